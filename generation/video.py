@@ -1,0 +1,234 @@
+"""Reading and writing video with PyAV. Public frames are RGB uint8 (T, H, W, 3) or, one at a time, (H, W, 3).
+
+Every video of the dataset, real or fake, is written by `VideoWriter` with the same fixed settings, so that codec,
+bitrate pattern, GOP and container tell nothing about the label. The bytes depend on frames and settings only:
+one encoder thread (libx264's output differs between thread counts) and a container without times or versions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace
+from numpy.typing import NDArray
+
+from generation.errors import VideoError
+
+Frame = NDArray[np.uint8]
+
+X264_OPTIONS = {
+    "preset": "veryfast",
+    "crf": "18",
+    "g": "15",  # a random frame costs at most 15 decodes
+    "keyint_min": "15",
+    "sc_threshold": "0",  # the GOP is the same for every content
+    "bf": "2",
+}
+CONTAINER_OPTIONS = {"movflags": "+faststart", "fflags": "+bitexact"}
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a container says of its first video stream.
+
+    Attributes:
+        width, height: coded size in pixels.
+        fps: average frames per second.
+        num_frames: frames that the container counts; 0 where it does not say.
+        duration_seconds: of the stream; 0.0 where unknown.
+        codec, pixel_format: FFmpeg's names ("h264", "yuv420p").
+        has_audio: whether there is an audio stream.
+    """
+
+    width: int
+    height: int
+    fps: Fraction
+    num_frames: int
+    duration_seconds: float
+    codec: str
+    pixel_format: str
+    has_audio: bool
+
+
+@contextmanager
+def open_video(path: Path) -> Iterator[av.container.InputContainer]:
+    """Opens a file that has a video stream.
+
+    Raises:
+        VideoError: missing, empty, not a media file, or without a video stream; also for faults met while reading.
+    """
+    if not path.is_file():
+        raise VideoError(f"{path}: not found")
+    if path.stat().st_size == 0:
+        raise VideoError(f"{path}: is empty; copy it again")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise VideoError(f"{path}: has no video stream; hand in the video file")
+            yield container
+    except (av.error.FFmpegError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise VideoError(f"{path}: cannot be read as video ({reason}); copy or export it again") from error
+
+
+def probe_video(path: Path) -> VideoInfo:
+    """Reads the container's own description, without decoding.
+
+    Raises:
+        VideoError: see `open_video`.
+    """
+    with open_video(path) as container:
+        stream = container.streams.video[0]
+        context = stream.codec_context
+        duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        return VideoInfo(
+            width=context.width,
+            height=context.height,
+            fps=stream.average_rate or Fraction(0),
+            num_frames=stream.frames,
+            duration_seconds=duration,
+            codec=context.name,
+            pixel_format=context.pix_fmt or "",
+            has_audio=bool(container.streams.audio),
+        )
+
+
+def read_frames(path: Path, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
+    """Decodes frames one by one, in presentation order.
+
+    Args:
+        path: any video that FFmpeg decodes.
+        start, stop: frame numbers as in a slice; decoding begins at the file's start, so it is exact.
+
+    Yields:
+        RGB uint8 (H, W, 3).
+
+    Raises:
+        VideoError: see `open_video`.
+    """
+    with open_video(path) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        for number, frame in enumerate(container.decode(stream)):
+            if stop is not None and number >= stop:
+                return
+            if number >= start:
+                yield to_rgb(frame)
+
+
+def read_clip(path: Path, start: int = 0, stop: int | None = None) -> NDArray[np.uint8]:
+    """Decodes a clip as a whole: RGB uint8 (T, H, W, 3). For short clips; else use `read_frames`.
+
+    Raises:
+        VideoError: see `open_video`; also when the range holds no frame.
+    """
+    frames = list(read_frames(path, start, stop))
+    if not frames:
+        raise VideoError(f"{path}: no frame between {start} and {stop}; it may be truncated")
+    return np.stack(frames)
+
+
+def to_rgb(frame: VideoFrame) -> Frame:
+    """One decoded frame as RGB uint8 (H, W, 3), by the colour matrix that the file names."""
+    return np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
+
+
+class VideoWriter:
+    """Writes a constant-rate H.264 MP4, yuv420p, BT.709, no audio; use as a context manager.
+
+    The file appears complete or not at all: it is written as `path` only if the block ends without an exception,
+    and is removed otherwise. It is synced to disk on leaving.
+
+    Args:
+        path: target, ending in .mp4, in an existing folder.
+        width, height: even numbers of pixels.
+        fps: constant frames per second.
+
+    Raises:
+        VideoError: odd size, or a frame of another shape or type than announced.
+    """
+
+    def __init__(self, path: Path, *, width: int, height: int, fps: int | Fraction = 30) -> None:
+        if width % 2 or height % 2:
+            raise VideoError(f"{path}: size {width}x{height} is odd, which 4:2:0 video cannot be; use even numbers")
+        self.path = path
+        self.num_frames = 0
+        self._shape = (height, width, 3)
+        self._container = av.open(str(path), "w", format="mp4", options=CONTAINER_OPTIONS)
+        stream = self._container.add_stream("libx264", rate=fps, options=X264_OPTIONS)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        context = stream.codec_context
+        context.thread_count = 1
+        context.color_range = ColorRange.MPEG
+        context.colorspace = Colorspace.ITU709
+        context.color_primaries = 1  # BT.709
+        context.color_trc = 1  # BT.709
+        self._stream = stream
+
+    def write(self, frame: Frame) -> None:
+        """Appends one frame, RGB uint8 (H, W, 3)."""
+        if frame.shape != self._shape or frame.dtype != np.uint8:
+            raise VideoError(f"{self.path}: frame is {frame.dtype} {frame.shape}, wanted uint8 {self._shape}")
+        picture = VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        self.write_picture(
+            # RGB full range -> YUV 4:2:0 limited range BT.709
+            picture.reformat(
+                format="yuv420p",
+                src_color_range=ColorRange.JPEG,
+                dst_color_range=ColorRange.MPEG,
+                dst_colorspace=Colorspace.ITU709,
+            )
+        )
+
+    def write_picture(self, picture: VideoFrame) -> None:
+        """Appends one decoded frame that is already yuv420p, BT.709, limited range; its time is set here."""
+        picture.pts = self.num_frames
+        picture.time_base = 1 / self._stream.codec_context.framerate
+        self.num_frames += 1
+        self._container.mux(self._stream.encode(picture))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._container.mux(self._stream.encode(None))
+            self._container.close()
+        except BaseException:
+            self.path.unlink(missing_ok=True)
+            raise
+        if kind is not None:
+            self.path.unlink(missing_ok=True)
+            return
+        with self.path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def write_clip(path: Path, frames: Iterable[Frame], *, fps: int | Fraction = 30) -> int:
+    """Writes frames, RGB uint8 (H, W, 3) each, as one video; returns how many.
+
+    Raises:
+        VideoError: no frames, odd or changing size.
+    """
+    iterator = iter(frames)
+    first = next(iterator, None)
+    if first is None:
+        raise VideoError(f"{path}: no frames to write")
+    with VideoWriter(path, width=first.shape[1], height=first.shape[0], fps=fps) as writer:
+        writer.write(first)
+        for frame in iterator:
+            writer.write(frame)
+    return writer.num_frames

@@ -1,0 +1,210 @@
+"""Doing the items of a stage side by side, with resume. Results come in the order in which they end."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from generation.errors import GenerationError
+from tooling.errors import ToolingError, WorkerError
+from tooling.records import FileRecord, StageResult
+from tooling.workspace import Workspace, file_sha256
+
+Progress = Callable[[int, int, str], None]
+"""Called with items done, items in all, and the name of the item that ended last ("" at the start)."""
+
+
+def no_progress(done: int, total: int, name: str) -> None:
+    """Shows nothing."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One file to make.
+
+    Attributes:
+        wanted: what is known of the record beforehand: sample_id, path, inputs, generator, parameters, seed.
+        work: whatever else the stage's function needs; it travels to another process, so keep it small.
+    """
+
+    wanted: FileRecord
+    work: Any = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a stage's function returns: the complete record, and where the files lie now (relative name -> staged)."""
+
+    record: FileRecord
+    staged: dict[str, Path]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One ended item: its value, or the error that ended it."""
+
+    item: Any
+    value: Any = None
+    error: Exception | None = None
+
+
+def wanted_record(
+    sample_id: str,
+    path: str,
+    inputs: dict[str, str],
+    generator: str,
+    parameters: dict[str, Any],
+    seed: int | None = None,
+) -> FileRecord:
+    """A record with what is known before the file is made; sizes and digests are filled in by `finished_record`."""
+    return FileRecord(sample_id, path, "", 0, inputs, generator, parameters, seed, 0, 0, None, 0)
+
+
+def finished_record(
+    wanted: FileRecord,
+    staged: dict[str, Path],
+    *,
+    width: int,
+    height: int,
+    fps: float | None,
+    num_frames: int,
+) -> FileRecord:
+    """Completes a wanted record from its staged files; those beside `wanted.path` become companions."""
+    digests = {relative: file_sha256(path) for relative, path in staged.items()}
+    return replace(
+        wanted,
+        sha256=digests.pop(wanted.path),
+        num_bytes=staged[wanted.path].stat().st_size,
+        width=width,
+        height=height,
+        fps=fps,
+        num_frames=num_frames,
+        companions=digests,
+    )
+
+
+def make_files(
+    workspace: Workspace,
+    subset: str,
+    tasks: Iterable[Task],
+    function: Callable[[Workspace, Task], Made],
+    *,
+    num_workers: int = 0,
+    progress: Progress = no_progress,
+) -> StageResult:
+    """Makes the files of a subset that are not there yet, publishing each as soon as it is complete.
+
+    Args:
+        workspace: held by the caller's lock.
+        subset: folder whose records are kept.
+        tasks: every file that the stage is about, finished or not.
+        function: module-level function that makes one file under `workspace.staging_path` and syncs it.
+        num_workers: processes; 0 takes one for each processor, 1 works in this process.
+        progress: told of each ended item.
+
+    Returns:
+        What was made, kept and refused. An item that fails does not stop the others.
+    """
+    result = StageResult()
+    records = workspace.records(subset)
+    todo = []
+    for task in tasks:
+        if workspace.current(task.wanted, records):
+            result.kept.append(task.wanted.sample_id)
+        else:
+            todo.append((function, workspace, task))
+    progress(0, len(todo), "")
+    for done, outcome in enumerate(run_side_by_side(_make_one, todo, num_workers=num_workers), start=1):
+        sample_id = outcome.item[2].wanted.sample_id
+        if isinstance(outcome.error, (ToolingError, GenerationError)):
+            result.refused[sample_id] = str(outcome.error)
+        elif outcome.error is not None:
+            raise outcome.error
+        else:
+            workspace.publish(subset, outcome.value.record, outcome.value.staged)
+            result.made.append(sample_id)
+        progress(done, len(todo), sample_id)
+    workspace.finish(subset)
+    return result
+
+
+def _make_one(item: tuple[Callable[[Workspace, Task], Made], Workspace, Task]) -> Made:
+    function, workspace, task = item
+    return function(workspace, task)
+
+
+def run_side_by_side(
+    function: Callable[[Any], Any], items: Iterable[Any], *, num_workers: int = 0
+) -> Iterator[Outcome]:
+    """Calls a module-level function on every item in worker processes; yields outcomes as they end.
+
+    Only a few items are in flight at a time, so memory does not grow with their number. If a worker dies (killed,
+    out of memory), the items that were in flight are tried once more, each alone; one that kills its worker again
+    ends with a WorkerError.
+    """
+    items = list(items)
+    num_workers = min(num_workers or len(os.sched_getaffinity(0)), len(items))
+    if num_workers <= 1:
+        yield from (_call(function, item) for item in items)
+        return
+    waiting: deque[Any] = deque(items)
+    while waiting:
+        lost = yield from _run_pool(function, waiting, num_workers)
+        for item in lost:
+            suspects = yield from _run_pool(function, deque([item]), 1)
+            if suspects:
+                error = WorkerError("its worker process died twice (killed or out of memory); try fewer --workers")
+                yield Outcome(item, error=error)
+
+
+def _run_pool(
+    function: Callable[[Any], Any], waiting: deque[Any], num_workers: int
+) -> Generator[Outcome, None, list[Any]]:  # returns the items lost with a dead worker
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_prepare_worker)
+    running: dict[Future[Outcome], Any] = {}
+    lost: list[Any] = []
+    try:
+        while (waiting or running) and not lost:
+            while waiting and len(running) < num_workers + 1:
+                item = waiting.popleft()
+                running[pool.submit(_call, function, item)] = item
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                item = running.pop(future)
+                if isinstance(future.exception(), BrokenProcessPool):
+                    lost.append(item)
+                else:
+                    yield future.result()
+        lost += running.values()
+    finally:
+        _stop(pool)
+    return lost
+
+
+def _call(function: Callable[[Any], Any], item: Any) -> Outcome:
+    try:
+        return Outcome(item, value=function(item))
+    except Exception as error:
+        return Outcome(item, error=error)
+
+
+def _stop(pool: ProcessPoolExecutor) -> None:
+    processes = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join()
+
+
+def _prepare_worker() -> None:
+    # One thread for each process: libraries read this when they are first imported, which happens after it.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"

@@ -1,0 +1,35 @@
+"""One exception tree. Each message is one line: the file or name, what is wrong, what to do next."""
+
+from __future__ import annotations
+
+
+class ToolingError(Exception):
+    """Anything that ends a command with one line on stderr and exit code 1."""
+
+    exit_code = 1
+
+
+class UsageError(ToolingError):
+    """The command was called wrongly: exit code 2."""
+
+    exit_code = 2
+
+
+class InputError(ToolingError):
+    """A file, folder or table that was handed in cannot be used."""
+
+
+class ConsentError(ToolingError):
+    """An identity whose consent record does not allow what was asked."""
+
+
+class WorkspaceError(ToolingError):
+    """The workspace is missing, newer than this program, locked, or disagrees with its own records."""
+
+
+class WorkerError(ToolingError):
+    """A worker process died more than once on the same item."""
+
+
+class VerificationError(ToolingError):
+    """Verification found errors; they have been printed."""

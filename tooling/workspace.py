@@ -1,0 +1,271 @@
+"""The work folder: every path in it, atomic writes, digests, and the records of what is finished.
+
+    WORKSPACE/
+      workspace.toml                  format version and settings
+      identities.csv                  who is filmed, with consent
+      plan.json                       folds, splits, pairs
+      verification.parquet            findings of the last verification
+      tracks/1.json                   per-frame boxes and landmarks of clip 1
+      raw_video/1.mp4 ...             and one metadata.jsonl in each subset's folder
+      face_video/1.mp4, avatarify_video/{target}_{source}.mp4, edit_video/age/1.mp4, edit_video/hair/1.mp4,
+      swap_video/{target}_{source}.mp4, GAN_images/000001.png
+
+A file is written under `.staging`, synced and renamed to its place, and only then is its record appended: after
+a kill at any moment every record names a complete file, and a rerun makes what has no record.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tooling.errors import InputError, ToolingError, WorkspaceError
+from tooling.records import FileRecord, Identity, format_record, natural_key, parse_record, read_identities
+from tooling.settings import Settings, format_settings, read_settings
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """An open workspace. Use `open_workspace` or `create_workspace`."""
+
+    root: Path
+    settings: Settings
+
+    def path(self, relative: str) -> Path:
+        """Absolute path of a file named as in the records."""
+        return self.root / relative
+
+    @property
+    def identities_path(self) -> Path:
+        return self.root / "identities.csv"
+
+    @property
+    def plan_path(self) -> Path:
+        return self.root / "plan.json"
+
+    @property
+    def verification_path(self) -> Path:
+        return self.root / "verification.parquet"
+
+    def records_path(self, subset: str) -> Path:
+        return self.root / subset / "metadata.jsonl"
+
+    def track_name(self, identity: str) -> str:
+        """Relative name of the face track of an identity's clip."""
+        return f"tracks/{identity}.json"
+
+    def identities(self) -> dict[str, Identity]:
+        """The checked rows of identities.csv."""
+        return read_identities(self.identities_path)
+
+    def staging_path(self, relative: str) -> Path:
+        """Where a worker writes a file before `publish` puts it in its place; same file system, same suffix."""
+        staged = self.root / ".staging" / relative
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        return staged
+
+    def records(self, subset: str) -> dict[str, FileRecord]:
+        """Finished files of a subset by sample_id, in natural order; the last record of a sample counts.
+
+        Raises:
+            WorkspaceError: a line other than a torn last one is damaged.
+        """
+        path = self.records_path(subset)
+        found: dict[str, FileRecord] = {}
+        if path.exists():
+            for line in _whole_lines(path):
+                record = _parse(path, line)
+                found[record.sample_id] = record
+        return dict(sorted(found.items(), key=lambda item: natural_key(item[0])))
+
+    def current(self, wanted: FileRecord, records: Mapping[str, FileRecord]) -> FileRecord | None:
+        """The finished record for `wanted` if it was made from the same inputs in the same way and its file is there.
+
+        Only sample_id, inputs, generator, parameters and seed of `wanted` are looked at.
+        """
+        record = records.get(wanted.sample_id)
+        if record is None:
+            return None
+        made_alike = all(
+            getattr(record, name) == getattr(wanted, name) for name in ("inputs", "generator", "parameters", "seed")
+        )
+        path = self.path(record.path)
+        is_there = path.is_file() and path.stat().st_size == record.num_bytes
+        return record if made_alike and is_there else None
+
+    def publish(self, subset: str, record: FileRecord, staged: Mapping[str, Path]) -> None:
+        """Moves staged, synced files (relative name -> staged path) to their places, then appends the record."""
+        with naming_full_disk(self.root):
+            for relative, source in staged.items():
+                target = self.path(relative)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(source, target)
+                sync_folder(target.parent)
+            append_line(self.records_path(subset), format_record(record))
+
+    def finish(self, subset: str) -> None:
+        """Rewrites the subset's records sorted and without superseded lines, so that every order of work ends alike."""
+        records = self.records(subset)
+        if records:
+            write_text(self.records_path(subset), "".join(format_record(r) + "\n" for r in records.values()))
+        shutil.rmtree(self.root / ".staging", ignore_errors=True)
+
+    def forget(self, subset: str, sample_ids: Iterable[str]) -> None:
+        """Removes records and then files of samples that are not wanted any more."""
+        records = self.records(subset)
+        gone = [records.pop(sample_id) for sample_id in sample_ids if sample_id in records]
+        write_text(self.records_path(subset), "".join(format_record(r) + "\n" for r in records.values()))
+        for record in gone:
+            for relative in (record.path, *record.companions):
+                self.path(relative).unlink(missing_ok=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the workspace for one writing command; released by the system even after a kill.
+
+        Raises:
+            WorkspaceError: another command is writing.
+        """
+        with (self.root / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise WorkspaceError(f"{self.root}: another command is writing here; wait until it ends") from error
+            yield
+
+
+def open_workspace(root: Path) -> Workspace:
+    """Opens an existing workspace.
+
+    Raises:
+        WorkspaceError: there is none, or it was written by a newer version of this program.
+    """
+    path = root / "workspace.toml"
+    if not path.is_file():
+        raise WorkspaceError(f"{root}: no workspace here; start one with `tooling ingest SOURCES --workspace {root}`")
+    settings_text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        version = tomllib.loads(settings_text).get("format")
+    except tomllib.TOMLDecodeError as error:
+        raise WorkspaceError(f"{path}: not readable as TOML ({error}); restore or correct it") from error
+    if not isinstance(version, int) or version < 1:
+        raise WorkspaceError(f"{path}: names no format version; restore the line `format = {FORMAT_VERSION}`")
+    if version > FORMAT_VERSION:
+        raise WorkspaceError(
+            f"{path}: format {version} is newer than this program's {FORMAT_VERSION}; upgrade homologous-deepfake"
+        )
+    return Workspace(root.resolve(), read_settings(path))
+
+
+def create_workspace(root: Path, settings: Settings) -> Workspace:
+    """Starts a workspace in a new or empty folder.
+
+    Raises:
+        WorkspaceError: the folder holds something else.
+    """
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise WorkspaceError(f"{root}: is not empty and no workspace; name a new folder")
+    root.mkdir(parents=True, exist_ok=True)
+    write_text(root / "workspace.toml", format_settings(settings, FORMAT_VERSION))
+    return Workspace(root.resolve(), settings)
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file, read in blocks."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: not found") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a text file as a whole: a reader sees the old text or the new, never a part."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replaces a file as a whole, synced to disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.new")
+    with naming_full_disk(path.parent):
+        try:
+            with beside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Appends one line, synced; a torn line that an earlier kill left at the end is cut off first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as file:
+        _cut_torn_line(file.fileno())
+        file.write(line.encode("utf-8") + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_file(path: Path) -> None:
+    """Flushes a finished file to disk, so that its later rename cannot outrun its content."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Flushes a rename in a folder to disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def naming_full_disk(place: Path) -> Iterator[None]:
+    """Turns "no space left" into one line that names the place."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ToolingError(f"{place}: the disk is full; free space and run the command again, it goes on") from error
+
+
+def _whole_lines(path: Path) -> list[str]:
+    content = path.read_bytes()
+    return [line.decode("utf-8", "replace") for line in content[: content.rfind(b"\n") + 1].splitlines()]
+
+
+def _parse(path: Path, line: str) -> FileRecord:
+    try:
+        return parse_record(line)
+    except (ValueError, TypeError) as error:
+        raise WorkspaceError(f"{path}: damaged line '{line[:60]}'; remove it and run the stage again") from error
+
+
+def _cut_torn_line(descriptor: int) -> None:
+    size = os.fstat(descriptor).st_size
+    keep, block = 0, 1 << 16
+    for start in range(max(0, size - block), -block, -block):
+        start = max(0, start)
+        at = os.pread(descriptor, block, start).rfind(b"\n")
+        if at >= 0:
+            keep = start + at + 1
+            break
+    if keep != size:
+        os.ftruncate(descriptor, keep)
