@@ -41,7 +41,6 @@ class PlanSettings:
     """Folds and pairs."""
 
     seed: int = 0
-    num_folds: int = 5
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tooling.errors import InputError, ToolingError, WorkspaceError
-from tooling.records import FileRecord, Identity, format_record, natural_key, parse_record, read_identities
+from tooling.records import (
+    FileRecord,
+    Identity,
+    Plan,
+    format_record,
+    natural_key,
+    parse_record,
+    read_identities,
+    read_plan,
+)
 from tooling.settings import Settings, format_settings, read_settings
 
 FORMAT_VERSION = 1
@@ -67,6 +76,10 @@ class Workspace:
     def identities(self) -> dict[str, Identity]:
         """The checked rows of identities.csv."""
         return read_identities(self.identities_path)
+
+    def plan(self) -> Plan | None:
+        """Folds and pairs of plan.json; None where nothing is planned yet."""
+        return read_plan(self.plan_path) if self.plan_path.exists() else None
 
     def staging_path(self, relative: str) -> Path:
         """Where a worker writes a file before `publish` puts it in its place; same file system, same suffix."""

@@ -1,0 +1,254 @@
+"""Neck, shoulders and clothes: a stack of sections, garments as offset layers with rolled edges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
+from scipy.ndimage import gaussian_filter
+
+from .head import Array, smoothstep
+from .identity import Actor
+from .lighting import CLOTH, SKIN, Material
+
+NECK_TOP_Y, FLOOR_Y = -5.0, -46.0
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One body mesh: rest positions (V, 3) cm, triangles, uv in [0, 1], texture RGBA linear, material.
+
+    follow_head (V,) is 1 where the vertex turns with the head (top of the neck) and 0 on the shoulders.
+    """
+
+    positions: Array
+    triangles: NDArray[np.int32]
+    uv: Array
+    texture: NDArray[np.float32]
+    material: Material
+    follow_head: Array
+    is_two_sided: bool = False
+
+
+class BodySections:
+    """Horizontal sections of neck and torso."""
+
+    def __init__(self, actor: Actor) -> None:
+        is_male = actor.gender == "male"
+        neck = 5.75 if is_male else 4.75
+        broad = (1.0 if is_male else 0.88) * (1.0 + 0.05 * actor.shoulder_width)
+        table = np.array([
+            # y, half width, front z, back z
+            (-5.0, neck * 0.98, 2.2, -8.3), (-9.0, neck * 0.98, 1.7, -8.4), (-12.0, neck * 1.04, 1.9, -8.6),
+            (-13.6, neck * 1.22, 2.1, -9.0), (-14.8, neck * 1.62, 2.6, -9.4), (-16.0, 11.6 * broad, 3.3, -9.8),
+            (-17.5, 15.6 * broad, 4.4, -10.2), (-19.3, 18.6 * broad, 5.6, -10.5), (-22.0, 20.6 * broad, 7.2, -10.8),
+            (-26.0, 21.9 * broad, 8.6, -11.0), (-34.0, 22.6 * broad, 9.6, -11.0), (-46.0, 22.4 * broad, 9.6, -11.0),
+        ])[::-1]  # fmt: skip
+        self._curves = [PchipInterpolator(table[:, 0], table[:, k]) for k in (1, 2, 3)]
+
+    def point(self, phi: Array, y: Array, offset: Array | float = 0.0) -> Array:
+        """Surface points (..., 3) by azimuth and height, moved outward by an offset in cm."""
+        half_width, front, back = (np.asarray(c(np.clip(y, FLOOR_Y, NECK_TOP_Y))) for c in self._curves)
+        center = -3.0
+        depth = np.where(np.abs(phi) < np.pi / 2, front - center, center - back)
+        sine, cosine = np.abs(np.sin(phi)), np.abs(np.cos(phi))
+        radius = ((sine / half_width) ** 2.2 + (cosine / depth) ** 2.2) ** (-1 / 2.2) + offset
+        return np.stack([radius * np.sin(phi), y + 0.0 * radius, center + radius * np.cos(phi)], axis=-1)
+
+    def front_z(self, x: Array, y: Array) -> Array:
+        """Depth of the body's front surface at x, y (its centre depth beyond the silhouette)."""
+        half_width, front, _ = (np.asarray(c(np.clip(y, FLOOR_Y, NECK_TOP_Y))) for c in self._curves)
+        inside = np.clip(1.0 - np.abs(x / half_width) ** 2.2, 0.0, 1.0)
+        return np.asarray(-3.0 + (front + 3.0) * inside ** (1 / 2.2))
+
+
+def _follow_head(y: Array) -> Array:
+    return smoothstep(-14.5, -7.5, y)
+
+
+def _grid_triangles(num_rows: int, num_columns: int) -> NDArray[np.int32]:
+    a = (np.arange(num_rows - 1)[:, None] * num_columns + np.arange(num_columns - 1)[None, :]).reshape(-1)
+    b, c, d = a + 1, a + num_columns, a + num_columns + 1
+    return np.concatenate([np.stack([a, c, b], 1), np.stack([b, c, d], 1)]).astype(np.int32)
+
+
+def _layer(points: Array, texture: Array, material: Material, is_two_sided: bool = False) -> Layer:
+    num_rows, num_columns = points.shape[:2]
+    u, v = np.meshgrid(np.linspace(0, 1, num_columns), np.linspace(0, 1, num_rows))
+    flat = points.reshape(-1, 3)
+    return Layer(
+        flat,
+        _grid_triangles(num_rows, num_columns),
+        np.stack([u, v], -1).reshape(-1, 2),
+        texture.astype(np.float32),
+        material,
+        _follow_head(flat[:, 1]),
+        is_two_sided,
+    )
+
+
+def _azimuths(count: int) -> Array:
+    """Azimuths over the full turn, denser at the front."""
+    t = np.linspace(-1, 1, count)
+    return np.asarray(np.pi * (0.45 * t + 0.55 * t**3))
+
+
+def _folds(points: Array, seed: int, strength: float) -> Array:
+    """Soft creases: ridged noise stretched along the fall of the cloth, strongest below the shoulders."""
+    rng = np.random.default_rng(seed)
+    shape = points.shape[:2]
+    noise = gaussian_filter(rng.standard_normal(shape), (9.0, 4.0), mode="nearest")
+    broad = gaussian_filter(rng.standard_normal(shape), (16.0, 9.0), mode="nearest")
+    field = noise / noise.std() * 0.55 + broad / broad.std()
+    return np.asarray(strength * (0.5 - np.abs(field) * 0.6) * smoothstep(-15.0, -20.0, points[..., 1]))
+
+
+def _cloth_texture(color: tuple[float, float, float], seed: int, weave: float) -> Array:
+    rng = np.random.default_rng(seed)
+    threads = rng.standard_normal((192, 256))
+    threads = gaussian_filter(threads, (0.8, 0.3)) * weave
+    rgb = np.asarray(color)[None, None, :] * (1.0 + threads[..., None])
+    return np.concatenate([rgb, np.ones((192, 256, 1))], axis=-1)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A garment's neckline: heights at front, side and back; V depth; thickness; outward offset."""
+
+    front_y: float
+    side_y: float
+    back_y: float
+    v_slope: float = 0.0
+    v_bottom_y: float = 0.0
+    thickness: float = 0.45
+    offset: float = 0.35
+
+
+def _neckline(cut: _Cut, sections: BodySections, phi: Array) -> Array:
+    """Height of the neckline per azimuth."""
+    turn = np.abs(phi) / np.pi
+    y = np.interp(turn, [0.0, 0.5, 1.0], [cut.front_y, cut.side_y, cut.back_y])
+    y = cut.side_y + (cut.front_y - cut.side_y) * np.clip(np.cos(phi), 0, 1) ** 1.5 + (
+        cut.back_y - cut.side_y) * np.clip(-np.cos(phi), 0, 1)  # fmt: skip
+    if cut.v_slope:
+        for _ in range(12):
+            x = np.abs(sections.point(phi, y)[..., 0])
+            line = np.minimum(cut.v_bottom_y + cut.v_slope * x, cut.side_y)
+            wanted = np.where(np.abs(phi) < 1.45, np.minimum(line, cut.side_y), y)
+            y = 0.5 * y + 0.5 * wanted
+    return np.asarray(y)
+
+
+def _garment(actor: Actor, sections: BodySections, cut: _Cut, texture: Array, fold: float) -> Layer:
+    phi = _azimuths(168)
+    start = _neckline(cut, sections, phi)
+    depth = np.r_[-0.5, 0.0, 0.12, 0.3, 0.6, 1.0, np.linspace(1.6, 34.0, 76)]
+    y = np.minimum(start[None, :] - np.maximum(depth, 0.0)[:, None], NECK_TOP_Y)
+    rim = np.interp(depth, [-0.5, 0.0, 0.12, 0.3, 0.6, 1.0, 3.0], [-0.6, 0.30, 0.75, 1.0, 1.05, 0.95, 0.85])
+    offset = cut.offset + cut.thickness * rim[:, None]
+    points = sections.point(np.broadcast_to(phi, y.shape), y, offset)
+    crease = _folds(points, actor.seed + int(cut.offset * 100), fold)
+    points = sections.point(np.broadcast_to(phi, y.shape), y, offset + crease)
+    return _layer(points, texture, CLOTH)
+
+
+def _collar(actor: Actor, sections: BodySections, color: tuple[float, float, float], spread: float) -> Layer:
+    """Shirt collar: a band round the neck folded down, with points at the front."""
+    t = np.linspace(-1, 1, 120)
+    phi = np.pi * (0.5 * t + 0.5 * t**3)
+    phi = np.sign(t) * np.maximum(np.abs(phi), 0.02)
+    front = np.clip(np.cos(phi), 0, 1)
+    top = -11.6 - 3.6 * front**2.0 + 0.6 * np.clip(-np.cos(phi), 0, 1)
+    reach = 2.3 + 2.1 * np.exp(-(((np.abs(phi) - 0.42 - spread) / 0.24) ** 2))
+    reach *= smoothstep(-0.02, 0.20 + spread, np.abs(phi)) * 0.75 + 0.25
+    v = np.linspace(0, 1, 14)[:, None]
+    y = top[None, :] + 0.35 * np.sin(np.pi * np.minimum(v * 4, 1.0)) - reach[None, :] * np.clip(v * 1.15 - 0.15, 0, 1)
+    offset = np.interp(v, [0.0, 0.15, 0.4, 1.0], [0.15, 0.75, 1.0, 1.25]) + 0.0 * y
+    points = sections.point(np.broadcast_to(phi, y.shape), y, offset)
+    # The band must not follow the steep shoulder sections outward: keep the neck's width.
+    neck = sections.point(np.broadcast_to(phi, y.shape), np.maximum(y, -14.6), offset)
+    share = np.clip(v * 1.1 - 0.1, 0, 1)[..., None] * 0.55
+    points = points * share + neck * (1 - share)
+    points[..., 1] = y
+    middle = len(t) // 2
+    layer = _layer(points, _cloth_texture(color, actor.seed + 9, 0.01), CLOTH, is_two_sided=True)
+    row = np.arange(len(layer.triangles)) % (len(t) - 1)
+    return Layer(
+        layer.positions, layer.triangles[row != middle - 1], layer.uv, layer.texture, CLOTH, layer.follow_head, True
+    )
+
+
+def _lapels(texture: Array, sections: BodySections, cut: _Cut, actor: Actor) -> Array:
+    """Darker seam along the lapel's outer edge and notch, painted into the jacket."""
+    height, width = texture.shape[:2]
+    phi = np.interp(np.linspace(0, 1, width), np.linspace(0, 1, 168), _azimuths(168))
+    depth = np.interp(
+        np.linspace(0, 1, height),
+        np.linspace(0, 1, 82),
+        np.r_[-0.5, 0.0, 0.12, 0.3, 0.6, 1.0, np.linspace(1.6, 34.0, 76)],
+    )
+    y = _neckline(cut, sections, phi)[None, :] - np.maximum(depth, 0)[:, None]
+    points = sections.point(np.broadcast_to(phi, y.shape), y)
+    edge_x = np.abs(points[..., 0]) - np.interp(y, [-38.0, -24.0, -19.5, -15.0], [0.8, 9.4, 9.0, 6.6])
+    notch = np.abs(y + 19.6 + 0.35 * (np.abs(points[..., 0]) - 8.0))
+    front = np.abs(phi)[None, :] < 1.4
+    seam = np.exp(-((edge_x / 0.16) ** 2)) + np.exp(-((notch / 0.16) ** 2)) * (np.abs(edge_x + 1.4) < 1.5)
+    relief = np.where(front, 1.0 - 0.65 * np.clip(seam, 0, 1) + 0.22 * (edge_x < 0), 1.0)
+    out = texture.copy()
+    out[..., :3] *= gaussian_filter(relief, 0.6)[..., None]
+    return out
+
+
+def _skin_layer(sections: BodySections, skin_texture: Array) -> Layer:
+    phi = _azimuths(120)
+    y = np.r_[np.linspace(NECK_TOP_Y, -14.0, 30), np.linspace(-14.2, -30.0, 34)]
+    yy, pp = np.meshgrid(y, phi, indexing="ij")
+    points = sections.point(pp, yy)
+    x = points[..., 0]
+    for side in (-1.0, 1.0):
+        # Collar bones and the sternomastoid give the neck its modelling.
+        bone = np.exp(-(((yy + 17.2 - 0.10 * (np.abs(x) - 1.0)) / 0.5) ** 2)) * smoothstep(0.8, 3.0, side * x) * 0.45
+        strap_x = side * (0.8 + 0.55 * np.clip(yy + 16.0, 0.0, 9.0))
+        strap = np.exp(-(((x - strap_x) / 0.75) ** 2)) * smoothstep(-17.0, -15.0, yy) * 0.42
+        points[..., 2] += np.where(np.cos(pp) > 0, bone + strap, 0.0)
+    points[..., 2] -= np.where(np.cos(pp) > 0, 0.55 * np.exp(-(x**2) / 1.1 - ((yy + 15.8) / 0.8) ** 2), 0.0)
+    return _layer(points, skin_texture, SKIN)
+
+
+def build_body(actor: Actor, sections: BodySections, skin_color: Array) -> list[Layer]:
+    """Skin and garments from the inside out."""
+    rng = np.random.default_rng(actor.seed + 31)
+    mottle = gaussian_filter(rng.standard_normal((96, 128)), 2.5) * 0.10
+    skin = skin_color[None, None, :] * (1.0 + mottle[..., None] * [0.7, 1.0, 1.1])
+    layers = [_skin_layer(sections, np.concatenate([skin, np.full((96, 128, 1), 0.5)], axis=-1))]
+    color, shirt = actor.clothes_color, actor.shirt_color
+    main = _cloth_texture(color, actor.seed + 2, 0.10)
+    plain = _cloth_texture(shirt, actor.seed + 3, 0.02)
+    if actor.clothes == "suit":
+        dark = np.asarray(color)
+        suit_color = tuple(dark / max(1.0, float(dark.max()) / 0.13))
+        jacket_cut = _Cut(-30.0, -13.4, -11.6, v_slope=2.15, v_bottom_y=-35.0, thickness=0.7, offset=0.95)
+        layers.append(_garment(actor, sections, _Cut(-15.4, -13.0, -11.4), plain, 0.25))
+        jacket = _lapels(
+            _cloth_texture((suit_color[0], suit_color[1], suit_color[2]), actor.seed + 4, 0.12),
+            sections,
+            jacket_cut,
+            actor,
+        )
+        layers.append(_garment(actor, sections, jacket_cut, jacket, 0.35))
+        layers.append(_collar(actor, sections, shirt, 0.0 if actor.gender == "male" else 0.12))
+    elif actor.clothes in ("shirt", "blouse"):
+        tint = tuple(0.35 * np.asarray(color) + 0.65 * np.asarray(shirt))
+        cloth = (float(tint[0]), float(tint[1]), float(tint[2]))
+        open_cut = _Cut(-19.5, -13.0, -11.4, v_slope=1.9, v_bottom_y=-20.5)
+        layers.append(_garment(actor, sections, open_cut, _cloth_texture(cloth, actor.seed + 3, 0.03), 0.45))
+        layers.append(_collar(actor, sections, cloth, 0.16))
+    elif actor.clothes == "turtleneck":
+        layers.append(_garment(actor, sections, _Cut(-10.6, -10.0, -9.2, thickness=0.6), main, 0.35))
+    elif actor.clothes == "v_neck":
+        layers.append(_garment(actor, sections, _Cut(-22.0, -13.6, -12.0, v_slope=1.7, v_bottom_y=-23.0), main, 0.35))
+    else:
+        layers.append(_garment(actor, sections, _Cut(-16.6, -13.6, -12.0, thickness=0.6), main, 0.35))
+    return layers

@@ -1,0 +1,108 @@
+"""Lights and shading of the actors: soft key, fill, rim and sky light with warm shadow edges on skin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Lights:
+    """directions (L, 3) to the lights, unit; colors (L, 3) linear; sky and ground (3,) ambient light."""
+
+    directions: FloatArray
+    colors: FloatArray
+    sky: FloatArray
+    ground: FloatArray
+
+
+@dataclass(frozen=True)
+class Material:
+    """wrap (3,) how far light reaches round per channel; gloss strength and Blinn-Phong exponent."""
+
+    wrap: tuple[float, float, float]
+    gloss: float
+    exponent: float
+    rim: float = 0.25
+
+
+SKIN = Material(wrap=(0.42, 0.24, 0.17), gloss=0.30, exponent=22.0, rim=0.30)
+CLOTH = Material(wrap=(0.22, 0.22, 0.22), gloss=0.02, exponent=6.0, rim=0.35)
+EYE = Material(wrap=(0.40, 0.34, 0.32), gloss=0.0, exponent=1.0, rim=0.0)
+WET = Material(wrap=(0.35, 0.25, 0.22), gloss=0.6, exponent=40.0, rim=0.0)
+PLASTIC = Material(wrap=(0.1, 0.1, 0.1), gloss=0.5, exponent=60.0, rim=0.1)
+
+
+def studio_lights(key_side: int) -> Lights:
+    """Interview set-up: warm key high on one side, cool fill from the other, rim from behind."""
+    directions = np.array(
+        [[0.62 * key_side, 0.58, 0.72], [-0.80 * key_side, 0.10, 0.70], [-0.55 * key_side, 0.5, -0.75]]
+    )
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    colors = np.array([[1.42, 1.30, 1.16], [0.34, 0.38, 0.44], [0.70, 0.72, 0.80]])
+    return Lights(
+        directions.astype(np.float32),
+        colors.astype(np.float32),
+        np.array([0.46, 0.49, 0.54], np.float32),
+        np.array([0.26, 0.215, 0.185], np.float32),
+    )
+
+
+@numba.njit(cache=True, nogil=True)
+def _shade(normals, view, visibility, occlusion, directions, colors, sky, ground, wrap, params, light, gloss):  # type: ignore[no-untyped-def]
+    """params: gloss strength, exponent, rim strength. Writes light and gloss (N, 3)."""
+    strength, exponent, rim_strength = params[0], params[1], params[2]
+    for i in range(normals.shape[0]):
+        nx, ny, nz = normals[i, 0], normals[i, 1], normals[i, 2]
+        vx, vy, vz = view[i, 0], view[i, 1], view[i, 2]
+        facing = nx * vx + ny * vy + nz * vz
+        if facing < -0.4:
+            continue
+        up = np.float32(0.5) + np.float32(0.5) * ny
+        open_sky = occlusion[i]
+        for c in range(3):
+            # Ambient light in creases turns warm: light that left the skin through more red than blue.
+            tint = open_sky + (np.float32(1.0) - open_sky) * open_sky * wrap[c]
+            light[i, c] = (ground[c] + (sky[c] - ground[c]) * up) * tint
+            gloss[i, c] = np.float32(0.0)
+        fresnel = (np.float32(1.0) - max(facing, np.float32(0.0))) ** 4
+        for k in range(directions.shape[0]):
+            lx, ly, lz = directions[k, 0], directions[k, 1], directions[k, 2]
+            cosine = nx * lx + ny * ly + nz * lz
+            reach = visibility[i] if k == 0 else np.float32(0.35) + np.float32(0.65) * open_sky
+            if k == 2:
+                reach *= rim_strength * np.float32(2.0)
+            for c in range(3):
+                wrapped = max((cosine + wrap[c]) / (np.float32(1.0) + wrap[c]), np.float32(0.0))
+                shadow = reach ** (np.float32(1.0) - np.float32(0.8) * wrap[c]) if k == 0 else reach
+                light[i, c] += colors[k, c] * wrapped * shadow
+            hx, hy, hz = lx + vx, ly + vy, lz + vz
+            norm = np.sqrt(hx * hx + hy * hy + hz * hz)
+            half = (nx * hx + ny * hy + nz * hz) / max(norm, np.float32(1e-6))
+            if half > 0.0 and cosine > 0.0:
+                lobe = strength * half**exponent * (np.float32(1.0) + np.float32(4.0) * fresnel) * reach * cosine
+                for c in range(3):
+                    gloss[i, c] += lobe * colors[k, c]
+
+
+def shade(
+    normals: FloatArray,
+    view: FloatArray,
+    visibility: FloatArray,
+    occlusion: FloatArray,
+    lights: Lights,
+    material: Material,
+) -> tuple[FloatArray, FloatArray]:
+    """Diffuse light and gloss (N, 3) per vertex; normals and view (N, 3) unit in camera axes."""
+    light = np.zeros_like(normals)
+    gloss = np.zeros_like(normals)
+    params = np.array([material.gloss, material.exponent, material.rim], np.float32)
+    wrap = np.array(material.wrap, np.float32)
+    _shade(normals, view, visibility, occlusion, lights.directions, lights.colors, lights.sky, lights.ground,
+           wrap, params, light, gloss)  # fmt: skip
+    return light, gloss

@@ -1,0 +1,244 @@
+"""The `tooling` command: parses, calls one stage, prints. Commands stand in the order of the data's flow.
+
+Importing this module loads neither torch nor datasets: each command imports its own stage.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from generation.errors import GenerationError
+from tooling import __version__, console
+from tooling.errors import ToolingError, UsageError
+from tooling.records import format_plan
+from tooling.settings import ClipSettings, Settings
+from tooling.workspace import Workspace, create_workspace, open_workspace
+
+app = typer.Typer(
+    help="Makes, checks and releases Homologous_deepfake: clips, faces, plan, fakes, verification, shards, card.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+WorkspaceOption = Annotated[Path, typer.Option("--workspace", "-w", help="The work folder.")]
+ReleaseOption = Annotated[Path, typer.Option("--out", "-o", help="The release folder; its name is the dataset's.")]
+WorkersOption = Annotated[int, typer.Option("--workers", "-j", min=0, help="Processes; 0 is one per processor.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+OnlyOption = Annotated[str, typer.Option("--only", help="Only these, separated by commas: 1,2 or 1_2,2_1.")]
+
+WORKSPACE = Path("workspace")
+RELEASE = Path("homologous_deepfake")
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        console.put(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def actors(
+    folder: Annotated[Path, typer.Argument(help="New folder for the source videos and identities.csv.")],
+    men: Annotated[int, typer.Option(min=0)] = 3,
+    women: Annotated[int, typer.Option(min=0)] = 3,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Length of each source video.")] = 20.0,
+    seed: int = 0,
+) -> None:
+    """Render synthetic talking heads as source videos: no person, no download."""
+    from tooling.actors import write_sources
+
+    with console.progress_bar("render actors") as progress:
+        write_sources(folder, men, women, seconds, seed, progress=progress)
+    console.put(str(folder))
+
+
+@app.command()
+def ingest(
+    sources: Annotated[Path, typer.Argument(help="Folder with 1.mp4, 2.mov, ... and identities.csv.")],
+    workspace: WorkspaceOption = WORKSPACE,
+    clip_seconds: Annotated[
+        float | None, typer.Option(min=0.5, help="Clip length of a new workspace, 15 if not given.")
+    ] = None,
+    workers: WorkersOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Cut one clip per person out of the source videos: raw_video."""
+    from tooling.stages import ingest as stage
+
+    place = _open_or_create(workspace, clip_seconds)
+    _run_stage(place, "raw_video", as_json, lambda bar: stage.run(place, sources, num_workers=workers, progress=bar))
+
+
+@app.command()
+def faces(
+    workspace: WorkspaceOption = WORKSPACE,
+    only: OnlyOption = "",
+    workers: WorkersOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Follow the face through each clip and crop it: face_video and tracks."""
+    from tooling.stages import faces as stage
+
+    place, names = open_workspace(workspace), _names(only)
+    _run_stage(
+        place, "face_video", as_json, lambda bar: stage.run(place, only=names, num_workers=workers, progress=bar)
+    )
+
+
+@app.command()
+def plan(workspace: WorkspaceOption = WORKSPACE, as_json: JsonOption = False) -> None:
+    """Draw folds and pairs: plan.json."""
+    from tooling.stages import plan as stage
+
+    place = open_workspace(workspace)
+    with place.locked():
+        made = stage.run(place)
+    if as_json:
+        console.put(format_plan(made).rstrip())
+        return
+    pairs = ", ".join(f"{len(drawn)} pairs for {subset}" for subset, drawn in made.pairs.items())
+    console.put(f"plan.json: {len(made.folds)} people in {len(set(made.folds.values()))} folds, {pairs}")
+
+
+@app.command()
+def generate(
+    subset: Annotated[str, typer.Argument(help="swap_video")],
+    workspace: WorkspaceOption = WORKSPACE,
+    generator: Annotated[str, typer.Option(help="Name of the generator; empty takes the default.")] = "",
+    only: OnlyOption = "",
+    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0 is all.")] = 0,
+    seed: int = 0,
+    workers: WorkersOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the planned fakes of a subset."""
+    from tooling.stages import generate as stage
+
+    place = open_workspace(workspace)
+    _run_stage(
+        place,
+        subset,
+        as_json,
+        lambda bar: stage.run(
+            place,
+            subset,
+            generator=generator or None,
+            only=_names(only),
+            limit=limit or None,
+            seed=seed,
+            num_workers=workers,
+            progress=bar,
+        ),
+    )
+
+
+@app.command()
+def verify(workspace: WorkspaceOption = WORKSPACE, workers: WorkersOption = 0, as_json: JsonOption = False) -> None:
+    """Check every file against its record and its subset's contract; exit 1 on any error."""
+    from tooling.stages import verify as stage
+
+    place = open_workspace(workspace)
+    with place.locked(), console.progress_bar("verify") as bar:
+        findings = stage.run(place, num_workers=workers, progress=bar)
+    if as_json:
+        console.put(console.to_json([vars(finding) for finding in findings]))
+    else:
+        for finding in findings:
+            console.put(str(finding))
+    stage.raise_for_errors(findings)
+    if not as_json:
+        console.put("verified: no errors")
+
+
+@app.command()
+def build(workspace: WorkspaceOption = WORKSPACE, out: ReleaseOption = RELEASE) -> None:
+    """Write the release's Parquet shards."""
+    from tooling.stages import shards as stage
+
+    place = open_workspace(workspace)
+    with place.locked(), console.progress_bar("build shards") as bar:
+        stage.run(place, out, progress=bar)
+    console.put(str(out))
+
+
+@app.command()
+def card(workspace: WorkspaceOption = WORKSPACE, out: ReleaseOption = RELEASE) -> None:
+    """Write the release's README.md, the dataset card, beside its shards."""
+    from tooling.stages import card as stage
+
+    place = open_workspace(workspace)
+    console.put(str(stage.run(place, out)))
+
+
+@app.command("contact-sheet")
+def contact_sheet(
+    workspace: WorkspaceOption = WORKSPACE,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The PNG to write.")] = Path("contact_sheet.png"),
+    rows: Annotated[int, typer.Option(min=1, help="Fakes shown.")] = 8,
+) -> None:
+    """Show target, source and result frames side by side: a PNG."""
+    from tooling import contact_sheet as sheet
+
+    place = open_workspace(workspace)
+    sheet.write_contact_sheet(place, "swap_video", out, max_rows=rows)
+    console.put(str(out))
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Folder to work in; a rerun goes on in it.")] = Path("demo"),
+    men: Annotated[int, typer.Option(min=2)] = 4,
+    women: Annotated[int, typer.Option(min=2)] = 4,
+    clip_seconds: Annotated[float, typer.Option(min=1)] = 3.0,
+    workers: WorkersOption = 0,
+) -> None:
+    """Run the whole main job on synthetic actors, from source videos to load_dataset."""
+    from tooling.demo import DemoSettings, run_demo
+
+    run_demo(folder, DemoSettings(men, women, clip_seconds, workers))
+
+
+def _run_stage(place: Workspace, subset: str, as_json: bool, call: Any) -> None:
+    with place.locked(), console.progress_bar(subset) as bar:
+        result = call(bar)
+    console.put_result(subset, result, as_json=as_json)
+    if result.refused:
+        raise typer.Exit(1)
+
+
+def _open_or_create(root: Path, clip_seconds: float | None) -> Workspace:
+    if not (root / "workspace.toml").exists():
+        clip = ClipSettings(seconds=clip_seconds) if clip_seconds else ClipSettings()
+        return create_workspace(root, Settings(clip=clip))
+    place = open_workspace(root)
+    if clip_seconds and clip_seconds != place.settings.clip.seconds:
+        length = place.settings.clip.seconds
+        raise UsageError(f"{root}: its clips are {length:g} s long; --clip-seconds is for a new workspace")
+    return place
+
+
+def _names(text: str) -> list[str] | None:
+    return [name.strip() for name in text.split(",") if name.strip()] or None
+
+
+def main() -> None:
+    """Entry point. Errors become one line on stderr and an exit code: 1 refused, 2 wrong usage, 130 interrupted."""
+    try:
+        app()
+    except (ToolingError, GenerationError) as error:
+        console.fail(str(error))
+        sys.exit(getattr(error, "exit_code", 1))
+    except OSError as error:
+        console.fail(f"{error.filename or 'input/output'}: {error.strerror or error}; correct that and run it again")
+        sys.exit(1)
+    except SystemExit as error:
+        if error.code == 130:
+            console.fail("interrupted; run the same command again, it goes on where it stopped")
+        raise

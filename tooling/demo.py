@@ -1,0 +1,97 @@
+"""The main job on synthetic actors, from source videos to `load_dataset`, in one folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import tooling
+from tooling import console
+from tooling.actors import write_sources
+from tooling.contact_sheet import write_contact_sheet
+from tooling.errors import ToolingError
+from tooling.records import StageResult
+from tooling.settings import ClipSettings, Settings
+from tooling.stages import card, faces, generate, ingest, plan, shards, verify
+from tooling.workspace import Workspace, create_workspace, open_workspace
+
+SOURCE_EXTRA_SECONDS = 1.0  # a source is longer than its clip, so that ingest has a window to choose
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """Size of the demo: people of each gender, seconds of each clip, processes (0: one per processor)."""
+
+    num_men: int = 4
+    num_women: int = 4
+    clip_seconds: float = 3.0
+    num_workers: int = 0
+
+
+def run_demo(folder: Path, settings: DemoSettings) -> None:
+    """Runs every stage and prints the first row; a rerun in the same folder goes on where it stopped.
+
+    Raises:
+        ToolingError: a stage refused something, or the built release does not load.
+    """
+    started = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    sources, release, sheet = folder / "sources", folder / "homologous_deepfake", folder / "contact_sheet.png"
+    if not (sources / "identities.csv").exists():
+        with console.progress_bar("actors") as bar:
+            seconds = settings.clip_seconds + SOURCE_EXTRA_SECONDS
+            write_sources(sources, settings.num_men, settings.num_women, seconds, seed=0, progress=bar)
+    workspace = _workspace(folder / "workspace", settings)
+    with workspace.locked():
+        _make_everything(workspace, sources, settings.num_workers)
+        with console.progress_bar("build shards") as bar:
+            shards.run(workspace, release, progress=bar)
+    card.run(workspace, release)
+    write_contact_sheet(workspace, "swap_video", sheet)
+    console.say('load_dataset("homologous_deepfake", "swap_video")')
+    console.put(_load(folder))
+    console.say(f"contact sheet: {sheet}   release: {release}   {time.monotonic() - started:.0f} s in all")
+
+
+def _workspace(root: Path, settings: DemoSettings) -> Workspace:
+    if (root / "workspace.toml").exists():
+        return open_workspace(root)
+    return create_workspace(root, Settings(clip=ClipSettings(seconds=settings.clip_seconds)))
+
+
+def _make_everything(workspace: Workspace, sources: Path, num_workers: int) -> None:
+    with console.progress_bar("raw_video") as bar:
+        _insist(ingest.run(workspace, sources, num_workers=num_workers, progress=bar))
+    with console.progress_bar("face_video") as bar:
+        _insist(faces.run(workspace, num_workers=num_workers, progress=bar))
+    plan.run(workspace)
+    with console.progress_bar("swap_video") as bar:
+        _insist(generate.run(workspace, "swap_video", num_workers=num_workers, progress=bar))
+    with console.progress_bar("verify") as bar:
+        verify.raise_for_errors(verify.run(workspace, num_workers=num_workers, progress=bar))
+
+
+def _insist(result: StageResult) -> None:
+    for name, reason in result.refused.items():
+        raise ToolingError(f"{name}: {reason}")
+
+
+def _load(folder: Path) -> str:
+    """Loads the release as a researcher would: another process, in the folder that holds it."""
+    script = Path(tooling.__file__).parent.parent / "examples" / "load_swap_video.py"
+    environment = os.environ | {"HF_DATASETS_CACHE": str((folder / ".cache").resolve()), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, str(script.resolve())],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise ToolingError(f"{folder}: the release does not load: {done.stderr.strip().splitlines()[-1]}")
+    return done.stdout.rstrip()
