@@ -146,8 +146,8 @@ def run_side_by_side(
     """Calls a module-level function on every item in worker processes; yields outcomes as they end.
 
     Only a few items are in flight at a time, so memory does not grow with their number. If a worker dies (killed,
-    out of memory), the items that were in flight are tried once more, each alone; one that kills its worker again
-    ends with a WorkerError.
+    out of memory), the items that were in flight are tried again, each alone; one that kills its worker twice
+    then ends with a WorkerError.
     """
     items = list(items)
     num_workers = min(num_workers or len(os.sched_getaffinity(0)), len(items))
@@ -158,8 +158,10 @@ def run_side_by_side(
     while waiting:
         lost = yield from _run_pool(function, waiting, num_workers)
         for item in lost:
-            suspects = yield from _run_pool(function, deque([item]), 1)
-            if suspects:
+            tries = 0
+            while tries < 2 and (yield from _run_pool(function, deque([item]), 1)):
+                tries += 1
+            if tries == 2:
                 error = WorkerError("its worker process died twice (killed or out of memory); try fewer --workers")
                 yield Outcome(item, error=error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,24 @@ class ShardSettings:
 
 
 @dataclass(frozen=True)
+class CardSettings:
+    """What only the maintainers can say on the dataset card; empty values are asked for by name.
+
+    Attributes:
+        licence: identifier of a licence that the Hub knows, or "other".
+        licence_name, licence_link: needed with "other".
+        contact: address for questions and removal.
+        version: of the release.
+    """
+
+    licence: str = "other"
+    licence_name: str = ""
+    licence_link: str = ""
+    contact: str = ""
+    version: str = "1.0.0"
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of one workspace."""
 
@@ -60,6 +79,7 @@ class Settings:
     faces: FaceSettings = field(default_factory=FaceSettings)
     plan: PlanSettings = field(default_factory=PlanSettings)
     shards: ShardSettings = field(default_factory=ShardSettings)
+    card: CardSettings = field(default_factory=CardSettings)
 
 
 def read_settings(path: Path) -> Settings:
@@ -90,8 +110,10 @@ def _read_table(path: Path, name: str, default: Any, table: Any) -> Any:
         if key not in known:
             raise WorkspaceError(f"{path}: [{name}] has no setting '{key}'; known: {', '.join(known)}")
         wanted = (int, float) if isinstance(known[key], float) else (type(known[key]),)
-        if not isinstance(value, wanted) or isinstance(value, bool) or value < 0:
-            raise WorkspaceError(f"{path}: [{name}] {key} must be a positive {wanted[-1].__name__}, got {value!r}")
+        is_number = isinstance(value, int | float)
+        if not isinstance(value, wanted) or isinstance(value, bool) or (is_number and value < 0):
+            kind = {"int": "a whole number", "float": "a number", "str": "a text in quotes"}[wanted[-1].__name__]
+            raise WorkspaceError(f"{path}: [{name}] {key} must be {kind}{' from 0 up' * is_number}, got {value!r}")
     return dataclasses.replace(default, **table)
 
 
@@ -101,5 +123,5 @@ def format_settings(settings: Settings, format_version: int) -> str:
     for name, default in vars(Settings()).items():
         changed = {key: value for key, value in vars(getattr(settings, name)).items() if value != vars(default)[key]}
         if changed:
-            lines += ["", f"[{name}]", *(f"{key} = {value}" for key, value in changed.items())]
+            lines += ["", f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in changed.items())]
     return "\n".join(lines) + "\n"

@@ -1,0 +1,204 @@
+"""Records survive kills; files are replaced whole; bad folders and tables are refused by name."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tooling import records as records_module
+from tooling.engines import finished_record, wanted_record
+from tooling.errors import InputError, ToolingError, WorkspaceError
+from tooling.records import FileRecord, format_identities, format_record, natural_key, read_identities
+from tooling.settings import CardSettings, ClipSettings, Settings, format_settings, read_settings
+from tooling.workspace import Workspace, append_line, create_workspace, file_sha256, open_workspace, write_text
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workspace:
+    return create_workspace(tmp_path / "w", Settings())
+
+
+def publish(place: Workspace, name: str, content: bytes = b"x", **changes: Any) -> FileRecord:
+    wanted = wanted_record(f"raw_video/{name}", f"raw_video/{name}.mp4", {}, "test", {})
+    staged = place.staging_path(wanted.path)
+    staged.write_bytes(content)
+    record = finished_record(wanted, {wanted.path: staged}, width=2, height=2, fps=30.0, num_frames=1)
+    record = replace(record, **changes)
+    place.publish("raw_video", record, {wanted.path: staged})
+    return record
+
+
+def test_published_file_is_in_its_place_and_recorded(place: Workspace) -> None:
+    record = publish(place, "1", b"content")
+    assert place.path("raw_video/1.mp4").read_bytes() == b"content"
+    assert place.records("raw_video") == {"raw_video/1": record}
+    assert record.sha256 == file_sha256(place.path(record.path))
+    assert record.num_bytes == 7
+
+
+def test_order_of_work_does_not_show_in_the_end(place: Workspace) -> None:
+    for name in ("10", "2", "1", "2"):
+        publish(place, name)
+    place.finish("raw_video")
+    first = place.records_path("raw_video").read_bytes()
+    assert [line["sample_id"] for line in map(json.loads, first.splitlines())] == [
+        "raw_video/1",
+        "raw_video/2",
+        "raw_video/10",
+    ]
+    place.finish("raw_video")
+    assert place.records_path("raw_video").read_bytes() == first
+    assert not (place.root / ".staging").exists()
+
+
+@pytest.mark.parametrize("torn", [b'{"sample_id": "raw_vi', b"\xff\xfe", b"{"])
+def test_torn_last_line_is_forgotten_and_cut_off(place: Workspace, torn: bytes) -> None:
+    record = publish(place, "1")
+    with place.records_path("raw_video").open("ab") as file:
+        file.write(torn)
+    assert list(place.records("raw_video")) == ["raw_video/1"]
+    publish(place, "2")
+    assert list(place.records("raw_video")) == ["raw_video/1", "raw_video/2"]
+    assert place.records("raw_video")["raw_video/1"] == record
+
+
+def test_torn_line_longer_than_a_block_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(b"first\n" + b"y" * 200_000)
+    append_line(path, "second")
+    assert path.read_bytes() == b"first\nsecond\n"
+    path.write_bytes(b"y" * 200_000)
+    append_line(path, "only")
+    assert path.read_bytes() == b"only\n"
+
+
+def test_damaged_line_in_the_middle_is_an_error_that_names_the_file(place: Workspace) -> None:
+    publish(place, "1")
+    path = place.records_path("raw_video")
+    path.write_text("nonsense\n" + path.read_text())
+    with pytest.raises(WorkspaceError, match=r"metadata.jsonl: damaged line 'nonsense'"):
+        place.records("raw_video")
+
+
+def test_current_looks_at_what_a_file_was_made_from(place: Workspace) -> None:
+    record = publish(place, "1")
+    records = place.records("raw_video")
+    wanted = wanted_record("raw_video/1", record.path, {}, "test", {})
+    assert place.current(wanted, records) == record
+    assert place.current(replace(wanted, inputs={"a": "b"}), records) is None
+    assert place.current(replace(wanted, parameters={"factor": 2.0}), records) is None
+    assert place.current(replace(wanted, seed=1), records) is None
+    place.path(record.path).write_bytes(b"longer")
+    assert place.current(wanted, records) is None
+    place.path(record.path).unlink()
+    assert place.current(wanted, records) is None
+
+
+def test_forget_removes_record_and_files(place: Workspace) -> None:
+    publish(place, "1")
+    publish(place, "2")
+    place.forget("raw_video", ["raw_video/1"])
+    assert list(place.records("raw_video")) == ["raw_video/2"]
+    assert not place.path("raw_video/1.mp4").exists()
+
+
+def test_lock_admits_one_writer(place: Workspace) -> None:
+    with place.locked(), pytest.raises(WorkspaceError, match="another command is writing"), place.locked():
+        pass
+    with place.locked():
+        pass
+
+
+def test_full_disk_is_named_and_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "plan.json"
+    write_text(path, "old")
+
+    def no_space(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(ToolingError, match=f"{tmp_path}: the disk is full; free space and run the command again"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["plan.json"]
+
+
+def test_missing_newer_and_foreign_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(WorkspaceError, match="no workspace here; start one with `tooling ingest"):
+        open_workspace(tmp_path / "nothing")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    with pytest.raises(WorkspaceError, match="is not empty and no workspace"):
+        create_workspace(tmp_path / "other", Settings())
+    newer = create_workspace(tmp_path / "newer", Settings()).root / "workspace.toml"
+    newer.write_text("format = 99\n[tables_of_the_future]\n")
+    with pytest.raises(WorkspaceError, match="format 99 is newer than this program's 1; upgrade"):
+        open_workspace(newer.parent)
+
+
+def test_settings_survive_a_round_trip_and_bad_ones_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "workspace.toml"
+    chosen = Settings(clip=ClipSettings(seconds=2.5, fps=25), card=CardSettings(contact='a "b" c'))
+    path.write_text(format_settings(chosen, 1))
+    assert read_settings(path) == chosen
+    for text, message in [
+        ("format = 1\n[clip]\nlength = 3", r"\[clip\] has no setting 'length'; known: seconds, fps"),
+        ("format = 1\n[clips]\n", "unknown entry 'clips'; known tables: clip, faces"),
+        ("[clip]\nfps = 29.97", r"\[clip\] fps must be a whole number from 0 up, got 29.97"),
+        ("[clip]\nseconds = '3'", r"\[clip\] seconds must be a number, got '3'"),
+        ("clip = 3", "'clip' must be a table"),
+        ("clip = ", "not readable as TOML"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(WorkspaceError, match=message):
+            read_settings(path)
+
+
+HEAD = "id,gender,consent_status,consent_date,consent_evidence\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (HEAD + "1,male,granted,,\n1,male,granted,,\n", r"csv:3: id '1' stands there twice"),
+        (HEAD + "1,man,granted,,\n", r"csv:2: gender 'man' of identity 1; use male, female"),
+        (HEAD + "1,male,yes,,\n", "consent_status 'yes' of identity 1; use granted, refused, withdrawn, unknown"),
+        (HEAD + "01,male,granted,,\n", "id '01' is not a number from 1 up"),
+        (HEAD + ",male,granted,,\n", "id '' is not a number from 1 up"),
+        ("id,gender\n1,male\n", "column 'consent_status' is missing"),
+        ("", "column 'id' is missing"),
+        ("id,gender,consent_status,start_seconds\n1,male,granted,soon\n", "start_seconds 'soon' is not a number"),
+    ],
+)
+def test_bad_identities_are_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "identities.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_identities(path)
+
+
+def test_identities_survive_a_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "identities.csv"
+    path.write_text("\ufeffid,gender,consent_status,consent_evidence,start_seconds\n10,female,refused,,\n"
+                    '2,male,granted,"shelf 3, ""blue""",4.5\n', encoding="utf-8")  # fmt: skip
+    found = read_identities(path)
+    assert list(found) == ["2", "10"]
+    assert found["2"].start_seconds == 4.5
+    assert found["2"].consent_evidence == 'shelf 3, "blue"'
+    path.write_text(format_identities(found), encoding="utf-8")
+    assert read_identities(path) == found
+    with pytest.raises(InputError, match=r"nobody\.csv: not found; write it with the columns id,gender"):
+        read_identities(tmp_path / "nobody.csv")
+
+
+def test_records_are_stable_text() -> None:
+    record = wanted_record("a/1", "a/1.mp4", {"b": "c"}, "g", {"z": 1, "a": [1, 2]}, seed=3)
+    assert records_module.parse_record(format_record(record)) == record
+    assert format_record(record) == format_record(records_module.parse_record(format_record(record)))
+    assert sorted(["10", "2", "1_10", "1_2"], key=natural_key) == ["1_2", "1_10", "2", "10"]
