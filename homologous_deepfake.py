@@ -1,13 +1,21 @@
 """Homologous_deepfake: 100 interview subjects filmed once, and every fake made from those same 100 faces.
 
 This file is the one place that says what the dataset is: its configs, columns, methods, folds and splits. It needs
-the standard library and `datasets`, nothing else, and serves twice:
+the standard library and `datasets`, nothing else, reads a workspace, and serves twice:
 
-- with datasets 4 and later as a module: `HomologousDeepfake(config_name="swap_video", data_dir=WORKSPACE)`;
-- with datasets 3.6 also as a loading script: `load_dataset(FOLDER, "swap_video", trust_remote_code=True)`.
+- with datasets 4 and later as a module: `load("swap_video", WORKSPACE)`, or the class itself,
+  `HomologousDeepfake(config_name="swap_video", data_dir=WORKSPACE)`;
+- with datasets 3.6 also as a loading script:
+  `load_dataset(FOLDER_OF_THIS_FILE, "swap_video", data_dir=WORKSPACE, trust_remote_code=True)`.
 """
 
-import dataclasses
+import csv
+import hashlib
+import json
+import os
+import re
+from typing import Any
+from typing import NamedTuple
 
 import datasets
 
@@ -19,57 +27,21 @@ GENDERS = ["male", "female"]
 ATTRIBUTES = ["age", "hair"]
 SPLIT_FOLDS = {"train": (2, 3, 4), "validation": (1,), "test": (0,)}
 CROSSING = "crossing"  # split of imported fakes whose two identities lie in different folds
+METADATA = "metadata"  # config of releases only: the common columns of all subsets' rows, without media
+
+_SPLIT_OF_FOLD = {fold: split for split, folds in SPLIT_FOLDS.items() for fold in folds}
 
 
-@dataclasses.dataclass(frozen=True)
-class Subset:
-    """One config: its name is also its folder in a workspace.
-
-    Attributes:
-        method: one of METHODS; everything but "real" is fake.
-        media: "video" or "image".
-        count: files of a full release.
-        pattern: path of a file below the workspace; {target}, {source}, {identity}, {attribute}, {number}.
-        description: one sentence for the card.
-    """
+class Subset(NamedTuple):
+    """One config: its name is also its folder in a workspace."""
 
     name: str
-    method: str
-    media: str
-    count: int
-    pattern: str
-    description: str
+    method: str  # one of METHODS; everything but "real" is fake
+    media: str  # "video" or "image"
+    count: int  # files of a full release
+    pattern: str  # path below the workspace; {target}, {source}, {identity}, {attribute}, {number}
+    description: str  # for the card
 
 
-SUBSETS = {
-    subset.name: subset
-    for subset in (
-        Subset("raw_video", "real", "video", 100, "raw_video/{identity}.mp4", "One clip per person, 1280x720, 30 fps."),
-        Subset("face_video", "real", "video", 100, "face_video/{identity}.mp4", "The face of each clip, 350x350."),
-        Subset(
-            "avatarify_video",
-            "expression_driven",
-            "video",
-            100,
-            "avatarify_video/{target}_{source}.mp4",
-            "The target's face driven by the source's motion.",
-        ),
-        Subset(
-            "edit_video",
-            "attribute_editing",
-            "video",
-            200,
-            "edit_video/{attribute}/{identity}.mp4",
-            "Age or hair colour edited.",
-        ),
-        Subset(
-            "swap_video",
-            "face_swap",
-            "video",
-            100,
-            "swap_video/{target}_{source}.mp4",
-            "The source's identity on the target's expression and background.",
-        ),
-        Subset("GAN_images", "full_face_generation", "image", 6802, "GAN_images/{number}.png", "Generated faces."),
-    )
-}
+_RAW = Subset("raw_video", "real", "video", 100, "raw_video/{identity}.mp4", "One clip per person, 1280x720, 30 fps.")
+_FACE = Subset("face_video", "real", "video", 100, "face_video/{identity}.mp4", "The face of each clip, 350x350.")

@@ -117,7 +117,7 @@ def _rows() -> Array:
     return np.asarray(np.interp(np.linspace(0, 1, num_rows), cumulative, y))
 
 
-def _columns() -> Array:
+def column_azimuths() -> Array:
     """Azimuths, dense on the face; the seam is at the back."""
     phi = np.linspace(-np.pi, np.pi, 8000)
     density = 1.0 + 3.2 * np.exp(-((np.abs(phi) / 1.05) ** 6))
@@ -261,7 +261,7 @@ def build_head(actor: Actor) -> HeadMesh:
     """The rest shape of an actor's head."""
     layout = layout_of(actor)
     sections = _Sections(actor)
-    rows, phi = _rows(), _columns()
+    rows, phi = _rows(), column_azimuths()
     eye_row = int(np.argmin(np.abs(rows + 0.2)))
     mouth_row = int(np.argmin(np.abs(rows - layout.mouth_y)))
     # Both slit rows twice: the upper edge, then the lower edge.

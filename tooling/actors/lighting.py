@@ -106,3 +106,49 @@ def shade(
     _shade(normals, view, visibility, occlusion, lights.directions, lights.colors, lights.sky, lights.ground,
            wrap, params, light, gloss)  # fmt: skip
     return light, gloss
+
+
+@numba.njit(cache=True, nogil=True)
+def _shade_strands(points, base, visibility, occlusion, directions, colors, sky, result):  # type: ignore[no-untyped-def]
+    """Kajiya-Kay: light and highlight by the angle to the strand, softened by the head's roundness."""
+    num_points = points.shape[1]
+    for s in range(points.shape[0]):
+        for k in range(num_points):
+            before, after = max(k - 1, 0), min(k + 1, num_points - 1)
+            tx = points[s, after, 0] - points[s, before, 0]
+            ty = points[s, after, 1] - points[s, before, 1]
+            tz = points[s, after, 2] - points[s, before, 2]
+            norm = max(np.sqrt(tx * tx + ty * ty + tz * tz), np.float32(1e-5))
+            tx, ty, tz = tx / norm, ty / norm, tz / norm
+            ox, oz = points[s, k, 0], points[s, k, 2] + np.float32(1.0)
+            oy = max(points[s, k, 1], np.float32(0.0)) * np.float32(0.8)
+            out = max(np.sqrt(ox * ox + oy * oy + oz * oz), np.float32(1e-5))
+            ox, oy, oz = ox / out, oy / out, oz / out
+            shelter = occlusion[s, k]
+            for c in range(3):
+                result[s, k, c] = base[s, c] * sky[c] * shelter * np.float32(0.9)
+            for i in range(directions.shape[0]):
+                lx, ly, lz = directions[i, 0], directions[i, 1], directions[i, 2]
+                along = tx * lx + ty * ly + tz * lz
+                sine = np.sqrt(max(np.float32(1.0) - along * along, np.float32(0.0)))
+                facing = max((ox * lx + oy * ly + oz * lz + np.float32(0.25)) / np.float32(1.25), np.float32(0.0))
+                hx, hy, hz = lx, ly, lz + np.float32(1.0)
+                h_norm = np.sqrt(hx * hx + hy * hy + hz * hz)
+                slide = (tx * hx + ty * hy + tz * hz) / h_norm + np.float32(0.10) * oy
+                shine = max(np.float32(1.0) - slide * slide, np.float32(0.0))
+                tight = shine**60
+                broad = shine**10
+                reach = visibility[s, k] if i == 0 else shelter
+                for c in range(3):
+                    diffuse = base[s, c] * sine * np.float32(1.15)
+                    highlight = np.float32(0.030) * tight + base[s, c] * np.float32(1.3) * broad
+                    result[s, k, c] += colors[i, c] * reach * facing * (diffuse + highlight)
+
+
+def shade_hair(
+    points: FloatArray, base: FloatArray, visibility: FloatArray, occlusion: FloatArray, lights: Lights
+) -> FloatArray:
+    """Colours (S, K, 3) of strand points (S, K, 3) in camera axes with base colours (S, 3)."""
+    result = np.empty_like(points)
+    _shade_strands(points, base, visibility, occlusion, lights.directions, lights.colors, lights.sky, result)
+    return result

@@ -29,7 +29,7 @@ def _enlarge(grid: Array, height: int, width: int) -> Array:
 def _line(x: Array, y: Array, center: Array, low: float, high: float, width: float) -> Array:
     """Soft stroke along y = center for low < |x| < high, thinning out at both ends."""
     t = np.clip((np.abs(x) - low) / (high - low), 0.0, 1.0)
-    return np.asarray(np.exp(-(((y - center) / width) ** 2)) * np.sin(np.pi * t) ** 0.7)
+    return np.asarray(np.exp(-(((y - center) / width) ** 2)) * np.maximum(np.sin(np.pi * t), 0.0) ** 0.7)
 
 
 def _blob(x: Array, y: Array, cx: float, cy: float, sx: float, sy: float) -> Array:

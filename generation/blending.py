@@ -1,0 +1,170 @@
+"""Masks and colour of aligned crops: which pixels of a face are replaced, and in whose light.
+
+All functions work on small grids over the crop (GRID_PX a side); what they return is smooth and is scaled up.
+Points are shares of the crop's side.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from generation.video import Frame
+from generation.warp import Floats
+
+GRID_PX = 64
+OUTLINE_SOFTNESS = 0.030  # standard deviation of the mask's edge, as a share of the side
+LIGHT_SCALE = 0.085  # details larger than this share of the side are light, smaller ones are the face
+LARGEST_ODDS = 8.0
+
+# The outline, down one side: how far beyond the eye or mouth corner (in distances from it to the nose) and how far
+# below the eyes (in distances from eyes to mouth). Brows are inside, forehead, ears and jaw line are not.
+_BESIDE_EYE = ((0.20, -0.37), (0.70, -0.30), (0.92, -0.05), (0.98, 0.30), (0.85, 0.68))
+_BESIDE_MOUTH = ((1.00, 1.02), (0.55, 1.30))
+_BELOW_MOUTH = 1.45
+
+
+def face_outline(landmarks: Floats, *, shrink: float = 1.0) -> Floats:
+    """The part of a face that carries its identity: brows to chin, between the cheeks' edges.
+
+    The side of a turned head that faces away is narrower, in proportion to its eye's distance from the nose.
+
+    Args:
+        landmarks: (5, 2) as shares of the crop's side.
+        shrink: scale about the outline's middle.
+
+    Returns:
+        float32 (GRID_PX, GRID_PX), 0 to 1 with a soft edge.
+    """
+    points = _outline(landmarks)
+    middle = points.mean(0)
+    points = middle + shrink * (points - middle)
+    scale = 4 * GRID_PX
+    drawn = np.zeros((scale, scale), np.uint8)
+    cv2.fillPoly(drawn, [np.rint(points * scale).astype(np.int32)], 255)
+    drawn = cv2.GaussianBlur(drawn, (0, 0), OUTLINE_SOFTNESS * scale)
+    # uint8 [0, 255] -> float32 [0, 1]
+    return cv2.resize(drawn, (GRID_PX, GRID_PX), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+
+
+def _outline(landmarks: Floats) -> Floats:
+    eyes_y, mouth_y, nose_x = landmarks[:2, 1].mean(), landmarks[3:, 1].mean(), landmarks[2, 0]
+    length = mouth_y - eyes_y
+    sides = []
+    for eye, corner in ((landmarks[0], landmarks[3]), (landmarks[1], landmarks[4])):
+        side = [(eye[0] + out * (eye[0] - nose_x), eyes_y + down * length) for out, down in _BESIDE_EYE]
+        side += [(corner[0] + out * (corner[0] - nose_x), eyes_y + down * length) for out, down in _BESIDE_MOUTH]
+        sides.append(side)
+    bottom = [(landmarks[3:, 0].mean(), eyes_y + _BELOW_MOUTH * length)]
+    return np.array([*sides[0], *bottom, *sides[1][::-1]], np.float32)
+
+
+def feature_areas(landmarks: Floats) -> Floats:
+    """Eyes with brows, nostrils and mouth: float32 (GRID_PX, GRID_PX), 1 inside, soft."""
+    left, right, nose, corner, other = landmarks
+    eye_gap, mouth_gap = right[0] - left[0], other[0] - corner[0]
+    mouth = (corner + other) / 2
+    drawn = np.zeros((GRID_PX, GRID_PX), np.uint8)
+    for centre, size in (
+        (left - [0, 0.10 * eye_gap], (0.36 * eye_gap, 0.32 * eye_gap)),
+        (right - [0, 0.10 * eye_gap], (0.36 * eye_gap, 0.32 * eye_gap)),
+        (nose + [0, 0.12 * eye_gap], (0.22 * eye_gap, 0.14 * eye_gap)),
+        (mouth, (0.68 * mouth_gap, 0.34 * mouth_gap)),
+    ):
+        _fill_ellipse(drawn, centre, size)
+    # uint8 [0, 255] -> float32 [0, 1]
+    return cv2.GaussianBlur(drawn, (0, 0), 1.0).astype(np.float32) / 255
+
+
+def eye_areas(landmarks: Floats) -> Floats:
+    """Both eyes with their lids, without the brows: float32 (GRID_PX, GRID_PX), soft."""
+    gap = landmarks[1, 0] - landmarks[0, 0]
+    drawn = np.zeros((GRID_PX, GRID_PX), np.uint8)
+    for eye in landmarks[:2]:
+        _fill_ellipse(drawn, eye + [0, 0.03 * gap], (0.27 * gap, 0.15 * gap))
+    # uint8 [0, 255] -> float32 [0, 1]
+    return cv2.GaussianBlur(drawn, (0, 0), 1.6).astype(np.float32) / 255
+
+
+def mouth_area(landmarks: Floats) -> Floats:
+    """The lips and what is between them: float32 (GRID_PX, GRID_PX), soft."""
+    middle, gap = landmarks[3:].mean(0), landmarks[4, 0] - landmarks[3, 0]
+    drawn = np.zeros((GRID_PX, GRID_PX), np.uint8)
+    _fill_ellipse(drawn, middle + [0, 0.08 * gap], (0.55 * gap, 0.42 * gap))
+    # uint8 [0, 255] -> float32 [0, 1]
+    return cv2.GaussianBlur(drawn, (0, 0), 2.0).astype(np.float32) / 255
+
+
+def _fill_ellipse(drawn: np.ndarray, centre: Floats, size: tuple[float, float]) -> None:
+    whole = tuple(round(float(value) * GRID_PX) for value in centre)
+    axes = tuple(max(round(float(value) * GRID_PX), 1) for value in size)
+    cv2.ellipse(drawn, whole, axes, 0, 0, 360, 255, -1)
+
+
+def shrink_to_grid(crop: Frame) -> Floats:
+    """RGB uint8 (S, S, 3) -> RGB float32 [0, 1] (GRID_PX, GRID_PX, 3)."""
+    return cv2.resize(crop, (GRID_PX, GRID_PX), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+
+
+def skin(small: Floats, landmarks: Floats) -> Floats:
+    """How much each place looks like this face's skin; hair, glasses' rims, collar and background do not.
+
+    The colour is learnt between eyes and mouth, where every face shows skin. Lightness may vary with the shading,
+    hue hardly.
+
+    Args:
+        small: from `shrink_to_grid`.
+        landmarks: (5, 2) as shares of the crop's side.
+
+    Returns:
+        float32 (GRID_PX, GRID_PX), 0 to 1.
+    """
+    lab = cv2.GaussianBlur(cv2.cvtColor(small, cv2.COLOR_RGB2LAB), (0, 0), 0.8)
+    known = _cheeks(landmarks)
+    sample = lab[known] if known.any() else lab.reshape(-1, 3)
+    usual = np.median(sample, 0)
+    spread = 1.48 * np.median(np.abs(sample - usual), 0)
+    tolerance = np.clip(2.5 * spread, [14, 6, 7], [26, 12, 14])
+    distance = np.square((lab - usual) / tolerance).sum(-1)
+    return np.asarray(1 / (1 + np.exp(2.0 * (distance - 4.0))), np.float32)
+
+
+def _cheeks(landmarks: Floats) -> np.ndarray:
+    left, right, _, corner, other = landmarks
+    quad = [left * 0.65 + corner * 0.35, right * 0.65 + other * 0.35, right * 0.2 + other * 0.8, left * 0.2 + corner * 0.8]
+    drawn = np.zeros((GRID_PX, GRID_PX), np.uint8)
+    cv2.fillPoly(drawn, [np.rint(np.array(quad) * GRID_PX).astype(np.int32)], 1)
+    return drawn.astype(bool)
+
+
+def low_band(small: Floats, weight: Floats) -> Floats:
+    """Light and skin tone without the features: a Gaussian average of RGB (G, G, 3) over the places of weight (G, G)."""
+    sigma = LIGHT_SCALE * GRID_PX
+    weight = weight + 1e-4
+    total = cv2.GaussianBlur(small * weight[..., None], (0, 0), sigma)
+    share = cv2.GaussianBlur(weight, (0, 0), sigma)
+    mean = (small * weight[..., None]).sum((0, 1)) / weight.sum()
+    # Far from any skin the average of the whole face is the better guess.
+    trust = (share / (share + 0.05))[..., None]
+    return np.asarray(trust * total / share[..., None] + (1 - trust) * mean, np.float32)
+
+
+def relight(crop: Floats, here: Floats, wanted: Floats) -> Floats:
+    """Brings a crop from the light it has to the light wanted, keeping black black and white white.
+
+    Every colour value x becomes a x / (1 + (a - 1) x): the one family of tone curves through (0, 0), (1, 1) and
+    (here, wanted) that rises everywhere, so that pupils and teeth stay what they are while skin takes the new tone.
+
+    Args:
+        crop: RGB float32 [0, 1] (S, S, 3).
+        here, wanted: RGB float32 [0, 1] (GRID_PX, GRID_PX, 3), from `low_band`.
+    """
+    here, wanted = np.clip(here, 0.02, 0.98), np.clip(wanted, 0.02, 0.98)
+    odds = np.clip(wanted * (1 - here) / (here * (1 - wanted)), 1 / LARGEST_ODDS, LARGEST_ODDS)
+    odds = enlarge(odds, len(crop))
+    return np.asarray(odds * crop / (1 + (odds - 1) * crop), np.float32)
+
+
+def enlarge(small: Floats, side_px: int) -> Floats:
+    """Scales a grid (G, G, ...) up to the crop's size."""
+    return np.asarray(cv2.resize(small, (side_px, side_px), interpolation=cv2.INTER_LINEAR), np.float32)

@@ -1,0 +1,285 @@
+"""Aligned face crops and the way back into the picture: the one routine that every family of fakes shares.
+
+A pipeline sees `AlignedFaces`: square crops in which eyes, nose and mouth lie at fixed places. What it returns (crops
+and soft masks of the same size) is pasted into the decoded pictures by `replace_faces`. Only pixels under the mask
+are touched; all others keep their value exactly. Frames are streamed: memory does not grow with the clip's length.
+
+Points count from the centre of the upper left pixel, as OpenCV's do.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from generation.errors import FaceError
+from generation.video import Frame
+
+Floats = NDArray[np.float32]
+
+# Where the five landmarks lie in an aligned crop, as shares of its side: about a mean frontal face, from above the
+# brows to below the chin.
+TEMPLATE: Floats = np.array(
+    [[0.35, 0.38], [0.65, 0.38], [0.50, 0.555], [0.377, 0.727], [0.623, 0.727]], dtype=np.float32
+)
+SMOOTHING_FRAMES = 9  # of landmarks over time; odd
+MASK_FLOOR = 1 / 255  # a smaller weight changes no pixel
+
+
+@dataclass(frozen=True)
+class FaceClip:
+    """A clip whose face is known in every frame.
+
+    Attributes:
+        name: for error messages, such as the file's path.
+        frames: called for each pass over the clip; yields RGB uint8 (H, W, 3).
+        landmarks: float32 (T, 5, 2), px of the frame: eyes, nose tip, mouth corners, each from left to right.
+    """
+
+    name: str
+    frames: Callable[[], Iterator[Frame]]
+    landmarks: Floats
+
+    def __post_init__(self) -> None:
+        if self.landmarks.ndim != 3 or self.landmarks.shape[1:] != (5, 2) or not len(self.landmarks):
+            raise FaceError(f"{self.name}: landmarks have shape {self.landmarks.shape}, wanted (T, 5, 2) with T > 0")
+        if not np.isfinite(self.landmarks).all():
+            raise FaceError(f"{self.name}: has frames without a face; run `tooling faces` again")
+
+    def __len__(self) -> int:
+        return len(self.landmarks)
+
+
+@dataclass(frozen=True)
+class AlignedFaces:
+    """A batch of consecutive aligned crops, with neighbours in time around it.
+
+    Attributes:
+        crops: RGB uint8 (N, S, S, 3).
+        landmarks: float32 (N, 5, 2), px of the crop.
+        matrices: float32 (N, 2, 3), affine map from px of the frame to px of the crop.
+        start: number in the clip of the first frame asked for.
+        num_before, num_after: crops at either end that are only context; results are wanted for those between.
+    """
+
+    crops: NDArray[np.uint8]
+    landmarks: Floats
+    matrices: Floats
+    start: int = 0
+    num_before: int = 0
+    num_after: int = 0
+
+    @property
+    def wanted(self) -> slice:
+        """The crops for which results are wanted."""
+        return slice(self.num_before, len(self.crops) - self.num_after)
+
+
+class FaceOutput(Protocol):
+    """What a pipeline returns: RGB uint8 (B, S, S, 3), and masks float32 (B, S, S): 0 keeps the target, 1 replaces."""
+
+    @property
+    def frames(self) -> NDArray[np.uint8]: ...
+    @property
+    def masks(self) -> Floats: ...
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How a clip is cut into batches.
+
+    Attributes:
+        crop_px: side of the aligned crops.
+        batch_frames: results asked for at a time.
+        context_frames: neighbours handed in with each batch on either side, fewer at the clip's ends.
+    """
+
+    crop_px: int
+    batch_frames: int = 8
+    context_frames: int = 0
+
+
+@dataclass(frozen=True)
+class PastedFrame:
+    """A finished picture.
+
+    Attributes:
+        original, frame: RGB uint8 (H, W, 3), before and after; equal outside `region` and wherever `mask` is 0.
+        region: rows and columns of the frame that the mask covers.
+        mask: float32 (h, w) of the region, 0 to 1.
+    """
+
+    original: Frame
+    frame: Frame
+    region: tuple[slice, slice]
+    mask: Floats
+
+
+def smooth_landmarks(landmarks: Floats, num_frames: int = SMOOTHING_FRAMES) -> Floats:
+    """Averages landmarks (T, ...) over time with a Hann window, without delay; the ends are held."""
+    return smooth_over_time(landmarks, num_frames)
+
+
+def smooth_over_time(values: Floats, num_frames: int) -> Floats:
+    """Averages float32 (T, ...) along its first axis with a Hann window of an odd number of frames."""
+    window = np.hanning(num_frames + 2)[1:-1].astype(np.float32)
+    window /= window.sum()
+    half = num_frames // 2
+    padded = np.concatenate([np.repeat(values[:1], half, 0), values, np.repeat(values[-1:], half, 0)])
+    smoothed = sum(weight * padded[at : at + len(values)] for at, weight in enumerate(window))
+    return np.asarray(smoothed, np.float32)
+
+
+def similarity(points: Floats, wanted: Floats) -> Floats:
+    """The rotation, scale and shift that brings points (N, 2) nearest to those wanted, in least squares.
+
+    Umeyama 1991, "Least-squares estimation of transformation parameters between two point patterns", in two
+    dimensions and without reflection. Returns float32 (2, 3).
+    """
+    centre, goal = points.mean(0), wanted.mean(0)
+    here = (points - centre) @ np.array([1, 1j])
+    there = (wanted - goal) @ np.array([1, 1j])
+    turn = np.vdot(here, there) / max(np.vdot(here, here).real, 1e-12)
+    linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
+    return np.hstack([linear, (goal - linear @ centre)[:, None]]).astype(np.float32)
+
+
+def transform(matrix: Floats, points: Floats) -> Floats:
+    """Applies an affine map (2, 3) to points (..., 2)."""
+    return np.asarray(points @ matrix[:, :2].T + matrix[:, 2], np.float32)
+
+
+def align(frame: Frame, landmarks: Floats, crop_px: int) -> tuple[Frame, Floats, Floats]:
+    """Cuts one aligned crop out of a frame: the crop, its landmarks (5, 2) and the map (2, 3) from frame to crop."""
+    matrix = similarity(landmarks, TEMPLATE * crop_px)
+    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    if scale < 0.5:  # a large face: average before taking fewer pixels
+        frame = cv2.blur(frame, (round(1 / scale), round(1 / scale)))
+    crop = cv2.warpAffine(frame, matrix, (crop_px, crop_px), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return crop, transform(matrix, landmarks), matrix
+
+
+def aligned_batches(clip: FaceClip, batching: Batching) -> Iterator[AlignedFaces]:
+    """Streams a clip's aligned crops in batches, in order.
+
+    Raises:
+        FaceError: the clip has another number of frames than landmarks.
+    """
+    for _, faces in _batches(clip, batching):
+        yield faces
+
+
+def replace_faces(
+    clip: FaceClip, function: Callable[[AlignedFaces], FaceOutput], batching: Batching
+) -> Iterator[PastedFrame]:
+    """Streams a clip through a pipeline and pastes what it returns.
+
+    Args:
+        clip: the target.
+        function: gets batches in order, returns as many crops and masks as are wanted.
+        batching: crop size, batch size and context that the function needs.
+
+    Yields:
+        One `PastedFrame` for each frame of the clip. At most batch + 2 x context frames are held.
+
+    Raises:
+        FaceError: the clip has another number of frames than landmarks.
+    """
+    for frames, faces in _batches(clip, batching):
+        output = function(faces)
+        matrices = faces.matrices[faces.wanted]
+        for frame, crop, mask, matrix in zip(frames, output.frames, output.masks, matrices, strict=True):
+            yield paste(frame, crop, mask, matrix)
+
+
+def paste(frame: Frame, crop: Frame, mask: Floats, matrix: Floats) -> PastedFrame:
+    """Lays a crop over the place of the frame that it was aligned from.
+
+    Args:
+        frame: RGB uint8 (H, W, 3); not changed.
+        crop: RGB uint8 (S, S, 3).
+        mask: float32 (S, S), 0 to 1.
+        matrix: float32 (2, 3), from frame to crop.
+    """
+    region = _covered_region(mask, matrix, frame.shape[:2])
+    height, width = (part.stop - part.start for part in region)
+    result = frame.copy()
+    if height == 0 or width == 0:
+        return PastedFrame(frame, result, region, np.zeros((height, width), np.float32))
+    back = cv2.invertAffineTransform(matrix)
+    back[:, 2] -= [region[1].start, region[0].start]
+    size = (width, height)
+    pasted = cv2.warpAffine(crop, back, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    weight = cv2.warpAffine(mask, back, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    weight[weight < MASK_FLOOR] = 0
+    before = frame[region].astype(np.float32)
+    blended = before + weight[..., None] * (pasted.astype(np.float32) - before)
+    # float32 [0, 255] -> uint8; a weight of 0 gives back the very value
+    result[region] = np.clip(np.rint(blended), 0, 255).astype(np.uint8)
+    return PastedFrame(frame, result, region, weight)
+
+
+def _covered_region(mask: Floats, matrix: Floats, shape: tuple[int, int]) -> tuple[slice, slice]:
+    """The smallest rectangle of the frame that holds every pixel under the mask."""
+    rows, columns = np.flatnonzero(mask.max(1) > 0), np.flatnonzero(mask.max(0) > 0)
+    if not len(rows):
+        return slice(0, 0), slice(0, 0)
+    left, right, top, bottom = columns[0] - 1, columns[-1] + 1, rows[0] - 1, rows[-1] + 1
+    corners = np.array([[left, top], [right, top], [left, bottom], [right, bottom]], np.float32)
+    there = transform(cv2.invertAffineTransform(matrix), corners)
+    low = np.clip(np.floor(there.min(0)), 0, [shape[1], shape[0]]).astype(int)
+    high = np.clip(np.ceil(there.max(0)) + 1, 0, [shape[1], shape[0]]).astype(int)
+    return slice(low[1], high[1]), slice(low[0], high[0])
+
+
+@dataclass
+class _Window:
+    """The frames in flight; `first` is the number of the first crop held."""
+
+    batching: Batching
+    frames: deque[Frame] = field(default_factory=deque)
+    crops: deque[tuple[Frame, Floats, Floats]] = field(default_factory=deque)
+    first: int = 0
+    done: int = 0
+
+    def add(self, frame: Frame, landmarks: Floats) -> None:
+        self.frames.append(frame)
+        self.crops.append(align(frame, landmarks, self.batching.crop_px))
+
+    def take(self, num_frames: int) -> tuple[list[Frame], AlignedFaces]:
+        frames = [self.frames.popleft() for _ in range(num_frames)]
+        before = self.done - self.first
+        used = list(self.crops)[: before + num_frames + self.batching.context_frames]
+        crops, landmarks, matrices = (np.stack(part) for part in zip(*used, strict=True))
+        after = len(used) - before - num_frames
+        faces = AlignedFaces(crops, landmarks, matrices, self.done, before, after)
+        self.done += num_frames
+        while self.first < self.done - self.batching.context_frames:
+            self.crops.popleft()
+            self.first += 1
+        return frames, faces
+
+
+def _batches(clip: FaceClip, batching: Batching) -> Iterator[tuple[list[Frame], AlignedFaces]]:
+    window = _Window(batching)
+    landmarks = smooth_landmarks(clip.landmarks)
+    num_frames = 0
+    for frame in clip.frames():
+        if num_frames == len(landmarks):
+            raise FaceError(f"{clip.name}: has more frames than its track ({num_frames}); run `tooling faces` again")
+        window.add(frame, landmarks[num_frames])
+        num_frames += 1
+        if len(window.frames) == batching.batch_frames + batching.context_frames:
+            yield window.take(batching.batch_frames)
+    if num_frames < len(landmarks):
+        raise FaceError(
+            f"{clip.name}: has {num_frames} frames and its track {len(landmarks)}; run `tooling faces` again"
+        )
+    while window.frames:
+        yield window.take(min(batching.batch_frames, len(window.frames)))

@@ -1,0 +1,110 @@
+"""The main job, command by command, as a maintainer types it: sources in, `load_dataset` out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tooling.actors import write_sources
+from tooling.settings import ClipSettings, Settings
+from tooling.workspace import create_workspace, open_workspace
+
+STAGES = (
+    ["ingest", "sources"],
+    ["faces"],
+    ["plan"],
+    ["generate", "swap_video"],
+    ["verify"],
+    ["build"],
+    ["card"],
+    ["contact-sheet"],
+)
+LOAD = """
+from datasets import load_dataset
+for streaming in (False, True):
+    data = load_dataset("homologous_deepfake", "swap_video", streaming=streaming)
+    row = next(iter(data["train"]))
+    print(row["sample_id"], data["train"].features["label"].int2str(row["label"]), tuple(row["video"][0].shape),
+          len(row["boxes"]), row["real_path"])
+"""
+
+
+def tooling(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from tooling.cli import main; main()", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def snapshot(root: Path) -> dict[str, bytes]:
+    files = (path for path in root.rglob("*") if path.is_file() and path.name != ".lock")
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the whole job has run: two men and two women, 0.8 s each, a quarter of the usual size."""
+    folder = tmp_path_factory.mktemp("flow")
+    write_sources(folder / "sources", 2, 2, 1.2, seed=0)
+    create_workspace(folder / "workspace", Settings(clip=ClipSettings(seconds=0.8, width_px=640, height_px=360)))
+    for arguments in STAGES:
+        done = tooling(folder, *arguments)
+        assert done.returncode == 0, f"tooling {' '.join(arguments)}: {done.stderr}"
+    return folder
+
+
+def test_release_loads_typed_and_decodes(folder: Path) -> None:
+    environment = os.environ | {"HF_DATASETS_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    pair = open_workspace(folder / "workspace").plan().pairs["swap_video"][0]  # type: ignore[union-attr]
+    line = f"swap_video/{pair[0]}_{pair[1]} fake (3, 360, 640) 24 raw_video/{pair[0]}.mp4"
+    assert done.stdout.splitlines() == [line, line]
+
+
+def test_card_has_counts_of_this_release_and_no_leftover_markers(folder: Path) -> None:
+    card = (folder / "homologous_deepfake" / "README.md").read_text(encoding="utf-8")
+    assert "make demo" not in card
+    assert "<!--" not in card
+    assert "| `swap_video` | fake |" in card
+    assert "4 | 100 |" in card
+    assert "`weightfree-swap`" in card
+    assert (folder / "homologous_deepfake" / "pictures" / "swap_video.png").stat().st_size > 10_000
+    assert not list((folder / "homologous_deepfake").rglob("*.py"))
+
+
+def test_rerun_makes_nothing_and_changes_no_byte(folder: Path) -> None:
+    before = snapshot(folder / "workspace"), snapshot(folder / "homologous_deepfake")
+    for arguments in STAGES[:4]:
+        done = tooling(folder, *arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout).get("made", []) == []
+    for arguments in STAGES[4:7]:
+        assert tooling(folder, *arguments).returncode == 0
+    assert (snapshot(folder / "workspace"), snapshot(folder / "homologous_deepfake")) == before
+
+
+@pytest.mark.slow
+def test_job_killed_at_many_moments_ends_with_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "sources").symlink_to(folder / "sources")
+    settings = open_workspace(folder / "workspace").settings
+    create_workspace(tmp_path / "workspace", settings)
+    for arguments in STAGES[:6]:
+        for seconds in (1.5, 3.0, 4.5, 6.0):
+            command = [sys.executable, "-c", "from tooling.cli import main; main()", *arguments]
+            process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True)
+            time.sleep(seconds)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        done = tooling(tmp_path, *arguments)
+        assert done.returncode == 0, done.stderr
+    assert snapshot(tmp_path / "workspace") == snapshot(folder / "workspace")
+    built = snapshot(folder / "homologous_deepfake")
+    assert snapshot(tmp_path / "homologous_deepfake") == {k: v for k, v in built.items() if k.startswith("data/")}

@@ -1,0 +1,338 @@
+"""Frames of an actor: everything prepared once per actor, then posed, lit and drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import raster
+from .backdrop import paint_backdrop
+from .body import BodySections, Layer, build_body
+from .expression import NECK_PIVOT, ExpressionModel, Pose, rotate_jaw, rotation_matrix, JAW_OPEN_RADIANS
+from .features import Part, SmallHairs, build_brow_hairs, build_glasses, build_lashes, build_parts
+from .hair import build_hair, scalp_cover
+from .head import EYE_RADIUS, Array, build_head, column_azimuths
+from .identity import Actor
+from .landmarks import five_points, landmark_vertices
+from .lighting import SKIN, Lights, Material, shade, shade_hair, studio_lights
+from .skin import paint_face, skin_color
+
+FloatArray = NDArray[np.float32]
+CAMERA_DISTANCE_CM = 115.0
+FRAME_HEIGHT_CM = {"frontal": 44.0, "close": 34.0, "wide": 62.0}
+FRAME_CENTER_Y_CM = {"frontal": -4.6, "close": -1.5, "wide": -12.0}
+SHADOW_SIZE, SHADOW_REACH_CM = 288, 30.0
+NUM_AMBIENT_DIRECTIONS = 24
+NOISE_LEVELS = 1.25
+BODY_PIVOT = np.array([0.0, -34.0, -4.0])
+
+
+@dataclass(frozen=True)
+class ActorFrame:
+    """One rendered frame with its ground truth.
+
+    image (H, W, 3) uint8 RGB; landmarks (5, 2) px in MTCNN's order: image-left eye, image-right eye,
+    nose tip, image-left and image-right mouth corner; landmarks_68 (68, 2) px in the usual order;
+    is_visible: all five landmarks lie in the frame.
+    """
+
+    image: NDArray[np.uint8]
+    landmarks: NDArray[np.float32]
+    landmarks_68: NDArray[np.float32]
+    is_visible: bool
+
+
+@dataclass
+class _Mesh:
+    """A mesh to draw: rest or posed vertices and what shades them."""
+
+    triangles: NDArray[np.int32]
+    uv: FloatArray
+    texture: FloatArray
+    material: Material
+    is_two_sided: bool
+    darkening: float
+    occlusion: FloatArray
+    positions: FloatArray
+    source: Part | Layer | None
+
+
+def _tone_curve() -> FloatArray:
+    """Levels 0 to 255 over linear light [0, 2): sRGB with a soft shoulder above 0.6."""
+    x = np.arange(16384) / 8192.0
+    soft = np.where(x < 0.6, x, 0.6 + 0.4 * (1 - np.exp(-(x - 0.6) / 0.4)))
+    encoded = np.where(soft <= 0.0031308, 12.92 * soft, 1.055 * np.maximum(soft, 1e-9) ** (1 / 2.4) - 0.055)
+    return (255.0 * encoded).astype(np.float32)
+
+
+def _ambient_directions() -> Array:
+    """Directions spread evenly over the sphere, without the lowest ones."""
+    k = np.arange(NUM_AMBIENT_DIRECTIONS) + 0.5
+    y = 1.0 - 1.7 * k / NUM_AMBIENT_DIRECTIONS
+    turn = np.pi * (1 + 5**0.5) * k
+    ring = np.sqrt(1 - y**2)
+    return np.stack([ring * np.cos(turn), y, ring * np.sin(turn)], axis=1)
+
+
+def _light_axes(direction: Array, texels: int) -> tuple[Array, Array]:
+    """Matrix (3, 3) and offset (3,) from cm to shadow-map texels and depth."""
+    side = np.cross([0.0, 1.0, 0.05], direction)
+    side /= np.linalg.norm(side)
+    up = np.cross(direction, side)
+    scale = texels / (2 * SHADOW_REACH_CM)
+    center = np.array([0.0, -9.0, -1.0])
+    matrix = np.stack([side * scale, -up * scale, -direction])
+    return matrix, np.array([texels / 2, texels / 2, 0.0]) - matrix @ center
+
+
+class ActorRenderer:
+    """Renders frames of one actor at one size; holds meshes, textures and buffers."""
+
+    def __init__(self, actor: Actor, width_px: int, height_px: int, shot: str = "frontal") -> None:
+        if width_px < 16 or height_px < 16:
+            raise ValueError(f"frames must be at least 16 px wide and high, not {width_px}x{height_px}")
+        self.actor, self.width_px, self.height_px = actor, width_px, height_px
+        self._scale = height_px / FRAME_HEIGHT_CM[shot]
+        self._center_y = FRAME_CENTER_Y_CM[shot]
+        self._lights: Lights = studio_lights(actor.key_side)
+        self._curve = _tone_curve()
+        self._build()
+        self._background = paint_backdrop(actor, width_px, height_px)
+        self._noise = self._noise_tile()
+        self._color = np.zeros((0, 0, 4), np.float32)
+        self._depth = np.zeros((0, 0), np.float32)
+        self._bake_occlusion()
+
+    def _build(self) -> None:
+        actor = self.actor
+        self._head = build_head(actor)
+        self._model = ExpressionModel(self._head)
+        azimuth = np.tile(column_azimuths(), self._head.grid_shape[0])
+        cover = scalp_cover(actor, self._head.canonical[:, 1], azimuth)
+        sections = BodySections(actor)
+        self._hair = build_hair(actor, self._head, sections, cover)
+        skin = skin_color(actor)
+        texture = paint_face(actor, self._head, cover)
+        self._meshes = [self._mesh(self._head.triangles, self._head.uv, texture, SKIN, None)]
+        for part in build_parts(actor, self._head, skin):
+            self._meshes.append(self._mesh(part.triangles, part.uv, part.texture, part.material, part))
+        for layer in build_body(actor, sections, skin):
+            self._meshes.append(self._mesh(layer.triangles, layer.uv, layer.texture, layer.material, layer))
+        self._lashes, self._brows = build_lashes(actor, self._head), build_brow_hairs(actor, self._head)
+        self._glasses, self._glasses_width = build_glasses(actor, self._head)
+        self._landmark_vertices = landmark_vertices(actor, self._head)
+
+    @staticmethod
+    def _mesh(triangles: NDArray[np.int32], uv: Array, texture: FloatArray, material: Material, source: Part | Layer | None) -> _Mesh:
+        size = np.array([texture.shape[1] - 1, texture.shape[0] - 1])
+        count = len(uv)
+        return _Mesh(
+            triangles, (uv * size).astype(np.float32), np.ascontiguousarray(texture, np.float32), material,
+            source is not None and source.is_two_sided, source.darkening if isinstance(source, Part) else 1.0,
+            np.ones(count, np.float32), np.zeros((count, 3), np.float32), source,
+        )  # fmt: skip
+
+    def _noise_tile(self) -> NDArray[np.int8]:
+        rng = np.random.default_rng(self.actor.seed + 401)
+        tile = rng.standard_normal((self.height_px + 96, self.width_px + 96), dtype=np.float32)
+        return np.clip(np.round(tile * NOISE_LEVELS * 16), -127, 127).astype(np.int8)
+
+    # Posing
+
+    def _place_head(self, points: Array, pose: Pose) -> Array:
+        """Head space -> camera axes, cm."""
+        turned = (points - NECK_PIVOT) @ rotation_matrix(pose.yaw_degrees, pose.pitch_degrees, pose.roll_degrees).T
+        return self._place_body(turned + NECK_PIVOT, pose)
+
+    @staticmethod
+    def _place_body(points: Array, pose: Pose) -> Array:
+        lean = rotation_matrix(0.30 * pose.yaw_degrees, 0.0, pose.sway_degrees)
+        offset = np.array([pose.offset_x_cm, pose.offset_y_cm, 0.0])
+        return np.asarray((points - BODY_PIVOT) @ lean.T + BODY_PIVOT + offset)
+
+    def _pose_part(self, part: Part, pose: Pose) -> Array:
+        points = part.positions
+        if part.anchor in ("left_eye", "right_eye"):
+            turn = rotation_matrix(26.0 * pose.gaze_x, 18.0 * pose.gaze_y, 0.0)
+            points = points @ turn.T + self._head.eye_centers[0 if part.anchor == "left_eye" else 1]
+        elif part.anchor == "jaw":
+            points = rotate_jaw(points, pose.mouth_open * JAW_OPEN_RADIANS)
+        return self._place_head(points, pose)
+
+    def _pose_meshes(self, pose: Pose) -> Array:
+        """Set every mesh's camera-space vertices; returns the head's vertices in head space."""
+        shaped = self._model.apply(pose)
+        self._meshes[0].positions = self._place_head(shaped, pose).astype(np.float32)
+        for mesh in self._meshes[1:]:
+            if isinstance(mesh.source, Part):
+                mesh.positions = self._pose_part(mesh.source, pose).astype(np.float32)
+            elif isinstance(mesh.source, Layer):
+                still = self._place_body(mesh.source.positions, pose)
+                moved = self._place_head(mesh.source.positions, pose)
+                mesh.positions = (still + (moved - still) * mesh.source.follow_head[:, None]).astype(np.float32)
+        return shaped
+
+    def _pose_hair(self, pose: Pose, late: Pose) -> FloatArray:
+        hair = self._hair
+        rigid = self._place_head(hair.points, pose)
+        if hair.lag.max() > 0.01:
+            rigid += (self._place_head(hair.points, late) - rigid) * hair.lag[..., None]
+            rigid += (self._place_body(hair.points, pose) - rigid) * (0.75 * hair.rest_on_body)[..., None]
+        return rigid.astype(np.float32)
+
+    # Light
+
+    def _shadow_map(self, direction: Array, texels: int, hair: FloatArray) -> tuple[FloatArray, Array, Array]:
+        matrix, offset = _light_axes(direction, texels)
+        depth = np.full((texels, texels), np.inf, np.float32)
+        for mesh in self._meshes:
+            if mesh.darkening == 1.0:
+                raster.raster_depth((mesh.positions @ matrix.T + offset).astype(np.float32), mesh.triangles, depth)
+        raster.splat_depth((hair.reshape(-1, 3) @ matrix.T + offset).astype(np.float32), depth)
+        return depth, matrix, offset
+
+    @staticmethod
+    def _visibility(points: FloatArray, shadow: tuple[FloatArray, Array, Array], bias: float, softness: float) -> FloatArray:
+        depth, matrix, offset = shadow
+        result = np.empty(len(points), np.float32)
+        place = (points @ matrix.T + offset).astype(np.float32)
+        raster.shadow_visibility(place, depth, np.float32(bias), np.float32(softness), result)
+        return result
+
+    def _bake_occlusion(self) -> None:
+        """Share of the sky each vertex sees in a neutral pose."""
+        neutral = Pose(mouth_open=0.05)
+        self._pose_meshes(neutral)
+        hair = self._pose_hair(neutral, neutral)
+        normals = [self._normals(mesh) for mesh in self._meshes]
+        totals = [np.zeros((2, len(mesh.uv)), np.float32) for mesh in self._meshes]
+        hair_total = np.zeros(hair.shape[0] * hair.shape[1], np.float32)
+        for direction in _ambient_directions():
+            shadow = self._shadow_map(direction, 128, hair)
+            toward = direction.astype(np.float32)
+            for mesh, normal, total in zip(self._meshes, normals, totals, strict=True):
+                weight = np.maximum(normal @ toward, 0.0)
+                total[0] += weight * self._visibility(mesh.positions + 0.25 * normal, shadow, 0.35, 0.8)
+                total[1] += weight
+            hair_total += self._visibility(hair.reshape(-1, 3), shadow, 0.30, 1.6)
+        for mesh, total in zip(self._meshes, totals, strict=True):
+            mesh.occlusion = np.clip(total[0] / np.maximum(total[1], 1e-4), 0.05, 1.0).astype(np.float32)
+            if mesh.darkening < 1.0 or (isinstance(mesh.source, Part) and "eye" in mesh.source.anchor):
+                mesh.occlusion = np.full(len(mesh.uv), 0.8, np.float32)
+        self._hair_occlusion = (hair_total / NUM_AMBIENT_DIRECTIONS).reshape(hair.shape[:2])
+
+    @staticmethod
+    def _normals(mesh: _Mesh) -> FloatArray:
+        normals = np.zeros_like(mesh.positions)
+        raster.accumulate_normals(mesh.positions, mesh.triangles, normals)
+        return normals
+
+    # Drawing
+
+    def _project(self, points: Array | FloatArray) -> FloatArray:
+        """Camera axes, cm -> full-size px x, y and distance, (..., 3)."""
+        distance = CAMERA_DISTANCE_CM - points[..., 2]
+        scale = self._scale * CAMERA_DISTANCE_CM / distance
+        x = self.width_px / 2 + points[..., 0] * scale
+        y = self.height_px / 2 - (points[..., 1] - self._center_y) * scale
+        return np.stack([x, y, distance], axis=-1).astype(np.float32)
+
+    def _open_buffers(self, projected: list[FloatArray]) -> tuple[int, int]:
+        """Clear the 2x buffers over the box that holds everything drawn; returns its left and top, px."""
+        corners = np.concatenate([np.stack([p.reshape(-1, 3)[:, :2].min(0), p.reshape(-1, 3)[:, :2].max(0)]) for p in projected])
+        left, top = (max(0, int(np.floor(v)) - 2) for v in corners.min(0))
+        right = min(self.width_px, int(np.ceil(corners[:, 0].max())) + 2)
+        bottom = min(self.height_px, int(np.ceil(corners[:, 1].max())) + 2)
+        height, width = 2 * max(bottom - top, 1), 2 * max(right - left, 1)
+        if self._depth.shape != (height, width):
+            self._color, self._depth = np.zeros((height, width, 4), np.float32), np.empty((height, width), np.float32)
+        self._color[:] = 0.0
+        self._depth[:] = np.inf
+        return left, top
+
+    def render(self, pose: Pose, late: Pose, frame_index: int = 0) -> ActorFrame:
+        """The frame of a pose; `late` is the pose that loose hair still hangs in."""
+        shaped = self._pose_meshes(pose)
+        hair = self._pose_hair(pose, late)
+        shadow = self._shadow_map(self._lights.directions[0].astype(np.float64), SHADOW_SIZE, hair)
+        projected = [self._project(mesh.positions) for mesh in self._meshes]
+        hair_screen = self._project(hair)
+        left, top = self._open_buffers([*projected, hair_screen])
+        for mesh, screen in zip(self._meshes, projected, strict=True):
+            self._draw_mesh(mesh, self._to_buffer(screen, left, top), shadow, pose)
+        self._draw_hair(hair, self._to_buffer(hair_screen, left, top), shadow)
+        for tufts in (self._brows, self._lashes):
+            self._draw_tufts(tufts, shaped, pose, left, top)
+        self._draw_glasses(pose, left, top)
+        image = np.empty((self.height_px, self.width_px, 3), np.uint8)
+        rng = np.random.default_rng([self.actor.seed, 77, frame_index])
+        dy, dx = rng.integers(0, 96, 2)
+        noise = self._noise[dy : dy + self.height_px, dx : dx + self.width_px]
+        raster.resolve(self._color, left, top, self._background, self._curve, noise, image)
+        points_68 = self._project(self._meshes[0].positions[self._landmark_vertices])[:, :2]
+        eyes = self._place_head(self._head.eye_centers + [0.0, 0.0, EYE_RADIUS], pose)
+        points_5 = five_points(points_68, self._project(eyes)[:, :2])
+        inside = (points_5 >= 0).all() and (points_5 <= [self.width_px - 1, self.height_px - 1]).all()
+        return ActorFrame(image, points_5.astype(np.float32), points_68.astype(np.float32), bool(inside))
+
+    @staticmethod
+    def _to_buffer(screen: FloatArray, left: int, top: int) -> FloatArray:
+        return (screen - np.array([left, top, 0.0], np.float32)) * np.array([2.0, 2.0, 1.0], np.float32)
+
+    def _draw_mesh(self, mesh: _Mesh, screen: FloatArray, shadow: tuple[FloatArray, Array, Array], pose: Pose) -> None:
+        normals = self._normals(mesh)
+        view = np.array([0.0, 0.0, CAMERA_DISTANCE_CM], np.float32) - mesh.positions
+        view /= np.linalg.norm(view, axis=1, keepdims=True)
+        visible = self._visibility(mesh.positions + 0.22 * normals, shadow, 0.30, 0.7)
+        light, gloss = shade(normals, view, visible, mesh.occlusion, self._lights, mesh.material)
+        if isinstance(mesh.source, Part) and "eye" in mesh.source.anchor:
+            light *= self._lid_shade(mesh.source, pose)[:, None]
+        elif mesh.darkening < 1.0:
+            light *= mesh.darkening * (0.45 + 0.55 * min(1.0, 2.2 * pose.mouth_open))
+            gloss *= mesh.darkening
+        raster.raster_mesh(
+            screen, mesh.triangles, light, gloss, mesh.uv, mesh.texture, self._color, self._depth, mesh.is_two_sided
+        )
+
+    def _lid_shade(self, part: Part, pose: Pose) -> FloatArray:
+        """The upper lid and its lashes shade the top of the eyeball."""
+        turn = rotation_matrix(26.0 * pose.gaze_x, 18.0 * pose.gaze_y, 0.0)
+        height = (part.positions @ turn.T)[:, 1]
+        lid = self._head.layout.eye_upper * (1.0 - pose.blink)
+        below = np.clip((lid + 0.06 - height) / 0.42, 0.0, 1.0)
+        return (0.40 + 0.60 * below).astype(np.float32)
+
+    def _draw_hair(self, points: FloatArray, screen: FloatArray, shadow: tuple[FloatArray, Array, Array]) -> None:
+        visible = self._visibility(points.reshape(-1, 3), shadow, 0.25, 1.4).reshape(points.shape[:2])
+        colors = shade_hair(points, self._hair.colors, visible, self._hair_occlusion, self._lights)
+        width = self._hair.half_width_cm * np.float32(2 * self._scale)
+        floor = np.float32(0.75)
+        alpha = self._hair.alpha * np.minimum(width / floor, 1.0)
+        raster.draw_strands(
+            screen, colors, alpha, np.maximum(width, floor) - np.float32(0.25), 0, len(points), self._color, self._depth
+        )
+
+    def _draw_tufts(self, tufts: SmallHairs, shaped: Array, pose: Pose, left: int, top: int) -> None:
+        offsets = tufts.offsets.copy()
+        offsets[..., 1] *= (1.0 - 1.7 * pose.blink * tufts.closing)[:, None]
+        points = self._place_head(shaped[tufts.vertex][:, None, :] + offsets, pose)
+        points[..., 2] += 0.12
+        screen = self._to_buffer(self._project(points), left, top)
+        colors = np.broadcast_to(tufts.colors[:, None, :], points.shape).astype(np.float32)
+        width = (tufts.half_width_cm * 2 * self._scale * np.ones(points.shape[:2])).astype(np.float32)
+        alpha = (tufts.alpha * np.minimum(width / 0.7, 1.0) * np.ones(points.shape[:2])).astype(np.float32)
+        raster.draw_strands(screen, colors, alpha, np.maximum(width, 0.7) - np.float32(0.2), 0, len(points), self._color, self._depth)
+
+    def _draw_glasses(self, pose: Pose, left: int, top: int) -> None:
+        if not len(self._glasses):
+            return
+        points = self._place_head(self._glasses, pose)
+        screen = self._to_buffer(self._project(points), left, top)
+        height = np.linspace(0.0, 1.0, points.shape[1])
+        sheen = 0.010 + 0.10 * np.exp(-(((height - 0.22) / 0.06) ** 2))
+        colors = np.broadcast_to(sheen[None, :, None], points.shape).astype(np.float32)
+        width = np.repeat(self._glasses_width[:, None] * 2 * self._scale, points.shape[1], axis=1).astype(np.float32)
+        alpha = np.full(width.shape, 0.96, np.float32)
+        raster.draw_strands(screen, np.ascontiguousarray(colors), alpha, width, 0, len(points), self._color, self._depth)
