@@ -82,13 +82,13 @@ def eye_texture(actor: Actor) -> Array:
 
 def _eyeball(actor: Actor, anchor: Anchor) -> Part:
     """Front cap of the eyeball with its cornea, and a flange that fills the gaps at the corners."""
-    radial = np.r_[np.linspace(0, 0.9, 40), 0.97, 1.15, 1.5]
+    radial = np.r_[np.linspace(0, 0.9, 40), 0.97, 1.08, 1.25]
     turn = np.linspace(0, 2 * np.pi, 72)
     rr, aa = np.meshgrid(radial, turn, indexing="ij")
     x, y = EYE_RADIUS * rr * np.cos(aa), EYE_RADIUS * rr * np.sin(aa)
-    z = EYE_RADIUS * np.sqrt(np.clip(1 - np.minimum(rr, 0.92) ** 2, 0, 1)) - 0.5 * np.maximum(rr - 0.92, 0)
+    z = EYE_RADIUS * np.sqrt(np.clip(1 - np.minimum(rr, 0.92) ** 2, 0, 1)) - 2.4 * np.maximum(rr - 0.92, 0)
     z = z + 0.10 * np.exp(-((rr * EYE_RADIUS / 0.5) ** 4))
-    part = _part(np.stack([x, y, z], -1)[:, ::-1], eye_texture(actor), EYE, anchor)
+    part = _part(np.stack([x, y, z], -1), eye_texture(actor), EYE, anchor)
     uv = np.stack([part.positions[:, 0] / EYE_RADIUS / 2 + 0.5, 0.5 - part.positions[:, 1] / EYE_RADIUS / 2], -1)
     return Part(part.positions, part.triangles, np.clip(uv, 0.002, 0.998), part.texture, EYE, anchor)
 

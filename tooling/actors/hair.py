@@ -111,13 +111,14 @@ class _Outside:
             count = count + weight * gaussian_filter(count, sigma, mode=mode)
         self._radius = gaussian_filter(total / np.maximum(count, 1e-12), 0.8, mode=mode)
 
-    def push(self, points: Array, clearance: Array) -> Array:
+    def keep(self, points: Array, clearance: Array, loose: Array) -> Array:
+        """Points moved radially to lie between `clearance` and `clearance + loose` cm above the skin."""
         offset = points - CENTER
         distance = np.maximum(np.linalg.norm(offset, axis=1), 1e-6)
         rows = (offset[:, 1] / distance + 1) / 2 * 47
         columns = (np.arctan2(offset[:, 0], offset[:, 2]) + np.pi) / (2 * np.pi) * 95
         radius = map_coordinates(self._radius, [rows, columns], order=1, mode="nearest") + clearance
-        scale = np.maximum(radius / distance, 1.0)
+        scale = np.clip(1.0, radius / distance, (radius + loose) / distance)
         return np.asarray(CENTER + offset * scale[:, None])
 
 
@@ -219,6 +220,8 @@ def _grow(
     layer = rng.uniform(0.15, 1.0, len(roots))
     clearance = (recipe.side_clearance + (recipe.clearance - recipe.side_clearance) * top) * volume * layer
     fringe = _is_fringe(actor, roots) & (recipe.fringe_y is not None)
+    is_long = length.max() > 15
+    loose = np.where(is_long & (roots[:, 1] > -99), 99.0, 0.35 * clearance + 0.25)
     stop_y = np.where(fringe, (recipe.fringe_y or 0.0) + rng.normal(0, 0.28, len(roots)), -99.0)
     if recipe.fringe_y is not None:
         clearance = np.where(fringe, 0.55 * layer + 0.1, clearance)
@@ -242,8 +245,8 @@ def _grow(
             speed = step * (here[:, 1] > stop_y)[:, None]
         following = here + _unit(direction) * speed
         rise = clearance * smoothstep(0.0, 2.2, walked)
-        following = outside.push(following, rise)
-        if length.max() > 15:
+        following = outside.keep(following, rise, loose)
+        if is_long:
             following = _body_push(following, roots, sections)
         points[:, k] = here = following
     return points

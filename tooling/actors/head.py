@@ -175,12 +175,12 @@ def _nose(x: Array, y: Array, actor: Actor, layout: FaceLayout) -> Array:
     tip = layout.nose_tip_y
     bridge = actor.nose_bridge
     heights = [2.6, 1.2, 0.1, 0.45 * tip, 0.8 * tip, tip, tip - 0.5, tip - 0.85, tip - 1.15, tip - 1.6]
-    relief = [0.0, 0.12 + 0.10 * bridge, 0.55 + 0.22 * bridge, 1.22 + 0.2 * bridge, 1.92 + 0.08 * bridge,
+    relief = [0.0, 0.10 + 0.10 * bridge, 0.46 + 0.22 * bridge, 1.15 + 0.2 * bridge, 1.85 + 0.08 * bridge,
               2.25 + 0.1 * actor.nose_tip, 2.02, 1.25, 0.3, 0.0]  # fmt: skip
     ridge = np.asarray(PchipInterpolator(heights[::-1], relief[::-1])(np.clip(y, heights[-1], heights[0])))
-    spread = np.interp(-y, [-2.0, 0.0, -0.5 * tip, -tip, 1.0 - tip], [0.75, 0.62, 0.78, 0.98, 0.9])
+    spread = np.interp(-y, [-2.0, 0.0, -0.5 * tip, -tip, 1.0 - tip], [0.70, 0.50, 0.58, 0.80, 0.78])
     spread = spread * (1.0 + 0.10 * actor.nose_width)
-    bump = ridge * np.exp(-0.5 * (np.abs(x) / spread) ** 2.3)
+    bump = ridge * np.exp(-0.5 * (np.abs(x) / spread) ** 2.0)
     ala_x = layout.nose_half_width - 0.52
     for side in (-1.0, 1.0):
         bump = bump + 0.92 * _gauss(x, y, side * ala_x, tip - 0.32, 0.36, 0.42)

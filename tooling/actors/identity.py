@@ -102,12 +102,12 @@ def _spread(seed: int, gender: Gender) -> dict[str, float]:
     }
 
 
-def _hair_color(value: float, age_years: int) -> tuple[tuple[float, float, float], float]:
-    """Black to dark brown by `value`; the share of grey rises from about 45 years on."""
+def _hair_color(value: float, age_years: int, first_grey: float) -> tuple[tuple[float, float, float], float]:
+    """Black to dark brown by `value`; the share of grey rises from `first_grey` years on."""
     black, brown = np.array([0.010, 0.009, 0.009]), np.array([0.060, 0.028, 0.013])
     mixed = black + (brown - black) * value**1.6
-    grey = float(np.clip((age_years - 46) / 22.0 + (value - 0.5) * 0.4, 0.0, 0.95))
-    return (float(mixed[0]), float(mixed[1]), float(mixed[2])), grey if age_years >= 44 else 0.0
+    grey = float(np.clip((age_years - first_grey) / 16.0, 0.0, 0.95))
+    return (float(mixed[0]), float(mixed[1]), float(mixed[2])), grey
 
 
 def _moles(seed: int, count: int) -> tuple[tuple[float, float, float], ...]:
@@ -138,8 +138,8 @@ def sample_actor(seed: int, gender: Gender) -> Actor:
     u = _spread(seed, gender)
     s = {name: 2.0 * value - 1.0 for name, value in u.items()}
     is_male = gender == "male"
-    age_years = round(22 + 50 * u["age"] ** 1.5)
-    color, grey = _hair_color(u["color"], age_years)
+    age_years = round(22 + 48 * u["age"] ** 1.9)
+    color, grey = _hair_color(u["color"], age_years, 48.0 if is_male else 57.0)
     palette = MALE_CLOTHES if is_male else FEMALE_CLOTHES
     clothes = palette[int(u["clothes"] * len(palette))]
     has_glasses = u["glasses"] < (0.38 if is_male else 0.25)

@@ -39,7 +39,7 @@ def _blob(x: Array, y: Array, cx: float, cy: float, sx: float, sy: float) -> Arr
 def brow_curve(t: Array, actor: Actor, head: HeadMesh) -> tuple[Array, Array, Array]:
     """Brow by t in [0, 1] from inner to outer end: |x|, centre y and half thickness in cm."""
     layout = head.layout
-    x = layout.eye_x - 1.75 + 3.75 * t
+    x = layout.eye_x - 1.72 + 4.0 * t
     rise = 0.30 * np.sin(np.pi * np.clip(t * 0.86, 0, 1)) * (1.0 + 0.45 * actor.brow_arch)
     y = layout.brow_y - 0.06 + rise + 0.22 * actor.brow_tilt * (t - 0.4) - 0.30 * np.clip(t - 0.65, 0, 1)
     body = np.interp(t, [0.0, 0.12, 0.5, 0.8, 1.0], [0.20, 0.30, 0.30, 0.20, 0.04])
@@ -77,8 +77,8 @@ class _Painter:
         )
         fine = gaussian_filter(self.rng.standard_normal(shape).astype(np.float32), 1.1)
         self.albedo *= 1.0 + 0.012 * broad[..., None] * np.array([0.6, 1.0, 1.2], np.float32)
-        self.albedo *= 1.0 + 0.11 * fine[..., None] * np.array([0.8, 1.0, 1.0], np.float32)
-        self.gloss += 0.9 * fine
+        self.albedo *= 1.0 + 0.075 * fine[..., None] * np.array([0.8, 1.0, 1.0], np.float32)
+        self.gloss += 0.35 * fine
         red = 0.9 * _blob(x, y, 4.2, -2.9, 1.5, 1.2) + 0.7 * _blob(x, y, 0.0, self.head.layout.nose_tip_y, 1.0, 0.8)
         red += 0.35 * _blob(x, y, 0.0, -9.8, 1.4, 0.8) + 0.5 * smoothstep(6.3, 7.4, np.abs(x))
         self.tint(red * front, [1.02, 0.87, 0.86])
