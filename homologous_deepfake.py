@@ -1,26 +1,25 @@
 """Homologous_deepfake: 100 interview subjects filmed once, and every fake made from those same 100 faces.
 
-This file is the one place that says what the dataset is: its configs, columns, methods, folds and splits. It needs
-the standard library and `datasets`, nothing else, reads a workspace, and serves twice:
+The one place that says what the dataset is: configs, columns, methods, folds, splits. It reads a workspace, needs the
+standard library and `datasets`, nothing else, and serves twice:
 
-- with datasets 4 and later as a module: `load("swap_video", WORKSPACE)`, or the class itself,
-  `HomologousDeepfake(config_name="swap_video", data_dir=WORKSPACE)`;
+- as a module: `load("swap_video", WORKSPACE)` or `HomologousDeepfake(config_name="swap_video", data_dir=WORKSPACE)`;
 - with datasets 3.6 also as a loading script:
-  `load_dataset(FOLDER_OF_THIS_FILE, "swap_video", data_dir=WORKSPACE, trust_remote_code=True)`.
+  `load_dataset("PATH/homologous_deepfake.py", "swap_video", data_dir=WORKSPACE, trust_remote_code=True)`.
 """
 
 import csv
+import dataclasses
+import glob
 import hashlib
 import json
 import os
 import re
 from typing import Any
-from typing import NamedTuple
 
 import datasets
 
 VERSION = "1.0.0"
-
 LABELS = ["real", "fake"]
 METHODS = ["real", "full_face_generation", "expression_driven", "attribute_editing", "face_swap"]
 GENDERS = ["male", "female"]
@@ -29,10 +28,9 @@ SPLIT_FOLDS = {"train": (2, 3, 4), "validation": (1,), "test": (0,)}
 CROSSING = "crossing"  # split of imported fakes whose two identities lie in different folds
 METADATA = "metadata"  # config of releases only: the common columns of all subsets' rows, without media
 
-_SPLIT_OF_FOLD = {fold: split for split, folds in SPLIT_FOLDS.items() for fold in folds}
 
-
-class Subset(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Subset:
     """One config: its name is also its folder in a workspace."""
 
     name: str
@@ -43,5 +41,209 @@ class Subset(NamedTuple):
     description: str  # for the card
 
 
-_RAW = Subset("raw_video", "real", "video", 100, "raw_video/{identity}.mp4", "One clip per person, 1280x720, 30 fps.")
-_FACE = Subset("face_video", "real", "video", 100, "face_video/{identity}.mp4", "The face of each clip, 350x350.")
+_CATALOGUE = [
+    ("raw_video", "real", "video", 100, "{identity}.mp4", "One clip per person, 1280x720, 30 fps."),
+    ("face_video", "real", "video", 100, "{identity}.mp4", "The face of each clip, 350x350."),
+    ("avatarify_video", "expression_driven", "video", 100, "{target}_{source}.mp4", "The target, moved by the source."),
+    ("edit_video", "attribute_editing", "video", 200, "{attribute}/{identity}.mp4", "Age or hair colour edited."),
+    ("swap_video", "face_swap", "video", 100, "{target}_{source}.mp4", "The source's face on the target."),
+    ("GAN_images", "full_face_generation", "image", 6802, "{number}.png", "Generated faces."),
+]
+SUBSETS = {
+    name: Subset(name, method, media, count, f"{name}/{pattern}", description)
+    for name, method, media, count, pattern, description in _CATALOGUE
+}
+
+
+def make_features(name: str) -> datasets.Features:
+    """Columns of a config: one of SUBSETS, or METADATA for those that all of them have."""
+    string, integer, number = datasets.Value("string"), datasets.Value("int32"), datasets.Value("float32")
+    common = {
+        "path": string,
+        "sample_id": string,
+        "label": datasets.ClassLabel(names=LABELS),
+        "method": datasets.ClassLabel(names=METHODS),
+        "generator": string,
+        "identity_pair": {"target": string, "source": string},
+        "identity": string,
+        "gender": datasets.ClassLabel(names=GENDERS),
+        "attribute": string,
+        "factor": datasets.Value("float64"),
+        "real_path": string,
+        "fold": integer,
+        "fps": datasets.Value("float64"),
+        "num_frames": integer,
+        "width": integer,
+        "height": integer,
+        "sha256": string,
+    }
+    if name == METADATA:
+        return datasets.Features(common)
+    if SUBSETS[name].media == "image":
+        columns = {"image": datasets.Image(), **common, "prompt": string, "seed": datasets.Value("int64")}
+        return datasets.Features(columns)
+    frames = {
+        "boxes": datasets.Sequence(datasets.Sequence(number, length=4)),
+        "landmarks": datasets.Sequence(datasets.Sequence(datasets.Sequence(number, length=2), length=5)),
+        "is_detected": datasets.Sequence(datasets.Value("bool")),
+    }
+    return datasets.Features({"video": datasets.Video(), **common, **frames})
+
+
+def read_rows(workspace: str, name: str) -> dict[str, list[dict[str, Any]]]:
+    """Rows of a subset by split, in a release's order: all that records say, without media and per-frame columns.
+
+    Raises ValueError, one line, if a record, identity, fold or file is missing or damaged.
+    """
+    subset, records = SUBSETS[name], _read_records(workspace, name)
+    people = _read_people(workspace) if records and subset.media == "video" else {}
+    real_paths = {record["sample_id"]: record["path"] for record in _read_records(workspace, "raw_video")}
+    rows: dict[str, list[dict[str, Any]]] = {split: [] for split in (*SPLIT_FOLDS, CROSSING)}
+    for record in records:
+        if not os.path.isfile(os.path.join(workspace, record["path"])):
+            raise ValueError(f"{workspace}/{record['path']}: recorded, but not there; run its stage again")
+        row = _describe(record, subset, people)
+        row["real_path"] = real_paths.get(f"raw_video/{row['target']}") if name != "raw_video" else None
+        rows[next((split for split, folds in SPLIT_FOLDS.items() if row["fold"] in folds), CROSSING)].append(row)
+    return {split: sorted(found, key=release_order) for split, found in rows.items() if found}
+
+
+def complete_row(workspace: str, row: dict[str, Any]) -> dict[str, Any]:
+    """All columns of a row of `read_rows`; the media column holds the absolute path of the file."""
+    subset = SUBSETS[row["path"].partition("/")[0]]
+    frames = _read_track(workspace, row, subset) if subset.media == "video" else {}
+    columns = {subset.media: os.path.join(workspace, row["path"]), **row, **frames}
+    return {name: columns[name] for name in make_features(subset.name)}
+
+
+def _describe(record: dict[str, Any], subset: Subset, people: dict[str, tuple[str, Any]]) -> dict[str, Any]:
+    stem = record["sample_id"].rpartition("/")[2]
+    pair = stem.split("_") if subset.media == "video" else []
+    if subset.media == "video" and len(pair) != (2 if "{source}" in subset.pattern else 1):
+        raise ValueError(f"{record['path']}: is not named like {subset.pattern}; rename and record it again")
+    for person in pair:
+        if people.get(person, ("", None))[1] is None:
+            lacks = "row in identities.csv; add it"
+            if person in people:
+                lacks = "fold in plan.json; run `tooling plan`, or take the person out if consent is not granted"
+            raise ValueError(f"{record['path']}: identity {person} has no {lacks}")
+    identity = pair[1 if subset.method == "face_swap" else 0] if pair else None
+    folds, parameters, is_fake = {people[person][1] for person in pair}, record["parameters"], subset.method != "real"
+    if subset.media == "image":
+        folds = {int(parameters.get("fold", int(re.sub(r"\D", "", stem) or 0) % 5))}
+    return {
+        **{key: record[key] for key in ("path", "sample_id", "fps", "num_frames", "width", "height", "sha256", "seed")},
+        "label": "fake" if is_fake else "real",
+        "method": subset.method,
+        "generator": record["generator"] if is_fake else None,
+        "identity_pair": {"target": pair[0], "source": pair[1]} if len(pair) == 2 else None,
+        "target": pair[0] if pair else None,
+        "identity": identity,
+        "gender": people[identity][0] if identity else None,
+        "attribute": parameters.get("attribute") if is_fake else None,
+        "factor": parameters.get("factor") if is_fake else None,
+        "fold": folds.pop() if len(folds) == 1 else None,
+        "prompt": parameters.get("prompt"),
+    }
+
+
+def release_order(row: dict[str, Any]) -> Any:
+    """Sort key: one fold, gender and attribute lie together, so that a reader who wants one can skip the rest."""
+    name = [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", row["sample_id"])]
+    return row["fold"] or 0, row["gender"] or "", row["attribute"] or "", name
+
+
+def _read_track(workspace: str, row: dict[str, Any], subset: Subset) -> dict[str, Any]:
+    """Per-frame columns, boxes and landmarks in pixels of the row's own picture; null where nobody tracked."""
+    path = os.path.join(workspace, "tracks", f"{row['target']}.json")
+    if not os.path.isfile(path):
+        return {"boxes": None, "landmarks": None, "is_detected": None}
+    track = json.loads(_read(path))
+    boxes, landmarks, is_crop = track["boxes"], track["landmarks"], subset.name == "face_video"
+    size_fits = is_crop or (track["width"], track["height"]) == (row["width"], row["height"])
+    if not size_fits or len(boxes) != row["num_frames"]:
+        raise ValueError(f"{path}: size or number of frames differs from {row['path']}; run `tooling faces` again")
+    if is_crop:  # pixels of the raw clip -> pixels of the crop
+        for at, (x, y, side) in enumerate(track["crop"]):
+            scale, corner = row["width"] / side, (x, y, x, y)
+            boxes[at] = [(value - corner[axis]) * scale for axis, value in enumerate(boxes[at])]
+            landmarks[at] = [[(point[0] - x) * scale, (point[1] - y) * scale] for point in landmarks[at]]
+    return {"boxes": boxes, "landmarks": landmarks, "is_detected": track["is_detected"]}
+
+
+def _read_records(workspace: str, name: str) -> list[dict[str, Any]]:
+    """The last record of each sample; a last line that a kill tore does not count."""
+    path, records = os.path.join(workspace, name, "metadata.jsonl"), {}
+    for line in _read(path).rpartition(b"\n")[0].splitlines():
+        try:
+            record = json.loads(line)
+            records[record["sample_id"]] = record
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: damaged line; remove it and run the stage again") from error
+    return list(records.values())
+
+
+def _read_people(workspace: str) -> dict[str, tuple[str, Any]]:
+    """Identity -> gender, and fold or None."""
+    table, plan = os.path.join(workspace, "identities.csv"), os.path.join(workspace, "plan.json")
+    for path, command in ((table, "ingest"), (plan, "plan")):
+        if not _read(path):
+            raise ValueError(f"{path}: not found; run `tooling {command}`")
+    folds, lines = json.loads(_read(plan))["folds"], _read(table).decode("utf-8-sig").splitlines()
+    return {row["id"].strip(): (row["gender"].strip(), folds.get(row["id"].strip())) for row in csv.DictReader(lines)}
+
+
+def _read(path: str) -> bytes:
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            return file.read()
+    return b""
+
+
+class WorkspaceConfig(datasets.BuilderConfig):  # type: ignore[misc]
+    """A config whose cache key names this file and what the workspace holds, so that no change returns old rows."""
+
+    data_dir: Any
+
+    def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
+        if self.data_dir:
+            self.data_dir = folder = os.path.abspath(self.data_dir)  # a relative folder is another one from elsewhere
+            tables = ("identities.csv", "plan.json", "*/metadata.jsonl", "tracks/*.json")
+            paths = [path for table in tables for path in sorted(glob.glob(f"{glob.escape(folder)}/{table}"))]
+            state = [(path, hashlib.sha256(_read(path)).hexdigest()) for path in (__file__, *paths)]
+            config_kwargs = {**config_kwargs, "data_dir": folder, "state": str(state)}
+        return str(super().create_config_id(config_kwargs, custom_features))
+
+
+class HomologousDeepfake(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
+    """Builder over a workspace: `HomologousDeepfake(config_name="swap_video", data_dir=WORKSPACE)`."""
+
+    VERSION = datasets.Version(VERSION)
+    BUILDER_CONFIG_CLASS = WorkspaceConfig
+    BUILDER_CONFIGS = [WorkspaceConfig(name=name, version=VERSION) for name in SUBSETS]  # noqa: RUF012
+    DEFAULT_CONFIG_NAME = "swap_video"
+
+    def _info(self) -> datasets.DatasetInfo:
+        subset = SUBSETS[self.config.name]
+        return datasets.DatasetInfo(description=subset.description, features=make_features(subset.name))
+
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        workspace, name = self.config.data_dir, self.config.name
+        rows = read_rows(workspace, name) if workspace else {}
+        if not rows:
+            raise ValueError(f"{name}: no finished file in workspace {workspace}; pass another data_dir or make some")
+        # Lists are what num_proc, streaming and shuffling divide.
+        return [datasets.SplitGenerator(name=split, gen_kwargs={"rows": found}) for split, found in rows.items()]
+
+    def _generate_examples(self, rows: list[dict[str, Any]]) -> Any:
+        for row in rows:
+            yield row["sample_id"], complete_row(self.config.data_dir, row)
+
+
+def load(name: str, workspace: str, split: Any = None, streaming: bool = False, num_proc: Any = None) -> Any:
+    """Loads a subset from a workspace, as `datasets.load_dataset` does from a release; ValueError says what lacks."""
+    builder = HomologousDeepfake(config_name=name, data_dir=os.fspath(workspace))
+    if streaming:
+        return builder.as_streaming_dataset(split)
+    builder.download_and_prepare(num_proc=num_proc)
+    return builder.as_dataset(split)

@@ -8,55 +8,71 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from generation.video import Frame
 from generation.warp import Floats
+
+Drawn = NDArray[np.uint8]
 
 GRID_PX = 64
 OUTLINE_SOFTNESS = 0.030  # standard deviation of the mask's edge, as a share of the side
 LIGHT_SCALE = 0.085  # details larger than this share of the side are light, smaller ones are the face
 LARGEST_ODDS = 8.0
+_THIN = np.ones((5, 5), np.uint8)
 
 # The outline, down one side: how far beyond the eye or mouth corner (in distances from it to the nose) and how far
 # below the eyes (in distances from eyes to mouth). Brows are inside, forehead, ears and jaw line are not.
-_BESIDE_EYE = ((0.20, -0.37), (0.70, -0.30), (0.92, -0.05), (0.98, 0.30), (0.85, 0.68))
+_BESIDE_EYE = ((1.10, -0.05), (1.10, 0.25), (0.88, 0.68))
 _BESIDE_MOUTH = ((1.00, 1.02), (0.55, 1.30))
 _BELOW_MOUTH = 1.45
 
 
-def face_outline(landmarks: Floats, *, shrink: float = 1.0) -> Floats:
+def face_outline(landmarks: Floats, brow_height: float, *, shrink: float = 1.0) -> Floats:
     """The part of a face that carries its identity: brows to chin, between the cheeks' edges.
 
     The side of a turned head that faces away is narrower, in proportion to its eye's distance from the nose.
 
     Args:
         landmarks: (5, 2) as shares of the crop's side.
-        shrink: scale about the outline's middle.
+        brow_height: of the higher brows of the two people, above the eyes, in distances from eyes to mouth.
+        shrink: sideways and downward scale about the outline's middle.
 
     Returns:
         float32 (GRID_PX, GRID_PX), 0 to 1 with a soft edge.
     """
-    points = _outline(landmarks)
+    points = _outline(landmarks, brow_height)
     middle = points.mean(0)
-    points = middle + shrink * (points - middle)
-    scale = 4 * GRID_PX
-    drawn = np.zeros((scale, scale), np.uint8)
-    cv2.fillPoly(drawn, [np.rint(points * scale).astype(np.int32)], 255)
-    drawn = cv2.GaussianBlur(drawn, (0, 0), OUTLINE_SOFTNESS * scale)
+    scaled = middle + shrink * (points - middle)
+    # The brows stay inside however much the rest shrinks.
+    points = np.where(points[:, 1:] < landmarks[:2, 1].mean(), points * [1, 1], scaled)
+    fine = 2 * GRID_PX
+    drawn = np.zeros((fine, fine), np.uint8)
+    cv2.fillPoly(drawn, [np.rint(points * fine * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
+    small = np.asarray(cv2.resize(drawn, (GRID_PX, GRID_PX), interpolation=cv2.INTER_AREA), np.uint8)
+    return _soften(small, OUTLINE_SOFTNESS * GRID_PX)
+
+
+def _soften(drawn: Drawn, sigma: float) -> Floats:
     # uint8 [0, 255] -> float32 [0, 1]
-    return cv2.resize(drawn, (GRID_PX, GRID_PX), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    return np.asarray(cv2.GaussianBlur(drawn.astype(np.float32) / 255, (0, 0), sigma), np.float32)
 
 
-def _outline(landmarks: Floats) -> Floats:
+def _outline(landmarks: Floats, brow_height: float) -> Floats:
     eyes_y, mouth_y, nose_x = landmarks[:2, 1].mean(), landmarks[3:, 1].mean(), landmarks[2, 0]
     length = mouth_y - eyes_y
     sides = []
     for eye, corner in ((landmarks[0], landmarks[3]), (landmarks[1], landmarks[4])):
+        top = [(eye[0] + out * (eye[0] - nose_x), eyes_y - up * length) for out, up in _above(brow_height)]
         side = [(eye[0] + out * (eye[0] - nose_x), eyes_y + down * length) for out, down in _BESIDE_EYE]
         side += [(corner[0] + out * (corner[0] - nose_x), eyes_y + down * length) for out, down in _BESIDE_MOUTH]
-        sides.append(side)
+        sides.append(top + side)
     bottom = [(landmarks[3:, 0].mean(), eyes_y + _BELOW_MOUTH * length)]
     return np.array([*sides[0], *bottom, *sides[1][::-1]], np.float32)
+
+
+def _above(brow_height: float) -> tuple[tuple[float, float], ...]:
+    return (0.0, brow_height + 0.16), (0.70, brow_height + 0.08), (1.00, 0.6 * brow_height)
 
 
 def feature_areas(landmarks: Floats) -> Floats:
@@ -66,14 +82,13 @@ def feature_areas(landmarks: Floats) -> Floats:
     mouth = (corner + other) / 2
     drawn = np.zeros((GRID_PX, GRID_PX), np.uint8)
     for centre, size in (
-        (left - [0, 0.10 * eye_gap], (0.36 * eye_gap, 0.32 * eye_gap)),
-        (right - [0, 0.10 * eye_gap], (0.36 * eye_gap, 0.32 * eye_gap)),
-        (nose + [0, 0.12 * eye_gap], (0.22 * eye_gap, 0.14 * eye_gap)),
+        (_shift(left, -0.10 * eye_gap), (0.36 * eye_gap, 0.32 * eye_gap)),
+        (_shift(right, -0.10 * eye_gap), (0.36 * eye_gap, 0.32 * eye_gap)),
+        (_shift(nose, 0.12 * eye_gap), (0.22 * eye_gap, 0.14 * eye_gap)),
         (mouth, (0.68 * mouth_gap, 0.34 * mouth_gap)),
     ):
         _fill_ellipse(drawn, centre, size)
-    # uint8 [0, 255] -> float32 [0, 1]
-    return cv2.GaussianBlur(drawn, (0, 0), 1.0).astype(np.float32) / 255
+    return _soften(drawn, 1.0)
 
 
 def eye_areas(landmarks: Floats) -> Floats:
@@ -81,21 +96,23 @@ def eye_areas(landmarks: Floats) -> Floats:
     gap = landmarks[1, 0] - landmarks[0, 0]
     drawn = np.zeros((GRID_PX, GRID_PX), np.uint8)
     for eye in landmarks[:2]:
-        _fill_ellipse(drawn, eye + [0, 0.03 * gap], (0.27 * gap, 0.15 * gap))
-    # uint8 [0, 255] -> float32 [0, 1]
-    return cv2.GaussianBlur(drawn, (0, 0), 1.6).astype(np.float32) / 255
+        _fill_ellipse(drawn, _shift(eye, 0.03 * gap), (0.27 * gap, 0.15 * gap))
+    return _soften(drawn, 1.6)
 
 
 def mouth_area(landmarks: Floats) -> Floats:
     """The lips and what is between them: float32 (GRID_PX, GRID_PX), soft."""
     middle, gap = landmarks[3:].mean(0), landmarks[4, 0] - landmarks[3, 0]
     drawn = np.zeros((GRID_PX, GRID_PX), np.uint8)
-    _fill_ellipse(drawn, middle + [0, 0.08 * gap], (0.55 * gap, 0.42 * gap))
-    # uint8 [0, 255] -> float32 [0, 1]
-    return cv2.GaussianBlur(drawn, (0, 0), 2.0).astype(np.float32) / 255
+    _fill_ellipse(drawn, _shift(middle, 0.08 * gap), (0.55 * gap, 0.42 * gap))
+    return _soften(drawn, 2.0)
 
 
-def _fill_ellipse(drawn: np.ndarray, centre: Floats, size: tuple[float, float]) -> None:
+def _shift(point: Floats, down: float) -> Floats:
+    return np.array([point[0], point[1] + down], np.float32)
+
+
+def _fill_ellipse(drawn: Drawn, centre: Floats, size: tuple[float, float]) -> None:
     whole = tuple(round(float(value) * GRID_PX) for value in centre)
     axes = tuple(max(round(float(value) * GRID_PX), 1) for value in size)
     cv2.ellipse(drawn, whole, axes, 0, 0, 360, 255, -1)
@@ -103,11 +120,13 @@ def _fill_ellipse(drawn: np.ndarray, centre: Floats, size: tuple[float, float]) 
 
 def shrink_to_grid(crop: Frame) -> Floats:
     """RGB uint8 (S, S, 3) -> RGB float32 [0, 1] (GRID_PX, GRID_PX, 3)."""
-    return cv2.resize(crop, (GRID_PX, GRID_PX), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    small = cv2.resize(crop, (GRID_PX, GRID_PX), interpolation=cv2.INTER_AREA)
+    # uint8 [0, 255] -> float32 [0, 1]
+    return np.asarray(small.astype(np.float32) / 255, np.float32)
 
 
 def skin(small: Floats, landmarks: Floats) -> Floats:
-    """How much each place looks like this face's skin; hair, glasses' rims, collar and background do not.
+    """How much each place looks like this face's skin; hair, collar and background do not.
 
     The colour is learnt between eyes and mouth, where every face shows skin. Lightness may vary with the shading,
     hue hardly.
@@ -124,21 +143,41 @@ def skin(small: Floats, landmarks: Floats) -> Floats:
     sample = lab[known] if known.any() else lab.reshape(-1, 3)
     usual = np.median(sample, 0)
     spread = 1.48 * np.median(np.abs(sample - usual), 0)
-    tolerance = np.clip(2.5 * spread, [14, 6, 7], [26, 12, 14])
+    tolerance = np.clip(2.5 * spread, [10, 4.5, 5], [17, 8, 9])
     distance = np.square((lab - usual) / tolerance).sum(-1)
-    return np.asarray(1 / (1 + np.exp(2.0 * (distance - 4.0))), np.float32)
+    likely = np.asarray(1 / (1 + np.exp(2.0 * (distance - 4.0))), np.float32)
+    # Closing fills what is thin, rims of glasses and wrinkles, and leaves hair and background.
+    return np.asarray(cv2.morphologyEx(likely, cv2.MORPH_CLOSE, _THIN), np.float32)
 
 
-def _cheeks(landmarks: Floats) -> np.ndarray:
+def _cheeks(landmarks: Floats) -> NDArray[np.bool_]:
     left, right, _, corner, other = landmarks
-    quad = [left * 0.65 + corner * 0.35, right * 0.65 + other * 0.35, right * 0.2 + other * 0.8, left * 0.2 + corner * 0.8]
+    shares = ((left, corner, 0.35), (right, other, 0.35), (right, other, 0.8), (left, corner, 0.8))
+    quad = [top + share * (bottom - top) for top, bottom, share in shares]
     drawn = np.zeros((GRID_PX, GRID_PX), np.uint8)
     cv2.fillPoly(drawn, [np.rint(np.array(quad) * GRID_PX).astype(np.int32)], 1)
     return drawn.astype(bool)
 
 
+def grain(crop: Floats, landmarks: Floats) -> float:
+    """Standard deviation of the finest detail on the cheeks, from RGB float32 (S, S, 3); robust against edges."""
+    left, right, top, bottom = _cheek_box(landmarks, len(crop))
+    green = np.ascontiguousarray(crop[top:bottom, left:right, 1])
+    if green.size < 64:
+        return 0.0
+    fine = green - cv2.GaussianBlur(green, (0, 0), 1.2)
+    return float(1.48 * np.median(np.abs(fine)))
+
+
+def _cheek_box(landmarks: Floats, side_px: int) -> tuple[int, int, int, int]:
+    left, right = landmarks[0, 0], landmarks[1, 0]
+    top, bottom = (landmarks[:2, 1].mean() * (1 - share) + landmarks[3:, 1].mean() * share for share in (0.3, 0.8))
+    edges = (left, right, top, bottom)
+    return tuple(int(np.clip(edge, 0, 1) * side_px) for edge in edges)  # type: ignore[return-value]
+
+
 def low_band(small: Floats, weight: Floats) -> Floats:
-    """Light and skin tone without the features: a Gaussian average of RGB (G, G, 3) over the places of weight (G, G)."""
+    """Light and skin tone without the features: a local average of RGB (G, G, 3), weighted by (G, G)."""
     sigma = LIGHT_SCALE * GRID_PX
     weight = weight + 1e-4
     total = cv2.GaussianBlur(small * weight[..., None], (0, 0), sigma)
@@ -163,6 +202,11 @@ def relight(crop: Floats, here: Floats, wanted: Floats) -> Floats:
     odds = np.clip(wanted * (1 - here) / (here * (1 - wanted)), 1 / LARGEST_ODDS, LARGEST_ODDS)
     odds = enlarge(odds, len(crop))
     return np.asarray(odds * crop / (1 + (odds - 1) * crop), np.float32)
+
+
+def shrink(crop: Floats) -> Floats:
+    """Averages float32 (S, S, 3) down to (GRID_PX, GRID_PX, 3)."""
+    return np.asarray(cv2.resize(crop, (GRID_PX, GRID_PX), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def enlarge(small: Floats, side_px: int) -> Floats:

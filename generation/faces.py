@@ -60,7 +60,7 @@ def load_detector(device: str = "cpu", *, min_face_px: int = 20) -> MTCNN:
     return MTCNN(keep_all=True, min_face_size=min_face_px, device=torch.device(device)).eval()
 
 
-def detect_faces(detector: MTCNN, frames: Sequence[Frame]) -> list[DetectedFaces]:
+def detect_faces(detector: MTCNN, frames: Sequence[Frame] | Frame) -> list[DetectedFaces]:
     """Finds all faces of frames of one size.
 
     Args:

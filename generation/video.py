@@ -18,7 +18,7 @@ from typing import Self
 
 import av
 import numpy as np
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
@@ -72,7 +72,8 @@ def open_video(path: Path) -> Iterator[av.container.InputContainer]:
     if path.stat().st_size == 0:
         raise VideoError(f"{path}: is empty; copy it again")
     try:
-        with av.open(str(path)) as container:
+        # A playlist handed in as a video must not reach other places.
+        with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
             if not container.streams.video:
                 raise VideoError(f"{path}: has no video stream; hand in the video file")
             yield container
@@ -192,6 +193,7 @@ class VideoWriter:
 
     def write_picture(self, picture: VideoFrame) -> None:
         """Appends one decoded frame that is already yuv420p, BT.709, limited range; its time is set here."""
+        picture.pict_type = PictureType.NONE  # else the encoder repeats the picture types of the file it came from
         picture.pts = self.num_frames
         picture.time_base = 1 / self._stream.codec_context.framerate
         self.num_frames += 1

@@ -160,9 +160,9 @@ def align(frame: Frame, landmarks: Floats, crop_px: int) -> tuple[Frame, Floats,
     matrix = similarity(landmarks, TEMPLATE * crop_px)
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if scale < 0.5:  # a large face: average before taking fewer pixels
-        frame = cv2.blur(frame, (round(1 / scale), round(1 / scale)))
+        frame = np.asarray(cv2.blur(frame, (round(1 / scale), round(1 / scale))), np.uint8)
     crop = cv2.warpAffine(frame, matrix, (crop_px, crop_px), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return crop, transform(matrix, landmarks), matrix
+    return np.asarray(crop, np.uint8), transform(matrix, landmarks), matrix
 
 
 def aligned_batches(clip: FaceClip, batching: Batching) -> Iterator[AlignedFaces]:
@@ -222,7 +222,7 @@ def paste(frame: Frame, crop: Frame, mask: Floats, matrix: Floats) -> PastedFram
     blended = before + weight[..., None] * (pasted.astype(np.float32) - before)
     # float32 [0, 255] -> uint8; a weight of 0 gives back the very value
     result[region] = np.clip(np.rint(blended), 0, 255).astype(np.uint8)
-    return PastedFrame(frame, result, region, weight)
+    return PastedFrame(frame, result, region, np.asarray(weight, np.float32))
 
 
 def _covered_region(mask: Floats, matrix: Floats, shape: tuple[int, int]) -> tuple[slice, slice]:
@@ -232,7 +232,7 @@ def _covered_region(mask: Floats, matrix: Floats, shape: tuple[int, int]) -> tup
         return slice(0, 0), slice(0, 0)
     left, right, top, bottom = columns[0] - 1, columns[-1] + 1, rows[0] - 1, rows[-1] + 1
     corners = np.array([[left, top], [right, top], [left, bottom], [right, bottom]], np.float32)
-    there = transform(cv2.invertAffineTransform(matrix), corners)
+    there = transform(np.asarray(cv2.invertAffineTransform(matrix), np.float32), corners)
     low = np.clip(np.floor(there.min(0)), 0, [shape[1], shape[0]]).astype(int)
     high = np.clip(np.ceil(there.max(0)) + 1, 0, [shape[1], shape[0]]).astype(int)
     return slice(low[1], high[1]), slice(low[0], high[0])

@@ -75,6 +75,7 @@ def finished_record(
     height: int,
     fps: float | None,
     num_frames: int,
+    results: dict[str, Any] | None = None,
 ) -> FileRecord:
     """Completes a wanted record from its staged files; those beside `wanted.path` become companions."""
     digests = {relative: file_sha256(path) for relative, path in staged.items()}
@@ -87,6 +88,7 @@ def finished_record(
         fps=fps,
         num_frames=num_frames,
         companions=digests,
+        results=results or {},
     )
 
 

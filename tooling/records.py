@@ -60,6 +60,8 @@ class FileRecord:
         fps: frames per second; None for images.
         num_frames: 1 for images.
         companions: further files written with it, path -> sha256 (a face crop's track, a fake's masks).
+        results: what the generator found or measured; JSON values only; no part of the comparison that decides
+            whether a finished file still fits.
     """
 
     sample_id: str
@@ -75,6 +77,7 @@ class FileRecord:
     fps: float | None
     num_frames: int
     companions: dict[str, str] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
 
 
 def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:

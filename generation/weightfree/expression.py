@@ -14,16 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.video import Frame
-from generation.warp import TEMPLATE, AlignedFaces, Floats
+from generation.warp import TEMPLATE, Floats
 
 ANALYSIS_PX = 128  # side of the grey crops that are compared
 FLOW_SMOOTHING_PX = 2.0
 SMALLEST_BLINK = 0.25  # eye closure; a clip whose eyes close less does not blink
+SMALLEST_GAPE = 0.10  # growth of the dark between the lips; a clip where it grows less keeps its mouth shut
+USUAL_BROW_HEIGHT = 0.35
 LARGEST_MOTION = 0.12  # of the crop's side; more is a mismatch
 
 # Weights of the features when two frames are compared: what a viewer notices first weighs most.
-FEATURES = ("yaw", "pitch", "mouth_opening", "mouth_width", "eye_closure")
-FEATURE_WEIGHTS: Floats = np.array([12.0, 5.0, 18.0, 6.0, 1.0], np.float32)
+FEATURES = ("yaw", "pitch", "mouth_opening", "mouth_width", "mouth_gap", "eye_closure")
+FEATURE_WEIGHTS: Floats = np.array([12.0, 3.0, 40.0, 6.0, 1.5, 1.2], np.float32)
 
 Grey = NDArray[np.uint8]
 
@@ -41,6 +43,11 @@ class Neutral:
     grey: Grey
     landmarks: Floats
     eye_darkness: Floats
+
+    @property
+    def brow_height(self) -> float:
+        """See `brow_height`."""
+        return brow_height(self.grey, self.landmarks)
 
 
 def small_grey(crop: Frame) -> Grey:
@@ -73,13 +80,47 @@ def choose_neutral(greys: list[Grey], landmarks: Floats) -> Neutral:
 
 def eye_darkness(grey: Grey, landmarks: Floats) -> Floats:
     """How much of each eye's opening is darker than the skin around it: float32 (2,), falls when the lid closes."""
-    values = []
-    for x, y in landmarks[:2] * ANALYSIS_PX:
-        left, top = round(float(x)) - 9, round(float(y)) - 5
-        patch = grey[max(top, 0) : top + 12, max(left, 0) : left + 19].astype(np.float32)
-        skin = max(float(np.quantile(patch, 0.8)), 1.0) if patch.size else 1.0
-        values.append(float(np.maximum(1 - patch / skin - 0.15, 0).mean()) if patch.size else 0.0)
-    return np.array(values, np.float32)
+    return np.array([_darkness(grey, eye, (0.074, 0.043), 0.15) for eye in landmarks[:2]], np.float32)
+
+
+def mouth_darkness(grey: Grey, landmarks: Floats) -> float:
+    """How much between the mouth's corners is much darker than skin and lips; grows as the mouth opens."""
+    gap = float(landmarks[4, 0] - landmarks[3, 0])
+    below = landmarks[3:].mean(0) + np.array([0, 0.12 * gap], np.float32)
+    return _darkness(grey, below, (0.42 * gap, 0.36 * gap), 0.35)
+
+
+def _darkness(grey: Grey, centre: Floats, reach: tuple[float, float], tolerance: float) -> float:
+    """Mean shortfall below the brightest fifth in a patch, as a share of it, beyond a tolerance."""
+    x, y = centre * ANALYSIS_PX
+    width, height = reach[0] * ANALYSIS_PX, reach[1] * ANALYSIS_PX
+    rows = slice(max(round(float(y - height)), 0), round(float(y + height)) + 2)
+    columns = slice(max(round(float(x - width)), 0), round(float(x + width)) + 1)
+    patch = grey[rows, columns].astype(np.float32)
+    if not patch.size:
+        return 0.0
+    skin = max(float(np.quantile(patch, 0.8)), 1.0)
+    return float(np.maximum(1 - patch / skin - tolerance, 0).mean())
+
+
+def brow_height(grey: Grey, landmarks: Floats) -> float:
+    """How far the brows' middle lies above the eyes, in distances from eyes to mouth; about 0.35."""
+    eyes, mouth = float(landmarks[:2, 1].mean()), float(landmarks[3:, 1].mean())
+    length, gap = mouth - eyes, float(landmarks[1, 0] - landmarks[0, 0])
+    smooth = cv2.GaussianBlur(grey, (0, 0), 1.0).astype(np.float32)
+    # A brow is a dark stripe: darker than what lies a little above and below it.
+    reach = max(round(0.14 * length * ANALYSIS_PX), 2)
+    stripe = np.minimum(np.roll(smooth, reach, 0), np.roll(smooth, -reach, 0)) - smooth
+    low, high = (round((eyes - share * length) * ANALYSIS_PX) for share in (0.24, 0.52))
+    if high < reach or low - high < 3:
+        return USUAL_BROW_HEIGHT
+    found = []
+    for x in landmarks[:2, 0]:
+        columns = slice(max(round((x - 0.2 * gap) * ANALYSIS_PX), 0), round((x + 0.2 * gap) * ANALYSIS_PX))
+        profile = stripe[high : low + 1, columns].mean(1)
+        found.append(eyes - (high + int(profile.argmax())) / ANALYSIS_PX if profile.max() > 3 else np.nan)
+    mean = float(np.nanmean(found)) / length if np.isfinite(found).any() else USUAL_BROW_HEIGHT
+    return float(np.clip(mean, 0.28, 0.48))
 
 
 class MotionMeter:
@@ -98,7 +139,7 @@ class MotionMeter:
         return self._measure(grey, self.neutral.grey)
 
     def features(self, grey: Grey, landmarks: Floats) -> Floats:
-        """Pose and expression: float32 (len(FEATURES),), shares of the crop's side; eye closure 0 open to 1 closed."""
+        """Pose and expression: float32 (len(FEATURES),), shares of the crop's side, closure and gap without unit."""
         flow = self.from_neutral(grey)
         still, here = self.neutral.landmarks, landmarks
         mouth = still[3:].mean(0)
@@ -107,10 +148,12 @@ class MotionMeter:
         lower = _mean_flow(flow, mouth, 0.40 * gap, 0.30 * gap)
         width = float(np.linalg.norm(here[4] - here[3])) - gap
         closure = 1 - eye_darkness(grey, landmarks).mean() / max(float(self.neutral.eye_darkness.mean()), 1e-3)
-        return np.array([_yaw(here), _pitch(here) - _pitch(still), lower[1] - upper[1], width, closure], np.float32)
+        dark = mouth_darkness(grey, landmarks)
+        values = [_yaw(here), _pitch(here) - _pitch(still), lower[1] - upper[1], width, dark, closure]
+        return np.array(values, np.float32)
 
     def _measure(self, first: Grey, second: Grey) -> Floats:
-        flow = self._flow.calc(first, second, None)
+        flow = self._flow.calc(first, second, np.zeros((ANALYSIS_PX, ANALYSIS_PX, 2), np.float32))
         flow = cv2.GaussianBlur(flow, (0, 0), FLOW_SMOOTHING_PX) / ANALYSIS_PX
         return np.asarray(np.clip(flow, -LARGEST_MOTION, LARGEST_MOTION), np.float32)
 
@@ -137,23 +180,18 @@ def _pitch(landmarks: Floats) -> float:
 def comparable(features: Floats) -> Floats:
     """Makes the features (T, F) of two clips comparable: each clip's closed mouth, open eyes and usual pitch are 0.
 
-    A full blink is 1 in every clip, however large the eyes are.
+    A full blink and a mouth wide open are 1 in every clip, however large eyes and mouth are.
     """
     result = features.copy()
-    pitch, opening, width, closure = (FEATURES.index(name) for name in FEATURES[1:])
+    pitch, opening, width, gape, closure = (FEATURES.index(name) for name in FEATURES[1:])
     result[:, pitch] -= np.median(features[:, pitch])
     result[:, width] -= np.median(features[:, width])
     result[:, opening] -= np.quantile(features[:, opening], 0.1)
+    dark = features[:, gape] - np.quantile(features[:, gape], 0.1)
+    result[:, gape] = dark / max(float(dark.max()), SMALLEST_GAPE)
     closed = features[:, closure] - np.quantile(features[:, closure], 0.25)
     result[:, closure] = closed / max(float(closed.max()), SMALLEST_BLINK)
     return result
-
-
-def measure_batch(meter: MotionMeter, faces: AlignedFaces) -> Floats:
-    """Features of the wanted crops of a batch: float32 (B, len(FEATURES))."""
-    side = faces.crops.shape[1]
-    crops, landmarks = faces.crops[faces.wanted], faces.landmarks[faces.wanted] / side
-    return np.stack([meter.features(small_grey(c), p) for c, p in zip(crops, landmarks, strict=True)])
 
 
 def displacement(points: Floats, wanted: Floats, grid: Floats) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from .identity import Actor
 from .lighting import CLOTH, SKIN, Material
 
 NECK_TOP_Y, FLOOR_Y = -5.0, -46.0
+NUM_GARMENT_COLUMNS = 168
+GARMENT_DEPTHS = np.r_[-0.5, 0.0, 0.12, 0.3, 0.6, 1.0, np.linspace(1.6, 34.0, 76)]
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class BodySections:
 
     def __init__(self, actor: Actor) -> None:
         is_male = actor.gender == "male"
-        neck = 5.75 if is_male else 4.75
+        neck = 5.4 if is_male else 4.6
         broad = (1.0 if is_male else 0.88) * (1.0 + 0.05 * actor.shoulder_width)
         table = np.array([
             # y, half width, front z, back z
@@ -102,15 +105,15 @@ def _folds(points: Array, seed: int, strength: float) -> Array:
     noise = gaussian_filter(rng.standard_normal(shape), (9.0, 4.0), mode="nearest")
     broad = gaussian_filter(rng.standard_normal(shape), (16.0, 9.0), mode="nearest")
     field = noise / noise.std() * 0.55 + broad / broad.std()
-    return np.asarray(strength * (0.5 - np.abs(field) * 0.6) * smoothstep(-15.0, -20.0, points[..., 1]))
+    return np.asarray(1.5 * strength * (0.5 - np.abs(field) * 0.6) * smoothstep(-15.0, -20.0, points[..., 1]))
 
 
 def _cloth_texture(color: tuple[float, float, float], seed: int, weave: float) -> Array:
     rng = np.random.default_rng(seed)
-    threads = rng.standard_normal((192, 256))
+    threads = rng.standard_normal((320, 400))
     threads = gaussian_filter(threads, (0.8, 0.3)) * weave
     rgb = np.asarray(color)[None, None, :] * (1.0 + threads[..., None])
-    return np.concatenate([rgb, np.ones((192, 256, 1))], axis=-1)
+    return np.concatenate([rgb, np.ones((320, 400, 1))], axis=-1)
 
 
 @dataclass(frozen=True)
@@ -133,24 +136,25 @@ def _neckline(cut: _Cut, sections: BodySections, phi: Array) -> Array:
     y = cut.side_y + (cut.front_y - cut.side_y) * np.clip(np.cos(phi), 0, 1) ** 1.5 + (
         cut.back_y - cut.side_y) * np.clip(-np.cos(phi), 0, 1)  # fmt: skip
     if cut.v_slope:
-        for _ in range(12):
-            x = np.abs(sections.point(phi, y)[..., 0])
-            line = np.minimum(cut.v_bottom_y + cut.v_slope * x, cut.side_y)
-            wanted = np.where(np.abs(phi) < 1.45, np.minimum(line, cut.side_y), y)
-            y = 0.5 * y + 0.5 * wanted
+        # The highest point of each azimuth that lies on or above the straight edge of the V.
+        levels = np.linspace(cut.v_bottom_y, cut.side_y, 600)[:, None]
+        x = np.abs(sections.point(phi[None, :], levels)[..., 0])
+        is_under = levels <= cut.v_bottom_y + cut.v_slope * x
+        highest = levels[np.where(is_under, np.arange(600)[:, None], 0).max(axis=0), 0]
+        y = np.where(np.abs(phi) < 1.5, np.minimum(highest, cut.side_y), y)
     return np.asarray(y)
 
 
 def _garment(actor: Actor, sections: BodySections, cut: _Cut, texture: Array, fold: float) -> Layer:
-    phi = _azimuths(168)
+    phi, depth = _azimuths(NUM_GARMENT_COLUMNS), GARMENT_DEPTHS
     start = _neckline(cut, sections, phi)
-    depth = np.r_[-0.5, 0.0, 0.12, 0.3, 0.6, 1.0, np.linspace(1.6, 34.0, 76)]
     y = np.minimum(start[None, :] - np.maximum(depth, 0.0)[:, None], NECK_TOP_Y)
     rim = np.interp(depth, [-0.5, 0.0, 0.12, 0.3, 0.6, 1.0, 3.0], [-0.6, 0.30, 0.75, 1.0, 1.05, 0.95, 0.85])
     offset = cut.offset + cut.thickness * rim[:, None]
     points = sections.point(np.broadcast_to(phi, y.shape), y, offset)
-    crease = _folds(points, actor.seed + int(cut.offset * 100), fold)
-    points = sections.point(np.broadcast_to(phi, y.shape), y, offset + crease)
+    crease = _folds(points, actor.seed + int(cut.offset * 100), fold) * smoothstep(1.0, 5.0, depth)[:, None]
+    arm = np.exp(-(((np.abs(points[..., 0]) - 14.6 - 0.10 * (y + 30.0)) / 0.9) ** 2)) * smoothstep(-23.0, -29.0, y)
+    points = sections.point(np.broadcast_to(phi, y.shape), y, offset + crease - 1.1 * arm)
     return _layer(points, texture, CLOTH)
 
 
@@ -161,23 +165,35 @@ def _collar(actor: Actor, sections: BodySections, color: tuple[float, float, flo
     phi = np.sign(t) * np.maximum(np.abs(phi), 0.02)
     front = np.clip(np.cos(phi), 0, 1)
     top = -11.6 - 3.6 * front**2.0 + 0.6 * np.clip(-np.cos(phi), 0, 1)
-    reach = 2.3 + 2.1 * np.exp(-(((np.abs(phi) - 0.42 - spread) / 0.24) ** 2))
-    reach *= smoothstep(-0.02, 0.20 + spread, np.abs(phi)) * 0.75 + 0.25
+    reach = 2.1 + 1.9 * np.exp(-(((np.abs(phi) - 0.40 - spread) / 0.26) ** 2))
+    reach *= smoothstep(-0.05, 0.16 + spread, np.abs(phi)) * 0.8 + 0.2
     v = np.linspace(0, 1, 14)[:, None]
-    y = top[None, :] + 0.35 * np.sin(np.pi * np.minimum(v * 4, 1.0)) - reach[None, :] * np.clip(v * 1.15 - 0.15, 0, 1)
-    offset = np.interp(v, [0.0, 0.15, 0.4, 1.0], [0.15, 0.75, 1.0, 1.25]) + 0.0 * y
-    points = sections.point(np.broadcast_to(phi, y.shape), y, offset)
-    # The band must not follow the steep shoulder sections outward: keep the neck's width.
-    neck = sections.point(np.broadcast_to(phi, y.shape), np.maximum(y, -14.6), offset)
-    share = np.clip(v * 1.1 - 0.1, 0, 1)[..., None] * 0.55
-    points = points * share + neck * (1 - share)
-    points[..., 1] = y
+    stand = sections.point(phi, top, 0.70)[None]
+    lowest = sections.point(phi, top - reach, 1.15)[None]
+    inner = sections.point(phi, top - 0.7, 0.50)[None]
+    share = np.clip(v * 1.3 - 0.3, 0, 1)[..., None]
+    roll = np.clip(1 - v / 0.24, 0, 1)[..., None]
+    points = stand + (lowest - stand) * share
+    points = points + (inner - points) * roll
+    outward = np.stack([np.sin(phi), 0.3 + 0 * phi, np.cos(phi)], -1)[None]
+    points = points + outward * (0.38 * np.sin(np.pi * np.clip(v, 0, 1)) ** 0.8)[..., None]
     middle = len(t) // 2
     layer = _layer(points, _cloth_texture(color, actor.seed + 9, 0.01), CLOTH, is_two_sided=True)
     row = np.arange(len(layer.triangles)) % (len(t) - 1)
     return Layer(
         layer.positions, layer.triangles[row != middle - 1], layer.uv, layer.texture, CLOTH, layer.follow_head, True
     )
+
+
+def _garment_coordinates(texture: Array, sections: BodySections, cut: _Cut) -> tuple[Array, Array, Array]:
+    """x (99 behind the body), y and depth below the neckline of a garment's texels, in cm."""
+    height, width = texture.shape[:2]
+    phi = np.interp(np.linspace(0, 1, width), np.linspace(0, 1, NUM_GARMENT_COLUMNS), _azimuths(NUM_GARMENT_COLUMNS))
+    depth = np.interp(np.linspace(0, 1, height), np.linspace(0, 1, len(GARMENT_DEPTHS)), GARMENT_DEPTHS)
+    y = _neckline(cut, sections, phi)[None, :] - np.maximum(depth, 0)[:, None]
+    points = sections.point(np.broadcast_to(phi, y.shape), y)
+    x = np.where(np.abs(phi)[None, :] < 1.5, points[..., 0], 99.0)
+    return x, y, np.broadcast_to(depth[:, None], y.shape)
 
 
 def _lapels(texture: Array, sections: BodySections, cut: _Cut, actor: Actor) -> Array:
@@ -201,6 +217,23 @@ def _lapels(texture: Array, sections: BodySections, cut: _Cut, actor: Actor) -> 
     return out
 
 
+def _sewn(texture: Array, sections: BodySections, cut: _Cut, kind: Literal["rib", "placket"]) -> Array:
+    """A ribbed band along the neckline, or a button placket down the middle, painted into a garment."""
+    x, y, depth = _garment_coordinates(texture, sections, cut)
+    relief = np.ones(texture.shape[:2])
+    if kind == "rib":
+        relief -= 0.40 * np.exp(-(((depth - 1.7) / 0.22) ** 2))
+        relief -= 0.10 * (depth < 1.6) * (np.arange(texture.shape[1])[None, :] % 4 < 2)
+    else:
+        edge = np.exp(-(((np.abs(x - 0.2) - 1.5) / 0.14) ** 2))
+        relief -= 0.32 * edge
+        button = np.hypot(x - 0.2, (y + 23.5 + 5.2 * np.round((y + 23.5) / -5.2)))
+        relief -= 0.45 * smoothstep(0.50, 0.36, button) - 0.30 * smoothstep(0.34, 0.22, button)
+    out = texture.copy()
+    out[..., :3] *= np.maximum(relief, 0.1)[..., None]
+    return out
+
+
 def _skin_layer(sections: BodySections, skin_texture: Array) -> Layer:
     phi = _azimuths(120)
     y = np.r_[np.linspace(NECK_TOP_Y, -14.0, 30), np.linspace(-14.2, -30.0, 34)]
@@ -211,7 +244,7 @@ def _skin_layer(sections: BodySections, skin_texture: Array) -> Layer:
         # Collar bones and the sternomastoid give the neck its modelling.
         bone = np.exp(-(((yy + 17.2 - 0.10 * (np.abs(x) - 1.0)) / 0.5) ** 2)) * smoothstep(0.8, 3.0, side * x) * 0.45
         strap_x = side * (0.8 + 0.55 * np.clip(yy + 16.0, 0.0, 9.0))
-        strap = np.exp(-(((x - strap_x) / 0.75) ** 2)) * smoothstep(-17.0, -15.0, yy) * 0.42
+        strap = np.exp(-(((x - strap_x) / 0.75) ** 2)) * smoothstep(-17.0, -15.0, yy) * 0.24
         points[..., 2] += np.where(np.cos(pp) > 0, bone + strap, 0.0)
     points[..., 2] -= np.where(np.cos(pp) > 0, 0.55 * np.exp(-(x**2) / 1.1 - ((yy + 15.8) / 0.8) ** 2), 0.0)
     return _layer(points, skin_texture, SKIN)
@@ -230,7 +263,7 @@ def build_body(actor: Actor, sections: BodySections, skin_color: Array) -> list[
         dark = np.asarray(color)
         suit_color = tuple(dark / max(1.0, float(dark.max()) / 0.13))
         jacket_cut = _Cut(-30.0, -13.4, -11.6, v_slope=2.15, v_bottom_y=-35.0, thickness=0.7, offset=0.95)
-        layers.append(_garment(actor, sections, _Cut(-15.4, -13.0, -11.4), plain, 0.25))
+        layers.append(_garment(actor, sections, _Cut(-15.9, -13.9, -12.6), plain, 0.25))
         jacket = _lapels(
             _cloth_texture((suit_color[0], suit_color[1], suit_color[2]), actor.seed + 4, 0.12),
             sections,
@@ -242,13 +275,12 @@ def build_body(actor: Actor, sections: BodySections, skin_color: Array) -> list[
     elif actor.clothes in ("shirt", "blouse"):
         tint = tuple(0.35 * np.asarray(color) + 0.65 * np.asarray(shirt))
         cloth = (float(tint[0]), float(tint[1]), float(tint[2]))
-        open_cut = _Cut(-19.5, -13.0, -11.4, v_slope=1.9, v_bottom_y=-20.5)
-        layers.append(_garment(actor, sections, open_cut, _cloth_texture(cloth, actor.seed + 3, 0.03), 0.45))
+        open_cut = _Cut(-19.5, -13.9, -12.6, v_slope=1.9, v_bottom_y=-20.5)
+        layers.append(_garment(actor, sections, open_cut, _sewn(_cloth_texture(cloth, actor.seed + 3, 0.03), sections, open_cut, "placket"), 0.6))
         layers.append(_collar(actor, sections, cloth, 0.16))
-    elif actor.clothes == "turtleneck":
-        layers.append(_garment(actor, sections, _Cut(-10.6, -10.0, -9.2, thickness=0.6), main, 0.35))
-    elif actor.clothes == "v_neck":
-        layers.append(_garment(actor, sections, _Cut(-22.0, -13.6, -12.0, v_slope=1.7, v_bottom_y=-23.0), main, 0.35))
     else:
-        layers.append(_garment(actor, sections, _Cut(-16.6, -13.6, -12.0, thickness=0.6), main, 0.35))
+        cut = {"turtleneck": _Cut(-12.0, -11.2, -10.4, thickness=0.6),
+               "v_neck": _Cut(-22.0, -13.6, -12.0, v_slope=1.7, v_bottom_y=-23.0)}.get(
+                   actor.clothes, _Cut(-16.6, -13.6, -12.0, thickness=0.6))  # fmt: skip
+        layers.append(_garment(actor, sections, cut, _sewn(main, sections, cut, "rib"), 0.55))
     return layers

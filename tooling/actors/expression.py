@@ -128,7 +128,7 @@ class ExpressionModel:
         lower = 0.25 + 0.75 * openness - 0.30 * max(pose.smile, 0.0) - 0.10 * pose.gaze_y * openness
         amount = np.where(self._lid_below, lower, upper)
         new_y = self._lid_y + self._lid_target * self._lid_share * amount
-        radius = EYE_RADIUS + 0.05
+        radius = EYE_RADIUS + 0.12
         squared = radius**2 - (self._lid_x - self._lid_center[:, 0]) ** 2 - (new_y - self._lid_center[:, 1]) ** 2
         ball = np.where(squared > 0, self._lid_center[:, 2] + np.sqrt(np.maximum(squared, 0.0)), -50.0)
         blend = 0.16

@@ -62,19 +62,19 @@ def eye_texture(actor: Actor) -> Array:
     size = 320
     rng = np.random.default_rng(actor.seed + 61)
     axis = (np.arange(size) + 0.5) / size * 2 - 1
-    x, y = np.meshgrid(axis * EYE_RADIUS, -axis * EYE_RADIUS)
+    x, y = np.meshgrid(axis * EYE_RADIUS * 0.90, -axis * EYE_RADIUS * 0.90)
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
     fibres = gaussian_filter(rng.standard_normal(720), 1.4, mode="wrap")
     fibres = np.interp(angle, np.linspace(-np.pi, np.pi, 720), fibres / fibres.std())
     white = np.array([0.60, 0.555, 0.52]) * (1 - 0.16 * smoothstep(0.7, 1.2, radius))[..., None]
     white = white * np.array([1.0, 0.90, 0.87]) ** smoothstep(0.75, 1.15, radius)[..., None]
-    brown = np.array([0.060, 0.026, 0.012]) + np.array([0.050, 0.024, 0.008]) * rng.random()
+    brown = np.array([0.028, 0.012, 0.006]) + np.array([0.026, 0.012, 0.004]) * rng.random()
     ring = smoothstep(0.16, 0.52, radius)
     iris = brown[None, None] * (0.75 + 0.9 * smoothstep(0.56, 0.28, radius) + 0.22 * fibres * ring)[..., None]
     # Light gathers in the half of the iris opposite to the key light.
     iris = iris * (1.0 + 0.9 * smoothstep(0.1, -0.5, y) * smoothstep(0.2, 0.4, radius))[..., None]
     iris = iris * (1.0 - 0.72 * smoothstep(0.50, 0.61, radius))[..., None]
-    pupil = smoothstep(0.235, 0.20, radius)[..., None]
+    pupil = smoothstep(0.27, 0.22, radius)[..., None]
     iris = iris * (1 - pupil) + 0.004 * pupil
     share = smoothstep(0.645, 0.585, radius)[..., None]
     return np.concatenate([white * (1 - share) + iris * share, np.ones((size, size, 1))], axis=-1)
@@ -87,10 +87,31 @@ def _eyeball(actor: Actor, anchor: Anchor) -> Part:
     rr, aa = np.meshgrid(radial, turn, indexing="ij")
     x, y = EYE_RADIUS * rr * np.cos(aa), EYE_RADIUS * rr * np.sin(aa)
     z = EYE_RADIUS * np.sqrt(np.clip(1 - np.minimum(rr, 0.92) ** 2, 0, 1)) - 2.4 * np.maximum(rr - 0.92, 0)
-    z = z + 0.10 * np.exp(-((rr * EYE_RADIUS / 0.5) ** 4))
+    z = z + 0.06 * np.exp(-((rr * EYE_RADIUS / 0.5) ** 4))
     part = _part(np.stack([x, y, z], -1), eye_texture(actor), EYE, anchor)
     uv = np.stack([part.positions[:, 0] / EYE_RADIUS / 2 + 0.5, 0.5 - part.positions[:, 1] / EYE_RADIUS / 2], -1)
     return Part(part.positions, part.triangles, np.clip(uv, 0.002, 0.998), part.texture, EYE, anchor)
+
+
+def _eye_corner(head: HeadMesh, side: float, anchor: Anchor, color: Array) -> Part:
+    """Flesh behind the lids, so that no gap opens beside the eyeball at the corners of the eye."""
+    layout = head.layout
+    s, v = np.meshgrid(np.linspace(-1.12, 1.12, 33), np.linspace(0.75, -0.75, 17))
+    x = side * (layout.eye_x + s * layout.eye_half_width)
+    _, _, closed = lid_curves(x, layout)
+    front = np.flatnonzero(head.positions[:, 2] > 2)
+    tree = cKDTree(head.canonical[front])
+    distance, nearest = tree.query(np.stack([x, closed + v], -1).reshape(-1, 2), k=3)
+    weight = 1.0 / (distance + 1e-3)
+    z = (head.positions[front[nearest], 2] * weight).sum(1) / weight.sum(1)
+    center = head.eye_centers[0 if side < 0 else 1]
+    off_axis = np.minimum(np.hypot(x - center[0], closed + v - center[1]), 0.86 * EYE_RADIUS)
+    behind_ball = center[2] + np.sqrt(EYE_RADIUS**2 - off_axis**2) - 0.07
+    points = np.stack([x, closed + v, np.minimum(z.reshape(x.shape) - 0.13, behind_ball)], -1)
+    flesh = smoothstep(-0.80, -0.92, np.linspace(-1.12, 1.12, 64))[None, :, None]
+    rgb = color * [0.95, 0.66, 0.62] * flesh + np.array([0.50, 0.42, 0.39]) * (1 - flesh)
+    texture = np.concatenate([np.broadcast_to(rgb, (8, 64, 3)), np.full((8, 64, 1), 0.6)], axis=-1)
+    return _part(points if side > 0 else points[:, ::-1], texture if side > 0 else texture[:, ::-1], SKIN, anchor)
 
 
 def _teeth(seam: Array, side: Literal["upper", "lower"], actor: Actor) -> Part:
@@ -99,7 +120,7 @@ def _teeth(seam: Array, side: Literal["upper", "lower"], actor: Actor) -> Part:
     half = 2.35
     x = s * half + 0 * v
     depth = seam[2] - (0.42 if side == "upper" else 0.62)
-    y = seam[1] + (0.85 - 1.02 * v if side == "upper" else -1.25 + 1.0 * v) + 0.05 * s**2
+    y = seam[1] + (0.75 - 1.12 * v if side == "upper" else -1.25 + 1.0 * v) + 0.05 * s**2
     z = depth - 1.35 * s**2 + 0.10 * np.sin(np.pi * v)
     size = 256
     u, w = np.meshgrid(np.linspace(-1, 1, size), np.linspace(0, 1, 64))
@@ -109,26 +130,26 @@ def _teeth(seam: Array, side: Literal["upper", "lower"], actor: Actor) -> Part:
     shade = (1.0 - 0.55 * gap) * (1.0 - 0.65 * np.abs(u) ** 1.8)
     rgb = np.array([0.70, 0.655, 0.585])[None, None] * shade[..., None]
     gum = smoothstep(0.16, 0.04, w)[..., None] if side == "upper" else smoothstep(0.16, 0.04, w)[..., None]
-    rgb = rgb * (1 - gum) + np.array([0.34, 0.12, 0.11]) * gum
+    rgb = rgb * (1 - gum) + np.array([0.30, 0.10, 0.10]) * gum
     edge = np.linspace(0, 1, 64)[:, None, None]
     rgb = rgb * (0.85 + 0.15 * edge)
     texture = np.concatenate([rgb, np.full((64, size, 1), 0.5)], axis=-1)
     points = np.stack([x, y + 0 * x, z + 0 * x], -1)
-    return _part(points, texture, WET, "skull" if side == "upper" else "jaw", 0.52 if side == "upper" else 0.36)
+    return _part(points, texture, WET, "skull" if side == "upper" else "jaw", 0.80 if side == "upper" else 0.60)
 
 
 def _tongue(seam: Array) -> Part:
     s, v = np.meshgrid(np.linspace(-1, 1, 24), np.linspace(0, 1, 20))
     x = 1.6 * s
     y = seam[1] - 1.05 + 0.45 * np.sqrt(np.clip(1 - s**2, 0, 1)) - 0.5 * (1 - v) ** 3 - 0.06 * np.exp(-((s / 0.12) ** 2))
-    z = seam[2] - 3.9 + 2.75 * v * np.sqrt(np.clip(1.1 - s**2, 0, 1))
+    z = seam[2] - 3.6 + 2.55 * v * np.sqrt(np.clip(1.1 - s**2, 0, 1))
     color = np.broadcast_to(np.array([0.36, 0.11, 0.10, 0.4]), (8, 8, 4))
-    return _part(np.stack([x, y, z], -1), color, WET, "jaw", 0.34)
+    return _part(np.stack([x, y, z], -1), color, WET, "jaw", 0.55)
 
 
 def _cavity(seam: Array, anchor: Anchor) -> Part:
-    u, v = np.meshgrid(np.linspace(-3.1, 3.1, 12), np.linspace(1.6, -2.6, 12))
-    z = seam[2] - 2.4 - 0.12 * u**2 + 0 * v
+    u, v = np.meshgrid(np.linspace(-2.9, 2.9, 16), np.linspace(1.2, -2.0, 12))
+    z = seam[2] - 1.75 - 0.22 * u**2 + 0 * v
     color = np.broadcast_to(np.array([0.075, 0.016, 0.016, 0.0]), (8, 8, 4))
     return _part(np.stack([u, seam[1] + v, z], -1), color, EYE, anchor, 0.22)
 
@@ -173,6 +194,8 @@ def build_parts(actor: Actor, head: HeadMesh, skin: Array) -> list[Part]:
     return [
         _eyeball(actor, "left_eye"),
         _eyeball(actor, "right_eye"),
+        _eye_corner(head, -1.0, "skull", skin),
+        _eye_corner(head, 1.0, "skull", skin),
         _teeth(seam, "upper", actor),
         _teeth(seam, "lower", actor),
         _tongue(seam),
@@ -258,7 +281,7 @@ def build_glasses(actor: Actor, head: HeadMesh) -> tuple[Array, Array]:
         return np.zeros((0, 41, 3)), np.zeros(0)
     layout = head.layout
     front = head.positions[head.positions[:, 2] > 2]
-    z0 = float(head.eye_centers[:, 2].mean()) + EYE_RADIUS + 1.15
+    z0 = float(head.eye_centers[:, 2].mean()) + EYE_RADIUS + 1.75
     power = {"round": 2.0, "square": 4.2, "half_rim": 3.4}[actor.glasses]
     a, b = (2.45, 2.15) if actor.glasses == "round" else (2.75, 1.85)
     turn = np.linspace(0, 2 * np.pi, 41)
@@ -282,6 +305,6 @@ def build_glasses(actor: Actor, head: HeadMesh) -> tuple[Array, Array]:
         widths.append(thin)
     s = np.linspace(-1, 1, 41)
     inner = layout.eye_x + 0.12 - a
-    lines.append(np.stack([s * inner, 0.30 + 0.22 * (1 - s**2), z0 - 0.045 * (s * inner) ** 2 + 0.1 * (1 - s**2)], -1))
+    lines.append(np.stack([s * inner, 0.30 + 0.22 * (1 - s**2), z0 - 0.045 * (s * inner) ** 2 + 0.35 * (1 - s**2)], -1))
     widths.append(thin * 1.1)
     return np.array(lines), np.array(widths)

@@ -14,7 +14,7 @@ from .head import Array, HeadMesh, smoothstep
 from .identity import Actor, HairStyle
 
 CENTER = np.array([0.0, 1.5, -0.6])
-NUM_POINTS = 16
+NUM_POINTS = 20
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,18 @@ class Recipe:
 
 
 RECIPES: dict[HairStyle, Recipe] = {
-    "side_part": Recipe(9000, 9.0, 2.0, 2.0, 0.75, 1.25, 0.22, 0.10, 0.55, recession=0.2),
-    "crew": Recipe(9500, 2.2, 1.1, 1.1, 1.1, 0.95, 0.16, 0.0, 0.25),
-    "fringe_crop": Recipe(9500, 6.5, 2.2, 2.2, 0.55, 1.15, 0.25, 0.25, 0.75, fringe_y=3.7),
-    "swept_back": Recipe(9000, 9.0, 2.4, 2.6, 0.95, 1.45, 0.25, 0.05, 0.55, recession=0.35),
-    "receding": Recipe(7000, 5.0, 1.9, 1.9, 0.35, 0.55, 0.22, 0.1, 0.35, recession=1.0),
-    "long": Recipe(9500, 40.0, 36.0, 36.0, 0.45, 0.95, 0.8, 0.9, 0.5),
-    "long_fringe": Recipe(9500, 40.0, 36.0, 36.0, 0.45, 0.95, 0.8, 0.9, 0.5, fringe_y=2.75),
-    "bob": Recipe(9500, 22.0, 17.0, 16.0, 0.55, 1.15, 1.1, 0.9, 0.45),
-    "bob_fringe": Recipe(9500, 22.0, 17.0, 16.0, 0.5, 1.15, 1.1, 0.9, 0.45, fringe_y=2.7),
-    "ponytail": Recipe(8500, 24.0, 20.0, 16.0, 0.40, 0.65, 0.35, 0.0, 0.4),
-    "bun": Recipe(8500, 20.0, 20.0, 22.0, 0.40, 0.75, 0.35, 0.0, 0.4),
-    "short_perm": Recipe(9500, 6.0, 4.5, 4.5, 0.9, 1.5, 1.0, 0.15, 0.6, curl=0.42),
+    "side_part": Recipe(7300, 9.0, 2.0, 2.0, 0.75, 1.25, 0.22, 0.10, 0.55, recession=0.2),
+    "crew": Recipe(9000, 2.0, 1.0, 1.0, 1.0, 0.90, 0.16, 0.0, 0.12),
+    "fringe_crop": Recipe(7600, 6.5, 1.3, 1.5, 0.75, 1.35, 0.18, 0.2, 0.85, fringe_y=4.3),
+    "swept_back": Recipe(7300, 9.0, 2.4, 2.6, 0.95, 1.45, 0.25, 0.05, 0.55, recession=0.35),
+    "receding": Recipe(6000, 5.0, 1.9, 1.9, 0.35, 0.55, 0.22, 0.1, 0.35, recession=1.0),
+    "long": Recipe(5000, 46.0, 41.0, 38.0, 0.5, 1.15, 1.15, 0.9, 0.22),
+    "long_fringe": Recipe(5200, 45.0, 40.0, 38.0, 0.5, 1.15, 1.15, 0.9, 0.22, fringe_y=2.75),
+    "bob": Recipe(6000, 22.0, 17.0, 16.0, 0.55, 1.0, 0.7, 0.9, 0.45),
+    "bob_fringe": Recipe(6000, 22.0, 17.0, 16.0, 0.5, 1.0, 0.7, 0.9, 0.45, fringe_y=2.7),
+    "ponytail": Recipe(7200, 24.0, 20.0, 16.0, 0.40, 0.65, 0.35, 0.0, 0.4),
+    "bun": Recipe(7200, 20.0, 20.0, 22.0, 0.40, 0.75, 0.35, 0.0, 0.4),
+    "short_perm": Recipe(7600, 6.0, 4.5, 4.5, 0.9, 1.5, 1.0, 0.15, 0.6, curl=0.42),
 }
 
 
@@ -68,8 +68,8 @@ def _hairline(turn: Array, actor: Actor, recession: float) -> Array:
     """Lower edge of the hair (canonical y, cm) by |azimuth|, with temple points and sideburns."""
     high = 0.35 * actor.hairline_height
     knots = np.array([0.0, 0.30, 0.62, 0.86, 1.05, 1.20, 1.38, 1.60, 1.85, 2.2, 2.7, 3.15])
-    female = np.array([6.9, 6.7, 5.6, 3.9, 2.2, -0.3, -1.8, 1.6, 0.6, -4.5, -7.0, -7.3])
-    male = np.array([6.8, 6.8, 6.2, 4.4, 2.9, 0.4, -2.3, 1.4, 0.8, -3.8, -6.2, -6.6])
+    female = np.array([6.3, 6.2, 5.4, 3.9, 2.2, -0.3, -1.8, 1.6, 0.6, -4.5, -7.0, -7.3])
+    male = np.array([6.2, 6.3, 5.8, 4.4, 2.9, 0.4, -2.3, 1.4, 0.8, -3.8, -6.2, -6.6])
     line = np.interp(turn, knots, female if actor.gender == "female" else male)
     temples = np.exp(-(((turn - 0.55) / 0.26) ** 2))
     top = np.exp(-((turn / 0.9) ** 4))
@@ -80,9 +80,9 @@ def scalp_cover(actor: Actor, canonical_y: Array, azimuth: Array) -> Array:
     """Share of skin covered by hair roots, with a soft irregular edge, per head vertex."""
     recipe = RECIPES[actor.hair_style]
     rng = np.random.default_rng(actor.seed + 41)
-    ripple = sum(rng.normal(0, 0.16) * np.sin(f * azimuth + rng.uniform(0, 6.3)) for f in (7, 13, 19, 29, 41))
+    ripple = sum(rng.normal(0, 0.08) * np.sin(f * azimuth + rng.uniform(0, 6.3)) for f in (7, 13, 19, 29, 41))
     line = _hairline(np.abs(azimuth), actor, recipe.recession) + np.asarray(ripple)
-    cover = smoothstep(-0.25, 0.75, canonical_y - line)
+    cover = smoothstep(-0.55, 0.95, canonical_y - line)
     if recipe.recession >= 1.0:
         crown = smoothstep(10.9, 8.0, canonical_y)
         cover = cover * (0.45 + 0.55 * np.maximum(crown, smoothstep(0.8, 1.6, np.abs(azimuth))))
@@ -126,14 +126,16 @@ def _unit(vectors: Array) -> Array:
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9))
 
 
-def _roots(head: HeadMesh, cover: Array, count: int, rng: np.random.Generator) -> tuple[Array, Array]:
+def _roots(actor: Actor, head: HeadMesh, cover: Array, count: int, rng: np.random.Generator) -> tuple[Array, Array]:
     """Root points on the skin and the share of cover there, sampled by area."""
     corners = head.positions[head.triangles]
     area = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     share = cover[head.triangles].mean(axis=1)
-    weight = area * np.clip(share * 1.3, 0, 1) ** 1.3
-    facing = 0.35 + 0.65 * smoothstep(-6.0, 2.0, corners[:, :, 2].mean(axis=1))
-    weight = weight * facing
+    weight = area * np.clip(share * 1.25 - 0.08, 0, 1) ** 1.5
+    # Fewer on the back of the head, which only shows below long hair's edges.
+    least = 0.35 if RECIPES[actor.hair_style].top_length > 21 else 0.12
+    facing = least + (1 - least) * smoothstep(-6.5, 0.5, corners[:, :, 2].mean(axis=1))
+    weight = weight * facing * (1.0 + 1.2 * _is_fringe(actor, corners.mean(axis=1)) * (RECIPES[actor.hair_style].fringe_y is not None))
     chosen = rng.choice(len(weight), count, p=weight / weight.sum())
     a, b = rng.random((2, count, 1))
     flip = a + b > 1
@@ -172,13 +174,13 @@ def _comb(actor: Actor, roots: Array, rng: np.random.Generator) -> Array:
         over = np.stack([0.14 * x, 0.35 + 0 * x, -0.25 + 0.02 * z], axis=1)
     else:
         middle = np.where(x > part * (1.6 if "fringe" not in style else 0.2), 1.0, -1.0)
-        over = np.stack([middle * 0.9, -0.10 + 0 * x, -0.30 - 0.25 * smoothstep(3, 8, z)], axis=1)
-        down = np.stack([0.30 * np.sign(x), -np.ones_like(x), -0.30 - 0.3 * smoothstep(0, 6, z)], axis=1)
+        over = np.stack([middle * 0.9, 0.05 + 0 * x, -0.30 - 0.45 * smoothstep(3, 8, z)], axis=1)
+        down = np.stack([0.05 * np.sign(x), -np.ones_like(x), -0.25 - 0.3 * smoothstep(0, 6, z)], axis=1)
     direction = _unit(over) * top[:, None] + _unit(down) * (1 - top)[:, None]
     if RECIPES[style].fringe_y is not None:
         fringe = _is_fringe(actor, roots)
         forward = np.stack(
-            [0.05 * x + (0.22 * part if style == "fringe_crop" else 0.0), -0.35 + 0 * x, 1.0 + 0 * x], axis=1
+            [0.05 * x + (0.55 * part if style == "fringe_crop" else 0.0), -0.35 + 0 * x, 1.0 + 0 * x], axis=1
         )
         direction[fringe] = _unit(forward)[fringe]
     return _unit(direction + rng.normal(0.0, 0.07, roots.shape))
@@ -194,7 +196,7 @@ def _lengths(actor: Actor, roots: Array, share: Array, rng: np.random.Generator)
     return np.asarray(length * soft_edge * rng.uniform(0.82, 1.06, len(roots)))
 
 
-def _body_push(points: Array, roots: Array, sections: BodySections) -> Array:
+def _body_push(points: Array, roots: Array, side: Array, sections: BodySections) -> Array:
     """Locks from the front of the head fall before the shoulders, the others behind."""
     low = points[:, 1] < -11.0
     is_front = roots[:, 2] > 0.2
@@ -203,6 +205,10 @@ def _body_push(points: Array, roots: Array, sections: BodySections) -> Array:
     front_z = np.maximum(points[:, 2], points[:, 2] + (surface - points[:, 2]) * drop)
     back_z = np.minimum(points[:, 2], points[:, 2] + (-9.5 - points[:, 2]) * drop)
     points[:, 2] = np.where(low, np.where(is_front, front_z, back_z), points[:, 2])
+    # Nothing hangs before the face: locks pass beside cheeks and neck.
+    beside = 6.6 + 0.5 * smoothstep(2.0, -6.0, points[:, 1]) - 1.2 * smoothstep(-9.0, -16.0, points[:, 1])
+    beside = beside * smoothstep(-3.5, 0.5, points[:, 2]) * smoothstep(5.5, 2.0, points[:, 1])
+    points[:, 0] = side * np.maximum(side * points[:, 0], beside - 20.0 * (beside <= 0.0))
     return points
 
 
@@ -218,25 +224,37 @@ def _grow(
     top = smoothstep(2.0, 7.0, roots[:, 1])
     volume = 1.0 + 0.18 * actor.hair_volume
     layer = rng.uniform(0.15, 1.0, len(roots))
-    clearance = (recipe.side_clearance + (recipe.clearance - recipe.side_clearance) * top) * volume * layer
+    part_x = actor.parting_side * (2.7 if actor.hair_style == "side_part" else 1.6)
+    flat = 0.72 + 0.28 * smoothstep(0.0, 2.6, np.abs(roots[:, 0] - part_x))
+    clearance = (recipe.side_clearance + (recipe.clearance - recipe.side_clearance) * top) * volume * layer * (flat if recipe.gravity > 0.05 else 1.0)
     fringe = _is_fringe(actor, roots) & (recipe.fringe_y is not None)
     is_long = length.max() > 15
-    loose = np.where(is_long & (roots[:, 1] > -99), 99.0, 0.35 * clearance + 0.25)
-    stop_y = np.where(fringe, (recipe.fringe_y or 0.0) + rng.normal(0, 0.28, len(roots)), -99.0)
+    ragged = 0.7 if actor.gender == "male" else 0.22
+    stop_y = np.where(fringe, (recipe.fringe_y or 0.0) + ragged * rng.normal(0, 1.0, len(roots)) - 0.07 * np.abs(roots[:, 0]) ** 1.5, -99.0)
     if recipe.fringe_y is not None:
         clearance = np.where(fringe, 0.55 * layer + 0.1, clearance)
     if actor.hair_style.startswith("bob"):
         stop_y = np.where(fringe, stop_y, -9.3 + rng.normal(0, 0.35, len(roots)))
     points = np.empty((len(roots), NUM_POINTS, 3))
     points[:, 0] = here = roots
-    step = (length / (NUM_POINTS - 1))[:, None]
+    # Long strands bend over the head first: shorter steps there.
+    places = np.linspace(0, 1, NUM_POINTS) ** (1.2 if is_long else 1.0)
+    # Locks from the front hairline are led back over the head before they fall.
+    held = np.where(is_long & ~fringe, 4.0 * smoothstep(2.0, 6.5, roots[:, 2]), 0.0)
     for k in range(1, NUM_POINTS):
-        walked = step[:, 0] * k
+        step = (length * (places[k] - places[k - 1]))[:, None]
+        gone = length * places[k]
+        walked = np.maximum(gone - held, 0.0)
         fall = recipe.gravity * smoothstep(1.0, 9.0, walked) + np.where(fringe, 0.5 * smoothstep(1, 4, walked), 0)
         comb_share = 1.0 - 0.85 * smoothstep(2.0, 10.0, walked) * min(recipe.gravity * 1.2, 1.0)
         lift = recipe.lift * np.clip(1 - walked / 3.0, 0, 1)
         direction = comb * comb_share[:, None] + normal * lift[:, None]
         direction[:, 1] -= fall * 1.6
+        if is_long:
+            # Below the ears long hair no longer spreads but hangs, drawn in towards the neck.
+            low = smoothstep(2.0, -4.0, here[:, 1])
+            tuck = (-0.42 if actor.hair_style.startswith("bob") else -0.16) * np.sign(here[:, 0]) * smoothstep(-5.0, -9.0, here[:, 1]) * smoothstep(-19.0, -13.0, here[:, 1])
+            direction[:, 0] = direction[:, 0] * (1 - 0.95 * low) + tuck
         if actor.hair_style in ("ponytail", "bun"):
             target = np.array([0.0, -1.5, -11.0]) if actor.hair_style == "ponytail" else np.array([0.0, 9.6, -6.8])
             direction = (target - here) + normal * (recipe.lift * np.clip(1 - walked / 2.5, 0, 1))[:, None]
@@ -244,11 +262,17 @@ def _grow(
         else:
             speed = step * (here[:, 1] > stop_y)[:, None]
         following = here + _unit(direction) * speed
-        rise = clearance * smoothstep(0.0, 2.2, walked)
-        following = outside.keep(following, rise, loose)
+        rise = clearance * smoothstep(0.0, 1.2, gone)
+        loose = 0.35 * clearance + 0.25
         if is_long:
-            following = _body_push(following, roots, sections)
+            loose = 0.45 + 40.0 * smoothstep(3.5, -5.0, here[:, 1]) ** 2
+        following = outside.keep(following, rise, loose)
+        if is_long and not actor.hair_style.startswith("p"):
+            kept = _body_push(following.copy(), roots, np.where(comb[:, 0] > 0, 1.0, -1.0), sections)
+            following = np.where(fringe[:, None], following, kept)
         points[:, k] = here = following
+    for _ in range(2):
+        points[:, 1:-1] = 0.25 * points[:, :-2] + 0.5 * points[:, 1:-1] + 0.25 * points[:, 2:]
     return points
 
 
@@ -262,12 +286,33 @@ def _clump(points: Array, share: float, curl: float, rng: np.random.Generator) -
     strength = share * rng.uniform(0.4, 1.0, (count, 1, 1)) * t
     spread = np.clip(np.linalg.norm(points - middle, axis=-1, keepdims=True) / 2.0, 0, 1)
     points = points + (middle - points) * strength * (1 - 0.7 * spread)
-    points = points + np.cumsum(rng.normal(0, 0.03, points.shape), axis=1) * t
+    step = np.linalg.norm(np.diff(points, axis=1, prepend=points[:, :1]), axis=-1, keepdims=True)
+    points = points + np.cumsum(rng.normal(0, 0.045, points.shape) * np.minimum(step, 1.0), axis=1) * t
+    length = np.linalg.norm(np.diff(points, axis=1), axis=-1).sum(axis=1)[:, None]
+    wave_phase = rng.uniform(0, 6.3, (2, len(leaders)))[:, nearest]
+    run = np.linspace(0, 1, NUM_POINTS)[None, :] ** 1.2 * length
+    swing = 0.55 * np.clip((length - 12.0) / 20.0, 0, 1) * smoothstep(8.0, 20.0, run)
+    points[..., 0] += swing * np.sin(0.40 * run + 0.22 * wave_phase[0][:, None] + 1.5)
+    fan = rng.uniform(-1.9, 1.9, count)[:, None] * smoothstep(-2.0, -17.0, points[..., 1]) * (swing > 0)
+    points[..., 0] += fan
+    points[..., 2] += 0.7 * swing * np.sin(0.45 * run + 0.5 * wave_phase[1][:, None])
     if curl:
         phase = rng.uniform(0, 6.3, len(leaders))[nearest][:, None] + np.linspace(0, 11.0, NUM_POINTS)[None, :]
         wind = np.stack([np.cos(phase), np.sin(phase), np.sin(phase * 0.7)], axis=-1)
         points = points + curl * wind * np.minimum(t * 3.0, 1.0)
     return points
+
+
+def _crosses_face(actor: Actor, points: Array) -> NDArray[np.bool_]:
+    """Strands that stray over forehead or cheeks though the style keeps them off the face."""
+    if actor.hair_style in ("side_part", "fringe_crop"):
+        return np.zeros(len(points), np.bool_)
+    recipe = RECIPES[actor.hair_style]
+    turn = np.abs(np.arctan2(points[..., 0], points[..., 2] + 0.5))
+    line = _hairline(turn, actor, recipe.recession)
+    stray = (points[..., 1] < line - 0.35) & (points[..., 2] > 2.6) & (np.abs(points[..., 0]) < 6.0)
+    is_fringe = _is_fringe(actor, points[:, 0]) & (recipe.fringe_y is not None)
+    return np.asarray(stray.any(axis=1) & ~is_fringe)
 
 
 def _tail(actor: Actor, sections: BodySections, rng: np.random.Generator) -> Array:
@@ -310,8 +355,10 @@ def build_hair(actor: Actor, head: HeadMesh, sections: BodySections, cover: Arra
     """All strands of an actor, ordered back to front."""
     recipe = RECIPES[actor.hair_style]
     rng = np.random.default_rng(actor.seed + 101)
-    roots, share = _roots(head, cover, recipe.num_strands, rng)
+    roots, share = _roots(actor, head, cover, recipe.num_strands, rng)
     points = _clump(_grow(actor, head, sections, roots, share, rng), recipe.clump, recipe.curl, rng)
+    kept = ~_crosses_face(actor, points)
+    points, share = points[kept], share[kept]
     if actor.hair_style in ("ponytail", "bun"):
         points = np.concatenate([points, _tail(actor, sections, rng)])
         share = np.r_[share, np.ones(len(points) - len(share))]
@@ -325,14 +372,15 @@ def build_hair(actor: Actor, head: HeadMesh, sections: BodySections, cover: Arra
     base = np.asarray(actor.hair_color)[None, :] * rng.uniform(0.65, 1.45, (count, 1))
     is_grey = rng.random((count, 1)) < actor.hair_grey
     colors = np.where(is_grey, np.array([[0.36, 0.355, 0.35]]) * rng.uniform(0.55, 1.15, (count, 1)), base)
-    tip = np.clip((1.0 - t) / 0.18, 0.0, 1.0)
+    is_long = float(total.max()) > 15.0
+    tip = np.clip((1.0 - t) / (0.07 if is_long else 0.18), 0.0, 1.0)
     root = np.clip(0.25 + 0.75 * share[:, None] + t * 2.0, 0.0, 1.0)
     length_room = np.clip((total - 5.0) / 15.0, 0.0, 1.0)
     fallen = smoothstep(-2.0, -16.0, points[..., 1]) * length_room
     return Hair(
         points.astype(np.float32),
         colors.astype(np.float32),
-        (0.040 * (0.35 + 0.65 * tip) * rng.uniform(0.75, 1.25, (count, 1))).astype(np.float32),
+        ((0.050 if is_long else 0.036) * (0.35 + 0.65 * tip) * (0.45 + 0.55 * share[:, None]) * rng.uniform(0.75, 1.25, (count, 1))).astype(np.float32),
         (0.92 * (0.15 + 0.85 * tip) * root).astype(np.float32),
         (0.85 * fallen**1.3).astype(np.float32),
         (smoothstep(-11.0, -17.0, points[..., 1]) * length_room).astype(np.float32),

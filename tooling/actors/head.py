@@ -62,21 +62,21 @@ class HeadMesh:
 
 def layout_of(actor: Actor) -> FaceLayout:
     eye_x = 3.18 + 0.20 * actor.eye_spacing
-    half_width = 1.43 + 0.09 * actor.eye_size
+    half_width = 1.50 + 0.09 * actor.eye_size
     return FaceLayout(
         eye_x=eye_x,
         eye_half_width=half_width,
-        eye_upper=0.47 + 0.07 * actor.eye_opening + 0.03 * actor.eye_size,
+        eye_upper=0.53 + 0.07 * actor.eye_opening + 0.03 * actor.eye_size,
         eye_lower=0.36 + 0.04 * actor.eye_opening,
         eye_inner_y=-0.13 - 0.04 * actor.eye_tilt,
         eye_outer_y=0.10 + 0.10 * actor.eye_tilt,
         brow_y=2.02 + 0.20 * actor.brow_height,
-        nose_tip_y=-4.0 - 0.28 * actor.nose_length,
+        nose_tip_y=-3.72 - 0.26 * actor.nose_length,
         nose_half_width=1.78 + 0.18 * actor.nose_width,
-        mouth_y=-6.75 - 0.18 * actor.mouth_height - 0.14 * actor.nose_length,
+        mouth_y=-6.52 - 0.16 * actor.mouth_height - 0.14 * actor.nose_length,
         mouth_half_width=2.45 + 0.22 * actor.mouth_width,
-        upper_lip=0.68 + 0.16 * actor.upper_lip,
-        lower_lip=0.88 + 0.18 * actor.lower_lip,
+        upper_lip=0.72 + 0.16 * actor.upper_lip,
+        lower_lip=0.95 + 0.18 * actor.lower_lip,
     )
 
 
@@ -94,8 +94,8 @@ def lid_curves(x: Array, layout: FaceLayout) -> tuple[Array, Array, Array]:
     s = np.clip((np.abs(x) - layout.eye_x) / layout.eye_half_width, -1.0, 1.0)
     base = layout.eye_inner_y + (layout.eye_outer_y - layout.eye_inner_y) * (s + 1.0) / 2.0
     arch = 1.0 - s * s
-    upper = base + layout.eye_upper * arch**0.62 * (1.0 - 0.10 * s)
-    lower = base - layout.eye_lower * arch**0.85 * (1.0 + 0.18 * s)
+    upper = base + layout.eye_upper * arch**0.62 * (1.0 - 0.10 * s) * (0.80 + 0.20 * smoothstep(-1.0, -0.35, s))
+    lower = base - layout.eye_lower * arch**0.85 * (1.0 + 0.24 * s)
     closed = base - 0.62 * layout.eye_lower * arch
     return upper, lower, closed
 
@@ -103,7 +103,7 @@ def lid_curves(x: Array, layout: FaceLayout) -> tuple[Array, Array, Array]:
 def lip_curve(x: Array, layout: FaceLayout) -> Array:
     """Line between the closed lips."""
     s = np.clip(np.abs(x) / layout.mouth_half_width, 0.0, 1.0)
-    return np.asarray(layout.mouth_y - 0.10 * np.exp(-((s / 0.22) ** 2)) + 0.10 * s * (1 - s) - 0.05 * s**3)
+    return np.asarray(layout.mouth_y - 0.10 * np.exp(-((s / 0.22) ** 2)) + 0.08 * s * (1 - s) + 0.07 * s**3)
 
 
 def _rows() -> Array:
@@ -147,7 +147,7 @@ class _Sections:
         ]
         table = np.array(knots[::-1])
         self._curves = [PchipInterpolator(table[:, 0], table[:, k]) for k in range(1, 5)]
-        self._width_scale = 1.0 + 0.035 * width
+        self._width_scale = (1.0 if actor.gender == "male" else 0.955) + 0.035 * width
 
     def __call__(self, y: Array) -> tuple[Array, Array, Array, Array]:
         low = np.minimum(y, 3.0)
@@ -175,18 +175,19 @@ def _nose(x: Array, y: Array, actor: Actor, layout: FaceLayout) -> Array:
     tip = layout.nose_tip_y
     bridge = actor.nose_bridge
     heights = [2.6, 1.2, 0.1, 0.45 * tip, 0.8 * tip, tip, tip - 0.5, tip - 0.85, tip - 1.15, tip - 1.6]
-    relief = [0.0, 0.10 + 0.10 * bridge, 0.46 + 0.22 * bridge, 1.15 + 0.2 * bridge, 1.85 + 0.08 * bridge,
-              2.25 + 0.1 * actor.nose_tip, 2.02, 1.25, 0.3, 0.0]  # fmt: skip
+    relief = [0.0, 0.10 + 0.10 * bridge, 0.36 + 0.20 * bridge, 0.95 + 0.2 * bridge, 1.62 + 0.08 * bridge,
+              1.98 + 0.1 * actor.nose_tip, 1.80, 1.12, 0.28, 0.0]  # fmt: skip
     ridge = np.asarray(PchipInterpolator(heights[::-1], relief[::-1])(np.clip(y, heights[-1], heights[0])))
     spread = np.interp(-y, [-2.0, 0.0, -0.5 * tip, -tip, 1.0 - tip], [0.70, 0.50, 0.58, 0.80, 0.78])
     spread = spread * (1.0 + 0.10 * actor.nose_width)
     bump = ridge * np.exp(-0.5 * (np.abs(x) / spread) ** 2.0)
+    bump = bump + (0.16 + 0.06 * actor.nose_tip) * _gauss(x, y, 0.0, tip + 0.08, 0.62, 0.55)
     ala_x = layout.nose_half_width - 0.52
     for side in (-1.0, 1.0):
-        bump = bump + 0.92 * _gauss(x, y, side * ala_x, tip - 0.32, 0.36, 0.42)
+        bump = bump + 0.80 * _gauss(x, y, side * ala_x, tip - 0.28, 0.38, 0.42)
         bump = bump - 0.30 * _gauss(x, y, side * (ala_x + 0.62), tip - 0.2, 0.20, 0.5)
         bump = bump - 0.42 * _gauss(x, y, side * 0.58, tip - 0.86, 0.27, 0.16)
-    return np.asarray(bump)
+    return np.asarray(bump * (1.0 if actor.gender == "male" else 0.86))
 
 
 def _lips(x: Array, y: Array, layout: FaceLayout) -> Array:
@@ -296,7 +297,7 @@ def _eye_centers(positions: Array, x: Array, y: Array, z: Array, layout: FaceLay
     centers = []
     for side in (-1.0, 1.0):
         nearest = int(np.argmin((x - side * layout.eye_x) ** 2 + y**2 + 1e3 * (z < 0)))
-        centers.append([side * layout.eye_x, -0.02, positions[nearest, 2] + 0.22 - EYE_RADIUS])
+        centers.append([side * layout.eye_x, -0.02, positions[nearest, 2] + 0.16 - EYE_RADIUS])
     return np.array(centers)
 
 

@@ -23,7 +23,7 @@ Backdrop = Literal["office", "bookshelf", "window", "studio", "plants"]
 
 MALE_STYLES: tuple[HairStyle, ...] = ("side_part", "crew", "fringe_crop", "swept_back")
 FEMALE_STYLES: tuple[HairStyle, ...] = ("long", "bob_fringe", "ponytail", "long_fringe", "bun", "bob")
-MALE_CLOTHES: tuple[Clothes, ...] = ("suit", "crew_neck", "shirt", "turtleneck", "suit", "shirt")
+MALE_CLOTHES: tuple[Clothes, ...] = ("suit", "crew_neck", "shirt", "v_neck", "turtleneck")
 FEMALE_CLOTHES: tuple[Clothes, ...] = ("blouse", "crew_neck", "suit", "v_neck", "turtleneck")
 BACKDROPS: tuple[Backdrop, ...] = ("office", "bookshelf", "window", "plants", "studio")
 # Muted linear-light garment colours.
@@ -104,7 +104,7 @@ def _spread(seed: int, gender: Gender) -> dict[str, float]:
 
 def _hair_color(value: float, age_years: int, first_grey: float) -> tuple[tuple[float, float, float], float]:
     """Black to dark brown by `value`; the share of grey rises from `first_grey` years on."""
-    black, brown = np.array([0.010, 0.009, 0.009]), np.array([0.060, 0.028, 0.013])
+    black, brown = np.array([0.010, 0.009, 0.009]), np.array([0.024, 0.013, 0.008])
     mixed = black + (brown - black) * value**1.6
     grey = float(np.clip((age_years - first_grey) / 16.0, 0.0, 0.95))
     return (float(mixed[0]), float(mixed[1]), float(mixed[2])), grey
@@ -141,7 +141,7 @@ def sample_actor(seed: int, gender: Gender) -> Actor:
     age_years = round(22 + 48 * u["age"] ** 1.9)
     color, grey = _hair_color(u["color"], age_years, 48.0 if is_male else 57.0)
     palette = MALE_CLOTHES if is_male else FEMALE_CLOTHES
-    clothes = palette[int(u["clothes"] * len(palette))]
+    clothes = palette[(seed * 7 + 2) % len(palette)] if is_male else palette[(seed * 3) % len(palette)]
     has_glasses = u["glasses"] < (0.38 if is_male else 0.25)
     frames: tuple[Glasses, ...] = ("square", "round", "half_rim")
     stubble = max(0.0, u["stubble"] - 0.45) / 0.55 if is_male else 0.0
@@ -149,31 +149,31 @@ def sample_actor(seed: int, gender: Gender) -> Actor:
         seed=seed,
         gender=gender,
         age_years=age_years,
-        skin_tone=u["tone"] * (1.0 if is_male else 0.75),
+        skin_tone=u["tone"] * (1.0 if is_male else 0.85),
         skin_warmth=s["warmth"],
         face_width=s["fw"],
-        face_length=s["fl"],
-        jaw_width=s["jaw"] * 0.8 + (0.35 if is_male else -0.45),
+        face_length=s["fl"] + (0.0 if is_male else -0.8),
+        jaw_width=s["jaw"] * 0.8 + (0.25 if is_male else -0.95),
         chin_length=s["chin_l"],
-        chin_width=s["chin_w"] + (0.3 if is_male else -0.3),
+        chin_width=s["chin_w"] + (0.3 if is_male else -0.7),
         cheekbone=s["bone"],
         cheek_fullness=s["full"],
         eye_spacing=s["es"],
-        eye_size=s["ez"] + (-0.2 if is_male else 0.35),
-        eye_opening=s["eo"] + (-0.2 if is_male else 0.4),
+        eye_size=s["ez"] + (-0.1 if is_male else 0.7),
+        eye_opening=s["eo"] + (-0.2 if is_male else 0.7),
         eye_tilt=s["tilt"],
         eyelid_crease=u["crease"],
         brow_thickness=s["bt"] * 0.8 + (0.35 if is_male else -0.45),
-        brow_height=s["bh"],
+        brow_height=s["bh"] + (-0.2 if is_male else 0.5),
         brow_arch=s["ba"] + (-0.2 if is_male else 0.3),
         brow_tilt=s["bti"],
-        nose_length=s["nl"],
-        nose_width=s["nw"] + (0.25 if is_male else -0.3),
+        nose_length=s["nl"] + (0.1 if is_male else -0.5),
+        nose_width=s["nw"] + (0.1 if is_male else -0.8),
         nose_bridge=s["nb"] + (0.2 if is_male else -0.1),
         nose_tip=s["nt"],
-        mouth_width=s["mw"] + (0.1 if is_male else -0.2),
+        mouth_width=s["mw"] + (0.0 if is_male else -0.7),
         mouth_height=s["mh"],
-        upper_lip=s["ul"] + (-0.2 if is_male else 0.25),
+        upper_lip=s["ul"] + (-0.2 if is_male else 0.5),
         lower_lip=s["ll"] + (-0.1 if is_male else 0.2),
         lip_tone=u["lip"] * 0.25 if is_male else 0.35 + 0.65 * u["lip"],
         hair_style=_hair_style(gender, seed, age_years),
@@ -188,8 +188,8 @@ def sample_actor(seed: int, gender: Gender) -> Actor:
         glasses=frames[int(u["glasses"] * 50) % 3] if has_glasses else "none",
         clothes=clothes,
         clothes_color=PALETTE[int(u["inner"] * len(PALETTE))],
-        shirt_color=(0.66, 0.67, 0.69) if u["warmth"] < 0.6 else (0.42, 0.50, 0.64),
+        shirt_color=(0.56, 0.57, 0.59) if u["warmth"] < 0.6 else (0.42, 0.50, 0.64),
         shoulder_width=s["shoulder"] + (0.4 if is_male else -0.6),
-        backdrop=BACKDROPS[int(u["backdrop"] * len(BACKDROPS))],
+        backdrop=BACKDROPS[(seed * 2 + (0 if is_male else 1)) % len(BACKDROPS)],
         key_side=-1 if u["key"] < 0.6 else 1,
     )

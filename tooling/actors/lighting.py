@@ -31,9 +31,9 @@ class Material:
     rim: float = 0.25
 
 
-SKIN = Material(wrap=(0.42, 0.24, 0.17), gloss=0.30, exponent=22.0, rim=0.30)
+SKIN = Material(wrap=(0.42, 0.24, 0.17), gloss=0.22, exponent=18.0, rim=0.30)
 CLOTH = Material(wrap=(0.22, 0.22, 0.22), gloss=0.02, exponent=6.0, rim=0.35)
-EYE = Material(wrap=(0.40, 0.34, 0.32), gloss=0.0, exponent=1.0, rim=0.0)
+EYE = Material(wrap=(0.40, 0.34, 0.32), gloss=0.30, exponent=90.0, rim=0.0)
 WET = Material(wrap=(0.35, 0.25, 0.22), gloss=0.6, exponent=40.0, rim=0.0)
 PLASTIC = Material(wrap=(0.1, 0.1, 0.1), gloss=0.5, exponent=60.0, rim=0.1)
 
@@ -44,7 +44,7 @@ def studio_lights(key_side: int) -> Lights:
         [[0.62 * key_side, 0.58, 0.72], [-0.80 * key_side, 0.10, 0.70], [-0.55 * key_side, 0.5, -0.75]]
     )
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    colors = np.array([[1.42, 1.30, 1.16], [0.34, 0.38, 0.44], [0.70, 0.72, 0.80]])
+    colors = np.array([[1.28, 1.17, 1.05], [0.34, 0.38, 0.44], [0.70, 0.72, 0.80]])
     return Lights(
         directions.astype(np.float32),
         colors.astype(np.float32),
@@ -53,7 +53,7 @@ def studio_lights(key_side: int) -> Lights:
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _shade(normals, view, visibility, occlusion, directions, colors, sky, ground, wrap, params, light, gloss):  # type: ignore[no-untyped-def]
     """params: gloss strength, exponent, rim strength. Writes light and gloss (N, 3)."""
     strength, exponent, rim_strength = params[0], params[1], params[2]
@@ -108,7 +108,7 @@ def shade(
     return light, gloss
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _shade_strands(points, base, visibility, occlusion, directions, colors, sky, result):  # type: ignore[no-untyped-def]
     """Kajiya-Kay: light and highlight by the angle to the strand, softened by the head's roundness."""
     num_points = points.shape[1]
@@ -141,7 +141,7 @@ def _shade_strands(points, base, visibility, occlusion, directions, colors, sky,
                 reach = visibility[s, k] if i == 0 else shelter
                 for c in range(3):
                     diffuse = base[s, c] * sine * np.float32(1.15)
-                    highlight = np.float32(0.030) * tight + base[s, c] * np.float32(1.3) * broad
+                    highlight = np.float32(0.024) * tight + base[s, c] * np.float32(0.9) * broad
                     result[s, k, c] += colors[i, c] * reach * facing * (diffuse + highlight)
 
 

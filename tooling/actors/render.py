@@ -26,6 +26,8 @@ FRAME_CENTER_Y_CM = {"frontal": -4.6, "close": -1.5, "wide": -12.0}
 SHADOW_SIZE, SHADOW_REACH_CM = 288, 30.0
 NUM_AMBIENT_DIRECTIONS = 24
 NOISE_LEVELS = 1.25
+HAIR_LETS_THROUGH = np.float32(0.42)
+_Shadow = tuple[FloatArray, FloatArray, Array, Array]
 BODY_PIVOT = np.array([0.0, -34.0, -4.0])
 
 
@@ -87,6 +89,14 @@ def _light_axes(direction: Array, texels: int) -> tuple[Array, Array]:
     return matrix, np.array([texels / 2, texels / 2, 0.0]) - matrix @ center
 
 
+def _transform(points: Array | FloatArray, matrix: Array, offset: Array) -> FloatArray:
+    """points @ matrix.T + offset over the last axis, float32."""
+    flat = np.ascontiguousarray(points, np.float32).reshape(-1, 3)
+    result = np.empty_like(flat)
+    raster.transform(flat, matrix.astype(np.float32), np.asarray(offset, np.float32), result)
+    return result.reshape(points.shape)
+
+
 class ActorRenderer:
     """Renders frames of one actor at one size; holds meshes, textures and buffers."""
 
@@ -118,7 +128,7 @@ class ActorRenderer:
         self._meshes = [self._mesh(self._head.triangles, self._head.uv, texture, SKIN, None)]
         for part in build_parts(actor, self._head, skin):
             self._meshes.append(self._mesh(part.triangles, part.uv, part.texture, part.material, part))
-        for layer in build_body(actor, sections, skin):
+        for layer in reversed(build_body(actor, sections, skin)):
             self._meshes.append(self._mesh(layer.triangles, layer.uv, layer.texture, layer.material, layer))
         self._lashes, self._brows = build_lashes(actor, self._head), build_brow_hairs(actor, self._head)
         self._glasses, self._glasses_width = build_glasses(actor, self._head)
@@ -141,18 +151,22 @@ class ActorRenderer:
 
     # Posing
 
-    def _place_head(self, points: Array, pose: Pose) -> Array:
+    def _place_head(self, points: Array | FloatArray, pose: Pose) -> FloatArray:
         """Head space -> camera axes, cm."""
-        turned = (points - NECK_PIVOT) @ rotation_matrix(pose.yaw_degrees, pose.pitch_degrees, pose.roll_degrees).T
-        return self._place_body(turned + NECK_PIVOT, pose)
+        turn = rotation_matrix(pose.yaw_degrees, pose.pitch_degrees, pose.roll_degrees)
+        lean, offset = self._body_frame(pose)
+        return _transform(points, lean @ turn, lean @ (NECK_PIVOT - turn @ NECK_PIVOT) + offset)
 
     @staticmethod
-    def _place_body(points: Array, pose: Pose) -> Array:
+    def _body_frame(pose: Pose) -> tuple[Array, Array]:
+        """Matrix and offset that lean and move the shoulders."""
         lean = rotation_matrix(0.30 * pose.yaw_degrees, 0.0, pose.sway_degrees)
-        offset = np.array([pose.offset_x_cm, pose.offset_y_cm, 0.0])
-        return np.asarray((points - BODY_PIVOT) @ lean.T + BODY_PIVOT + offset)
+        return lean, BODY_PIVOT - lean @ BODY_PIVOT + [pose.offset_x_cm, pose.offset_y_cm, 0.0]
 
-    def _pose_part(self, part: Part, pose: Pose) -> Array:
+    def _place_body(self, points: Array | FloatArray, pose: Pose) -> FloatArray:
+        return _transform(points, *self._body_frame(pose))
+
+    def _pose_part(self, part: Part, pose: Pose) -> FloatArray:
         points = part.positions
         if part.anchor in ("left_eye", "right_eye"):
             turn = rotation_matrix(26.0 * pose.gaze_x, 18.0 * pose.gaze_y, 0.0)
@@ -164,10 +178,10 @@ class ActorRenderer:
     def _pose_meshes(self, pose: Pose) -> Array:
         """Set every mesh's camera-space vertices; returns the head's vertices in head space."""
         shaped = self._model.apply(pose)
-        self._meshes[0].positions = self._place_head(shaped, pose).astype(np.float32)
+        self._meshes[0].positions = self._place_head(shaped, pose)
         for mesh in self._meshes[1:]:
             if isinstance(mesh.source, Part):
-                mesh.positions = self._pose_part(mesh.source, pose).astype(np.float32)
+                mesh.positions = self._pose_part(mesh.source, pose)
             elif isinstance(mesh.source, Layer):
                 still = self._place_body(mesh.source.positions, pose)
                 moved = self._place_head(mesh.source.positions, pose)
@@ -180,26 +194,28 @@ class ActorRenderer:
         if hair.lag.max() > 0.01:
             rigid += (self._place_head(hair.points, late) - rigid) * hair.lag[..., None]
             rigid += (self._place_body(hair.points, pose) - rigid) * (0.75 * hair.rest_on_body)[..., None]
-        return rigid.astype(np.float32)
+        return rigid
 
     # Light
 
-    def _shadow_map(self, direction: Array, texels: int, hair: FloatArray) -> tuple[FloatArray, Array, Array]:
+    def _shadow_map(self, direction: Array, texels: int, hair: FloatArray) -> _Shadow:
         matrix, offset = _light_axes(direction, texels)
         depth = np.full((texels, texels), np.inf, np.float32)
         for mesh in self._meshes:
             if mesh.darkening == 1.0:
-                raster.raster_depth((mesh.positions @ matrix.T + offset).astype(np.float32), mesh.triangles, depth)
-        raster.splat_depth((hair.reshape(-1, 3) @ matrix.T + offset).astype(np.float32), depth)
-        return depth, matrix, offset
+                raster.raster_depth(_transform(mesh.positions, matrix, offset), mesh.triangles, depth)
+        strands = np.full((texels, texels), np.inf, np.float32)
+        raster.splat_depth(_transform(hair, matrix, offset).reshape(-1, 3), strands)
+        return depth, strands, matrix, offset
 
     @staticmethod
-    def _visibility(points: FloatArray, shadow: tuple[FloatArray, Array, Array], bias: float, softness: float) -> FloatArray:
-        depth, matrix, offset = shadow
-        result = np.empty(len(points), np.float32)
-        place = (points @ matrix.T + offset).astype(np.float32)
-        raster.shadow_visibility(place, depth, np.float32(bias), np.float32(softness), result)
-        return result
+    def _visibility(points: FloatArray, shadow: _Shadow, bias: float, softness: float) -> FloatArray:
+        depth, strands, matrix, offset = shadow
+        solid, thin = np.empty(len(points), np.float32), np.empty(len(points), np.float32)
+        place = _transform(points, matrix, offset)
+        raster.shadow_visibility(place, depth, np.float32(bias), np.float32(softness), solid)
+        raster.shadow_visibility(place, strands, np.float32(bias), np.float32(softness), thin)
+        return np.asarray(solid * (HAIR_LETS_THROUGH + (1 - HAIR_LETS_THROUGH) * thin))
 
     def _bake_occlusion(self) -> None:
         """Share of the sky each vertex sees in a neutral pose."""
@@ -233,18 +249,19 @@ class ActorRenderer:
 
     def _project(self, points: Array | FloatArray) -> FloatArray:
         """Camera axes, cm -> full-size px x, y and distance, (..., 3)."""
-        distance = CAMERA_DISTANCE_CM - points[..., 2]
-        scale = self._scale * CAMERA_DISTANCE_CM / distance
-        x = self.width_px / 2 + points[..., 0] * scale
-        y = self.height_px / 2 - (points[..., 1] - self._center_y) * scale
-        return np.stack([x, y, distance], axis=-1).astype(np.float32)
+        flat = np.ascontiguousarray(points, np.float32).reshape(-1, 3)
+        result = np.empty_like(flat)
+        scale = np.float32(self._scale)
+        center = (np.float32(self.width_px / 2), np.float32(self.height_px / 2 + self._center_y * self._scale))
+        self._box = raster.project(flat, np.float32(CAMERA_DISTANCE_CM), scale, *center, result)
+        return result.reshape(points.shape)
 
-    def _open_buffers(self, projected: list[FloatArray]) -> tuple[int, int]:
+    def _open_buffers(self, boxes: list[tuple[float, float, float, float]]) -> tuple[int, int]:
         """Clear the 2x buffers over the box that holds everything drawn; returns its left and top, px."""
-        corners = np.concatenate([np.stack([p.reshape(-1, 3)[:, :2].min(0), p.reshape(-1, 3)[:, :2].max(0)]) for p in projected])
-        left, top = (max(0, int(np.floor(v)) - 2) for v in corners.min(0))
-        right = min(self.width_px, int(np.ceil(corners[:, 0].max())) + 2)
-        bottom = min(self.height_px, int(np.ceil(corners[:, 1].max())) + 2)
+        corners = np.array(boxes)
+        left, top = (max(0, int(np.floor(v)) - 2) for v in corners[:, :2].min(0))
+        right = min(self.width_px, int(np.ceil(corners[:, 2].max())) + 2)
+        bottom = min(self.height_px, int(np.ceil(corners[:, 3].max())) + 2)
         height, width = 2 * max(bottom - top, 1), 2 * max(right - left, 1)
         if self._depth.shape != (height, width):
             self._color, self._depth = np.zeros((height, width, 4), np.float32), np.empty((height, width), np.float32)
@@ -257,15 +274,19 @@ class ActorRenderer:
         shaped = self._pose_meshes(pose)
         hair = self._pose_hair(pose, late)
         shadow = self._shadow_map(self._lights.directions[0].astype(np.float64), SHADOW_SIZE, hair)
-        projected = [self._project(mesh.positions) for mesh in self._meshes]
-        hair_screen = self._project(hair)
-        left, top = self._open_buffers([*projected, hair_screen])
+        projected, boxes = [], []
+        for points in [mesh.positions for mesh in self._meshes] + [hair]:
+            projected.append(self._project(points))
+            boxes.append(self._box)
+        hair_screen = projected.pop()
+        left, top = self._open_buffers(boxes)
         for mesh, screen in zip(self._meshes, projected, strict=True):
             self._draw_mesh(mesh, self._to_buffer(screen, left, top), shadow, pose)
-        self._draw_hair(hair, self._to_buffer(hair_screen, left, top), shadow)
+        self._draw_catch_lights(pose, left, top)
         for tufts in (self._brows, self._lashes):
             self._draw_tufts(tufts, shaped, pose, left, top)
         self._draw_glasses(pose, left, top)
+        self._draw_hair(hair, self._to_buffer(hair_screen, left, top), shadow)
         image = np.empty((self.height_px, self.width_px, 3), np.uint8)
         rng = np.random.default_rng([self.actor.seed, 77, frame_index])
         dy, dx = rng.integers(0, 96, 2)
@@ -281,7 +302,7 @@ class ActorRenderer:
     def _to_buffer(screen: FloatArray, left: int, top: int) -> FloatArray:
         return (screen - np.array([left, top, 0.0], np.float32)) * np.array([2.0, 2.0, 1.0], np.float32)
 
-    def _draw_mesh(self, mesh: _Mesh, screen: FloatArray, shadow: tuple[FloatArray, Array, Array], pose: Pose) -> None:
+    def _draw_mesh(self, mesh: _Mesh, screen: FloatArray, shadow: _Shadow, pose: Pose) -> None:
         normals = self._normals(mesh)
         view = np.array([0.0, 0.0, CAMERA_DISTANCE_CM], np.float32) - mesh.positions
         view /= np.linalg.norm(view, axis=1, keepdims=True)
@@ -292,9 +313,8 @@ class ActorRenderer:
         elif mesh.darkening < 1.0:
             light *= mesh.darkening * (0.45 + 0.55 * min(1.0, 2.2 * pose.mouth_open))
             gloss *= mesh.darkening
-        raster.raster_mesh(
-            screen, mesh.triangles, light, gloss, mesh.uv, mesh.texture, self._color, self._depth, mesh.is_two_sided
-        )
+        vertices = np.concatenate([screen, mesh.uv, light, gloss], axis=1)
+        raster.raster_mesh(vertices, mesh.triangles, mesh.texture, self._color, self._depth, mesh.is_two_sided)
 
     def _lid_shade(self, part: Part, pose: Pose) -> FloatArray:
         """The upper lid and its lashes shade the top of the eyeball."""
@@ -304,15 +324,51 @@ class ActorRenderer:
         below = np.clip((lid + 0.06 - height) / 0.42, 0.0, 1.0)
         return (0.40 + 0.60 * below).astype(np.float32)
 
-    def _draw_hair(self, points: FloatArray, screen: FloatArray, shadow: tuple[FloatArray, Array, Array]) -> None:
-        visible = self._visibility(points.reshape(-1, 3), shadow, 0.25, 1.4).reshape(points.shape[:2])
+    def _draw_hair(self, points: FloatArray, screen: FloatArray, shadow: _Shadow) -> None:
+        visible = self._strand_visibility(points, shadow)
         colors = shade_hair(points, self._hair.colors, visible, self._hair_occlusion, self._lights)
         width = self._hair.half_width_cm * np.float32(2 * self._scale)
         floor = np.float32(0.75)
         alpha = self._hair.alpha * np.minimum(width / floor, 1.0)
-        raster.draw_strands(
-            screen, colors, alpha, np.maximum(width, floor) - np.float32(0.25), 0, len(points), self._color, self._depth
+        middle = (screen[:, 1:, 2] + screen[:, :-1, 2]).reshape(-1)
+        low = middle.min()
+        # Sixteen bits of depth: numpy sorts those by radix, in a fraction of the time.
+        order = np.argsort(((middle - low) * (65535.0 / max(float(middle.max() - low), 1e-3))).astype(np.uint16), kind="stable")
+        height, full_width = self._depth.shape
+        left, top = (int(np.clip(np.floor(screen[..., k].min()) - 2, 0, (full_width, height)[k] - 1)) for k in (0, 1))
+        right, bottom = (int(np.clip(np.ceil(screen[..., k].max()) + 3, 1, (full_width, height)[k])) for k in (0, 1))
+        layer = np.zeros((max(bottom - top, 1), max(right - left, 1), 4), np.float32)
+        raster.draw_hair(
+            screen, colors, alpha, np.maximum(width, floor) - np.float32(0.25), order, layer, left, top, self._depth
         )
+        raster.lay_over(layer, left, top, self._color)
+
+    def _strand_visibility(self, points: FloatArray, shadow: _Shadow) -> FloatArray:
+        """Light reaching strand points: looked up at every second point, the mean of both between."""
+        sparse = np.ascontiguousarray(points[:, ::2])
+        known = self._visibility(sparse.reshape(-1, 3), shadow, 0.25, 1.4).reshape(sparse.shape[:2])
+        visible = np.repeat(known, 2, axis=1)[:, : points.shape[1]]
+        visible[:, 1:-1:2] = 0.5 * (known[:, :-1] + known[:, 1:])
+        return visible
+
+    def _draw_catch_lights(self, pose: Pose, left: int, top: int) -> None:
+        """Reflections of key and fill light on the corneas, fixed to the lights and not to the gaze."""
+        turn = rotation_matrix(pose.yaw_degrees + 26.0 * pose.gaze_x, pose.pitch_degrees + 18.0 * pose.gaze_y, pose.roll_degrees)
+        ahead = turn @ np.array([0.0, 0.0, 1.0])
+        centers = self._place_head(self._head.eye_centers, pose).astype(np.float64)
+        points, colors, widths = [], [], []
+        for direction, size, level in ((self._lights.directions[0], 0.115, 1.0), (self._lights.directions[1], 0.075, 0.28)):
+            offset = 0.26 * np.array([direction[0], direction[1], 0.0]) / float(np.hypot(direction[0], direction[1]))
+            spot = centers + ahead * (EYE_RADIUS + 0.09) + offset + [0.0, 0.03, 0.0]
+            points.append(np.stack([spot - [0.0, size * 0.6, 0.0], spot + [0.0, size * 0.6, 0.0]], axis=1))
+            colors += [level] * 2
+            widths += [size] * 2
+        placed = np.concatenate(points)
+        screen = self._to_buffer(self._project(placed), left, top)
+        tint = np.repeat(np.repeat(np.array(colors, np.float32)[:, None, None], 2, 1), 3, 2)
+        half_width = np.repeat(np.array(widths, np.float32)[:, None], 2, 1) * np.float32(2 * self._scale * 0.75)
+        alpha = np.full(half_width.shape, 0.92, np.float32)
+        raster.draw_strands(screen, tint, alpha, half_width, 0, len(screen), self._color, self._depth)
 
     def _draw_tufts(self, tufts: SmallHairs, shaped: Array, pose: Pose, left: int, top: int) -> None:
         offsets = tufts.offsets.copy()

@@ -42,7 +42,7 @@ def brow_curve(t: Array, actor: Actor, head: HeadMesh) -> tuple[Array, Array, Ar
     x = layout.eye_x - 1.72 + 4.0 * t
     rise = 0.30 * np.sin(np.pi * np.clip(t * 0.86, 0, 1)) * (1.0 + 0.45 * actor.brow_arch)
     y = layout.brow_y - 0.06 + rise + 0.22 * actor.brow_tilt * (t - 0.4) - 0.30 * np.clip(t - 0.65, 0, 1)
-    body = np.interp(t, [0.0, 0.12, 0.5, 0.8, 1.0], [0.20, 0.30, 0.30, 0.20, 0.04])
+    body = np.interp(t, [0.0, 0.12, 0.5, 0.8, 1.0], [0.22, 0.34, 0.35, 0.25, 0.05])
     return x, y, np.asarray(body * (1.0 + 0.38 * actor.brow_thickness))
 
 
@@ -110,8 +110,8 @@ class _Painter:
 
     def nostrils(self) -> None:
         tip = self.head.layout.nose_tip_y
-        hole = _blob(self.x, self.y, 0.62, tip - 0.84, 0.26, 0.13)
-        self.mix(0.93 * np.clip(1.35 * hole, 0, 1) * self.front, [0.045, 0.016, 0.012])
+        hole = _blob(self.x, self.y, 0.60, tip - 0.84, 0.23, 0.11)
+        self.mix(0.80 * np.clip(1.25 * hole, 0, 1) * self.front, [0.045, 0.016, 0.012])
         wing = _blob(self.x, self.y, self.head.layout.nose_half_width + 0.06, tip - 0.35, 0.13, 0.42)
         self.tint(wing * self.front, [0.83, 0.70, 0.68])
 
@@ -121,7 +121,7 @@ class _Painter:
         s = np.clip((np.abs(self.x) - layout.eye_x) / layout.eye_half_width, -1.25, 1.25)
         inside = smoothstep(1.16, 0.96, np.abs(s)) * self.front
         above = self.y - closed
-        liner = 0.17 + 0.05 * s + (0.06 if actor.gender == "female" else 0.0)
+        liner = 0.21 + 0.06 * s + (0.07 if actor.gender == "female" else 0.0)
         self.mix(smoothstep(liner, 0.3 * liner, above) * (above > -0.02) * inside * 0.92, [0.014, 0.009, 0.008])
         self.mix(smoothstep(0.13, 0.03, -above) * (above < 0.0) * inside * 0.55, [0.50, 0.27, 0.24])
         lash = np.exp(-(((above + 0.20) / 0.06) ** 2)) * smoothstep(-0.7, 0.8, s)
@@ -144,7 +144,7 @@ class _Painter:
         inside = smoothstep(1.25, 0.35, np.abs(self.y - center) / np.maximum(reach, 0.02)) * (reach > 0.0)
         ends = smoothstep(0.0, 0.35, np.abs(self.x) - bx[0]) * smoothstep(0.0, 0.3, bx[-1] - np.abs(self.x))
         color = np.asarray(actor.hair_color) * (1 - 0.6 * actor.hair_grey) + 0.15 * 0.6 * actor.hair_grey
-        self.mix(inside * ends * self.front * 0.62, color + 0.02)
+        self.mix(inside * ends * self.front * 0.66, color + 0.02)
 
     def stubble(self) -> None:
         actor, layout = self.actor, self.head.layout

@@ -1,0 +1,147 @@
+"""Measuring a fake while it is written, so that nothing broken is accepted silently.
+
+The numbers are means over the replaced pixels of every second row and column, in 8-bit levels of green.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from generation.errors import GenerationError
+from generation.warp import PastedFrame
+
+Plane = NDArray[np.int16]
+
+STEP_PX = 2
+INSIDE = 0.5  # weight of the mask from which a pixel counts as replaced
+
+
+class RejectedOutputError(GenerationError):
+    """A fake that fails its own checks and must not enter the dataset."""
+
+
+@dataclass(frozen=True)
+class OutputLimits:
+    """What a fake must keep to.
+
+    Attributes:
+        smallest_change: mean difference from the target.
+        smallest_mask: mean share of the picture that is replaced.
+        smallest_motion: mean difference between successive frames, as a share of the target's.
+        largest_flicker: mean second difference over time, as a multiple of the target's, beyond `flicker_allowance`.
+        largest_flash: the same for the single worst frame.
+        flicker_allowance: levels of flicker that grain and rounding may cause by themselves.
+    """
+
+    smallest_change: float = 2.0
+    smallest_mask: float = 0.002
+    smallest_motion: float = 0.25
+    largest_flicker: float = 1.8
+    largest_flash: float = 4.0
+    flicker_allowance: float = 1.5
+
+
+class OutputMeter:
+    """Takes the frames of one fake in order and keeps the last three."""
+
+    def __init__(self, limits: OutputLimits | None = None) -> None:
+        self.limits = limits or OutputLimits()
+        self.num_frames = 0
+        self._num_outside = 0
+        self._shares: list[float] = []
+        self._changes: list[float] = []
+        self._motions: list[tuple[float, float]] = []
+        self._flickers: list[tuple[float, float]] = []
+        self._recent: deque[tuple[Plane, Plane, NDArray[np.bool_]]] = deque(maxlen=3)
+
+    def add(self, pasted: PastedFrame) -> None:
+        """Measures one frame."""
+        self.num_frames += 1
+        self._num_outside += _count_changed_outside(pasted)
+        inside = np.zeros(pasted.frame.shape[:2], bool)
+        inside[pasted.region] = pasted.mask > INSIDE
+        inside = inside[::STEP_PX, ::STEP_PX]
+        before, after = (_plane(image) for image in (pasted.original, pasted.frame))
+        self._shares.append(float(inside.mean()))
+        if not inside.any():
+            self._changes.append(0.0)
+            self._recent.clear()
+            return
+        self._changes.append(_mean(after - before, inside))
+        self._recent.append((before, after, inside))
+        if len(self._recent) >= 2:
+            (old, old_after, _), (new, new_after, _) = list(self._recent)[-2:]
+            self._motions.append((_mean(new - old, inside), _mean(new_after - old_after, inside)))
+        if len(self._recent) == 3:
+            (a, a_after, _), (b, b_after, middle), (c, c_after, _) = self._recent
+            self._flickers.append(
+                (_mean(2 * b - a - c, middle) / 2, _mean(2 * b_after - a_after - c_after, middle) / 2)
+            )
+
+    def results(self) -> dict[str, float]:
+        """What was measured, rounded."""
+        motions, flickers = (np.array(pairs or [(0.0, 0.0)]) for pairs in (self._motions, self._flickers))
+        values = {
+            "mask_share": float(np.mean(self._shares or [0.0])),
+            "change": float(np.mean(self._changes or [0.0])),
+            "target_motion": float(motions[:, 0].mean()),
+            "motion": float(motions[:, 1].mean()),
+            "target_flicker": float(flickers[:, 0].mean()),
+            "flicker": float(flickers[:, 1].mean()),
+            "target_flash": float(flickers[:, 0].max()),
+            "flash": float(flickers[:, 1].max()),
+        }
+        return {name: round(value, 4) for name, value in values.items()}
+
+    def raise_if_rejected(self, name: str, num_frames: int) -> None:
+        """Compares what was measured with the limits.
+
+        Args:
+            name: of the fake, for the message.
+            num_frames: wanted.
+
+        Raises:
+            RejectedOutputError: says which check failed, with the numbers.
+        """
+        reason = self._reason(num_frames)
+        if reason:
+            raise RejectedOutputError(f"{name}: rejected, {reason}; look at both clips and run `tooling faces` again")
+
+    def _reason(self, num_frames: int) -> str:
+        limits, got = self.limits, self.results()
+        flicker = limits.largest_flicker * got["target_flicker"] + limits.flicker_allowance
+        flash = limits.largest_flash * got["target_flash"] + limits.flicker_allowance
+        failed = (
+            (self.num_frames != num_frames, f"it has {self.num_frames} frames and its target {num_frames}"),
+            (self._num_outside > 0, f"{self._num_outside} pixels outside the mask changed"),
+            (min(self._shares, default=0.0) == 0.0, "a frame was left as it is"),
+            (got["mask_share"] < limits.smallest_mask, f"only {got['mask_share']:.2%} of the picture is replaced"),
+            (got["change"] < limits.smallest_change, f"it differs from its target by {got['change']:.2f} levels only"),
+            (
+                got["motion"] < limits.smallest_motion * got["target_motion"],
+                f"it is frozen ({got['motion']:.2f} levels)",
+            ),
+            (got["flicker"] > flicker, f"it flickers ({got['flicker']:.2f} levels, at most {flicker:.2f})"),
+            (got["flash"] > flash, f"a frame flashes ({got['flash']:.2f} levels, at most {flash:.2f})"),
+        )
+        return next((reason for is_failed, reason in failed if is_failed), "")
+
+
+def _count_changed_outside(pasted: PastedFrame) -> int:
+    changed = cv2.absdiff(pasted.frame, pasted.original)
+    # A view of the region is cleared where the mask allows changes; what is left was not allowed.
+    changed[pasted.region][pasted.mask > 0] = 0
+    return int(np.count_nonzero(changed.max(axis=2))) if changed.any() else 0
+
+
+def _plane(image: NDArray[np.uint8]) -> Plane:
+    return image[::STEP_PX, ::STEP_PX, 1].astype(np.int16)
+
+
+def _mean(difference: Plane, inside: NDArray[np.bool_]) -> float:
+    return float(np.abs(difference[inside]).mean())

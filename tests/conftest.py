@@ -1,0 +1,162 @@
+"""Workspaces for tests: complete, tiny, made in a second or two without any model.
+
+`small_workspace` is made once for each test process: read it, do not write to it. `workspace_copy` is a copy for one
+test to change. `make_workspace` and `add_file` are there for tests that need another size or one file more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+
+from generation.video import write_clip
+from tooling.engines import finished_record, wanted_record
+from tooling.records import FileRecord, Identity, format_identities
+from tooling.release import Release, dataset_card_configs
+from tooling.settings import ClipSettings, FaceSettings, Settings, ShardSettings
+from tooling.stages import plan
+from tooling.workspace import Workspace, create_workspace, open_workspace, write_text
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when datasets is first imported: no test needs the network
+
+WIDTH, HEIGHT, CROP_SIDE, NUM_FRAMES = 96, 64, 32, 8
+CROP_CORNER, CROP_RAW_SIDE = (20.0, 10.0), 40.0
+
+
+@pytest.fixture(scope="session")
+def small_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """6 men (1 to 6) and 6 women (7 to 12) in folds 2, 0 and 1, all subsets, 8 frames of 96x64, 5 images."""
+    return make_workspace(tmp_path_factory.mktemp("small") / "workspace")
+
+
+@pytest.fixture
+def workspace_copy(small_workspace: Workspace, tmp_path: Path) -> Workspace:
+    """A copy of `small_workspace` that a test may change."""
+    shutil.copytree(small_workspace.root, tmp_path / "workspace")
+    return open_workspace(tmp_path / "workspace")
+
+
+@pytest.fixture
+def datasets_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keeps what datasets caches inside the test's own folder."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "datasets_cache"))
+    return tmp_path / "datasets_cache"
+
+
+def make_workspace(root: Path, num_men: int = 6, num_women: int = 6, num_images: int = 5) -> Workspace:
+    """A workspace as the stages leave it: clips, crops, tracks, plan, every fake, records."""
+    clip = ClipSettings(seconds=NUM_FRAMES / 30, width_px=WIDTH, height_px=HEIGHT)
+    workspace = create_workspace(root, Settings(clip=clip, faces=FaceSettings(size_px=CROP_SIDE)))
+    genders = ["male"] * num_men + ["female"] * num_women
+    people = {str(n): Identity(str(n), gender, "granted") for n, gender in enumerate(genders, 1)}  # type: ignore[arg-type]
+    write_text(workspace.identities_path, format_identities(people))
+    for identity in people:
+        add_file(workspace, f"raw_video/{identity}.mp4", "ingest", {})
+        track = {workspace.track_name(identity): _track_text(int(identity))}
+        add_file(workspace, f"face_video/{identity}.mp4", "mtcnn", {}, companions=track)
+    made = plan.run(workspace)
+    for target, source in made.pairs["swap_video"]:
+        add_file(workspace, f"swap_video/{target}_{source}.mp4", "weightfree-swap", {})
+    for target, source in made.pairs["avatarify_video"]:
+        add_file(workspace, f"avatarify_video/{target}_{source}.mp4", "weightfree-drive", {})
+    for identity in made.folds:
+        for attribute in ("age", "hair"):
+            parameters = {"attribute": attribute, "factor": 2.0}
+            add_file(workspace, f"edit_video/{attribute}/{identity}.mp4", f"weightfree-{attribute}", parameters)
+    for number in range(1, num_images + 1):
+        parameters = {"prompt": f"face {number}"}
+        add_file(workspace, f"GAN_images/{number:06d}.png", "weightfree-face", parameters, seed=number)
+    return workspace
+
+
+def add_file(
+    workspace: Workspace,
+    path: str,
+    generator: str,
+    parameters: dict[str, Any],
+    *,
+    seed: int | None = None,
+    companions: dict[str, str] | None = None,
+) -> FileRecord:
+    """Makes one media file with a picture of its own, publishes and records it, with text files beside it."""
+    subset, sample_id = path.partition("/")[0], path.rpartition(".")[0]
+    width, height = (CROP_SIDE, CROP_SIDE) if subset == "face_video" else (WIDTH, HEIGHT)
+    wanted = wanted_record(sample_id, path, {}, generator, parameters, seed)
+    staged = {path: workspace.staging_path(path)}
+    frames = moving_pattern(width, height, sum(path.encode()))
+    is_image = path.endswith(".png")
+    if is_image:
+        Image.fromarray(next(frames)).save(staged[path])
+    else:
+        write_clip(staged[path], frames)
+    for name, text in (companions or {}).items():
+        staged[name] = workspace.staging_path(name)
+        staged[name].write_text(text, encoding="utf-8")
+    fps, num_frames = (None, 1) if is_image else (30.0, NUM_FRAMES)
+    record = finished_record(wanted, staged, width=width, height=height, fps=fps, num_frames=num_frames)
+    workspace.publish(subset, record, staged)
+    return record
+
+
+def add_noise(workspace: Workspace, path: str, num_bytes: int) -> FileRecord:
+    """Publishes bytes that no decoder reads, for tests that count bytes."""
+    wanted = wanted_record(path.rpartition(".")[0], path, {}, "noise", {})
+    staged = {path: workspace.staging_path(path)}
+    staged[path].write_bytes(random.Random(path).randbytes(num_bytes))
+    record = finished_record(wanted, staged, width=WIDTH, height=HEIGHT, fps=30.0, num_frames=NUM_FRAMES)
+    workspace.publish(path.partition("/")[0], record, staged)
+    return record
+
+
+def make_noise_workspace(root: Path, num_people: int, num_bytes: int, shards: ShardSettings) -> Workspace:
+    """A workspace of `num_people` raw clips of `num_bytes` noise each, planned."""
+    workspace = create_workspace(root, Settings(shards=shards))
+    people = {str(n): Identity(str(n), "male", "granted") for n in range(1, num_people + 1)}
+    write_text(workspace.identities_path, format_identities(people))
+    for identity in people:
+        add_noise(workspace, f"raw_video/{identity}.mp4", num_bytes)
+    plan.run(workspace)
+    return workspace
+
+
+def write_card(out: Path, release: Release) -> None:
+    """The part of the dataset card that loading needs."""
+    header = yaml.safe_dump(dataset_card_configs(release), sort_keys=False)
+    (out / "README.md").write_text(f"---\n{header}---\n", encoding="utf-8")
+
+
+def moving_pattern(width: int, height: int, seed: int) -> Iterator[NDArray[np.uint8]]:
+    """NUM_FRAMES frames, RGB uint8 (H, W, 3): waves that move, other ones for each seed."""
+    y, x = np.mgrid[:height, :width]
+    for time in range(NUM_FRAMES):
+        waves = [np.sin((x * (seed % 5 + 1) + y * (seed % 3 + 1) + 4 * time) / (6 + channel)) for channel in range(3)]
+        yield (np.stack(waves, -1) * 100 + 128).astype(np.uint8)
+
+
+def _track_text(identity: int) -> str:
+    boxes = [[30.0 + time, 20.0, 50.0 + time, 40.25] for time in range(NUM_FRAMES)]
+    landmarks = [[[32.0 + time, 25.0 + point] for point in range(5)] for time in range(NUM_FRAMES)]
+    track = {
+        "format": 1,
+        "width": WIDTH,
+        "height": HEIGHT,
+        "boxes": boxes,
+        "landmarks": landmarks,
+        "is_detected": [time != identity % NUM_FRAMES for time in range(NUM_FRAMES)],
+        "crop": [[*CROP_CORNER, CROP_RAW_SIDE]] * NUM_FRAMES,
+        "choice": {},
+    }
+    return json.dumps(track)

@@ -1,0 +1,247 @@
+"""The generate stage: what it refuses beforehand, what it records, and that a killed run ends with the same bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from generation import checks
+from generation.families import FAMILIES, generators_of, load_generator
+from generation.video import read_clip, write_clip
+from generation.warp import Floats, PastedFrame
+from tooling.actors import ClipSettings as ActorClip
+from tooling.actors import render_clip, sample_actor
+from tooling.engines import finished_record, wanted_record
+from tooling.errors import ConsentError, UsageError, WorkspaceError
+from tooling.records import Identity, format_identities
+from tooling.settings import ClipSettings, Settings
+from tooling.stages import generate
+from tooling.workspace import Workspace, create_workspace, file_sha256, open_workspace, write_text
+
+WIDTH, HEIGHT, NUM_FRAMES = 320, 240, 10
+PAIRS = [["1", "2"], ["2", "1"]]
+
+
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Two men with clips and tracks, planned as 1_2 and 2_1, nothing generated. Only to be copied."""
+    root = tmp_path_factory.mktemp("filmed") / "workspace"
+    clip = ClipSettings(seconds=NUM_FRAMES / 30, width_px=WIDTH, height_px=HEIGHT)
+    workspace = create_workspace(root, Settings(clip=clip))
+    people = {identity: Identity(identity, "male", "granted") for identity in ("1", "2")}
+    write_text(workspace.identities_path, format_identities(people))
+    for identity in people:
+        _film(workspace, identity)
+    plan = {"format": 1, "seed": 0, "num_folds": 5, "folds": {"1": 2, "2": 2}, "pairs": {"swap_video": PAIRS}}
+    write_text(workspace.plan_path, json.dumps(plan))
+    return workspace
+
+
+def _film(workspace: Workspace, identity: str) -> None:
+    actor = sample_actor(int(identity), "male")
+    settings = ActorClip(NUM_FRAMES, width_px=WIDTH, height_px=HEIGHT, motion_seed=int(identity))
+    frames = list(render_clip(actor, settings))
+    raw, crop, track = f"raw_video/{identity}.mp4", f"face_video/{identity}.mp4", workspace.track_name(identity)
+    staged = {name: workspace.staging_path(name) for name in (raw, crop, track)}
+    write_clip(staged[raw], (frame.image for frame in frames))
+    write_clip(staged[crop], (frame.image for frame in frames))
+    staged[track].write_text(json.dumps({"format": 1, "landmarks": [frame.landmarks.tolist() for frame in frames]}))
+    shape = {"width": WIDTH, "height": HEIGHT, "fps": 30.0, "num_frames": NUM_FRAMES}
+    for name, files in ((raw, {raw: staged[raw]}), (crop, {crop: staged[crop], track: staged[track]})):
+        wanted = wanted_record(name[:-4], name, {}, "test", {})
+        workspace.publish(name.partition("/")[0], finished_record(wanted, files, **shape), files)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def workspace(filmed: Workspace, tmp_path: Path) -> Workspace:
+    import shutil
+
+    shutil.copytree(filmed.root, tmp_path / "workspace")
+    return open_workspace(tmp_path / "workspace")
+
+
+def set_consent(workspace: Workspace, identity: str, status: str) -> None:
+    people = workspace.identities()
+    people[identity] = dataclasses.replace(people[identity], consent_status=status)  # type: ignore[arg-type]
+    write_text(workspace.identities_path, format_identities(people))
+
+
+def swap_bytes(workspace: Workspace) -> dict[str, bytes]:
+    folder = workspace.path("swap_video")
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_makes_and_records_every_planned_pair(workspace: Workspace) -> None:
+    result = generate.run(workspace, "swap_video", num_workers=1)
+    assert result.made == ["swap_video/1_2", "swap_video/2_1"]
+    assert not result.refused
+    record = workspace.records("swap_video")["swap_video/1_2"]
+    assert record.sha256 == file_sha256(workspace.path("swap_video/1_2.mp4"))
+    assert (record.width, record.height, record.fps, record.num_frames) == (WIDTH, HEIGHT, 30, NUM_FRAMES)
+    inputs = ["raw_video/1.mp4", "raw_video/2.mp4", "tracks/1.json", "tracks/2.json"]
+    assert record.inputs == {name: file_sha256(workspace.path(name)) for name in inputs}
+    assert record.generator == "weightfree-swap"
+    assert record.seed == generate.sample_seed(0, "swap_video/1_2")
+    assert record.results["change"] > 2
+    assert record.results["flicker"] < 1.8 * record.results["target_flicker"] + 1.5
+    again = generate.run(workspace, "swap_video", num_workers=1)
+    assert again.kept == result.made
+    assert not again.made
+
+
+def test_the_written_fake_is_the_target_with_another_face(workspace: Workspace) -> None:
+    generate.run(workspace, "swap_video", only=["1_2"], num_workers=1)
+    made, real = (read_clip(workspace.path(f"{name}.mp4")).astype(int) for name in ("swap_video/1_2", "raw_video/1"))
+    assert made.shape == real.shape
+    change = np.abs(made - real).mean(axis=(0, 3))
+    points = np.array(json.loads(workspace.path("tracks/1.json").read_text())["landmarks"]).mean((0, 1)).astype(int)
+    middle = change[points[1] - 15 : points[1] + 15, points[0] - 15 : points[0] + 15].mean()
+    border = np.concatenate([change[:, :40].ravel(), change[:, -40:].ravel()]).mean()
+    assert middle > 4 * border
+    assert border < 2.0  # the encoder's second pass over the same picture
+
+
+def test_limit_and_only(workspace: Workspace) -> None:
+    assert generate.run(workspace, "swap_video", limit=1, num_workers=1).made == ["swap_video/1_2"]
+    assert generate.run(workspace, "swap_video", only=["2_1"], num_workers=1).made == ["swap_video/2_1"]
+    with pytest.raises(UsageError, match="1_3: is not planned; planned are 1_2, 2_1"):
+        generate.run(workspace, "swap_video", only=["1_3"])
+
+
+def test_another_seed_makes_it_anew(workspace: Workspace) -> None:
+    generate.run(workspace, "swap_video", limit=1, num_workers=1)
+    assert generate.run(workspace, "swap_video", limit=1, seed=1, num_workers=1).made == ["swap_video/1_2"]
+    assert generate.sample_seed(0, "a") != generate.sample_seed(0, "b")
+
+
+def _run_and_kill(root: Path) -> None:
+    def die(done: int, total: int, name: str) -> None:
+        if done == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    generate.run(open_workspace(root), "swap_video", num_workers=1, progress=die)
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(workspace: Workspace, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(workspace.root, tmp_path / "undisturbed")
+    undisturbed = open_workspace(tmp_path / "undisturbed")
+    generate.run(undisturbed, "swap_video", num_workers=1)
+    process = multiprocessing.get_context("fork").Process(target=_run_and_kill, args=(workspace.root,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    result = generate.run(workspace, "swap_video", num_workers=1)
+    assert (result.kept, result.made) == (["swap_video/1_2"], ["swap_video/2_1"])
+    assert swap_bytes(workspace) == swap_bytes(undisturbed)
+
+
+@pytest.mark.parametrize("status", ["refused", "withdrawn", "unknown"])
+def test_without_consent_nothing_is_made(workspace: Workspace, status: str) -> None:
+    set_consent(workspace, "2", status)
+    with pytest.raises(ConsentError, match=rf"no consent for identity 2 \({status}\); nothing was made"):
+        generate.run(workspace, "swap_video")
+    assert not workspace.path("swap_video").exists()
+
+
+def test_missing_inputs_name_the_command(workspace: Workspace) -> None:
+    workspace.path("tracks/2.json").unlink()
+    with pytest.raises(WorkspaceError, match=r"2.json: not made yet; run `tooling faces` first"):
+        generate.run(workspace, "swap_video")
+    workspace.path("raw_video/1.mp4").unlink()
+    with pytest.raises(WorkspaceError, match=r"1.mp4: not made yet; run `tooling ingest SOURCES` first"):
+        generate.run(workspace, "swap_video")
+    workspace.plan_path.unlink()
+    with pytest.raises(WorkspaceError, match=r"plan.json: not found; run `tooling plan` first"):
+        generate.run(workspace, "swap_video")
+    assert not workspace.path("swap_video").exists()
+
+
+def test_a_damaged_plan_is_one_line(workspace: Workspace) -> None:
+    write_text(workspace.plan_path, "{")
+    with pytest.raises(WorkspaceError, match="damaged"):
+        generate.run(workspace, "swap_video")
+
+
+def test_a_clip_changed_behind_the_records_is_refused(workspace: Workspace) -> None:
+    with workspace.path("raw_video/2.mp4").open("ab") as file:
+        file.write(b"x")
+    result = generate.run(workspace, "swap_video", num_workers=1)
+    assert set(result.refused) == {"swap_video/1_2", "swap_video/2_1"}
+    assert "2.mp4: is not the file that was recorded" in result.refused["swap_video/1_2"]
+
+
+def test_unknown_subset_and_generator(workspace: Workspace) -> None:
+    with pytest.raises(UsageError, match="edit_video: cannot be generated; generated are swap_video"):
+        generate.run(workspace, "edit_video")
+    with pytest.raises(UsageError, match="simswap: is no generator; for swap_video use weightfree-swap"):
+        generate.run(workspace, "swap_video", generator="simswap")
+
+
+def test_a_fake_that_fails_its_checks_is_refused_and_leaves_nothing(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strict = checks.OutputLimits(smallest_change=200.0)
+    monkeypatch.setattr(generate, "OutputMeter", lambda: checks.OutputMeter(strict))
+    result = generate.run(workspace, "swap_video", limit=1, num_workers=1)
+    assert "differs from its target by" in result.refused["swap_video/1_2"]
+    assert not workspace.path("swap_video/1_2.mp4").exists()
+    assert not workspace.records("swap_video")
+
+
+def test_every_generator_can_be_loaded() -> None:
+    for name, info in FAMILIES.items():
+        assert name in generators_of(info.family)
+        assert hasattr(load_generator(name), "prepare")
+
+
+def pasted(before: int, after: int, mask: Floats | None = None) -> PastedFrame:
+    region = (slice(10, 50), slice(10, 50))
+    original = np.full((64, 64, 3), before, np.uint8)
+    frame = original.copy()
+    frame[region] = after
+    return PastedFrame(original, frame, region, np.ones((40, 40), np.float32) if mask is None else mask)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([(100 + at % 3, 101 + at % 3) for at in range(9)], "differs from its target"),
+        ([(100 + 5 * at, 150) for at in range(9)], "frozen"),
+        ([(100 + at, 150 + at + 12 * (at % 2)) for at in range(9)], "flickers"),
+        ([(60 + at, 100 + at + 40 * (at == 20)) for at in range(60)], "flashes"),
+        ([(100 + at, 150 + at) for at in range(8)], "has 8 frames and its target 9"),
+    ],
+)
+def test_bad_output_is_rejected_with_its_reason(values: list[tuple[int, int]], said: str) -> None:
+    meter = checks.OutputMeter()
+    for before, after in values:
+        meter.add(pasted(before, after))
+    with pytest.raises(checks.RejectedOutputError, match=said):
+        meter.raise_if_rejected("swap_video/1_2", max(len(values), 9))
+
+
+def test_a_change_outside_the_mask_is_rejected() -> None:
+    meter = checks.OutputMeter()
+    for at in range(9):
+        frame = pasted(100 + at, 150 + at)
+        frame.frame[0, at] += 1
+        meter.add(frame)
+    with pytest.raises(checks.RejectedOutputError, match="9 pixels outside the mask changed"):
+        meter.raise_if_rejected("swap_video/1_2", 9)
+
+
+def test_good_output_is_accepted() -> None:
+    meter = checks.OutputMeter()
+    for at in range(9):
+        meter.add(pasted(100 + at, 150 + at))
+    meter.raise_if_rejected("swap_video/1_2", 9)
+    assert meter.results()["change"] == 50.0

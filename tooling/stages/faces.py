@@ -1,0 +1,114 @@
+"""faces: clips -> one face track each, and its square crop, frame for frame.
+
+Each clip is read twice: once to follow the face, once to cut it out. A clip in which no face can be followed is
+refused by name; nothing of it is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from fractions import Fraction
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from generation.faces import FaceTrack, crop_face
+from generation.tracking import Detectors, TrackSettings, follow_face, load_detectors
+from generation.video import Frame, VideoWriter, probe_video, read_frames
+from tooling.engines import Made, Progress, Task, finished_record, make_files, no_progress, wanted_record
+from tooling.errors import InputError
+from tooling.records import FileRecord, StageResult
+from tooling.workspace import Workspace, file_sha256, write_text
+
+SUBSET = "face_video"
+GENERATOR = "mtcnn"
+
+
+def run(
+    workspace: Workspace,
+    *,
+    num_workers: int = 0,
+    progress: Progress = no_progress,
+    only: Sequence[str] | None = None,
+) -> StageResult:
+    """Makes face_video/{id}.mp4 and tracks/{id}.json of every clip, or of some.
+
+    Args:
+        workspace: held by the caller's lock.
+        num_workers: processes; 0 takes one for each processor.
+        progress: told of each ended clip.
+        only: ids; None takes all.
+
+    Raises:
+        InputError: there are no clips, or `only` names one that is not there.
+    """
+    clips = {record.sample_id.rpartition("/")[2]: record for record in workspace.records("raw_video").values()}
+    if not clips:
+        raise InputError(f"{workspace.root}: no clips yet; run `tooling ingest SOURCES` first")
+    for identity in only or ():
+        if identity not in clips:
+            raise InputError(f"{workspace.root}: no clip of '{identity}'; there are {', '.join(clips)}")
+    chosen = clips if only is None else {identity: clips[identity] for identity in clips if identity in only}
+    tasks = [_task(workspace, identity, clip) for identity, clip in chosen.items()]
+    return make_files(workspace, SUBSET, tasks, make_face_video, num_workers=num_workers, progress=progress)
+
+
+def _task(workspace: Workspace, identity: str, clip: FileRecord) -> Task:
+    parameters = {**asdict(workspace.settings.faces), "facenet_pytorch": version("facenet-pytorch")}
+    wanted = wanted_record(
+        f"{SUBSET}/{identity}", f"{SUBSET}/{identity}.mp4", {clip.path: clip.sha256}, GENERATOR, parameters
+    )
+    return Task(wanted, clip.num_frames)
+
+
+def make_face_video(workspace: Workspace, task: Task) -> Made:
+    """Follows the face of one clip and cuts it out.
+
+    Raises:
+        InputError: the clip is not the file that its record describes.
+        FaceError: no face can be followed in it.
+        VideoError: it cannot be read.
+    """
+    ((clip_name, digest),) = task.wanted.inputs.items()
+    clip, settings = workspace.path(clip_name), workspace.settings.faces
+    if file_sha256(clip) != digest:
+        raise InputError(f"{clip_name}: is not the file that was recorded; run `tooling ingest` again")
+    tracking = TrackSettings(settings.detect_every_frames, settings.detect_scale, settings.margin)
+    with _one_thread():
+        track = follow_face(_detectors(), read_frames(clip), tracking, name=clip_name)
+    if len(track) != task.work:
+        raise InputError(f"{clip_name}: holds {len(track)} frames, its record says {task.work}; ingest it again")
+    fps = probe_video(clip).fps
+    track_name = workspace.track_name(task.wanted.sample_id.rpartition("/")[2])
+    staged = {name: workspace.staging_path(name) for name in (task.wanted.path, track_name)}
+    _write_crops(staged[task.wanted.path], read_frames(clip), track, settings.size_px, fps)
+    write_text(staged[track_name], track.to_json())
+    size = settings.size_px
+    record = finished_record(task.wanted, staged, width=size, height=size, fps=float(fps), num_frames=len(track))
+    return Made(record, staged)
+
+
+def _write_crops(path: Path, frames: Iterator[Frame], track: FaceTrack, size_px: int, fps: Fraction) -> None:
+    with VideoWriter(path, width=size_px, height=size_px, fps=fps) as writer:
+        for frame, square in zip(frames, track.crop, strict=True):
+            writer.write(crop_face(frame, square, size_px))
+
+
+@cache
+def _detectors() -> Detectors:
+    return load_detectors()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums end differently with another number of threads; with one, the bytes do not depend on the machine's cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
