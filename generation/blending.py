@@ -19,11 +19,12 @@ GRID_PX = 64
 OUTLINE_SOFTNESS = 0.030  # standard deviation of the mask's edge, as a share of the side
 LIGHT_SCALE = 0.085  # details larger than this share of the side are light, smaller ones are the face
 LARGEST_ODDS = 8.0
+HUE_OF_OTHERS = 0.25  # of the skin's change of hue
 _THIN = np.ones((5, 5), np.uint8)
 
 # The outline, down one side: how far beyond the eye or mouth corner (in distances from it to the nose) and how far
 # below the eyes (in distances from eyes to mouth). Brows are inside, forehead, ears and jaw line are not.
-_BESIDE_EYE = ((1.10, -0.05), (1.10, 0.25), (0.88, 0.68))
+_BESIDE_EYE = ((1.15, -0.05), (1.12, 0.25), (0.90, 0.68))
 _BESIDE_MOUTH = ((1.00, 1.02), (0.55, 1.30))
 _BELOW_MOUTH = 1.45
 
@@ -72,7 +73,7 @@ def _outline(landmarks: Floats, brow_height: float) -> Floats:
 
 
 def _above(brow_height: float) -> tuple[tuple[float, float], ...]:
-    return (0.0, brow_height + 0.16), (0.70, brow_height + 0.08), (1.00, 0.6 * brow_height)
+    return (0.0, brow_height + 0.16), (0.72, brow_height + 0.08), (1.05, 0.6 * brow_height)
 
 
 def feature_areas(landmarks: Floats) -> Floats:
@@ -126,7 +127,7 @@ def shrink_to_grid(crop: Frame) -> Floats:
 
 
 def skin(small: Floats, landmarks: Floats) -> Floats:
-    """How much each place looks like this face's skin; hair, collar and background do not.
+    """How much each place looks like this face's skin; hair, rims of glasses and background do not.
 
     The colour is learnt between eyes and mouth, where every face shows skin. Lightness may vary with the shading,
     hue hardly.
@@ -145,8 +146,11 @@ def skin(small: Floats, landmarks: Floats) -> Floats:
     spread = 1.48 * np.median(np.abs(sample - usual), 0)
     tolerance = np.clip(2.5 * spread, [10, 4.5, 5], [17, 8, 9])
     distance = np.square((lab - usual) / tolerance).sum(-1)
-    likely = np.asarray(1 / (1 + np.exp(2.0 * (distance - 4.0))), np.float32)
-    # Closing fills what is thin, rims of glasses and wrinkles, and leaves hair and background.
+    return np.asarray(1 / (1 + np.exp(2.0 * (distance - 4.0))), np.float32)
+
+
+def fill_thin(likely: Floats) -> Floats:
+    """Counts what is thin, rims of glasses and wrinkles, as skin, and leaves hair and background: (G, G), 0 to 1."""
     return np.asarray(cv2.morphologyEx(likely, cv2.MORPH_CLOSE, _THIN), np.float32)
 
 
@@ -188,19 +192,24 @@ def low_band(small: Floats, weight: Floats) -> Floats:
     return np.asarray(trust * total / share[..., None] + (1 - trust) * mean, np.float32)
 
 
-def relight(crop: Floats, here: Floats, wanted: Floats) -> Floats:
+def relight(crop: Floats, here: Floats, wanted: Floats, skin_share: Floats) -> Floats:
     """Brings a crop from the light it has to the light wanted, keeping black black and white white.
 
     Every colour value x becomes a x / (1 + (a - 1) x): the one family of tone curves through (0, 0), (1, 1) and
     (here, wanted) that rises everywhere, so that pupils and teeth stay what they are while skin takes the new tone.
+    The hue of what is not skin changes less: the white of an eye has no complexion.
 
     Args:
         crop: RGB float32 [0, 1] (S, S, 3).
         here, wanted: RGB float32 [0, 1] (GRID_PX, GRID_PX, 3), from `low_band`.
+        skin_share: float32 (GRID_PX, GRID_PX), how much each place is skin.
     """
     here, wanted = np.clip(here, 0.02, 0.98), np.clip(wanted, 0.02, 0.98)
-    odds = np.clip(wanted * (1 - here) / (here * (1 - wanted)), 1 / LARGEST_ODDS, LARGEST_ODDS)
-    odds = enlarge(odds, len(crop))
+    bounds = np.log(LARGEST_ODDS)
+    change = np.clip(np.log(wanted * (1 - here) / (here * (1 - wanted))), -bounds, bounds)
+    grey = change.mean(2, keepdims=True)
+    hue = (HUE_OF_OTHERS + (1 - HUE_OF_OTHERS) * skin_share)[..., None]
+    odds = enlarge(np.asarray(np.exp(grey + hue * (change - grey)), np.float32), len(crop))
     return np.asarray(odds * crop / (1 + (odds - 1) * crop), np.float32)
 
 

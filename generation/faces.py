@@ -50,7 +50,7 @@ class DetectedFaces:
         return len(self.boxes)
 
 
-def load_detector(device: str = "cpu", *, min_face_px: int = 20) -> MTCNN:
+def load_detector(device: str = "cpu", *, min_face_px: float = 20) -> MTCNN:
     """Loads MTCNN with its packaged weights.
 
     Args:

@@ -68,7 +68,7 @@ class Normaliser:
         # Once a source has shown an interlaced picture, the deinterlacer stays; it passes progressive ones through.
         self._is_interlaced |= self._is_deinterlaced and bool(frame.interlaced_frame)
         kind = (
-            *(frame.width, frame.height, frame.format.name, self._is_interlaced, display_matrix(frame)),
+            *(frame.width, frame.height, frame.format.name, self._is_interlaced, frame.rotation),
             *(frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc),
         )
         if kind != self._kind:

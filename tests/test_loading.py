@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +135,7 @@ def test_nodes_share_the_rows_without_overlap(num_nodes: int) -> None:
     for streaming in (False, True):
         dataset = load_dataset("homologous_deepfake", "edit_video", split="train", streaming=streaming)
         parts = [sample_ids(split_dataset_by_node(dataset, rank, num_nodes)) for rank in range(num_nodes)]
-        assert sorted(sum(parts, [])) == sorted(sample_ids(dataset))
+        assert sorted(chain(*parts)) == sorted(sample_ids(dataset))
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
@@ -183,14 +183,10 @@ def test_resume_goes_on_with_the_very_next_row() -> None:
 
     everything = sample_ids(fresh())
     for num_done in range(len(everything)):
-        dataset, iterator_ids = fresh(), []
-        iterator: Iterator[Any] = iter(dataset)
-        for _ in range(num_done):
-            iterator_ids.append(next(iterator)["sample_id"])
-        state = json.loads(json.dumps(dataset.state_dict()))
-        resumed = fresh()
-        resumed.load_state_dict(state)
-        assert iterator_ids + sample_ids(resumed) == everything
+        dataset, resumed = fresh(), fresh()
+        begun = [row["sample_id"] for row in islice(dataset, num_done)]
+        resumed.load_state_dict(json.loads(json.dumps(dataset.state_dict())))
+        assert begun + [row["sample_id"] for row in resumed] == everything
 
 
 @pytest.mark.usefixtures("here")
@@ -218,7 +214,7 @@ def bytes_read() -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="the system does not count a process's reads")
 def test_columns_do_not_read_the_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, datasets_cache: Path) -> None:
-    workspace = make_noise_workspace(tmp_path / "workspace", 40, 500_000, ShardSettings(row_group_bytes=2_100_000))
+    workspace = make_noise_workspace(tmp_path / "workspace", 40, 2_000_000, ShardSettings(row_group_bytes=9_000_000))
     write_card(tmp_path / "homologous_deepfake", shards.run(workspace, tmp_path / "homologous_deepfake"))
     monkeypatch.chdir(tmp_path)
 
@@ -228,13 +224,13 @@ def test_columns_do_not_read_the_videos(tmp_path: Path, monkeypatch: pytest.Monk
         dataset = plain(load_dataset("homologous_deepfake", "raw_video", split="train", streaming=streaming, **options))
         num_rows = sum(1 for _ in dataset)
         assert num_rows == 24 or "filters" in options
-        return (bytes_read() - before) / (24 * 500_000)
+        return (bytes_read() - before) / (24 * 2_000_000)
 
     columns = ["sample_id", "label", "fold", "boxes"]
     assert cost(streaming=True) > 0.99
     assert cost(streaming=True, columns=columns) < 0.03
     assert cost(streaming=False, columns=columns) < 0.03
-    assert cost(streaming=True, filters=[("fold", "==", 3)]) < 0.45  # 8 of 24 rows lie in fold 3
+    assert cost(streaming=True, filters=[("fold", "==", 3)]) < 0.37  # a third of the rows lie in fold 3
 
 
 ENVIRONMENTS = {
@@ -260,7 +256,7 @@ def environment(config: pytest.Config, version: str) -> Path:
         if is_layered:
             site = next(folder.glob("lib/python*/site-packages"))
             (site / "parent.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-        install = [python, "-m", "pip", "install", "--quiet", *requirements]
+        install = [str(python), "-m", "pip", "install", "--quiet", *requirements]
         made = subprocess.run(install, capture_output=True, text=True, check=False)
         if made.returncode:
             pytest.skip(f"datasets {version} could not be installed: {made.stderr.strip().splitlines()[-1]}")
@@ -271,7 +267,7 @@ def environment(config: pytest.Config, version: str) -> Path:
 def run_there(python: Path, tmp_path: Path, *arguments: str | Path) -> dict[str, Any]:
     variables = {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
     command = [python, SCRIPT, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | variables)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900, env=os.environ | variables)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -333,7 +329,12 @@ def test_definition_is_a_loading_script_of_datasets_3_6(
     (tmp_path / "scripts" / "homologous_deepfake").mkdir(parents=True)
     inside = tmp_path / "scripts" / "homologous_deepfake"
     shutil.copy(homologous_deepfake.__file__, inside)
-    for script in (inside, inside / "homologous_deepfake.py"):
-        found = run_there(python, tmp_path / script.suffix, tmp_path, ",".join(SUBSETS), script, small_workspace.root)
+    # Each process of each split imports torch: one config and one form of the path are enough for num_proc.
+    for script, names, num_proc_name in (
+        (inside, ",".join(SUBSETS), ""),
+        (inside / "homologous_deepfake.py", "swap_video", "swap_video"),
+    ):
+        home = tmp_path / f"home{script.suffix}"
+        found = run_there(python, home, tmp_path, names, script, small_workspace.root, num_proc_name)
         assert found["version"] == "3.6.0"
-        compare(found["seen"], small_workspace, ways=3)
+        compare(found["seen"], small_workspace, ways=3 if num_proc_name else 2)

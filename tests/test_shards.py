@@ -211,6 +211,22 @@ def test_interrupted_build_leaves_the_old_release(
     with pytest.raises(KeyboardInterrupt):
         shards.run(workspace_copy, out, progress=interrupt)
     assert files(out) == before
+    # interrupted between the two renames
+    renames: list[Path] = []
+    rename = Path.rename
+
+    def second_fails(source: Path, target: Path) -> Path:
+        renames.append(source)
+        if len(renames) == 2:
+            raise KeyboardInterrupt
+        return rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", second_fails)
+        with pytest.raises(KeyboardInterrupt):
+            shards.run(workspace_copy, out)
+    assert renames[:2] == [out / "data", staging / "data"]
+    assert files(out) == before
     # killed while writing: leftovers go, the result is the same
     (staging / "data").mkdir(parents=True)
     (staging / "data" / "torn").touch()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from generation import blending
 from generation.errors import FaceError
@@ -41,13 +42,13 @@ def moving_clip(num_frames: int) -> FaceClip:
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    frames: np.ndarray
+    frames: NDArray[np.uint8]
     masks: Floats
 
 
 def disc(value: float = 1.0) -> Floats:
     y, x = np.mgrid[:SIDE, :SIDE] / SIDE - 0.5
-    return (value * np.clip(4 - 12 * np.hypot(x, y), 0, 1)).astype(np.float32)
+    return np.asarray(value * np.clip(4 - 12 * np.hypot(x, y), 0, 1), np.float32)
 
 
 def invert(faces: AlignedFaces) -> Output:
@@ -121,7 +122,7 @@ def test_paste_of_an_empty_mask_changes_nothing() -> None:
 def test_batches_hold_every_frame_once_with_its_neighbours(batch: int, context: int) -> None:
     clip, batching = moving_clip(23), Batching(SIDE, batch, context)
     single = [faces.crops[0] for faces in aligned_batches(clip, Batching(SIDE, 1))]
-    seen = []
+    seen: list[Frame] = []
     for faces in aligned_batches(clip, batching):
         wanted = len(faces.crops) - faces.num_before - faces.num_after
         assert faces.start == len(seen)
@@ -201,10 +202,20 @@ def test_relight_takes_the_skin_tone_and_keeps_black_and_white() -> None:
     dark, light = (np.full((blending.GRID_PX, blending.GRID_PX, 3), tone, np.float32) for tone in (0.3, 0.7))
     crop = np.full((SIDE, SIDE, 3), 0.3, np.float32)
     crop[0], crop[1] = 0.0, 1.0
-    result = blending.relight(crop, dark, light)
+    result = blending.relight(crop, dark, light, np.ones(dark.shape[:2], np.float32))
     np.testing.assert_allclose(result[2:], 0.7, atol=1e-4)
     np.testing.assert_allclose(result[0], 0.0, atol=1e-6)
     np.testing.assert_allclose(result[1], 1.0, atol=1e-6)
+
+
+def test_relight_changes_the_hue_of_skin_only() -> None:
+    shape = (blending.GRID_PX, blending.GRID_PX)
+    here, wanted = (np.full((*shape, 3), tone, np.float32) for tone in ((0.7, 0.5, 0.4), (0.6, 0.5, 0.5)))
+    white = np.full((SIDE, SIDE, 3), 0.8, np.float32)
+    as_skin, as_eye = (
+        blending.relight(white, here, wanted, np.full(shape, share, np.float32))[0, 0] for share in (1, 0)
+    )
+    assert np.ptp(as_eye) < 0.4 * np.ptp(as_skin)
 
 
 def test_skin_is_told_from_hair_and_background() -> None:
@@ -216,4 +227,6 @@ def test_skin_is_told_from_hair_and_background() -> None:
     found = blending.skin(small, TEMPLATE)
     assert found[:9].max() < 0.1
     assert found[:, :4].max() < 0.1
-    assert found[16:, 10:].min() > 0.7
+    assert found[30, 14:46].max() < 0.1
+    assert blending.fill_thin(found)[16:, 10:].min() > 0.7
+    assert blending.fill_thin(found)[:9].max() < 0.1

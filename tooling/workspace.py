@@ -114,6 +114,7 @@ class Workspace:
         )
         path = self.path(record.path)
         is_there = path.is_file() and path.stat().st_size == record.num_bytes
+        is_there = is_there and all(self.path(companion).is_file() for companion in record.companions)
         return record if made_alike and is_there else None
 
     def publish(self, subset: str, record: FileRecord, staged: Mapping[str, Path]) -> None:

@@ -21,6 +21,8 @@ FLOW_SMOOTHING_PX = 2.0
 SMALLEST_BLINK = 0.25  # eye closure; a clip whose eyes close less does not blink
 SMALLEST_GAPE = 0.10  # growth of the dark between the lips; a clip where it grows less keeps its mouth shut
 USUAL_BROW_HEIGHT = 0.35
+LID_HEIGHT = 0.05
+MOST_COMPARED_FRAMES = 512  # of either clip, when source frames are chosen
 LARGEST_MOTION = 0.12  # of the crop's side; more is a mismatch
 
 # Weights of the features when two frames are compared: what a viewer notices first weighs most.
@@ -46,7 +48,12 @@ class Neutral:
 
     @property
     def brow_height(self) -> float:
-        """See `brow_height`."""
+        """How far the part of the face that can be exchanged reaches above the eyes, in distances from eyes to mouth.
+
+        Up to the brows, or, where a fringe hides them, to the lids.
+        """
+        if are_brows_hidden(self.grey, self.landmarks):
+            return LID_HEIGHT
         return brow_height(self.grey, self.landmarks)
 
 
@@ -123,6 +130,24 @@ def brow_height(grey: Grey, landmarks: Floats) -> float:
     return float(np.clip(mean, 0.28, 0.48))
 
 
+def are_brows_hidden(grey: Grey, landmarks: Floats) -> bool:
+    """Whether hair hangs over the place between the brows: it is darker or more streaked than the cheeks."""
+    eyes, mouth = float(landmarks[:2, 1].mean()), float(landmarks[3:, 1].mean())
+    length, middle, gap = mouth - eyes, float(landmarks[:2, 0].mean()), float(landmarks[1, 0] - landmarks[0, 0])
+    between = _box(grey, middle, 0.14 * gap, eyes - 0.5 * length, eyes - 0.2 * length)
+    cheeks = _box(grey, middle, 0.6 * gap, eyes + 0.3 * length, eyes + 0.75 * length)
+    if between.size < 12 or cheeks.size < 12:
+        return False
+    skin = max(float(np.median(cheeks)), 1.0)
+    return float(np.median(between)) < 0.7 * skin or float(np.abs(np.diff(between, axis=1)).mean()) > 0.045 * skin
+
+
+def _box(grey: Grey, middle: float, half_width: float, top: float, bottom: float) -> Floats:
+    rows = slice(*(max(round(value * ANALYSIS_PX), 0) for value in (top, bottom)))
+    columns = slice(max(round((middle - half_width) * ANALYSIS_PX), 0), round((middle + half_width) * ANALYSIS_PX) + 1)
+    return np.asarray(grey[rows, columns], np.float32)
+
+
 class MotionMeter:
     """Measures crops against their clip's neutral crop. Holds OpenCV's flow object, nothing else."""
 
@@ -192,6 +217,52 @@ def comparable(features: Floats) -> Floats:
     closed = features[:, closure] - np.quantile(features[:, closure], 0.25)
     result[:, closure] = closed / max(float(closed.max()), SMALLEST_BLINK)
     return result
+
+
+def _distances(wanted: Floats, offered: Floats) -> Floats:
+    """How unlike in pose and expression: float32 (T, K)."""
+    return np.asarray(np.abs((wanted[:, None] - offered[None]) * FEATURE_WEIGHTS).sum(-1), np.float32)
+
+
+def choose_frames(wanted: Floats, offered: Floats, most: int) -> list[int]:
+    """Numbers of the source frames that together come nearest to everything the target does.
+
+    Greedy: each next frame is the one that lowers the summed distance most; stops when none is worth its place.
+
+    Args:
+        wanted, offered: features (T, F) of target and source.
+        most: upper bound of how many are chosen.
+    """
+    asked = np.unique(np.linspace(0, len(wanted) - 1, MOST_COMPARED_FRAMES).round().astype(int))
+    given = np.unique(np.linspace(0, len(offered) - 1, MOST_COMPARED_FRAMES).round().astype(int))
+    distances = _distances(wanted[asked], offered[given])
+    chosen = [int(distances.sum(0).argmin())]
+    best = distances[:, chosen[0]]
+    while len(chosen) < min(most, len(given)):
+        totals = np.minimum(best[:, None], distances).sum(0)
+        candidate = int(totals.argmin())
+        if float(best.sum() - totals[candidate]) < 0.005 * len(asked) ** 0.5:
+            break
+        chosen.append(candidate)
+        best = np.minimum(best, distances[:, candidate])
+    return sorted(int(given[number]) for number in chosen)
+
+
+def choose_sequence(wanted: Floats, offered: Floats, switch_cost: float) -> NDArray[np.intp]:
+    """Which offered frame to show at each time: nearest, with as few changes as that allows (Viterbi)."""
+    distances = _distances(wanted, offered)
+    cost = distances[0].copy()
+    came_from = np.zeros(distances.shape, np.intp)
+    for at in range(1, len(distances)):
+        cheapest = int(cost.argmin())
+        stay = cost <= cost[cheapest] + switch_cost
+        came_from[at] = np.where(stay, np.arange(len(cost)), cheapest)
+        cost = np.where(stay, cost, cost[cheapest] + switch_cost) + distances[at]
+    choice = np.zeros(len(distances), np.intp)
+    choice[-1] = cost.argmin()
+    for at in range(len(distances) - 1, 0, -1):
+        choice[at - 1] = came_from[at, choice[at]]
+    return choice
 
 
 def displacement(points: Floats, wanted: Floats, grid: Floats) -> Floats:

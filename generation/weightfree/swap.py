@@ -34,12 +34,15 @@ from generation.warp import (
     smooth_landmarks,
 )
 from generation.weightfree.expression import (
-    FEATURE_WEIGHTS,
+    ANALYSIS_PX,
     FEATURES,
+    LID_HEIGHT,
     Grey,
     MotionMeter,
     Neutral,
+    choose_frames,
     choose_neutral,
+    choose_sequence,
     comparable,
     displacement,
     small_grey,
@@ -51,7 +54,6 @@ SHAPE_SHARE = 0.3  # of the source's proportions that are bent to the target's
 LANDMARK_SHARE = 0.5
 GRAIN_PX = 0.7
 LARGEST_GRAIN = 0.06  # of white
-MOST_COMPARED_FRAMES = 512  # of either clip, when source frames are chosen
 
 
 @dataclass(frozen=True)
@@ -177,66 +179,28 @@ class WeightfreeSwap:
 def _measure(clip: FaceClip, batching: Batching) -> tuple[Neutral, Floats]:
     """One pass over a clip: its neutral crop, and pose and expression of every frame, float32 (T, F)."""
     span = min(len(clip), NEUTRAL_SPAN_FRAMES)
-    waiting: list[tuple[Grey, Floats]] = []
+    # In one piece: small arrays kept between large short-lived ones would leave the memory in holes.
+    greys, points = np.empty((span, ANALYSIS_PX, ANALYSIS_PX), np.uint8), np.empty((span, 5, 2), np.float32)
+    features = np.empty((len(clip), len(FEATURES)), np.float32)
     meter: MotionMeter | None = None
-    features: list[Floats] = []
     for faces in aligned_batches(clip, batching):
-        waiting += [(small_grey(c), p / batching.crop_px) for c, p in zip(faces.crops, faces.landmarks, strict=True)]
-        if meter is None and len(waiting) >= span:
-            chosen = [waiting[n] for n in np.linspace(0, span - 1, min(NUM_NEUTRAL_CANDIDATES, span)).astype(int)]
-            meter = MotionMeter(choose_neutral([grey for grey, _ in chosen], np.stack([p for _, p in chosen])))
-        if meter is not None:
-            features += [meter.features(grey, landmarks) for grey, landmarks in waiting]
-            waiting = []
+        for number, (crop, landmarks) in enumerate(zip(faces.crops, faces.landmarks, strict=True), faces.start):
+            grey, where = small_grey(crop), landmarks / np.float32(batching.crop_px)
+            if meter is not None:
+                features[number] = meter.features(grey, where)
+                continue
+            greys[number], points[number] = grey, where
+            if number + 1 == span:
+                meter = MotionMeter(_neutral_of(greys, points))
+                features[:span] = [meter.features(*known) for known in zip(greys, points, strict=True)]
     if meter is None:
         raise FaceError(f"{clip.name}: holds no frame; make the clip again")
-    return meter.neutral, np.stack(features)
+    return meter.neutral, features
 
 
-def _distances(wanted: Floats, offered: Floats) -> Floats:
-    """How unlike in pose and expression: float32 (T, K)."""
-    return np.asarray(np.abs((wanted[:, None] - offered[None]) * FEATURE_WEIGHTS).sum(-1), np.float32)
-
-
-def choose_frames(wanted: Floats, offered: Floats, most: int) -> list[int]:
-    """Numbers of the source frames that together come nearest to everything the target does.
-
-    Greedy: each next frame is the one that lowers the summed distance most; stops when none is worth its place.
-
-    Args:
-        wanted, offered: features (T, F) of target and source.
-        most: upper bound of how many are chosen.
-    """
-    asked = np.unique(np.linspace(0, len(wanted) - 1, MOST_COMPARED_FRAMES).round().astype(int))
-    given = np.unique(np.linspace(0, len(offered) - 1, MOST_COMPARED_FRAMES).round().astype(int))
-    distances = _distances(wanted[asked], offered[given])
-    chosen = [int(distances.sum(0).argmin())]
-    best = distances[:, chosen[0]]
-    while len(chosen) < min(most, len(given)):
-        totals = np.minimum(best[:, None], distances).sum(0)
-        candidate = int(totals.argmin())
-        if float(best.sum() - totals[candidate]) < 0.005 * len(asked) ** 0.5:
-            break
-        chosen.append(candidate)
-        best = np.minimum(best, distances[:, candidate])
-    return sorted(int(given[number]) for number in chosen)
-
-
-def choose_sequence(wanted: Floats, offered: Floats, switch_cost: float) -> NDArray[np.intp]:
-    """Which offered frame to show at each time: nearest, with as few changes as that allows (Viterbi)."""
-    distances = _distances(wanted, offered)
-    cost = distances[0].copy()
-    came_from = np.zeros(distances.shape, np.intp)
-    for at in range(1, len(distances)):
-        cheapest = int(cost.argmin())
-        stay = cost <= cost[cheapest] + switch_cost
-        came_from[at] = np.where(stay, np.arange(len(cost)), cheapest)
-        cost = np.where(stay, cost, cost[cheapest] + switch_cost) + distances[at]
-    choice = np.zeros(len(distances), np.intp)
-    choice[-1] = cost.argmin()
-    for at in range(len(distances) - 1, 0, -1):
-        choice[at - 1] = came_from[at, choice[at]]
-    return choice
+def _neutral_of(greys: Grey, points: Floats) -> Neutral:
+    chosen = np.linspace(0, len(greys) - 1, min(NUM_NEUTRAL_CANDIDATES, len(greys))).astype(int)
+    return choose_neutral([greys[number].copy() for number in chosen], points[chosen])
 
 
 def _collect(clip: FaceClip, numbers: list[int], neutral: Neutral, crop_px: int) -> list[SourceFrame]:
@@ -266,7 +230,8 @@ class _Batch:
         self.target, self.source, self.settings = target, source, settings
         side = settings.crop_px
         self.landmarks = target.landmarks / side
-        self.brows = max(source.target_neutral.brow_height, source.source_neutral.brow_height)
+        heights = (source.target_neutral.brow_height, source.source_neutral.brow_height)
+        self.brows = LID_HEIGHT if LID_HEIGHT in heights else max(heights)
         meter = MotionMeter(source.target_neutral)
         self.motion = np.stack([_to_grid(meter.to_neutral(small_grey(crop))) for crop in target.crops])
         self.small = np.stack([blending.shrink_to_grid(crop) for crop in target.crops])
@@ -282,15 +247,18 @@ class _Batch:
 
         outline = blending.face_outline(landmarks, self.brows)
         core = blending.face_outline(landmarks, self.brows, shrink=0.78)
-        mask = outline * (core + (1 - core) * np.minimum(skin, usable))
+        # A rim of glasses inside the face belongs to it, a lock of hair at its edge does not.
+        inner = blending.face_outline(landmarks, self.brows, shrink=0.88)
+        shown = np.maximum(usable, inner * blending.fill_thin(usable))
+        mask = outline * (core + (1 - core) * np.minimum(blending.fill_thin(skin), shown))
         mask = mask * (1 - self._kept(landmarks, time))
         mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), 1.0), np.float32)
 
         light = np.minimum(skin, usable) * (1 - blending.feature_areas(landmarks)) * (outline > 0.3)
         wanted = blending.low_band(small, light)
-        face = blending.relight(face, blending.low_band(blending.shrink(face), light), wanted)
+        face = blending.relight(face, blending.low_band(blending.shrink(face), light), wanted, usable)
         # Where the source has a fringe and the target a brow there is bare skin.
-        bare = blending.enlarge(1 - np.maximum(usable, features), side)[..., None]
+        bare = blending.enlarge(1 - np.maximum(shown, features), side)[..., None]
         face += bare * (blending.enlarge(wanted, side) - face)
         face += self._grain(number, face, np.random.default_rng([seed, time]))
 

@@ -1,8 +1,9 @@
 """Loads every config of a release in both ways with whatever datasets is installed; prints what it saw as JSON.
 
-    python load_everything.py FOLDER_HOLDING_THE_RELEASE NAMES [SCRIPT WORKSPACE]
+    python load_everything.py FOLDER_HOLDING_THE_RELEASE NAMES [SCRIPT WORKSPACE [NAME]]
 
-With SCRIPT and WORKSPACE, datasets 3.6 reads the workspace through the definition as a loading script instead.
+With SCRIPT and WORKSPACE, datasets 3.6 reads the workspace through the definition as a loading script instead, the
+config NAME also in two processes.
 It runs in environments of its own, so it imports nothing but datasets and what that needs to decode.
 """
 
@@ -46,20 +47,26 @@ def look(dataset: Any) -> dict[str, Any]:
     }
 
 
-def main(folder: str, names: str, script: str = "", workspace: str = "") -> None:
+def main(folder: str, names: str, script: str = "", workspace: str = "", num_proc_name: str = "") -> None:
     """Prints {"version": ..., "seen": {name: {way: {split: what look() saw}}}}."""
     datasets.disable_progress_bars()
     os.chdir(folder)
     source = script or "homologous_deepfake"
     options: dict[str, Any] = {"data_dir": workspace, "trust_remote_code": True} if script else {}
-    ways: dict[str, dict[str, Any]] = {"map": {}, "streaming": {"streaming": True}}
-    if script:
-        ways = {"num_proc": {"num_proc": 2}, **ways}
-    seen: dict[str, Any] = {}
-    for name in names.split(","):
-        for way, extra in ways.items():
-            splits = datasets.load_dataset(source, name, **options, **extra)
-            seen.setdefault(name, {})[way] = {split: look(splits[split]) for split in splits}
+    both: dict[str, dict[str, Any]] = {"map": {}, "streaming": {"streaming": True}}
+    in_processes = {"num_proc": {"num_proc": 2}, **both}
+    # Everything is loaded before anything is decoded: num_proc forks, which decoders' threads do not survive.
+    loaded = {
+        name: {
+            way: datasets.load_dataset(source, name, **options, **extra)
+            for way, extra in (in_processes if name == num_proc_name else both).items()
+        }
+        for name in names.split(",")
+    }
+    seen = {
+        name: {way: {split: look(splits[split]) for split in splits} for way, splits in by_way.items()}
+        for name, by_way in loaded.items()
+    }
     print(json.dumps({"version": datasets.__version__, "seen": seen}))
 
 

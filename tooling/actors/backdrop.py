@@ -10,6 +10,16 @@ from .identity import Actor
 
 Painted = NDArray[np.float32]
 # Wall colours in linear light, top and bottom of the picture.
+BOOKS = np.array(
+    [
+        [0.30, 0.10, 0.07],
+        [0.10, 0.16, 0.22],
+        [0.36, 0.31, 0.22],
+        [0.08, 0.14, 0.10],
+        [0.44, 0.40, 0.34],
+        [0.24, 0.17, 0.08],
+    ]
+)
 WALLS = {
     "office": ((0.36, 0.37, 0.37), (0.24, 0.235, 0.225)),
     "bookshelf": ((0.20, 0.13, 0.085), (0.13, 0.085, 0.06)),
@@ -33,10 +43,16 @@ def _bookshelf(image: Painted, rng: np.random.Generator) -> None:
         while x < 1.0:
             width = rng.uniform(0.012, 0.032)
             tall = rng.uniform(0.12, 0.21)
-            hue = np.array([[0.30, 0.10, 0.07], [0.10, 0.16, 0.22], [0.36, 0.31, 0.22], [0.08, 0.14, 0.10],
-                            [0.44, 0.40, 0.34], [0.24, 0.17, 0.08]])[rng.integers(6)] * rng.uniform(0.6, 1.1)  # fmt: skip
+            hue = BOOKS[rng.integers(len(BOOKS))] * rng.uniform(0.6, 1.1)
             if rng.random() < 0.92:
-                _box(image, x, top + 0.25 - tall, x + width * 0.92, top + 0.25, (float(hue[0]), float(hue[1]), float(hue[2])))
+                _box(
+                    image,
+                    x,
+                    top + 0.25 - tall,
+                    x + width * 0.92,
+                    top + 0.25,
+                    (float(hue[0]), float(hue[1]), float(hue[2])),
+                )
             x += width
         _box(image, 0, top + 0.25, 1, top + 0.268, (0.24, 0.155, 0.095))
     for post in (0.16, 0.84):
@@ -101,13 +117,13 @@ def paint_backdrop(actor: Actor, width_px: int, height_px: int) -> Painted:
         _office(image, rng, side)
     elif actor.backdrop == "plants":
         _plants(image, rng, side)
-    image = cv2.GaussianBlur(image, (0, 0), 8.5)
+    image = np.asarray(cv2.GaussianBlur(image, (0, 0), 8.5), np.float32)
     across = np.linspace(-1, 1, small_w, dtype=np.float32)[None, :, None] * side
     glow = np.exp(-(((across - 0.55) / 0.8) ** 2) - ((t - 0.35) / 0.6) ** 2)
-    image = image * (0.80 + 0.45 * glow)
+    image = np.asarray(image * (0.80 + 0.45 * glow), np.float32)
     if actor.backdrop == "studio":
         halo = np.exp(-((across / 0.55) ** 2) - ((t - 0.45) / 0.42) ** 2)
-        image = image + halo * np.array([0.10, 0.13, 0.17], np.float32)
+        image = np.asarray(image + halo * np.array([0.10, 0.13, 0.17]), np.float32)
     vignette = 1.0 - 0.22 * (across**2 + (2 * t - 1) ** 2) / 2
     large = cv2.resize((image * vignette).astype(np.float32), (width_px, height_px), interpolation=cv2.INTER_CUBIC)
     return np.maximum(large, 0.0).astype(np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from .lighting import CLOTH, SKIN, Material
 
 NECK_TOP_Y, FLOOR_Y = -5.0, -46.0
 NUM_GARMENT_COLUMNS = 168
+SUIT_COLORS = ((0.018, 0.023, 0.042), (0.026, 0.027, 0.030), (0.060, 0.062, 0.068), (0.040, 0.029, 0.022))
 GARMENT_DEPTHS = np.r_[-0.5, 0.0, 0.12, 0.3, 0.6, 1.0, np.linspace(1.6, 34.0, 76)]
 
 
@@ -92,6 +93,13 @@ def _layer(points: Array, texture: Array, material: Material, is_two_sided: bool
     )
 
 
+def _trimmed(layer: Layer, half_width: float) -> Layer:
+    """Without the triangles that a garment over the shoulders hides at every angle."""
+    x, y, _ = layer.positions[layer.triangles].transpose(2, 0, 1)
+    is_seen = (np.abs(x).min(axis=1) < half_width) | (y.max(axis=1) > -15.5)
+    return replace(layer, triangles=layer.triangles[is_seen])
+
+
 def _azimuths(count: int) -> Array:
     """Azimuths over the full turn, denser at the front."""
     t = np.linspace(-1, 1, count)
@@ -149,7 +157,7 @@ def _garment(actor: Actor, sections: BodySections, cut: _Cut, texture: Array, fo
     phi, depth = _azimuths(NUM_GARMENT_COLUMNS), GARMENT_DEPTHS
     start = _neckline(cut, sections, phi)
     y = np.minimum(start[None, :] - np.maximum(depth, 0.0)[:, None], NECK_TOP_Y)
-    rim = np.interp(depth, [-0.5, 0.0, 0.12, 0.3, 0.6, 1.0, 3.0], [-0.6, 0.30, 0.75, 1.0, 1.05, 0.95, 0.85])
+    rim = np.asarray(np.interp(depth, [-0.5, 0.0, 0.12, 0.3, 0.6, 1.0, 3.0], [-0.6, 0.30, 0.75, 1.0, 1.05, 0.95, 0.85]))
     offset = cut.offset + cut.thickness * rim[:, None]
     points = sections.point(np.broadcast_to(phi, y.shape), y, offset)
     crease = _folds(points, actor.seed + int(cut.offset * 100), fold) * smoothstep(1.0, 5.0, depth)[:, None]
@@ -196,7 +204,7 @@ def _garment_coordinates(texture: Array, sections: BodySections, cut: _Cut) -> t
     return x, y, np.broadcast_to(depth[:, None], y.shape)
 
 
-def _lapels(texture: Array, sections: BodySections, cut: _Cut, actor: Actor) -> Array:
+def _lapels(texture: Array, sections: BodySections, cut: _Cut) -> Array:
     """Darker seam along the lapel's outer edge and notch, painted into the jacket."""
     height, width = texture.shape[:2]
     phi = np.interp(np.linspace(0, 1, width), np.linspace(0, 1, 168), _azimuths(168))
@@ -214,6 +222,21 @@ def _lapels(texture: Array, sections: BodySections, cut: _Cut, actor: Actor) -> 
     relief = np.where(front, 1.0 - 0.65 * np.clip(seam, 0, 1) + 0.22 * (edge_x < 0), 1.0)
     out = texture.copy()
     out[..., :3] *= gaussian_filter(relief, 0.6)[..., None]
+    return out
+
+
+def _tie(texture: Array, sections: BodySections, cut: _Cut, color: tuple[float, float, float]) -> Array:
+    """A striped tie with its knot, painted down the middle of a shirt."""
+    x, y, _ = _garment_coordinates(texture, sections, cut)
+    half = np.interp(y, [-40.0, -20.4, -18.6, -18.2, -15.9], [3.6, 1.15, 0.95, 1.25, 1.75])
+    inside = smoothstep(0.12, -0.12, np.abs(x) - half)
+    stripes = 0.75 + 0.5 * smoothstep(-0.2, 0.2, np.sin(1.9 * (y + 0.8 * x)))
+    round_off = 1.0 - 0.45 * np.clip(np.abs(x) / half, 0, 1) ** 3 - 0.45 * np.exp(-(((y + 18.5) / 0.22) ** 2))
+    silk = np.asarray(color) * (0.16 / max(color))
+    cloth = silk[None, None] * (stripes * round_off)[..., None]
+    shade = 1.0 - 0.35 * np.exp(-(((np.abs(x) - half) / 0.35) ** 2))
+    out = texture.copy()
+    out[..., :3] = out[..., :3] * shade[..., None] * (1 - inside[..., None]) + cloth * inside[..., None]
     return out
 
 
@@ -236,7 +259,7 @@ def _sewn(texture: Array, sections: BodySections, cut: _Cut, kind: Literal["rib"
 
 def _skin_layer(sections: BodySections, skin_texture: Array) -> Layer:
     phi = _azimuths(120)
-    y = np.r_[np.linspace(NECK_TOP_Y, -14.0, 30), np.linspace(-14.2, -30.0, 34)]
+    y = np.r_[np.linspace(NECK_TOP_Y, -14.0, 30), np.linspace(-14.2, -25.0, 26)]
     yy, pp = np.meshgrid(y, phi, indexing="ij")
     points = sections.point(pp, yy)
     x = points[..., 0]
@@ -250,37 +273,49 @@ def _skin_layer(sections: BodySections, skin_texture: Array) -> Layer:
     return _layer(points, skin_texture, SKIN)
 
 
+def _suit(actor: Actor, sections: BodySections) -> list[Layer]:
+    """Shirt, with a tie on men, jacket with lapels, and the shirt's collar over both."""
+    is_male = actor.gender == "male"
+    jacket_cut = _Cut(-30.0, -13.4, -11.6, v_slope=2.15, v_bottom_y=-35.0, thickness=0.7, offset=0.95)
+    shirt_cut = _Cut(-15.9, -13.9, -12.6)
+    plain = _cloth_texture(actor.shirt_color, actor.seed + 3, 0.02)
+    if is_male:
+        front = _tie(plain, sections, shirt_cut, actor.clothes_color)
+    else:
+        front = _sewn(plain, sections, shirt_cut, "placket")
+    cloth = _cloth_texture(SUIT_COLORS[actor.seed % len(SUIT_COLORS)], actor.seed + 4, 0.07)
+    return [
+        _trimmed(_garment(actor, sections, shirt_cut, front, 0.25), 13.0),
+        _garment(actor, sections, jacket_cut, _lapels(cloth, sections, jacket_cut), 0.35),
+        _collar(actor, sections, actor.shirt_color, 0.0 if is_male else 0.12),
+    ]
+
+
+def _open_shirt(actor: Actor, sections: BodySections) -> list[Layer]:
+    red, green, blue = 0.35 * np.asarray(actor.clothes_color) + 0.65 * np.asarray(actor.shirt_color)
+    color = (float(red), float(green), float(blue))
+    cut = _Cut(-19.5, -13.9, -12.6, v_slope=1.9, v_bottom_y=-20.5)
+    cloth = _sewn(_cloth_texture(color, actor.seed + 3, 0.03), sections, cut, "placket")
+    return [_garment(actor, sections, cut, cloth, 0.6), _collar(actor, sections, color, 0.16)]
+
+
+def _knitwear(actor: Actor, sections: BodySections) -> list[Layer]:
+    cut = {
+        "turtleneck": _Cut(-12.0, -11.2, -10.4, thickness=0.6),
+        "v_neck": _Cut(-22.0, -13.6, -12.0, v_slope=1.7, v_bottom_y=-23.0),
+    }.get(actor.clothes, _Cut(-16.6, -13.6, -12.0, thickness=0.6))
+    cloth = _cloth_texture(actor.clothes_color, actor.seed + 2, 0.055)
+    return [_garment(actor, sections, cut, _sewn(cloth, sections, cut, "rib"), 0.55)]
+
+
 def build_body(actor: Actor, sections: BodySections, skin_color: Array) -> list[Layer]:
     """Skin and garments from the inside out."""
     rng = np.random.default_rng(actor.seed + 31)
     mottle = gaussian_filter(rng.standard_normal((96, 128)), 2.5) * 0.10
-    skin = skin_color[None, None, :] * (1.0 + mottle[..., None] * [0.7, 1.0, 1.1])
-    layers = [_skin_layer(sections, np.concatenate([skin, np.full((96, 128, 1), 0.5)], axis=-1))]
-    color, shirt = actor.clothes_color, actor.shirt_color
-    main = _cloth_texture(color, actor.seed + 2, 0.10)
-    plain = _cloth_texture(shirt, actor.seed + 3, 0.02)
+    skin = skin_color[None, None, :] * (1.0 + mottle[..., None] * np.array([0.7, 1.0, 1.1]))
+    layers = [_trimmed(_skin_layer(sections, np.concatenate([skin, np.full((96, 128, 1), 0.5)], axis=-1)), 11.0)]
     if actor.clothes == "suit":
-        dark = np.asarray(color)
-        suit_color = tuple(dark / max(1.0, float(dark.max()) / 0.13))
-        jacket_cut = _Cut(-30.0, -13.4, -11.6, v_slope=2.15, v_bottom_y=-35.0, thickness=0.7, offset=0.95)
-        layers.append(_garment(actor, sections, _Cut(-15.9, -13.9, -12.6), plain, 0.25))
-        jacket = _lapels(
-            _cloth_texture((suit_color[0], suit_color[1], suit_color[2]), actor.seed + 4, 0.12),
-            sections,
-            jacket_cut,
-            actor,
-        )
-        layers.append(_garment(actor, sections, jacket_cut, jacket, 0.35))
-        layers.append(_collar(actor, sections, shirt, 0.0 if actor.gender == "male" else 0.12))
-    elif actor.clothes in ("shirt", "blouse"):
-        tint = tuple(0.35 * np.asarray(color) + 0.65 * np.asarray(shirt))
-        cloth = (float(tint[0]), float(tint[1]), float(tint[2]))
-        open_cut = _Cut(-19.5, -13.9, -12.6, v_slope=1.9, v_bottom_y=-20.5)
-        layers.append(_garment(actor, sections, open_cut, _sewn(_cloth_texture(cloth, actor.seed + 3, 0.03), sections, open_cut, "placket"), 0.6))
-        layers.append(_collar(actor, sections, cloth, 0.16))
-    else:
-        cut = {"turtleneck": _Cut(-12.0, -11.2, -10.4, thickness=0.6),
-               "v_neck": _Cut(-22.0, -13.6, -12.0, v_slope=1.7, v_bottom_y=-23.0)}.get(
-                   actor.clothes, _Cut(-16.6, -13.6, -12.0, thickness=0.6))  # fmt: skip
-        layers.append(_garment(actor, sections, cut, _sewn(main, sections, cut, "rib"), 0.55))
-    return layers
+        return layers + _suit(actor, sections)
+    if actor.clothes in ("shirt", "blouse"):
+        return layers + _open_shirt(actor, sections)
+    return layers + _knitwear(actor, sections)

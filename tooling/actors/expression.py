@@ -72,7 +72,7 @@ class ExpressionModel:
             corner = _bump(x, y, side * layout.mouth_half_width, layout.mouth_y, 1.25, 1.25)
             cheek = _bump(x, y, side * 3.9, -3.3, 1.3, 1.1)
             lid = _bump(x, y, side * layout.eye_x, -1.0, 1.5, 0.5)
-            smile += corner[:, None] * [side * 0.62, 0.52, -0.32]
+            smile += corner[:, None] * [side * 0.66, 0.66, -0.34]
             smile += cheek[:, None] * [side * 0.10, 0.26, 0.34]
             smile += lid[:, None] * [0.0, 0.10, 0.06]
             frown += corner[:, None] * [-side * 0.10, -0.42, -0.05]
@@ -84,7 +84,7 @@ class ExpressionModel:
         for side in (-1.0, 1.0):
             bump = _bump(x, y, side * layout.eye_x, layout.brow_y + 0.35, 2.0, 0.95)
             field += bump[:, None] * [0.0, 0.46, 0.03]
-        return field * (self._front * smoothstep(0.45, 1.5, y))[:, None]
+        return np.asarray(field * (self._front * smoothstep(0.45, 1.5, y))[:, None])
 
     def _round_field(self, x: Array, y: Array) -> Array:
         layout = self.head.layout

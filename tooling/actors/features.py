@@ -54,7 +54,9 @@ def _part(points: Array, texture: Array, material: Material, anchor: Anchor, dar
     rows, columns = points.shape[:2]
     u, v = np.meshgrid(np.linspace(0, 1, columns), np.linspace(0, 1, rows))
     uv = np.stack([u, v], -1).reshape(-1, 2)
-    return Part(points.reshape(-1, 3), _grid(rows, columns), uv, texture.astype(np.float32), material, anchor, darkening)
+    return Part(
+        points.reshape(-1, 3), _grid(rows, columns), uv, texture.astype(np.float32), material, anchor, darkening
+    )
 
 
 def eye_texture(actor: Actor) -> Array:
@@ -103,7 +105,7 @@ def _eye_corner(head: HeadMesh, side: float, anchor: Anchor, color: Array) -> Pa
     tree = cKDTree(head.canonical[front])
     distance, nearest = tree.query(np.stack([x, closed + v], -1).reshape(-1, 2), k=3)
     weight = 1.0 / (distance + 1e-3)
-    z = (head.positions[front[nearest], 2] * weight).sum(1) / weight.sum(1)
+    z = np.sum(head.positions[front[nearest], 2] * weight, axis=1) / np.sum(weight, axis=1)
     center = head.eye_centers[0 if side < 0 else 1]
     off_axis = np.minimum(np.hypot(x - center[0], closed + v - center[1]), 0.86 * EYE_RADIUS)
     behind_ball = center[2] + np.sqrt(EYE_RADIUS**2 - off_axis**2) - 0.07
@@ -125,11 +127,11 @@ def _teeth(seam: Array, side: Literal["upper", "lower"], actor: Actor) -> Part:
     size = 256
     u, w = np.meshgrid(np.linspace(-1, 1, size), np.linspace(0, 1, 64))
     width = 0.82 if side == "upper" else 0.55
-    place = np.abs((u * half / width + (0.0 if side == "upper" else 0.0)) % 1.0)
+    place = np.abs((u * half / width) % 1.0)
     gap = np.exp(-((np.minimum(place, 1 - place) / 0.075) ** 2)) * (0.35 + 0.5 * w)
     shade = (1.0 - 0.55 * gap) * (1.0 - 0.65 * np.abs(u) ** 1.8)
     rgb = np.array([0.70, 0.655, 0.585])[None, None] * shade[..., None]
-    gum = smoothstep(0.16, 0.04, w)[..., None] if side == "upper" else smoothstep(0.16, 0.04, w)[..., None]
+    gum = smoothstep(0.16, 0.04, w)[..., None]
     rgb = rgb * (1 - gum) + np.array([0.30, 0.10, 0.10]) * gum
     edge = np.linspace(0, 1, 64)[:, None, None]
     rgb = rgb * (0.85 + 0.15 * edge)
@@ -141,7 +143,13 @@ def _teeth(seam: Array, side: Literal["upper", "lower"], actor: Actor) -> Part:
 def _tongue(seam: Array) -> Part:
     s, v = np.meshgrid(np.linspace(-1, 1, 24), np.linspace(0, 1, 20))
     x = 1.6 * s
-    y = seam[1] - 1.05 + 0.45 * np.sqrt(np.clip(1 - s**2, 0, 1)) - 0.5 * (1 - v) ** 3 - 0.06 * np.exp(-((s / 0.12) ** 2))
+    y = (
+        seam[1]
+        - 1.05
+        + 0.45 * np.sqrt(np.clip(1 - s**2, 0, 1))
+        - 0.5 * (1 - v) ** 3
+        - 0.06 * np.exp(-((s / 0.12) ** 2))
+    )
     z = seam[2] - 3.6 + 2.55 * v * np.sqrt(np.clip(1.1 - s**2, 0, 1))
     color = np.broadcast_to(np.array([0.36, 0.11, 0.10, 0.4]), (8, 8, 4))
     return _part(np.stack([x, y, z], -1), color, WET, "jaw", 0.55)
@@ -257,17 +265,19 @@ def build_brow_hairs(actor: Actor, head: HeadMesh) -> SmallHairs:
     front = np.flatnonzero(head.positions[:, 2] > 2)
     tree = cKDTree(head.canonical[front])
     vertex = front[tree.query(np.stack([side * x, y + across * thickness], 1))[1]]
-    steep = np.interp(t0, [0.0, 0.2, 0.6, 1.0], [1.35, 0.75, 0.10, -0.45]) - 0.35 * across + rng.normal(0, 0.15, count)
+    steep = np.interp(t0, [0.0, 0.2, 0.6, 1.0], [1.35, 0.75, 0.10, -0.45])
+    steep = steep - 0.35 * across + rng.normal(0, 0.15, count)
     length = 0.50 * (1.0 - 0.35 * t0) * rng.uniform(0.7, 1.15, count)
     t = np.linspace(0, 1, 4)[None, :]
-    offsets = np.stack([
-        (side * np.cos(steep))[:, None] * t, np.sin(steep)[:, None] * t - 0.12 * t**2, 0.05 + 0.10 * np.sin(np.pi * t) - 0.12 * t,
-    ][:2] + [np.broadcast_to(0.06 + 0.14 * np.sin(np.pi * t), (count, 4))], axis=-1) * length[:, None, None]  # fmt: skip
+    along = (side * np.cos(steep))[:, None] * t
+    upward = np.sin(steep)[:, None] * t - 0.12 * t**2
+    ahead = np.broadcast_to(0.06 + 0.14 * np.sin(np.pi * t), (count, 4))
+    offsets = np.stack([along, upward, ahead], axis=-1) * length[:, None, None]
     grey = rng.random((count, 1)) < 0.7 * actor.hair_grey
     color = np.where(grey, 0.28, np.asarray(actor.hair_color)[None, :] * 0.9) * np.ones((count, 3))
     return SmallHairs(
         vertex,
-        offsets + [0.0, 0.0, 0.03],
+        offsets + np.array([0.0, 0.0, 0.03]),
         color,
         np.broadcast_to(0.030 * (1 - 0.75 * t), (count, 4)),
         0.62 * (1 - 0.4 * t) * np.ones((count, 1)),

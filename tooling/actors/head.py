@@ -7,6 +7,7 @@ deep in the head. The rest shape has closed lids and closed lips; `features.py` 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,8 @@ from scipy.interpolate import PchipInterpolator
 
 from .identity import Actor
 
-Array = NDArray[np.float64]
-NUM_COLUMNS = 336
+Array = NDArray[Any]  # float64 while building, float32 once it is drawn
+NUM_COLUMNS = 304
 TOP_Y = 11.4
 BOTTOM_Y = -11.3
 EYE_RADIUS = 1.22
@@ -84,7 +85,7 @@ def _gauss(x: Array, y: Array, cx: float, cy: float, sx: float, sy: float) -> Ar
     return np.asarray(np.exp(-0.5 * (((x - cx) / sx) ** 2 + ((y - cy) / sy) ** 2)))
 
 
-def smoothstep(low: float, high: float, value: Array) -> Array:
+def smoothstep(low: float | Array, high: float | Array, value: Array) -> Array:
     t = np.clip((value - low) / (high - low), 0.0, 1.0)
     return np.asarray(t * t * (3.0 - 2.0 * t))
 
@@ -103,7 +104,7 @@ def lid_curves(x: Array, layout: FaceLayout) -> tuple[Array, Array, Array]:
 def lip_curve(x: Array, layout: FaceLayout) -> Array:
     """Line between the closed lips."""
     s = np.clip(np.abs(x) / layout.mouth_half_width, 0.0, 1.0)
-    return np.asarray(layout.mouth_y - 0.10 * np.exp(-((s / 0.22) ** 2)) + 0.08 * s * (1 - s) + 0.07 * s**3)
+    return np.asarray(layout.mouth_y - 0.10 * np.exp(-((s / 0.22) ** 2)) + 0.06 * s * (1 - s) + 0.13 * s**3)
 
 
 def _rows() -> Array:
@@ -113,7 +114,7 @@ def _rows() -> Array:
     y = np.linspace(TOP_Y, BOTTOM_Y, 4000)
     cumulative = np.cumsum(np.interp(-y, [-k for k in knots], density))
     cumulative = (cumulative - cumulative[0]) / (cumulative[-1] - cumulative[0])
-    num_rows = 330
+    num_rows = 304
     return np.asarray(np.interp(np.linspace(0, 1, num_rows), cumulative, y))
 
 
@@ -178,7 +179,7 @@ def _nose(x: Array, y: Array, actor: Actor, layout: FaceLayout) -> Array:
     relief = [0.0, 0.10 + 0.10 * bridge, 0.36 + 0.20 * bridge, 0.95 + 0.2 * bridge, 1.62 + 0.08 * bridge,
               1.98 + 0.1 * actor.nose_tip, 1.80, 1.12, 0.28, 0.0]  # fmt: skip
     ridge = np.asarray(PchipInterpolator(heights[::-1], relief[::-1])(np.clip(y, heights[-1], heights[0])))
-    spread = np.interp(-y, [-2.0, 0.0, -0.5 * tip, -tip, 1.0 - tip], [0.70, 0.50, 0.58, 0.80, 0.78])
+    spread = np.interp(-y, [-2.0, 0.0, -0.5 * tip, -tip, 1.0 - tip], [0.72, 0.58, 0.66, 0.84, 0.80])
     spread = spread * (1.0 + 0.10 * actor.nose_width)
     bump = ridge * np.exp(-0.5 * (np.abs(x) / spread) ** 2.0)
     bump = bump + (0.16 + 0.06 * actor.nose_tip) * _gauss(x, y, 0.0, tip + 0.08, 0.62, 0.55)

@@ -66,13 +66,15 @@ def landmark_vertices(actor: Actor, head: HeadMesh) -> NDArray[np.int64]:
     front = head.positions[:, 2] > 2
     layout = head.layout
     chin = _nearest(head, 0.0, -11.0, front)
-    jaw = _contour(head, -1.0) + [chin] + _contour(head, 1.0)[::-1]
+    jaw = [*_contour(head, -1.0), chin, *_contour(head, 1.0)[::-1]]
     t = np.array([0.02, 0.26, 0.5, 0.75, 0.97])
     bx, by, _ = brow_curve(t, actor, head)
     right_brow = [_nearest(head, float(x), float(y), front) for x, y in zip(bx, by, strict=True)]
     left_brow = [_nearest(head, -float(x), float(y), front) for x, y in zip(bx[::-1], by[::-1], strict=True)]
     tip = layout.nose_tip_y
-    bridge = [_nearest(head, 0.0, y, front) for y in (0.5, 0.5 + 0.33 * (tip - 0.5), 0.5 + 0.67 * (tip - 0.5), tip - 0.1)]
+    bridge = [
+        _nearest(head, 0.0, y, front) for y in (0.5, 0.5 + 0.33 * (tip - 0.5), 0.5 + 0.67 * (tip - 0.5), tip - 0.1)
+    ]
     base = [_nearest(head, x, tip - 1.0, front) for x in (-1.25, -0.62, 0.0, 0.62, 1.25)]
     right = _eye(head, 1.0)
     inner, upper_inner, upper_outer, outer, lower_outer, lower_inner = _eye(head, -1.0)

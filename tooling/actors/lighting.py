@@ -61,7 +61,7 @@ def _shade(normals, view, visibility, occlusion, directions, colors, sky, ground
         nx, ny, nz = normals[i, 0], normals[i, 1], normals[i, 2]
         vx, vy, vz = view[i, 0], view[i, 1], view[i, 2]
         facing = nx * vx + ny * vy + nz * vz
-        if facing < -0.4:
+        if facing < -0.2:
             continue
         up = np.float32(0.5) + np.float32(0.5) * ny
         open_sky = occlusion[i]

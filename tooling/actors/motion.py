@@ -92,7 +92,7 @@ def _gaze(rng: np.random.Generator, seconds: Array, head: Array) -> Array:
     gaze = np.zeros_like(seconds)
     for begin, before, after in zip(times[1:], targets[:-1], targets[1:], strict=True):
         gaze += (after - before) * smoothstep(begin, begin + 0.05, seconds)
-    return np.clip(gaze - head, -1.0, 1.0)
+    return np.asarray(np.clip(gaze - head, -1.0, 1.0))
 
 
 def pose_track(settings: ClipSettings) -> list[Pose]:
@@ -115,7 +115,9 @@ def pose_track(settings: ClipSettings) -> list[Pose]:
     pitch = lively * (2.8 * _wander(rng, count, fps, 1.8) + 0.9 * _wander(rng, count, fps, 0.6) - 3.0 * nod)
     roll = lively * (2.0 * _wander(rng, count, fps, 2.0) + 0.6 * _wander(rng, count, fps, 0.8))
     limit = 40.0 if settings.motion == "turning" else 15.0
-    brow = lively * (0.30 * _wander(rng, count, fps, 0.9) + 0.35 * np.maximum(_wander(rng, count, fps, 0.35), 0.2) * said)
+    brow = lively * (
+        0.30 * _wander(rng, count, fps, 0.9) + 0.35 * np.maximum(_wander(rng, count, fps, 0.35), 0.2) * said
+    )
     smile = lively * (0.16 + 0.30 * _wander(rng, count, fps, 2.5))
     tracks = {
         "yaw_degrees": np.clip(yaw, -limit, limit),
@@ -142,5 +144,7 @@ def lagging_poses(poses: list[Pose], fps: float) -> list[Pose]:
     late = []
     for pose in poses:
         state = state + share * (np.array([pose.yaw_degrees, pose.pitch_degrees, pose.roll_degrees]) - state)
-        late.append(replace(pose, yaw_degrees=float(state[0]), pitch_degrees=float(state[1]), roll_degrees=float(state[2])))
+        late.append(
+            replace(pose, yaw_degrees=float(state[0]), pitch_degrees=float(state[1]), roll_degrees=float(state[2]))
+        )
     return late

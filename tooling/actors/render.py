@@ -7,27 +7,25 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from . import raster
+from . import raster, strands
 from .backdrop import paint_backdrop
 from .body import BodySections, Layer, build_body
-from .expression import NECK_PIVOT, ExpressionModel, Pose, rotate_jaw, rotation_matrix, JAW_OPEN_RADIANS
+from .expression import JAW_OPEN_RADIANS, NECK_PIVOT, ExpressionModel, Pose, rotate_jaw, rotation_matrix
 from .features import Part, SmallHairs, build_brow_hairs, build_glasses, build_lashes, build_parts
 from .hair import build_hair, scalp_cover
 from .head import EYE_RADIUS, Array, build_head, column_azimuths
 from .identity import Actor
 from .landmarks import five_points, landmark_vertices
 from .lighting import SKIN, Lights, Material, shade, shade_hair, studio_lights
+from .shadow import NUM_AMBIENT_DIRECTIONS, ShadowMap, ambient_directions, transformed
 from .skin import paint_face, skin_color
 
 FloatArray = NDArray[np.float32]
 CAMERA_DISTANCE_CM = 115.0
 FRAME_HEIGHT_CM = {"frontal": 44.0, "close": 34.0, "wide": 62.0}
 FRAME_CENTER_Y_CM = {"frontal": -4.6, "close": -1.5, "wide": -12.0}
-SHADOW_SIZE, SHADOW_REACH_CM = 288, 30.0
-NUM_AMBIENT_DIRECTIONS = 24
+NUM_SHADOW_TEXELS = 288
 NOISE_LEVELS = 1.25
-HAIR_LETS_THROUGH = np.float32(0.42)
-_Shadow = tuple[FloatArray, FloatArray, Array, Array]
 BODY_PIVOT = np.array([0.0, -34.0, -4.0])
 
 
@@ -69,34 +67,6 @@ def _tone_curve() -> FloatArray:
     return (255.0 * encoded).astype(np.float32)
 
 
-def _ambient_directions() -> Array:
-    """Directions spread evenly over the sphere, without the lowest ones."""
-    k = np.arange(NUM_AMBIENT_DIRECTIONS) + 0.5
-    y = 1.0 - 1.7 * k / NUM_AMBIENT_DIRECTIONS
-    turn = np.pi * (1 + 5**0.5) * k
-    ring = np.sqrt(1 - y**2)
-    return np.stack([ring * np.cos(turn), y, ring * np.sin(turn)], axis=1)
-
-
-def _light_axes(direction: Array, texels: int) -> tuple[Array, Array]:
-    """Matrix (3, 3) and offset (3,) from cm to shadow-map texels and depth."""
-    side = np.cross([0.0, 1.0, 0.05], direction)
-    side /= np.linalg.norm(side)
-    up = np.cross(direction, side)
-    scale = texels / (2 * SHADOW_REACH_CM)
-    center = np.array([0.0, -9.0, -1.0])
-    matrix = np.stack([side * scale, -up * scale, -direction])
-    return matrix, np.array([texels / 2, texels / 2, 0.0]) - matrix @ center
-
-
-def _transform(points: Array | FloatArray, matrix: Array, offset: Array) -> FloatArray:
-    """points @ matrix.T + offset over the last axis, float32."""
-    flat = np.ascontiguousarray(points, np.float32).reshape(-1, 3)
-    result = np.empty_like(flat)
-    raster.transform(flat, matrix.astype(np.float32), np.asarray(offset, np.float32), result)
-    return result.reshape(points.shape)
-
-
 class ActorRenderer:
     """Renders frames of one actor at one size; holds meshes, textures and buffers."""
 
@@ -135,7 +105,9 @@ class ActorRenderer:
         self._landmark_vertices = landmark_vertices(actor, self._head)
 
     @staticmethod
-    def _mesh(triangles: NDArray[np.int32], uv: Array, texture: FloatArray, material: Material, source: Part | Layer | None) -> _Mesh:
+    def _mesh(
+        triangles: NDArray[np.int32], uv: Array, texture: FloatArray, material: Material, source: Part | Layer | None
+    ) -> _Mesh:
         size = np.array([texture.shape[1] - 1, texture.shape[0] - 1])
         count = len(uv)
         return _Mesh(
@@ -155,7 +127,7 @@ class ActorRenderer:
         """Head space -> camera axes, cm."""
         turn = rotation_matrix(pose.yaw_degrees, pose.pitch_degrees, pose.roll_degrees)
         lean, offset = self._body_frame(pose)
-        return _transform(points, lean @ turn, lean @ (NECK_PIVOT - turn @ NECK_PIVOT) + offset)
+        return transformed(points, lean @ turn, lean @ (NECK_PIVOT - turn @ NECK_PIVOT) + offset)
 
     @staticmethod
     def _body_frame(pose: Pose) -> tuple[Array, Array]:
@@ -164,7 +136,7 @@ class ActorRenderer:
         return lean, BODY_PIVOT - lean @ BODY_PIVOT + [pose.offset_x_cm, pose.offset_y_cm, 0.0]
 
     def _place_body(self, points: Array | FloatArray, pose: Pose) -> FloatArray:
-        return _transform(points, *self._body_frame(pose))
+        return transformed(points, *self._body_frame(pose))
 
     def _pose_part(self, part: Part, pose: Pose) -> FloatArray:
         points = part.positions
@@ -198,24 +170,13 @@ class ActorRenderer:
 
     # Light
 
-    def _shadow_map(self, direction: Array, texels: int, hair: FloatArray) -> _Shadow:
-        matrix, offset = _light_axes(direction, texels)
-        depth = np.full((texels, texels), np.inf, np.float32)
+    def _shadow_map(self, direction: Array, num_texels: int, hair: FloatArray) -> ShadowMap:
+        shadow = ShadowMap(direction, num_texels)
         for mesh in self._meshes:
             if mesh.darkening == 1.0:
-                raster.raster_depth(_transform(mesh.positions, matrix, offset), mesh.triangles, depth)
-        strands = np.full((texels, texels), np.inf, np.float32)
-        raster.splat_depth(_transform(hair, matrix, offset).reshape(-1, 3), strands)
-        return depth, strands, matrix, offset
-
-    @staticmethod
-    def _visibility(points: FloatArray, shadow: _Shadow, bias: float, softness: float) -> FloatArray:
-        depth, strands, matrix, offset = shadow
-        solid, thin = np.empty(len(points), np.float32), np.empty(len(points), np.float32)
-        place = _transform(points, matrix, offset)
-        raster.shadow_visibility(place, depth, np.float32(bias), np.float32(softness), solid)
-        raster.shadow_visibility(place, strands, np.float32(bias), np.float32(softness), thin)
-        return np.asarray(solid * (HAIR_LETS_THROUGH + (1 - HAIR_LETS_THROUGH) * thin))
+                shadow.add_mesh(mesh.positions, mesh.triangles)
+        shadow.add_hair(hair)
+        return shadow
 
     def _bake_occlusion(self) -> None:
         """Share of the sky each vertex sees in a neutral pose."""
@@ -225,19 +186,19 @@ class ActorRenderer:
         normals = [self._normals(mesh) for mesh in self._meshes]
         totals = [np.zeros((2, len(mesh.uv)), np.float32) for mesh in self._meshes]
         hair_total = np.zeros(hair.shape[0] * hair.shape[1], np.float32)
-        for direction in _ambient_directions():
+        for direction in ambient_directions():
             shadow = self._shadow_map(direction, 128, hair)
             toward = direction.astype(np.float32)
             for mesh, normal, total in zip(self._meshes, normals, totals, strict=True):
                 weight = np.maximum(normal @ toward, 0.0)
-                total[0] += weight * self._visibility(mesh.positions + 0.25 * normal, shadow, 0.35, 0.8)
+                total[0] += weight * shadow.visibility(mesh.positions + 0.25 * normal, 0.35, 0.8)
                 total[1] += weight
-            hair_total += self._visibility(hair.reshape(-1, 3), shadow, 0.30, 1.6)
+            hair_total += shadow.visibility(hair.reshape(-1, 3), 0.30, 1.6)
         for mesh, total in zip(self._meshes, totals, strict=True):
             mesh.occlusion = np.clip(total[0] / np.maximum(total[1], 1e-4), 0.05, 1.0).astype(np.float32)
             if mesh.darkening < 1.0 or (isinstance(mesh.source, Part) and "eye" in mesh.source.anchor):
                 mesh.occlusion = np.full(len(mesh.uv), 0.8, np.float32)
-        self._hair_occlusion = (hair_total / NUM_AMBIENT_DIRECTIONS).reshape(hair.shape[:2])
+        self._hair_occlusion = np.asarray(hair_total / NUM_AMBIENT_DIRECTIONS, np.float32).reshape(hair.shape[:2])
 
     @staticmethod
     def _normals(mesh: _Mesh) -> FloatArray:
@@ -273,7 +234,7 @@ class ActorRenderer:
         """The frame of a pose; `late` is the pose that loose hair still hangs in."""
         shaped = self._pose_meshes(pose)
         hair = self._pose_hair(pose, late)
-        shadow = self._shadow_map(self._lights.directions[0].astype(np.float64), SHADOW_SIZE, hair)
+        shadow = self._shadow_map(self._lights.directions[0].astype(np.float64), NUM_SHADOW_TEXELS, hair)
         projected, boxes = [], []
         for points in [mesh.positions for mesh in self._meshes] + [hair]:
             projected.append(self._project(points))
@@ -293,25 +254,30 @@ class ActorRenderer:
         noise = self._noise[dy : dy + self.height_px, dx : dx + self.width_px]
         raster.resolve(self._color, left, top, self._background, self._curve, noise, image)
         points_68 = self._project(self._meshes[0].positions[self._landmark_vertices])[:, :2]
-        eyes = self._place_head(self._head.eye_centers + [0.0, 0.0, EYE_RADIUS], pose)
+        eyes = self._place_head(self._head.eye_centers + np.array([0.0, 0.0, EYE_RADIUS]), pose)
         points_5 = five_points(points_68, self._project(eyes)[:, :2])
         inside = (points_5 >= 0).all() and (points_5 <= [self.width_px - 1, self.height_px - 1]).all()
         return ActorFrame(image, points_5.astype(np.float32), points_68.astype(np.float32), bool(inside))
 
     @staticmethod
     def _to_buffer(screen: FloatArray, left: int, top: int) -> FloatArray:
-        return (screen - np.array([left, top, 0.0], np.float32)) * np.array([2.0, 2.0, 1.0], np.float32)
+        screen[..., 0] = (screen[..., 0] - np.float32(left)) * np.float32(2.0)
+        screen[..., 1] = (screen[..., 1] - np.float32(top)) * np.float32(2.0)
+        return screen
 
-    def _draw_mesh(self, mesh: _Mesh, screen: FloatArray, shadow: _Shadow, pose: Pose) -> None:
+    def _draw_mesh(self, mesh: _Mesh, screen: FloatArray, shadow: ShadowMap, pose: Pose) -> None:
         normals = self._normals(mesh)
         view = np.array([0.0, 0.0, CAMERA_DISTANCE_CM], np.float32) - mesh.positions
         view /= np.linalg.norm(view, axis=1, keepdims=True)
-        visible = self._visibility(mesh.positions + 0.22 * normals, shadow, 0.30, 0.7)
+        faces_camera = np.flatnonzero(np.einsum("ij,ij->i", normals, view) > -0.2)
+        visible = np.zeros(len(normals), np.float32)
+        lifted = mesh.positions[faces_camera] + np.float32(0.22) * normals[faces_camera]
+        visible[faces_camera] = shadow.visibility(lifted, 0.30, 0.7)
         light, gloss = shade(normals, view, visible, mesh.occlusion, self._lights, mesh.material)
         if isinstance(mesh.source, Part) and "eye" in mesh.source.anchor:
             light *= self._lid_shade(mesh.source, pose)[:, None]
         elif mesh.darkening < 1.0:
-            light *= mesh.darkening * (0.45 + 0.55 * min(1.0, 2.2 * pose.mouth_open))
+            light *= mesh.darkening * (0.55 + 0.45 * min(1.0, 2.2 * pose.mouth_open))
             gloss *= mesh.darkening
         vertices = np.concatenate([screen, mesh.uv, light, gloss], axis=1)
         raster.raster_mesh(vertices, mesh.triangles, mesh.texture, self._color, self._depth, mesh.is_two_sided)
@@ -324,7 +290,7 @@ class ActorRenderer:
         below = np.clip((lid + 0.06 - height) / 0.42, 0.0, 1.0)
         return (0.40 + 0.60 * below).astype(np.float32)
 
-    def _draw_hair(self, points: FloatArray, screen: FloatArray, shadow: _Shadow) -> None:
+    def _draw_hair(self, points: FloatArray, screen: FloatArray, shadow: ShadowMap) -> None:
         visible = self._strand_visibility(points, shadow)
         colors = shade_hair(points, self._hair.colors, visible, self._hair_occlusion, self._lights)
         width = self._hair.half_width_cm * np.float32(2 * self._scale)
@@ -333,34 +299,42 @@ class ActorRenderer:
         middle = (screen[:, 1:, 2] + screen[:, :-1, 2]).reshape(-1)
         low = middle.min()
         # Sixteen bits of depth: numpy sorts those by radix, in a fraction of the time.
-        order = np.argsort(((middle - low) * (65535.0 / max(float(middle.max() - low), 1e-3))).astype(np.uint16), kind="stable")
+        order = np.argsort(
+            ((middle - low) * (65535.0 / max(float(middle.max() - low), 1e-3))).astype(np.uint16), kind="stable"
+        )
         height, full_width = self._depth.shape
         left, top = (int(np.clip(np.floor(screen[..., k].min()) - 2, 0, (full_width, height)[k] - 1)) for k in (0, 1))
         right, bottom = (int(np.clip(np.ceil(screen[..., k].max()) + 3, 1, (full_width, height)[k])) for k in (0, 1))
         layer = np.zeros((max(bottom - top, 1), max(right - left, 1), 4), np.float32)
-        raster.draw_hair(
+        strands.draw_hair(
             screen, colors, alpha, np.maximum(width, floor) - np.float32(0.25), order, layer, left, top, self._depth
         )
-        raster.lay_over(layer, left, top, self._color)
+        strands.lay_over(layer, left, top, self._color)
 
-    def _strand_visibility(self, points: FloatArray, shadow: _Shadow) -> FloatArray:
+    def _strand_visibility(self, points: FloatArray, shadow: ShadowMap) -> FloatArray:
         """Light reaching strand points: looked up at every second point, the mean of both between."""
         sparse = np.ascontiguousarray(points[:, ::2])
-        known = self._visibility(sparse.reshape(-1, 3), shadow, 0.25, 1.4).reshape(sparse.shape[:2])
+        known = shadow.visibility(sparse.reshape(-1, 3), 0.25, 1.4).reshape(sparse.shape[:2])
         visible = np.repeat(known, 2, axis=1)[:, : points.shape[1]]
         visible[:, 1:-1:2] = 0.5 * (known[:, :-1] + known[:, 1:])
         return visible
 
     def _draw_catch_lights(self, pose: Pose, left: int, top: int) -> None:
         """Reflections of key and fill light on the corneas, fixed to the lights and not to the gaze."""
-        turn = rotation_matrix(pose.yaw_degrees + 26.0 * pose.gaze_x, pose.pitch_degrees + 18.0 * pose.gaze_y, pose.roll_degrees)
+        turn = rotation_matrix(
+            pose.yaw_degrees + 26.0 * pose.gaze_x, pose.pitch_degrees + 18.0 * pose.gaze_y, pose.roll_degrees
+        )
         ahead = turn @ np.array([0.0, 0.0, 1.0])
         centers = self._place_head(self._head.eye_centers, pose).astype(np.float64)
         points, colors, widths = [], [], []
-        for direction, size, level in ((self._lights.directions[0], 0.115, 1.0), (self._lights.directions[1], 0.075, 0.28)):
+        for direction, size, level in (
+            (self._lights.directions[0], 0.115, 1.0),
+            (self._lights.directions[1], 0.075, 0.28),
+        ):
             offset = 0.26 * np.array([direction[0], direction[1], 0.0]) / float(np.hypot(direction[0], direction[1]))
             spot = centers + ahead * (EYE_RADIUS + 0.09) + offset + [0.0, 0.03, 0.0]
-            points.append(np.stack([spot - [0.0, size * 0.6, 0.0], spot + [0.0, size * 0.6, 0.0]], axis=1))
+            reach = np.array([0.0, size * 0.6, 0.0])
+            points.append(np.stack([spot - reach, spot + reach], axis=1))
             colors += [level] * 2
             widths += [size] * 2
         placed = np.concatenate(points)
@@ -368,7 +342,7 @@ class ActorRenderer:
         tint = np.repeat(np.repeat(np.array(colors, np.float32)[:, None, None], 2, 1), 3, 2)
         half_width = np.repeat(np.array(widths, np.float32)[:, None], 2, 1) * np.float32(2 * self._scale * 0.75)
         alpha = np.full(half_width.shape, 0.92, np.float32)
-        raster.draw_strands(screen, tint, alpha, half_width, 0, len(screen), self._color, self._depth)
+        strands.draw_strands(screen, tint, alpha, half_width, 0, len(screen), self._color, self._depth)
 
     def _draw_tufts(self, tufts: SmallHairs, shaped: Array, pose: Pose, left: int, top: int) -> None:
         offsets = tufts.offsets.copy()
@@ -379,7 +353,9 @@ class ActorRenderer:
         colors = np.broadcast_to(tufts.colors[:, None, :], points.shape).astype(np.float32)
         width = (tufts.half_width_cm * 2 * self._scale * np.ones(points.shape[:2])).astype(np.float32)
         alpha = (tufts.alpha * np.minimum(width / 0.7, 1.0) * np.ones(points.shape[:2])).astype(np.float32)
-        raster.draw_strands(screen, colors, alpha, np.maximum(width, 0.7) - np.float32(0.2), 0, len(points), self._color, self._depth)
+        strands.draw_strands(
+            screen, colors, alpha, np.maximum(width, 0.7) - np.float32(0.2), 0, len(points), self._color, self._depth
+        )
 
     def _draw_glasses(self, pose: Pose, left: int, top: int) -> None:
         if not len(self._glasses):
@@ -391,4 +367,6 @@ class ActorRenderer:
         colors = np.broadcast_to(sheen[None, :, None], points.shape).astype(np.float32)
         width = np.repeat(self._glasses_width[:, None] * 2 * self._scale, points.shape[1], axis=1).astype(np.float32)
         alpha = np.full(width.shape, 0.96, np.float32)
-        raster.draw_strands(screen, np.ascontiguousarray(colors), alpha, width, 0, len(points), self._color, self._depth)
+        strands.draw_strands(
+            screen, np.ascontiguousarray(colors), alpha, width, 0, len(points), self._color, self._depth
+        )

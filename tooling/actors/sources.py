@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from fractions import Fraction
+from itertools import repeat
 from pathlib import Path
 
 import av
@@ -18,6 +19,8 @@ from .render import ActorRenderer
 
 CSV_HEADER = ("id", "gender", "consent_status", "consent_date", "consent_evidence")
 BT709 = 1
+MALE: Gender = "male"
+FEMALE: Gender = "female"
 
 
 def write_clip(path: Path, seed: int, gender: Gender, settings: ClipSettings) -> Path:
@@ -70,7 +73,7 @@ def write_sources(
     if size_px[0] % 2 or size_px[1] % 2:
         raise ValueError(f"H.264 yuv420p needs even sizes, not {size_px[0]}x{size_px[1]}")
     folder.mkdir(parents=True, exist_ok=True)
-    genders: list[Gender] = ["male"] * num_men + ["female"] * num_women
+    genders: list[Gender] = [*repeat(MALE, num_men), *repeat(FEMALE, num_women)]
     num_frames = max(1, round(seconds * fps))
     jobs = []
     for index, gender in enumerate(genders):

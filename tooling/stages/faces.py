@@ -79,7 +79,7 @@ def make_face_video(workspace: Workspace, task: Task) -> Made:
         raise InputError(f"{clip_name}: is not the file that was recorded; run `tooling ingest` again")
     tracking = TrackSettings(settings.detect_every_frames, settings.detect_scale, settings.margin)
     with _one_thread():
-        track = follow_face(_detectors(), read_frames(clip), tracking, name=clip_name)
+        track = follow_face(_detectors(settings.detect_scale), read_frames(clip), tracking, name=clip_name)
     if len(track) != task.work:
         raise InputError(f"{clip_name}: holds {len(track)} frames, its record says {task.work}; ingest it again")
     fps = probe_video(clip).fps
@@ -99,8 +99,8 @@ def _write_crops(path: Path, frames: Iterator[Frame], track: FaceTrack, size_px:
 
 
 @cache
-def _detectors() -> Detectors:
-    return load_detectors()
+def _detectors(detect_scale: float) -> Detectors:
+    return load_detectors(detect_scale=detect_scale)
 
 
 @contextmanager

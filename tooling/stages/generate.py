@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from generation.checks import OutputMeter
@@ -93,6 +94,7 @@ def sample_seed(seed: int, sample_id: str) -> int:
 
 def make_swap(workspace: Workspace, task: Task) -> Made:
     """Makes one swapped clip: decode, swap, measure and encode, one frame at a time."""
+    cv2.setNumThreads(1)  # pairs run side by side, one processor each
     work: PairWork = task.work
     target, source = (_face_clip(workspace, identity, task.wanted) for identity in (work.target, work.source))
     pipeline = load_generator(task.wanted.generator)

@@ -74,12 +74,12 @@ def run(workspace: Workspace, out: Path, *, progress: Progress = no_progress) ->
             _write_all(parts, staging / "data", workspace.settings.shards, progress)
             _swap_in(out, staging)
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            _recover(out, staging)
     return read_release(out)
 
 
 def _recover(out: Path, staging: Path) -> None:
-    """Undoes what a kill may have left: shards moved aside, the new ones not yet in their place."""
+    """Removes what was staged; older shards that were moved aside, with no new ones in their place, go back first."""
     if (staging / "old").exists() and not (out / "data").exists():
         (staging / "old").rename(out / "data")
     shutil.rmtree(staging, ignore_errors=True)
@@ -195,10 +195,12 @@ def _even_ranges(sizes: Sequence[int], num_ranges: int) -> list[range]:
 
 
 def _row_groups(part: _Part, shard: range, max_bytes: int) -> Iterator[list[Row]]:
+    """Rows fetched together: of one fold, so that a reader of some folds fetches these alone."""
     group: list[Row] = []
     group_bytes = 0
     for at in shard:
-        if group and group_bytes + part.sizes[at] > max_bytes:
+        is_other_fold = group and part.config != METADATA and group[-1]["fold"] != part.rows[at]["fold"]
+        if is_other_fold or (group and group_bytes + part.sizes[at] > max_bytes):
             yield group
             group, group_bytes = [], 0
         group.append(part.rows[at])

@@ -1,0 +1,234 @@
+"""The weight-free swap on synthetic actors: whose face is seen, what it follows, no hard edge, no flicker."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from generation.checks import OutputMeter
+from generation.families import load_generator, swap_clip
+from generation.video import Frame
+from generation.warp import AlignedFaces, FaceClip, Floats, PastedFrame, aligned_batches
+from generation.weightfree.expression import (
+    FEATURES,
+    are_brows_hidden,
+    choose_frames,
+    choose_neutral,
+    choose_sequence,
+    comparable,
+    displacement,
+    mouth_darkness,
+    small_grey,
+)
+from generation.weightfree.swap import (
+    FaceSwapOutput,
+    PreparedSwap,
+    SwapSettings,
+    WeightfreeSwap,
+    _Batch,
+)
+from tooling.actors import ClipSettings, render_clip, sample_actor
+
+WIDTH, HEIGHT, NUM_FRAMES = 360, 270, 24
+BLINK, OPENING = FEATURES.index("eye_closure"), FEATURES.index("mouth_opening")
+
+
+def film(seed: int) -> FaceClip:
+    settings = ClipSettings(NUM_FRAMES, fps=12, width_px=WIDTH, height_px=HEIGHT, motion_seed=seed)
+    frames = list(render_clip(sample_actor(seed, "male"), settings))
+    landmarks = np.array([frame.landmarks for frame in frames], np.float32)
+    return FaceClip(f"{seed}.mp4", lambda: (frame.image for frame in frames), landmarks)
+
+
+@pytest.fixture(scope="module")
+def clips() -> tuple[FaceClip, FaceClip]:
+    return film(4), film(1)
+
+
+@pytest.fixture(scope="module")
+def prepared(clips: tuple[FaceClip, FaceClip]) -> PreparedSwap:
+    return WeightfreeSwap().prepare(*clips)
+
+
+@pytest.fixture(scope="module")
+def result(clips: tuple[FaceClip, FaceClip]) -> list[PastedFrame]:
+    return list(swap_clip(load_generator("weightfree-swap"), *clips, seed=1))
+
+
+@pytest.fixture(scope="module")
+def faces(clips: tuple[FaceClip, FaceClip]) -> AlignedFaces:
+    return all_crops(clips[0])
+
+
+@pytest.fixture(scope="module")
+def output(faces: AlignedFaces, prepared: PreparedSwap) -> FaceSwapOutput:
+    return WeightfreeSwap()(faces, prepared)
+
+
+def all_crops(clip: FaceClip) -> AlignedFaces:
+    return next(aligned_batches(clip, dataclasses.replace(WeightfreeSwap().batching, batch_frames=NUM_FRAMES)))
+
+
+def edges(image: NDArray[np.uint8] | Floats) -> Floats:
+    grey = cv2.GaussianBlur(np.asarray(image, np.float32).mean(2), (0, 0), 2)
+    return np.stack([cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)], -1)
+
+
+def likeness(first: Frame | Floats, second: Frame | Floats, inside: NDArray[np.bool_]) -> float:
+    """Correlation of the gradients of two pictures."""
+    return float(np.corrcoef(edges(first)[inside].ravel(), edges(second)[inside].ravel())[0, 1])
+
+
+def test_only_pixels_under_the_mask_change(result: list[PastedFrame]) -> None:
+    assert len(result) == NUM_FRAMES
+    for pasted in result:
+        weight = np.zeros(pasted.frame.shape[:2], np.float32)
+        weight[pasted.region] = pasted.mask
+        assert np.array_equal(pasted.frame[weight == 0], pasted.original[weight == 0])
+        assert 0.02 < weight.mean() < 0.25
+        changed = np.abs(pasted.frame[weight > 0.9].astype(int) - pasted.original[weight > 0.9])
+        assert changed.mean() > 4
+
+
+def test_the_face_is_the_source_s(faces: AlignedFaces, prepared: PreparedSwap, output: FaceSwapOutput) -> None:
+    batch = _Batch(faces, prepared, SwapSettings())
+    for at in range(0, NUM_FRAMES, 6):
+        warped, _, _ = batch._warped_source(at, batch._weights(at))
+        inside = output.masks[at] > 0.9
+        to_source = likeness(output.frames[at], warped, inside)
+        to_target = likeness(output.frames[at], faces.crops[at], inside)
+        assert to_source > 0.8
+        assert to_source > to_target + 0.15
+
+
+def test_the_mask_has_no_hard_edge(output: FaceSwapOutput) -> None:
+    assert output.masks.min() >= 0
+    assert output.masks.max() <= 1
+    for axis in (1, 2):
+        assert np.abs(np.diff(output.masks, axis=axis)).max() < 0.12
+
+
+def test_the_skin_has_the_target_s_tone(faces: AlignedFaces, output: FaceSwapOutput) -> None:
+    cheeks = (slice(None), slice(160, 205), slice(100, 220))
+    wanted = faces.crops[cheeks].mean((0, 1, 2))
+    assert np.abs(output.frames[cheeks].mean((0, 1, 2)) - wanted).max() < 8
+
+
+def test_it_does_not_flicker(result: list[PastedFrame]) -> None:
+    meter = OutputMeter()
+    for pasted in result:
+        meter.add(pasted)
+    meter.raise_if_rejected("swap", NUM_FRAMES)
+    measured = meter.results()
+    assert measured["flicker"] < 1.4 * measured["target_flicker"] + 0.5
+    assert measured["motion"] > 0.4 * measured["target_motion"]
+
+
+def test_the_mouth_follows_the_target(faces: AlignedFaces, output: FaceSwapOutput) -> None:
+    points = faces.landmarks / faces.crops.shape[1]
+    wanted, shown = (
+        [mouth_darkness(small_grey(crop), where) for crop, where in zip(crops, points, strict=True)]
+        for crops in (faces.crops, output.frames)
+    )
+    assert np.corrcoef(wanted, shown)[0, 1] > 0.6
+
+
+@pytest.mark.parametrize("batch_frames", [1, 5, 50])
+def test_the_batch_size_changes_nothing(
+    clips: tuple[FaceClip, FaceClip], result: list[PastedFrame], batch_frames: int
+) -> None:
+    pipeline = WeightfreeSwap(SwapSettings(batch_frames=batch_frames))
+    for number, pasted in enumerate(swap_clip(pipeline, *clips, seed=1)):
+        assert np.array_equal(pasted.frame, result[number].frame), number
+        if number == 8:
+            return
+
+
+def test_grain_follows_the_target_and_the_seed(faces: AlignedFaces, prepared: PreparedSwap) -> None:
+    faces = dataclasses.replace(faces, num_after=NUM_FRAMES - 3)
+    noise = np.random.default_rng(0).normal(0, 8, (*faces.crops.shape[:3], 1))
+    noisy = dataclasses.replace(faces, crops=np.clip(faces.crops + noise, 0, 255).astype(np.uint8))
+    pipeline = WeightfreeSwap()
+    smooth, first, again, other = (
+        pipeline(crops, prepared, seed=seed).frames.astype(int)
+        for crops, seed in ((faces, 0), (noisy, 0), (noisy, 0), (noisy, 1))
+    )
+    cheek = (slice(None), slice(170, 200), slice(110, 140))
+    roughness = [np.abs(np.diff(crops[cheek], axis=2)).mean() for crops in (smooth, first)]
+    assert roughness[1] > 1.5 * roughness[0]
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_source_frames_are_few(prepared: PreparedSwap) -> None:
+    assert 1 < len(prepared.source_frames) <= SwapSettings().most_source_frames
+    assert prepared.choice.max() < len(prepared.source_frames)
+
+
+def test_swaps_with_a_still_source(clips: tuple[FaceClip, FaceClip]) -> None:
+    target, source = clips
+    still = next(iter(source.frames()))
+    held = FaceClip("still", lambda: iter([still]), source.landmarks[:1])
+    short = FaceClip(
+        "short", lambda: (f for f, _ in zip(target.frames(), range(5), strict=False)), target.landmarks[:5]
+    )
+    pictures = list(swap_clip(WeightfreeSwap(), short, held))
+    assert len(pictures) == 5
+    assert all(np.abs(p.frame.astype(int) - p.original).max() > 20 for p in pictures)
+
+
+def features(num_frames: int) -> Floats:
+    return np.zeros((num_frames, len(FEATURES)), np.float32)
+
+
+def test_a_blink_is_shown_by_a_blink() -> None:
+    wanted, offered = features(30), features(40)
+    wanted[12:16, BLINK] = offered[33:36, BLINK] = 1
+    numbers = choose_frames(wanted, offered, 8)
+    shown = offered[numbers][choose_sequence(wanted, offered[numbers], 0.35)]
+    assert np.array_equal(shown[:, BLINK] > 0.5, wanted[:, BLINK] > 0.5)
+
+
+def test_small_differences_do_not_change_the_source_frame() -> None:
+    random = np.random.default_rng(0)
+    wanted, offered = (
+        features(60) + random.normal(0, 0.0005, (60, len(FEATURES))).astype(np.float32) for _ in range(2)
+    )
+    assert (np.diff(choose_sequence(wanted, offered, 0.35)) != 0).sum() <= 2
+
+
+def test_open_mouths_are_compared_from_each_clip_s_closed_mouth() -> None:
+    one, other = features(50), features(50)
+    one[:, OPENING] = np.linspace(0, 0.03, 50)
+    other[:, OPENING] = np.linspace(0.02, 0.05, 50)
+    np.testing.assert_allclose(comparable(one)[:, OPENING], comparable(other)[:, OPENING], atol=1e-6)
+
+
+def test_the_neutral_crop_has_open_eyes() -> None:
+    crops = np.full((6, 128, 128), 180, np.uint8)
+    points = np.array([[0.35, 0.38], [0.65, 0.38], [0.5, 0.55], [0.38, 0.73], [0.62, 0.73]], np.float32)
+    for number in range(6):
+        for x, y in points[:2]:
+            cv2.ellipse(crops[number], (int(x * 128), int(y * 128)), (6, 4 if number == 3 else 1), 0, 0, 360, 20, -1)
+    neutral = choose_neutral(list(crops), np.stack([points] * 6))
+    assert np.array_equal(neutral.grey, crops[3])
+
+
+def test_a_fringe_over_the_brows_is_seen() -> None:
+    points = np.array([[0.35, 0.38], [0.65, 0.38], [0.5, 0.55], [0.38, 0.73], [0.62, 0.73]], np.float32)
+    bare = np.full((128, 128), 180, np.uint8)
+    covered = bare.copy()
+    covered[:44] = 60
+    assert not are_brows_hidden(bare, points)
+    assert are_brows_hidden(covered, points)
+
+
+def test_displacement_carries_the_points() -> None:
+    points = np.array([[0.35, 0.38], [0.65, 0.38], [0.5, 0.55], [0.38, 0.73], [0.62, 0.73]], np.float32)
+    wanted = points + np.random.default_rng(0).normal(0, 0.02, points.shape).astype(np.float32)
+    moved = points + displacement(points, wanted, points[None])[0]
+    np.testing.assert_allclose(moved, wanted, atol=2e-3)

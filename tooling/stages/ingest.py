@@ -1,0 +1,166 @@
+"""ingest: source videos -> raw_video, one clip per person, all of one shape.
+
+A folder holds the source videos, named by identity (1.mp4, 17.MOV, whatever FFmpeg reads), and identities.csv. Each
+becomes raw_video/{id}.mp4: upright, 1280x720, 450 frames at constant 30 fps in a full release. Shapes near 16:9 are
+cropped a little, others get black bars; nothing is stretched and no two pictures are blended.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from generation.normalise import ClipShape, write_clip_of
+from generation.source_video import Source, survey_source
+from tooling.engines import Made, Progress, Task, finished_record, make_files, no_progress, wanted_record
+from tooling.errors import ConsentError, InputError, ToolingError
+from tooling.records import (
+    Identity,
+    StageResult,
+    format_identities,
+    is_identity_id,
+    natural_key,
+    read_identities,
+)
+from tooling.stages.ingest_window import VERSION, choose_window
+from tooling.workspace import Workspace, file_sha256, naming_full_disk, write_text
+
+SUBSET = "raw_video"
+GENERATOR = "ingest"
+SHORTEST_DIFFERENCE_SECONDS = 0.001
+
+
+def run(workspace: Workspace, sources: Path, *, num_workers: int = 0, progress: Progress = no_progress) -> StageResult:
+    """Makes the clip of every source video.
+
+    The rows of the folder's identities.csv are merged into the workspace's; where both have a row for a person, the
+    folder's wins, also for people whose clips were made before. Without that file the workspace's own rows count.
+    A clip is made anew if its source video, its start_seconds, the clip settings or the way of choosing changed.
+
+    Args:
+        workspace: held by the caller's lock.
+        sources: folder with the source videos.
+        num_workers: processes; 0 takes one for each processor.
+        progress: told of each ended clip.
+
+    Returns:
+        What was made, kept and refused: by sample_id, or by file name where a file was refused unread.
+
+    Raises:
+        InputError: no folder, no source video in it, or an unusable identities.csv.
+    """
+    if not sources.is_dir():
+        raise InputError(f"{sources}: is no folder; name the folder that holds the source videos")
+    identities = _merge_identities(workspace, sources)
+    files, refused = _assign_files(sources, identities)
+    if not files and not refused:
+        raise InputError(f"{sources}: holds no source videos; name them 1.mp4, 2.mov, ... by identity")
+    num_threads = num_workers or len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(num_threads) as pool:
+        digests = dict(zip(files, pool.map(file_sha256, files.values()), strict=True))
+    tasks = [_task(workspace, identities[name], path, digests[name]) for name, path in files.items()]
+    result = make_files(workspace, SUBSET, tasks, make_clip, num_workers=num_workers, progress=progress)
+    result.refused = refused | result.refused
+    return result
+
+
+def _merge_identities(workspace: Workspace, sources: Path) -> dict[str, Identity]:
+    place, own = sources / workspace.identities_path.name, workspace.identities_path
+    if not place.exists() and own.exists():
+        return workspace.identities()
+    added = read_identities(place)
+    known = workspace.identities() if own.exists() else {}
+    text = format_identities(known | added)
+    if not own.exists() or own.read_text(encoding="utf-8") != text:
+        write_text(own, text)
+    return workspace.identities()
+
+
+def _assign_files(sources: Path, identities: dict[str, Identity]) -> tuple[dict[str, Path], dict[str, str]]:
+    """Splits the files of a folder into identity -> source video and file name -> why it was refused."""
+    ignored = ("identities.csv", "readme")
+    names = [path for path in sources.iterdir() if path.is_file() and not path.name.startswith(".")]
+    paths = [path for path in names if not path.name.lower().startswith(ignored)]
+    files: dict[str, Path] = {}
+    refused: dict[str, str] = {}
+    for path in sorted(paths, key=lambda path: natural_key(path.name)):
+        others = [other.name for other in paths if other.stem == path.stem and other != path]
+        try:
+            _check_file(path, sorted(others), identities)
+        except ToolingError as error:
+            refused[path.name] = str(error)
+        else:
+            files[path.stem] = path
+    return files, refused
+
+
+def _check_file(path: Path, others: list[str], identities: dict[str, Identity]) -> None:
+    if not is_identity_id(path.stem):
+        raise InputError(
+            f"{path}: is not named by an identity; rename it to its number, as in 1{path.suffix or '.mp4'}"
+        )
+    if path.stem not in identities:
+        raise InputError(f"{path}: identity {path.stem} has no row in identities.csv; add it")
+    status = identities[path.stem].consent_status
+    if status != "granted":
+        raise ConsentError(f"{path}: consent of identity {path.stem} is '{status}'; only 'granted' may be used")
+    if others:
+        raise InputError(f"{path}: identity {path.stem} also has {others[0]}; keep one source video for each person")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path}: may not be read; change its permissions")
+
+
+def _task(workspace: Workspace, identity: Identity, path: Path, digest: str) -> Task:
+    parameters = {
+        "clip": dataclasses.asdict(workspace.settings.clip),
+        "start_seconds": identity.start_seconds,
+        "version": VERSION,
+    }
+    name = f"{SUBSET}/{identity.id}"
+    return Task(wanted_record(name, f"{name}.mp4", {path.name: digest}, GENERATOR, parameters), path.resolve())
+
+
+def make_clip(workspace: Workspace, task: Task) -> Made:
+    """Makes one clip; runs in a worker.
+
+    Raises:
+        InputError, VideoError: the source cannot be used.
+    """
+    path: Path = task.work
+    clip = workspace.settings.clip
+    shape = ClipShape(clip.num_frames, clip.fps, clip.width_px, clip.height_px)
+    source = survey_source(path)
+    seconds = shape.num_frames / shape.fps
+    start: float | None = task.wanted.parameters["start_seconds"]
+    _check_length(source, seconds, start)
+    if start is None:
+        window = choose_window(source, shape)
+        start, results = window.start_seconds, window.results
+    else:
+        results = {"start_seconds": start}
+    staged = workspace.staging_path(task.wanted.path)
+    with naming_full_disk(workspace.root):
+        write_clip_of(source, staged, start, shape)
+    files = {task.wanted.path: staged}
+    found: dict[str, Any] = {"source": source.description, "window": results}
+    size = {"width": clip.width_px, "height": clip.height_px}
+    record = finished_record(task.wanted, files, **size, fps=float(clip.fps), num_frames=clip.num_frames, results=found)
+    return Made(record, files)
+
+
+def _check_length(source: Source, seconds: float, start: float | None) -> None:
+    length = source.duration_seconds + SHORTEST_DIFFERENCE_SECONDS
+    if length < seconds:
+        raise InputError(
+            f"{source.path}: is {source.duration_seconds:.2f} s long, shorter than the clip length of {seconds:g} s; "
+            "hand in a longer video, or start a new workspace with a smaller --clip-seconds"
+        )
+    if start is not None and not 0 <= start <= length - seconds:
+        latest = max(0.0, source.duration_seconds - seconds)
+        raise InputError(
+            f"{source.path}: start_seconds {start:g} leaves no {seconds:g} s of its {source.duration_seconds:.2f} s; "
+            f"use 0 to {latest:.2f}, or leave it empty"
+        )
