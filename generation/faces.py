@@ -6,11 +6,10 @@ Cascaded Convolutional Networks"). Coordinates are px, x to the right, y down, f
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,17 +17,15 @@ import torch
 from facenet_pytorch import MTCNN
 from numpy.typing import NDArray
 
-from generation.errors import FaceError
+from generation.smoothing import smooth_over_time
 from generation.video import Frame
 
 Floats = NDArray[np.float32]
 
-TRACK_FORMAT = 1
 SMALLEST_INPUT_PX = 12  # the receptive field of MTCNN's first network
 CENTRE_WINDOW = 31  # frames, of the Hann weights that smooth the centre of the crop,
 SIDE_WINDOW = 151  # and its side
 LAST_NETWORK_PX = 48  # the input of its last
-TRACK_SHAPES = {"boxes": (4,), "landmarks": (5, 2), "crop": (3,)}
 
 
 @dataclass(frozen=True)
@@ -129,122 +126,6 @@ def _patch(frame: Frame, corner: Floats, side: float) -> Frame | None:
         return None
     shrunk = cv2.resize(frame[y0:y1, x0:x1], (LAST_NETWORK_PX, LAST_NETWORK_PX), interpolation=cv2.INTER_AREA)
     return np.asarray(shrunk, np.uint8)
-
-
-@dataclass(frozen=True)
-class FaceTrack:
-    """One face through a clip of T frames, in px of the clip, rounded to 0.01.
-
-    Attributes:
-        boxes: float32 (T, 4), x0, y0, x1, y1, smoothed over time.
-        landmarks: float32 (T, 5, 2), in the order of `DetectedFaces`, smoothed over time.
-        is_detected: bool (T,), whether MTCNN accepts the face in this very frame: the whole cascade on sampled frames,
-            its last network at the expected place on those between; elsewhere box and landmarks are interpolated.
-        crop: float32 (T, 3), x, y, side of the square that becomes the crop; may reach beyond the picture.
-        width, height: of the clip, px.
-        choice: why this face: JSON values only.
-    """
-
-    boxes: Floats
-    landmarks: Floats
-    is_detected: NDArray[np.bool_]
-    crop: Floats
-    width: int
-    height: int
-    choice: dict[str, Any] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-    def to_json(self) -> str:
-        """The text of a track file; the same track gives the same text."""
-        content: dict[str, Any] = {"format": TRACK_FORMAT, "width": self.width, "height": self.height}
-        for name in ("boxes", "landmarks", "crop"):
-            content[name] = round_px(getattr(self, name)).tolist()
-        content["is_detected"] = self.is_detected.tolist()
-        content["choice"] = self.choice
-        lines = (f"{json.dumps(key)}: {json.dumps(value, separators=(',', ':'))}" for key, value in content.items())
-        return "{\n" + ",\n".join(lines) + "\n}\n"
-
-    @classmethod
-    def from_json(cls, text: str, *, name: str = "track") -> Self:
-        """Reads the text of a track file.
-
-        Args:
-            text: as `to_json` writes it.
-            name: of the file, for the error.
-
-        Raises:
-            FaceError: not JSON, another format, a part missing, or of a wrong shape, length or value.
-        """
-        try:
-            content = json.loads(text)
-            return cls._from_content(content)
-        except (ValueError, KeyError, TypeError, OverflowError) as error:
-            reason = f"no {error}" if isinstance(error, KeyError) else error
-            raise FaceError(f"{name}: no usable face track ({reason}); delete it and run `tooling faces`") from error
-
-    @classmethod
-    def _from_content(cls, content: dict[str, Any]) -> Self:
-        if content["format"] != TRACK_FORMAT:
-            raise ValueError(f"format {content['format']}, wanted {TRACK_FORMAT}")
-        width, height, is_detected = content["width"], content["height"], content["is_detected"]
-        if not all(isinstance(size, int) and size > 0 for size in (width, height)):
-            raise ValueError("width and height must be whole numbers of px")
-        if not is_detected or not all(isinstance(value, bool) for value in is_detected):
-            raise ValueError("is_detected must be true or false for each frame")
-        arrays = {}
-        for name, shape in TRACK_SHAPES.items():
-            array = np.array(content[name], dtype=np.float64)
-            if array.shape != (len(is_detected), *shape) or not np.isfinite(array).all():
-                raise ValueError(f"{name} must be {(len(is_detected), *shape)} finite numbers")
-            arrays[name] = array.astype(np.float32)
-        if (arrays["crop"][:, 2] <= 0).any() or (arrays["boxes"][:, 2:] <= arrays["boxes"][:, :2]).any():
-            raise ValueError("a box or crop without area")
-        if not isinstance(content["choice"], dict):
-            raise ValueError("choice must be an object")
-        return cls(**arrays, is_detected=np.array(is_detected), width=width, height=height, choice=content["choice"])
-
-
-def round_px(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Rounds coordinates to 0.01 px; no negative zeros."""
-    return np.asarray(np.round(values.astype(np.float64), 2) + 0.0)
-
-
-def fill_gaps(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Interpolates rows of NaN linearly over time; before the first and after the last measured row it is held.
-
-    Args:
-        values: float64 (T, K), at least one row without NaN.
-    """
-    times, known = np.arange(len(values)), np.flatnonzero(np.isfinite(values[:, 0]))
-    return np.stack([np.interp(times, known, column[known]) for column in values.T], axis=1)
-
-
-def smooth_over_time(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """Local linear regression with Hann weights: no lag, a Hann filter inside, a fitted line at both ends.
-
-    Args:
-        values: float64 (T, K).
-        window: odd number of rows that count.
-    """
-    reach = window // 2
-    steps = np.arange(-reach, reach + 1)
-    weights = 0.5 + 0.5 * np.cos(np.pi * steps / (reach + 1))
-    ones = np.ones(len(values))
-
-    def moment(series: NDArray[np.float64], power: int) -> NDArray[np.float64]:
-        padded = np.pad(series, reach)
-        return np.correlate(padded, weights * steps**power, mode="valid")
-
-    s0, s1, s2 = (moment(ones, power) for power in range(3))
-    determinant = s0 * s2 - s1 * s1
-    is_line = determinant > 1e-9 * s0 * s0  # else a single row
-    smooth = np.empty_like(values)
-    for column in range(values.shape[1]):
-        t0, t1 = moment(values[:, column], 0), moment(values[:, column], 1)
-        smooth[:, column] = np.where(is_line, s2 * t0 - s1 * t1, t0) / np.where(is_line, determinant, s0)
-    return smooth
 
 
 def crop_squares(boxes: NDArray[np.float64], margin: float) -> NDArray[np.float64]:

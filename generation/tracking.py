@@ -22,17 +22,15 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from generation.errors import FaceError
+from generation.face_track import FaceTrack, round_px
 from generation.faces import (
     DetectedFaces,
-    FaceTrack,
     crop_squares,
     detect_faces,
-    fill_gaps,
     load_detector,
     refine_faces,
-    round_px,
-    smooth_over_time,
 )
+from generation.smoothing import fill_gaps, smooth_over_time
 from generation.tracklet import (
     Candidates,
     Tracklet,

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.errors import FaceError
+from generation.smoothing import smooth_over_time
 from generation.video import Frame
 
 Floats = NDArray[np.float32]
@@ -122,18 +123,8 @@ class PastedFrame:
 
 
 def smooth_landmarks(landmarks: Floats, num_frames: int = SMOOTHING_FRAMES) -> Floats:
-    """Averages landmarks (T, ...) over time with a Hann window, without delay; the ends are held."""
-    return smooth_over_time(landmarks, num_frames)
-
-
-def smooth_over_time(values: Floats, num_frames: int) -> Floats:
-    """Averages float32 (T, ...) along its first axis with a Hann window of an odd number of frames."""
-    window = np.hanning(num_frames + 2)[1:-1].astype(np.float32)
-    window /= window.sum()
-    half = num_frames // 2
-    padded = np.concatenate([np.repeat(values[:1], half, 0), values, np.repeat(values[-1:], half, 0)])
-    smoothed = sum(weight * padded[at : at + len(values)] for at, weight in enumerate(window))
-    return np.asarray(smoothed, np.float32)
+    """Averages landmarks (T, ...) over time with Hann weights, without delay."""
+    return smooth_over_time(landmarks, num_frames).astype(np.float32)
 
 
 def similarity(points: Floats, wanted: Floats) -> Floats:

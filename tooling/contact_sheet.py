@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from generation.faces import FaceTrack
+from generation.face_track import FaceTrack
 from generation.video import read_frames
 from tooling.errors import WorkspaceError
 from tooling.records import FileRecord

@@ -64,7 +64,7 @@ def _source_text() -> str:
     beside = Path(homologous_deepfake.__file__).with_name("README.md")
     if beside.is_file():
         return beside.read_text(encoding="utf-8")
-    text = importlib.metadata.metadata("homologous-deepfake").get_payload()
+    text = importlib.metadata.metadata("homologous-deepfake").json.get("description")
     if not isinstance(text, str):
         raise InputError(f"{beside}: not found; run from a clone of the repository, or reinstall")
     return text

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import torch
 
-from generation.faces import FaceTrack, crop_face
+from generation.face_track import FaceTrack
+from generation.faces import crop_face
 from generation.tracking import Detectors, TrackSettings, follow_face, load_detectors
 from generation.video import Frame, VideoWriter, probe_video, read_frames
 from tooling.engines import Made, Progress, Task, finished_record, make_files, no_progress, wanted_record

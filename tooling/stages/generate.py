@@ -10,14 +10,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import cv2
-import numpy as np
 
 from generation.checks import OutputMeter
-from generation.errors import GenerationError
+from generation.face_track import FaceTrack
 from generation.families import FAMILIES, generators_of, load_generator, swap_clip
 from generation.video import VideoWriter, read_frames
 from generation.warp import FaceClip
@@ -186,12 +183,5 @@ def _face_clip(workspace: Workspace, identity: str, wanted: FileRecord) -> FaceC
     for path, stage in ((clip, "ingest SOURCES"), (track, "faces")):
         if file_sha256(path) != wanted.inputs[path.relative_to(workspace.root).as_posix()]:
             raise InputError(f"{path}: is not the file that was recorded; run `tooling {stage}` again")
-    return FaceClip(str(clip), lambda: read_frames(clip), _landmarks(track))
-
-
-def _landmarks(track: Path) -> Any:
-    # Read here and not with generation.faces, which would load torch into every worker.
-    try:
-        return np.array(json.loads(track.read_text("utf-8"))["landmarks"], np.float32)
-    except (ValueError, KeyError, TypeError) as error:
-        raise GenerationError(f"{track}: no usable face track ({error}); delete it and run `tooling faces`") from error
+    landmarks = FaceTrack.from_json(track.read_text("utf-8"), name=str(track)).landmarks
+    return FaceClip(str(clip), lambda: read_frames(clip), landmarks)

@@ -1,0 +1,45 @@
+"""Smoothing and filling of what is measured frame by frame, without lag."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def smooth_over_time(values: NDArray[np.floating[Any]], window: int) -> NDArray[np.float64]:
+    """Local linear regression with Hann weights: no lag, a Hann filter inside, a fitted line at both ends.
+
+    Args:
+        values: (T, ...), one row a frame.
+        window: odd number of rows that count.
+    """
+    reach = window // 2
+    steps = np.arange(-reach, reach + 1)
+    weights = 0.5 + 0.5 * np.cos(np.pi * steps / (reach + 1))
+    ones = np.ones(len(values))
+
+    def moment(series: NDArray[np.float64], power: int) -> NDArray[np.float64]:
+        padded = np.pad(series, reach)
+        return np.correlate(padded, weights * steps**power, mode="valid")
+
+    s0, s1, s2 = (moment(ones, power) for power in range(3))
+    determinant = s0 * s2 - s1 * s1
+    is_line = determinant > 1e-9 * s0 * s0  # else a single row
+    columns = np.asarray(values, np.float64).reshape(len(values), -1)
+    smooth = np.empty_like(columns)
+    for at, column in enumerate(columns.T):
+        t0, t1 = moment(column, 0), moment(column, 1)
+        smooth[:, at] = np.where(is_line, s2 * t0 - s1 * t1, t0) / np.where(is_line, determinant, s0)
+    return smooth.reshape(np.shape(values))
+
+
+def fill_gaps(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Interpolates rows of NaN linearly over time; before the first and after the last measured row it is held.
+
+    Args:
+        values: float64 (T, K), at least one row without NaN.
+    """
+    times, known = np.arange(len(values)), np.flatnonzero(np.isfinite(values[:, 0]))
+    return np.stack([np.interp(times, known, column[known]) for column in values.T], axis=1)
