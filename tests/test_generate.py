@@ -6,6 +6,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from generation import checks
+from generation.face_track import FaceTrack
 from generation.families import FAMILIES, generators_of, load_generator
 from generation.video import read_clip, write_clip
 from generation.warp import Floats, PastedFrame
@@ -52,7 +54,11 @@ def _film(workspace: Workspace, identity: str) -> None:
     staged = {name: workspace.staging_path(name) for name in (raw, crop, track)}
     write_clip(staged[raw], (frame.image for frame in frames))
     write_clip(staged[crop], (frame.image for frame in frames))
-    staged[track].write_text(json.dumps({"format": 1, "landmarks": [frame.landmarks.tolist() for frame in frames]}))
+    landmarks = np.stack([frame.landmarks for frame in frames])
+    boxes = np.hstack([landmarks.min(1) - 20, landmarks.max(1) + 20])
+    crops = np.hstack([boxes[:, :2], (boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True)])
+    found = FaceTrack(boxes, landmarks, np.ones(NUM_FRAMES, bool), crops, WIDTH, HEIGHT)
+    staged[track].write_text(found.to_json())
     shape = {"width": WIDTH, "height": HEIGHT, "fps": 30.0, "num_frames": NUM_FRAMES}
     for name, files in ((raw, {raw: staged[raw]}), (crop, {crop: staged[crop], track: staged[track]})):
         wanted = wanted_record(name[:-4], name, {}, "test", {})
@@ -61,8 +67,6 @@ def _film(workspace: Workspace, identity: str) -> None:
 
 @pytest.fixture
 def workspace(filmed: Workspace, tmp_path: Path) -> Workspace:
-    import shutil
-
     shutil.copytree(filmed.root, tmp_path / "workspace")
     return open_workspace(tmp_path / "workspace")
 
@@ -130,8 +134,6 @@ def _run_and_kill(root: Path) -> None:
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(workspace: Workspace, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(workspace.root, tmp_path / "undisturbed")
     undisturbed = open_workspace(tmp_path / "undisturbed")
     generate.run(undisturbed, "swap_video", num_workers=1)
