@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted([*ROOT.glob("tooling/**/*.py"), *ROOT.glob("generation/**/*.py"), ROOT / "homologous_deepfake.py"])
-# generation.errors is light and names the errors that commands turn into one line.
-GENERATION_USERS = {"ingest", "faces", "generate", "verify", "contact_sheet", "actors", "demo"}
+# generation.errors is light and names the errors that commands turn into one line; the card states licences.
+GENERATION_USERS = {"ingest", "faces", "generate", "verify", "card", "contact_sheet", "actors", "demo"}
 DEFINITION_USERS = {"shards", "card", "verify"}
 
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -125,7 +125,7 @@ def test_stretch_without_a_jump_cut_is_chosen(people: People, place: Workspace, 
     assert 0.99 <= chosen(place) <= 1.26
 
 
-REASONS = {
+REASONS: dict[str, Callable[[People], list[Frame]]] = {
     "no face in 100% of the pictures": lambda people: [EMPTY] * 24,
     "two faces of like size in": lambda people: [
         side_by_side(*pair) for pair in zip(shown(people.man, 2), shown(people.woman, 2), strict=True)

@@ -12,6 +12,9 @@ from itertools import repeat
 from pathlib import Path
 
 import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from .identity import Gender, sample_actor
 from .motion import ClipSettings, lagging_poses, pose_track
@@ -21,6 +24,24 @@ CSV_HEADER = ("id", "gender", "consent_status", "consent_date", "consent_evidenc
 BT709 = 1
 MALE: Gender = "male"
 FEMALE: Gender = "female"
+
+
+def to_yuv420p(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """RGB (H, W, 3) uint8 full range -> YUV 4:2:0 BT.709 limited range, planes stacked as (H * 3 / 2, W).
+
+    Own code because libswscale's rounding depends on where in memory a picture happens to lie.
+    """
+    height, width = image.shape[:2]
+    # Rec. ITU-R BT.709: luma weights 0.2126, 0.7152, 0.0722, scaled to 16..235 and 16..240.
+    matrix = np.array(
+        [[0.18259, 0.61423, 0.06201, 16.0], [-0.10064, -0.33857, 0.43922, 128.0], [0.43922, -0.39894, -0.04027, 128.0]],
+        np.float32,
+    )
+    luma = cv2.transform(image, matrix[:1])
+    small = cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    chroma = cv2.transform(small, matrix[1:])
+    planes = [luma.reshape(-1), chroma[..., 0].reshape(-1), chroma[..., 1].reshape(-1)]
+    return np.concatenate(planes).astype(np.uint8).reshape(height * 3 // 2, width)
 
 
 def write_clip(path: Path, seed: int, gender: Gender, settings: ClipSettings) -> Path:
@@ -39,9 +60,8 @@ def write_clip(path: Path, seed: int, gender: Gender, settings: ClipSettings) ->
         context.color_primaries = context.color_trc = context.colorspace = BT709
         context.color_range = 1
         for index, (pose, late) in enumerate(zip(poses, lagging_poses(poses, settings.fps), strict=True)):
-            # RGB uint8 full range -> YUV BT.709 limited range
-            frame = av.VideoFrame.from_ndarray(renderer.render(pose, late, index).image, format="rgb24")
-            frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+            planes = to_yuv420p(renderer.render(pose, late, index).image)
+            frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
             frame.pts = index
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
