@@ -28,12 +28,12 @@ Frame = NDArray[np.uint8]
 
 X264_OPTIONS = {
     "preset": "veryfast",
-    "crf": "18",
+    "crf": "20",
     "g": "15",  # a random frame costs at most 15 decodes
     "keyint_min": "15",
     "sc_threshold": "0",  # the GOP is the same for every content
     "bf": "2",
-    "mbtree": "0",  # with it, x264's bytes vary from run to run where the width is no multiple of 16 (350x350)
+    "mbtree": "0",  # with it, equal frames give other bytes depending on what the process did before
 }
 PLAYLIST_HEADS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"v=0")  # FFmpeg would open what they name
 CONTAINER_OPTIONS = {"movflags": "+faststart", "fflags": "+bitexact"}
