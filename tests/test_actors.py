@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import pytest
 
+from generation.errors import VideoError
+from generation.video import probe_video, read_clip
 from tooling.actors import (
     Actor,
     ActorFrame,
@@ -21,12 +21,15 @@ from tooling.actors import (
     ClipSettings,
     Gender,
     Pose,
+    SourceSettings,
     pose_track,
     render_clip,
     render_still,
     sample_actor,
     write_sources,
 )
+from tooling.errors import InputError, UsageError
+from tooling.records import Identity, read_identities
 
 SIZE = (640, 360)
 CAST: tuple[tuple[int, Gender], ...] = ((0, "male"), (1, "male"), (2, "female"), (4, "female"))
@@ -254,30 +257,35 @@ def test_bad_settings_are_refused() -> None:
 
 
 def test_write_sources(tmp_path: Path) -> None:
-    finished: list[Path] = []
-    write_sources(tmp_path, 1, 0, 0.1, 2, 30.0, size_px=(320, 180), num_processes=1, on_clip=finished.append)
-    assert finished == [tmp_path / "1.mp4"]
+    shown: list[tuple[int, int, str]] = []
+    settings = SourceSettings(1, 0, 0.1, seed=2, width_px=320, height_px=180)
+    write_sources(tmp_path, settings, num_workers=1, progress=lambda *seen: shown.append(seen))
+    assert shown == [(0, 1, ""), (1, 1, "1.mp4")]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["1.mp4", "identities.csv"]
-    with (tmp_path / "identities.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert rows == [{"id": "1", "gender": "male", "consent_status": "granted", "consent_date": "2000-01-01",
-                     "consent_evidence": "synthetic actor, no person"}]  # fmt: skip
-    with av.open(str(tmp_path / "1.mp4")) as container:
-        stream = container.streams.video[0]
-        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
-        assert (stream.width, stream.height, float(stream.average_rate or 0)) == (320, 180, 30.0)
-        assert stream.codec_context.colorspace == 1
-        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
-    assert len(decoded) == 3
+    people = read_identities(tmp_path / "identities.csv")
+    assert people == {"1": Identity("1", "male", "granted", "2000-01-01", "synthetic actor, no person")}
+    assert probe_video(tmp_path / "1.mp4").num_frames == 3
+    decoded = read_clip(tmp_path / "1.mp4")
     original = next(render_clip(sample_actor(2, "male"), ClipSettings(3, 30.0, 320, 180, motion_seed=2)))
     assert np.abs(decoded[0].astype(float) - original.image).mean() < 4.0
+    with pytest.raises(InputError, match="holds source videos already; name a new folder"):
+        write_sources(tmp_path, settings)
 
 
 def test_write_sources_refuses_bad_requests(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="even"):
-        write_sources(tmp_path, 1, 0, 0.1, 0, size_px=(321, 180))
-    with pytest.raises(ValueError, match="at least one"):
-        write_sources(tmp_path, 0, 0, 0.1, 0)
+    with pytest.raises(UsageError, match="no actors to render"):
+        write_sources(tmp_path / "new", SourceSettings(0, 0, 0.1))
+    with pytest.raises(VideoError, match="odd"):
+        write_sources(tmp_path / "new", SourceSettings(1, 0, 0.1, width_px=321, height_px=180), num_workers=1)
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_stopped_write_sources_goes_on_and_keeps_what_is_finished(tmp_path: Path) -> None:
+    settings = SourceSettings(1, 1, 0.1, width_px=320, height_px=180)
+    (tmp_path / "2.mp4").write_bytes(b"finished before")
+    write_sources(tmp_path, settings, num_workers=1)
+    assert (tmp_path / "2.mp4").read_bytes() == b"finished before"
+    assert probe_video(tmp_path / "1.mp4").num_frames == 3
 
 
 @pytest.mark.slow
@@ -285,7 +293,8 @@ def test_write_sources_gives_the_same_bytes_for_any_number_of_processes(tmp_path
     digests = []
     for processes in (1, 2):
         folder = tmp_path / str(processes)
-        write_sources(folder, 1, 1, 0.2, 5, size_px=(320, 180), num_processes=processes)
+        settings = SourceSettings(1, 1, 0.2, seed=5, width_px=320, height_px=180)
+        write_sources(folder, settings, num_workers=processes)
         digests.append([hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())])
     assert len(digests[0]) == 3
     assert digests[0] == digests[1]

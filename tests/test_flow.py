@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tooling.actors import write_sources
+from tooling.actors import SourceSettings, write_sources
 from tooling.settings import ClipSettings, Settings
 from tooling.workspace import create_workspace, open_workspace
 
@@ -50,7 +50,7 @@ def snapshot(root: Path) -> dict[str, bytes]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the whole job has run: two men and two women, 0.8 s each, a quarter of the usual size."""
     folder = tmp_path_factory.mktemp("flow")
-    write_sources(folder / "sources", 2, 2, 1.2, seed=0)
+    write_sources(folder / "sources", SourceSettings(2, 2, 1.2, width_px=640, height_px=360))
     create_workspace(folder / "workspace", Settings(clip=ClipSettings(seconds=0.8, width_px=640, height_px=360)))
     for arguments in STAGES:
         done = tooling(folder, *arguments)

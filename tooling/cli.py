@@ -50,12 +50,14 @@ def actors(
     women: Annotated[int, typer.Option(min=0)] = 3,
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of each source video.")] = 20.0,
     seed: int = 0,
+    workers: WorkersOption = 0,
 ) -> None:
     """Render synthetic talking heads as source videos: no person, no download."""
-    from tooling.actors import write_sources
+    from tooling.actors import SourceSettings, write_sources
 
     with console.progress_bar("render actors") as progress:
-        write_sources(folder, men, women, seconds, seed, progress=progress)
+        settings = SourceSettings(men, women, seconds, seed)
+        write_sources(folder, settings, num_workers=workers, progress=progress)
     console.put(str(folder))
 
 

@@ -83,7 +83,7 @@ def _tiles(workspace: Workspace, name: str, identity: str, moments: list[int]) -
 
 def _cut(frame: NDArray[np.uint8], crop: NDArray[np.float32]) -> NDArray[np.uint8]:
     x, y, size = (float(value) for value in crop)
-    side = 1.5 * size  # with hair, neck and some background around the face
+    side = 1.1 * size  # with a little of what is around the crop
     left, top = x + size / 2 - side / 2, y + size / 2 - side / 2
     scale = TILE_PX / side
     matrix = np.array([[scale, 0, -left * scale], [0, scale, -top * scale]])

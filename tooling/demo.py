@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tooling
 from tooling import console
-from tooling.actors import write_sources
+from tooling.actors import SourceSettings, write_sources
 from tooling.contact_sheet import write_contact_sheet
 from tooling.errors import ToolingError
 from tooling.records import StageResult
@@ -44,7 +44,8 @@ def run_demo(folder: Path, settings: DemoSettings) -> None:
     if not (sources / "identities.csv").exists():
         with console.progress_bar("actors") as bar:
             seconds = settings.clip_seconds + SOURCE_EXTRA_SECONDS
-            write_sources(sources, settings.num_men, settings.num_women, seconds, seed=0, progress=bar)
+            actors = SourceSettings(settings.num_men, settings.num_women, seconds)
+            write_sources(sources, actors, num_workers=settings.num_workers, progress=bar)
     workspace = _workspace(folder / "workspace", settings)
     with workspace.locked():
         _make_everything(workspace, sources, settings.num_workers)

@@ -13,15 +13,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .expression import Pose
-from .identity import Actor, Gender, sample_actor
-from .motion import ClipSettings, lagging_poses, pose_track
-from .render import ActorFrame, ActorRenderer
-from .sources import write_sources
+from tooling.actors.expression import Pose
+from tooling.actors.identity import Actor, Gender, sample_actor
+from tooling.actors.motion import ClipSettings, lagging_poses, pose_track
+from tooling.actors.render import ActorFrame, ActorRenderer
+from tooling.actors.sources import SourceSettings, write_sources
 
 __all__ = [
-    "Actor", "ActorFrame", "ActorRenderer", "ClipSettings", "Gender", "Pose", "pose_track", "render_clip",
-    "render_still", "sample_actor", "write_sources",
+    "Actor",
+    "ActorFrame",
+    "ActorRenderer",
+    "ClipSettings",
+    "Gender",
+    "Pose",
+    "SourceSettings",
+    "pose_track",
+    "render_clip",
+    "render_still",
+    "sample_actor",
+    "write_sources",
 ]  # fmt: skip
 
 

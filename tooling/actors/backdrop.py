@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .identity import Actor
+from tooling.actors.identity import Actor
 
 Painted = NDArray[np.float32]
 # Wall colours in linear light, top and bottom of the picture.

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter
 
-from .head import Array, smoothstep
-from .identity import Actor
-from .lighting import CLOTH, SKIN, Material
+from tooling.actors.head import Array, smoothstep
+from tooling.actors.identity import Actor
+from tooling.actors.lighting import CLOTH, SKIN, Material
 
 NECK_TOP_Y, FLOOR_Y = -5.0, -46.0
 NUM_GARMENT_COLUMNS = 168

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial import cKDTree
 
-from .body import BodySections
-from .head import Array, HeadMesh, smoothstep
-from .identity import Actor, HairStyle
+from tooling.actors.body import BodySections
+from tooling.actors.head import Array, HeadMesh, smoothstep
+from tooling.actors.identity import Actor, HairStyle
 
 CENTER = np.array([0.0, 1.5, -0.6])
 NUM_POINTS = 20
@@ -169,6 +169,32 @@ def _body_push(points: Array, roots: Array, side: Array, sections: BodySections)
     return points
 
 
+def _clearance(actor: Actor, roots: Array, layer: Array) -> Array:
+    """How far each strand lies off the head (S,), flat at the parting."""
+    recipe = RECIPES[actor.hair_style]
+    top = smoothstep(2.0, 7.0, roots[:, 1])
+    part_x = actor.parting_side * (2.7 if actor.hair_style == "side_part" else 1.6)
+    flat = 0.72 + 0.28 * smoothstep(0.0, 2.6, np.abs(roots[:, 0] - part_x))
+    return np.asarray(
+        (recipe.side_clearance + (recipe.clearance - recipe.side_clearance) * top)
+        * (1.0 + 0.18 * actor.hair_volume)
+        * layer
+        * (flat if recipe.gravity > 0.05 else 1.0)
+    )
+
+
+def _hang(actor: Actor, here: Array, sideways: Array) -> Array:
+    """Sideways direction of long hair (S,): below the ears it no longer spreads but is drawn in towards the neck."""
+    low = smoothstep(2.0, -4.0, here[:, 1])
+    tuck = (
+        (-0.42 if actor.hair_style.startswith("bob") else -0.16)
+        * np.sign(here[:, 0])
+        * smoothstep(-5.0, -9.0, here[:, 1])
+        * smoothstep(-19.0, -13.0, here[:, 1])
+    )
+    return np.asarray(sideways * (1 - 0.95 * low) + tuck)
+
+
 def grow(
     actor: Actor, head: HeadMesh, sections: BodySections, roots: Array, share: Array, rng: np.random.Generator
 ) -> Array:
@@ -178,17 +204,8 @@ def grow(
     normal = _unit(roots - CENTER)
     comb = _comb(actor, roots, rng)
     length = _lengths(actor, roots, share, rng)
-    top = smoothstep(2.0, 7.0, roots[:, 1])
-    volume = 1.0 + 0.18 * actor.hair_volume
     layer = rng.uniform(0.15, 1.0, len(roots))
-    part_x = actor.parting_side * (2.7 if actor.hair_style == "side_part" else 1.6)
-    flat = 0.72 + 0.28 * smoothstep(0.0, 2.6, np.abs(roots[:, 0] - part_x))
-    clearance = (
-        (recipe.side_clearance + (recipe.clearance - recipe.side_clearance) * top)
-        * volume
-        * layer
-        * (flat if recipe.gravity > 0.05 else 1.0)
-    )
+    clearance = _clearance(actor, roots, layer)
     fringe = is_fringe(actor, roots) & (recipe.fringe_y is not None)
     is_long = length.max() > 15
     stop_y = np.where(fringe, (recipe.fringe_y or 0.0) + _fringe_edge(actor, roots, rng), -99.0)
@@ -212,15 +229,7 @@ def grow(
         direction = comb * comb_share[:, None] + normal * lift[:, None]
         direction[:, 1] -= fall * 1.6
         if is_long:
-            # Below the ears long hair no longer spreads but hangs, drawn in towards the neck.
-            low = smoothstep(2.0, -4.0, here[:, 1])
-            tuck = (
-                (-0.42 if actor.hair_style.startswith("bob") else -0.16)
-                * np.sign(here[:, 0])
-                * smoothstep(-5.0, -9.0, here[:, 1])
-                * smoothstep(-19.0, -13.0, here[:, 1])
-            )
-            direction[:, 0] = direction[:, 0] * (1 - 0.95 * low) + tuck
+            direction[:, 0] = _hang(actor, here, direction[:, 0])
         if actor.hair_style in ("ponytail", "bun"):
             target = np.array([0.0, -1.5, -11.0]) if actor.hair_style == "ponytail" else np.array([0.0, 9.6, -6.8])
             direction = (target - here) + normal * (recipe.lift * np.clip(1 - walked / 2.5, 0, 1))[:, None]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .head import EYE_RADIUS, Array, HeadMesh, lid_curves, lip_curve, smoothstep
+from tooling.actors.head import EYE_RADIUS, Array, HeadMesh, lid_curves, lip_curve, smoothstep
 
 JAW_HINGE_Y, JAW_HINGE_Z = -2.6, 0.6
 JAW_OPEN_RADIANS = 0.30

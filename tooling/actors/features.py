@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
-from .head import EYE_RADIUS, Array, HeadMesh, lid_curves, smoothstep
-from .identity import Actor
-from .lighting import EYE, SKIN, WET, Material
-from .skin import brow_curve
+from tooling.actors.head import EYE_RADIUS, Array, HeadMesh, lid_curves, smoothstep
+from tooling.actors.identity import Actor
+from tooling.actors.lighting import EYE, SKIN, WET, Material
+from tooling.actors.skin import brow_curve
 
 Anchor = Literal["skull", "jaw", "left_eye", "right_eye"]
 

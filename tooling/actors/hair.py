@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .body import BodySections
-from .combing import NUM_POINTS, RECIPES, clump, grow, is_fringe, tail
-from .head import Array, HeadMesh, smoothstep
-from .identity import Actor
+from tooling.actors.body import BodySections
+from tooling.actors.combing import NUM_POINTS, RECIPES, clump, grow, is_fringe, tail
+from tooling.actors.head import Array, HeadMesh, smoothstep
+from tooling.actors.identity import Actor
 
 
 @dataclass(frozen=True)

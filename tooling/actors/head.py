@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
-from .identity import Actor
+from tooling.actors.identity import Actor
 
 Array = NDArray[Any]  # float64 while building, float32 once it is drawn
 NUM_COLUMNS = 304

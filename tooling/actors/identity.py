@@ -126,6 +126,11 @@ def _hair_style(gender: Gender, seed: int, age_years: int) -> HairStyle:
     return "short_perm" if age_years >= 60 else FEMALE_STYLES[seed % len(FEMALE_STYLES)]
 
 
+def _glasses(value: float, share: float) -> Glasses:
+    frames: tuple[Glasses, ...] = ("square", "round", "half_rim")
+    return frames[int(value * 50) % 3] if value < share else "none"
+
+
 def sample_actor(seed: int, gender: Gender) -> Actor:
     """The actor of a seed; the same seed and gender always give the same actor.
 
@@ -140,10 +145,6 @@ def sample_actor(seed: int, gender: Gender) -> Actor:
     is_male = gender == "male"
     age_years = round(22 + 48 * u["age"] ** 1.9)
     color, grey = _hair_color(u["color"], age_years, 48.0 if is_male else 57.0)
-    palette = MALE_CLOTHES if is_male else FEMALE_CLOTHES
-    clothes = palette[(seed * 7 + 2) % len(palette)] if is_male else palette[(seed * 3) % len(palette)]
-    has_glasses = u["glasses"] < (0.38 if is_male else 0.25)
-    frames: tuple[Glasses, ...] = ("square", "round", "half_rim")
     stubble = max(0.0, u["stubble"] - 0.45) / 0.55 if is_male else 0.0
     return Actor(
         seed=seed,
@@ -185,8 +186,10 @@ def sample_actor(seed: int, gender: Gender) -> Actor:
         stubble=stubble,
         wrinkles=float(np.clip((age_years - 30) / 38.0, 0.0, 1.0)),
         moles=_moles(seed, int(u["mole_n"] * 2.6)),
-        glasses=frames[int(u["glasses"] * 50) % 3] if has_glasses else "none",
-        clothes=clothes,
+        glasses=_glasses(u["glasses"], 0.38 if is_male else 0.25),
+        clothes=MALE_CLOTHES[(seed * 7 + 2) % len(MALE_CLOTHES)]
+        if is_male
+        else FEMALE_CLOTHES[seed * 3 % len(FEMALE_CLOTHES)],
         clothes_color=PALETTE[int(u["inner"] * len(PALETTE))],
         shirt_color=(0.56, 0.57, 0.59) if u["warmth"] < 0.6 else (0.42, 0.50, 0.64),
         shoulder_width=s["shoulder"] + (0.4 if is_male else -0.6),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .head import Array, HeadMesh, lid_curves, lip_curve
-from .identity import Actor
-from .skin import brow_curve
+from tooling.actors.head import Array, HeadMesh, lid_curves, lip_curve
+from tooling.actors.identity import Actor
+from tooling.actors.skin import brow_curve
 
 JAW_HEIGHTS = (0.0, -1.9, -3.8, -5.6, -7.2, -8.6, -9.7, -10.5)
 

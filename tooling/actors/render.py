@@ -7,18 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from . import raster, strands
-from .backdrop import paint_backdrop
-from .body import BodySections, Layer, build_body
-from .expression import JAW_OPEN_RADIANS, NECK_PIVOT, ExpressionModel, Pose, rotate_jaw, rotation_matrix
-from .features import Part, SmallHairs, build_brow_hairs, build_glasses, build_lashes, build_parts
-from .hair import build_hair, scalp_cover
-from .head import EYE_RADIUS, Array, build_head, column_azimuths
-from .identity import Actor
-from .landmarks import five_points, landmark_vertices
-from .lighting import SKIN, Lights, Material, shade, shade_hair, studio_lights
-from .shadow import NUM_AMBIENT_DIRECTIONS, ShadowMap, ambient_directions, transformed
-from .skin import paint_face, skin_color
+from tooling.actors import raster, strands
+from tooling.actors.backdrop import paint_backdrop
+from tooling.actors.body import BodySections, Layer, build_body
+from tooling.actors.expression import JAW_OPEN_RADIANS, NECK_PIVOT, ExpressionModel, Pose, rotate_jaw, rotation_matrix
+from tooling.actors.features import Part, SmallHairs, build_brow_hairs, build_glasses, build_lashes, build_parts
+from tooling.actors.hair import build_hair, scalp_cover
+from tooling.actors.head import EYE_RADIUS, Array, build_head, column_azimuths
+from tooling.actors.identity import Actor
+from tooling.actors.landmarks import five_points, landmark_vertices
+from tooling.actors.lighting import SKIN, Lights, Material, shade, shade_hair, studio_lights
+from tooling.actors.shadow import NUM_AMBIENT_DIRECTIONS, ShadowMap, ambient_directions, transformed
+from tooling.actors.skin import paint_face, skin_color
 
 FloatArray = NDArray[np.float32]
 CAMERA_DISTANCE_CM = 115.0

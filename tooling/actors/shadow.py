@@ -9,8 +9,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from .head import Array
-from .raster import transform
+from tooling.actors.head import Array
+from tooling.actors.raster import transform
 
 FloatArray = NDArray[np.float32]
 REACH_CM = 30.0

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from .head import Array, HeadMesh, lid_curves, lip_curve, smoothstep
-from .identity import Actor
+from tooling.actors.head import Array, HeadMesh, lid_curves, lip_curve, smoothstep
+from tooling.actors.identity import Actor
 
 TEXTURE_SCALE = 3
 

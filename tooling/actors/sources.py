@@ -2,133 +2,94 @@
 
 from __future__ import annotations
 
-import csv
-import multiprocessing
 import os
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from fractions import Fraction
-from itertools import repeat
 from pathlib import Path
 
-import av
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
-from .identity import Gender, sample_actor
-from .motion import ClipSettings, lagging_poses, pose_track
-from .render import ActorRenderer
-
-CSV_HEADER = ("id", "gender", "consent_status", "consent_date", "consent_evidence")
-BT709 = 1
-MALE: Gender = "male"
-FEMALE: Gender = "female"
+from generation.video import VideoWriter
+from tooling.actors.identity import Gender, sample_actor
+from tooling.actors.motion import ClipSettings, lagging_poses, pose_track
+from tooling.actors.render import ActorRenderer
+from tooling.engines import Progress, no_progress, run_side_by_side
+from tooling.errors import InputError, UsageError
+from tooling.records import Identity, format_identities
+from tooling.workspace import write_text
 
 
-def to_yuv420p(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """RGB (H, W, 3) uint8 full range -> YUV 4:2:0 BT.709 limited range, planes stacked as (H * 3 / 2, W).
+@dataclass(frozen=True)
+class SourceSettings:
+    """What to render.
 
-    Own code because libswscale's rounding depends on where in memory a picture happens to lie.
+    Attributes:
+        num_men, num_women: actors of each gender, at least one in all.
+        seconds: length of each video.
+        seed: the same seed gives the same people with the same movements.
+        fps: frames per second.
+        width_px, height_px: even numbers.
     """
-    height, width = image.shape[:2]
-    # Rec. ITU-R BT.709: luma weights 0.2126, 0.7152, 0.0722, scaled to 16..235 and 16..240.
-    matrix = np.array(
-        [[0.18259, 0.61423, 0.06201, 16.0], [-0.10064, -0.33857, 0.43922, 128.0], [0.43922, -0.39894, -0.04027, 128.0]],
-        np.float32,
-    )
-    luma = cv2.transform(image, matrix[:1])
-    small = cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-    chroma = cv2.transform(small, matrix[1:])
-    planes = [luma.reshape(-1), chroma[..., 0].reshape(-1), chroma[..., 1].reshape(-1)]
-    return np.concatenate(planes).astype(np.uint8).reshape(height * 3 // 2, width)
 
-
-def write_clip(path: Path, seed: int, gender: Gender, settings: ClipSettings) -> Path:
-    """Render one actor into an H.264 file (yuv420p, BT.709, one encoder thread: same bytes each time)."""
-    actor = sample_actor(seed, gender)
-    poses = pose_track(settings)
-    renderer = ActorRenderer(actor, settings.width_px, settings.height_px, settings.shot)
-    partial = path.with_suffix(".part")
-    options = {"movflags": "+faststart", "fflags": "+bitexact"}
-    with av.open(str(partial), "w", format="mp4", options=options) as container:
-        stream = container.add_stream("libx264", rate=Fraction(settings.fps).limit_denominator(1001))
-        stream.width, stream.height, stream.pix_fmt = settings.width_px, settings.height_px, "yuv420p"
-        stream.options = {"preset": "veryfast", "crf": "16", "threads": "1"}
-        context = stream.codec_context
-        context.thread_count = 1
-        context.color_primaries = context.color_trc = context.colorspace = BT709
-        context.color_range = 1
-        for index, (pose, late) in enumerate(zip(poses, lagging_poses(poses, settings.fps), strict=True)):
-            planes = to_yuv420p(renderer.render(pose, late, index).image)
-            frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
-            frame.pts = index
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
-    return path
+    num_men: int
+    num_women: int
+    seconds: float
+    seed: int = 0
+    fps: float = 30.0
+    width_px: int = 1280
+    height_px: int = 720
 
 
 def write_sources(
-    folder: Path,
-    num_men: int,
-    num_women: int,
-    seconds: float,
-    seed: int,
-    fps: float = 30.0,
-    *,
-    size_px: tuple[int, int] = (1280, 720),
-    num_processes: int = 2,
-    on_clip: Callable[[Path], None] | None = None,
+    folder: Path, settings: SourceSettings, *, num_workers: int = 0, progress: Progress = no_progress
 ) -> None:
-    """Write `folder/1.mp4`, ... (men first) and `folder/identities.csv` of synthetic actors.
+    """Writes `folder/1.mp4`, ... (men first), then `folder/identities.csv`; a rerun goes on where it stopped.
 
-    size_px is width and height, even. `on_clip` is called with each finished path. Raises ValueError for
-    odd sizes, negative counts or no actor at all.
+    Args:
+        folder: new, or one in which an earlier run with the same settings was stopped.
+        settings: what to render.
+        num_workers: processes; 0 takes one for each processor.
+        progress: told of each finished video.
+
+    Raises:
+        UsageError: no actor, no length, or an odd size.
+        InputError: the folder holds finished sources.
     """
-    if min(num_men, num_women) < 0 or num_men + num_women < 1 or seconds <= 0 or fps <= 0:
-        raise ValueError("write_sources needs at least one actor and a positive length and rate")
-    if size_px[0] % 2 or size_px[1] % 2:
-        raise ValueError(f"H.264 yuv420p needs even sizes, not {size_px[0]}x{size_px[1]}")
+    if settings.num_men + settings.num_women < 1 or settings.seconds <= 0:
+        raise UsageError("no actors to render; ask for at least one person and a positive length")
+    if (folder / "identities.csv").exists():
+        raise InputError(f"{folder}: holds source videos already; name a new folder")
     folder.mkdir(parents=True, exist_ok=True)
-    genders: list[Gender] = [*repeat(MALE, num_men), *repeat(FEMALE, num_women)]
-    num_frames = max(1, round(seconds * fps))
-    jobs = []
-    for index, gender in enumerate(genders):
-        number = index if gender == "male" else index - num_men
-        settings = ClipSettings(num_frames, fps, size_px[0], size_px[1], motion_seed=seed + index)
-        jobs.append((folder / f"{index + 1}.mp4", seed + number, gender, settings))
-    if num_processes <= 1 or len(jobs) == 1:
-        for job in jobs:
-            path = write_clip(*job)
-            if on_clip:
-                on_clip(path)
-    else:
-        _write_in_processes(jobs, min(num_processes, len(jobs)), on_clip)
-    _write_identities(folder / "identities.csv", genders)
+    num_people = settings.num_men + settings.num_women
+    genders: list[Gender] = ["male" if number < settings.num_men else "female" for number in range(num_people)]
+    names = {folder / f"{number}.mp4": number for number in range(1, len(genders) + 1)}
+    jobs = [(path, number, genders[number - 1], settings) for path, number in names.items() if not path.exists()]
+    progress(0, len(jobs), "")
+    for done, outcome in enumerate(run_side_by_side(_write_source, jobs, num_workers=num_workers), start=1):
+        if outcome.error:
+            raise outcome.error
+        progress(done, len(jobs), outcome.value.name)
+    people = {
+        str(number): Identity(str(number), gender, "granted", "2000-01-01", "synthetic actor, no person")
+        for number, gender in enumerate(genders, start=1)
+    }
+    write_text(folder / "identities.csv", format_identities(people))
 
 
-def _write_in_processes(
-    jobs: list[tuple[Path, int, Gender, ClipSettings]], num_processes: int, on_clip: Callable[[Path], None] | None
-) -> None:
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_processes, mp_context=context) as pool:
-        futures = [pool.submit(write_clip, *job) for job in jobs]
-        for future in as_completed(futures):
-            path = future.result()
-            if on_clip:
-                on_clip(path)
-
-
-def _write_identities(path: Path, genders: list[Gender]) -> None:
-    partial = path.with_suffix(".part")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(CSV_HEADER)
-        for index, gender in enumerate(genders):
-            writer.writerow([index + 1, gender, "granted", "2000-01-01", "synthetic actor, no person"])
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+def _write_source(job: tuple[Path, int, Gender, SourceSettings]) -> Path:
+    path, number, gender, settings = job
+    own_number = number - 1 if gender == "male" else number - 1 - settings.num_men
+    clip = ClipSettings(
+        max(1, round(settings.seconds * settings.fps)),
+        settings.fps,
+        settings.width_px,
+        settings.height_px,
+        motion_seed=settings.seed + number - 1,
+    )
+    poses = pose_track(clip)
+    renderer = ActorRenderer(sample_actor(settings.seed + own_number, gender), clip.width_px, clip.height_px, clip.shot)
+    unfinished = path.with_name(f".{path.name}")
+    fps = Fraction(clip.fps).limit_denominator(1001)
+    with VideoWriter(unfinished, width=clip.width_px, height=clip.height_px, fps=fps) as writer:
+        for index, (pose, late) in enumerate(zip(poses, lagging_poses(poses, clip.fps), strict=True)):
+            writer.write(renderer.render(pose, late, index).image)
+    os.replace(unfinished, path)
+    return path
