@@ -8,7 +8,7 @@ one encoder thread (libx264's output differs between thread counts) and a contai
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -129,6 +129,22 @@ def read_frames(path: Path, start: int = 0, stop: int | None = None) -> Iterator
                 return
             if number >= start:
                 yield to_rgb(frame)
+
+
+def pick_frames(path: Path, numbers: Collection[int]) -> dict[int, Frame]:
+    """Decodes some frames of a video: number -> RGB uint8 (H, W, 3), exact.
+
+    Raises:
+        VideoError: see `open_video`; also when the video has fewer frames.
+    """
+    picked: dict[int, Frame] = {}
+    with open_video(path) as container:
+        for number, frame in enumerate(container.decode(container.streams.video[0])):
+            if number in numbers:
+                picked[number] = to_rgb(frame)
+            if len(picked) == len(set(numbers)):
+                return picked
+    raise VideoError(f"{path}: ends before frame {max(numbers)}; it may be truncated")
 
 
 def read_clip(path: Path, start: int = 0, stop: int | None = None) -> NDArray[np.uint8]:

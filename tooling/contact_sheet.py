@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from generation.face_track import FaceTrack
-from generation.video import read_frames
+from generation.video import pick_frames
 from tooling.errors import WorkspaceError
 from tooling.records import FileRecord
 from tooling.workspace import Workspace, write_bytes
@@ -74,11 +74,8 @@ def _row(workspace: Workspace, record: FileRecord) -> Image.Image:
 
 def _tiles(workspace: Workspace, name: str, identity: str, moments: list[int]) -> list[NDArray[np.uint8]]:
     track = FaceTrack.from_json(workspace.path(workspace.track_name(identity)).read_text(encoding="utf-8"))
-    tiles = []
-    for number, frame in enumerate(read_frames(workspace.path(name), stop=max(moments) + 1)):
-        if number in moments:
-            tiles.append(_cut(frame, track.crop[number]))
-    return tiles
+    frames = pick_frames(workspace.path(name), moments)
+    return [_cut(frames[number], track.crop[number]) for number in moments]
 
 
 def _cut(frame: NDArray[np.uint8], crop: NDArray[np.float32]) -> NDArray[np.uint8]:
