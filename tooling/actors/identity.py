@@ -88,6 +88,10 @@ class Actor:
 
 def _spread(seed: int, gender: Gender) -> dict[str, float]:
     """Values in [0, 1) by name: fraction of offset + seed * irrational step."""
+    if gender not in ("male", "female"):
+        raise ValueError(f"gender must be male or female, not {gender!r}")
+    if seed < 0:
+        raise ValueError(f"seed must not be negative, not {seed}")
     names = [
         "age", "tone", "warmth", "fw", "fl", "jaw", "chin_l", "chin_w", "bone", "full", "es", "ez", "eo",
         "tilt", "crease", "bt", "bh", "ba", "bti", "nl", "nw", "nb", "nt", "mw", "mh", "ul", "ll", "lip",
@@ -126,6 +130,9 @@ def _hair_style(gender: Gender, seed: int, age_years: int) -> HairStyle:
     return "short_perm" if age_years >= 60 else FEMALE_STYLES[seed % len(FEMALE_STYLES)]
 
 
+SHIRTS = ((0.56, 0.57, 0.59), (0.42, 0.50, 0.64))  # white, blue
+
+
 def _glasses(value: float, share: float) -> Glasses:
     frames: tuple[Glasses, ...] = ("square", "round", "half_rim")
     return frames[int(value * 50) % 3] if value < share else "none"
@@ -136,16 +143,11 @@ def sample_actor(seed: int, gender: Gender) -> Actor:
 
     Raises ValueError for a gender other than "male" and "female" or a negative seed.
     """
-    if gender not in ("male", "female"):
-        raise ValueError(f"gender must be male or female, not {gender!r}")
-    if seed < 0:
-        raise ValueError(f"seed must not be negative, not {seed}")
+    is_male = gender == "male"
     u = _spread(seed, gender)
     s = {name: 2.0 * value - 1.0 for name, value in u.items()}
-    is_male = gender == "male"
     age_years = round(22 + 48 * u["age"] ** 1.9)
     color, grey = _hair_color(u["color"], age_years, 48.0 if is_male else 57.0)
-    stubble = max(0.0, u["stubble"] - 0.45) / 0.55 if is_male else 0.0
     return Actor(
         seed=seed,
         gender=gender,
@@ -183,7 +185,7 @@ def sample_actor(seed: int, gender: Gender) -> Actor:
         hairline_height=s["hairline"],
         hair_volume=s["volume"],
         parting_side=-1 if u["part"] < 0.5 else 1,
-        stubble=stubble,
+        stubble=max(0.0, u["stubble"] - 0.45) / 0.55 * is_male,
         wrinkles=float(np.clip((age_years - 30) / 38.0, 0.0, 1.0)),
         moles=_moles(seed, int(u["mole_n"] * 2.6)),
         glasses=_glasses(u["glasses"], 0.38 if is_male else 0.25),
@@ -191,7 +193,7 @@ def sample_actor(seed: int, gender: Gender) -> Actor:
         if is_male
         else FEMALE_CLOTHES[seed * 3 % len(FEMALE_CLOTHES)],
         clothes_color=PALETTE[int(u["inner"] * len(PALETTE))],
-        shirt_color=(0.56, 0.57, 0.59) if u["warmth"] < 0.6 else (0.42, 0.50, 0.64),
+        shirt_color=SHIRTS[u["warmth"] >= 0.6],
         shoulder_width=s["shoulder"] + (0.4 if is_male else -0.6),
         backdrop=BACKDROPS[(seed * 2 + (0 if is_male else 1)) % len(BACKDROPS)],
         key_side=-1 if u["key"] < 0.6 else 1,
