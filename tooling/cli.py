@@ -14,6 +14,7 @@ import typer
 from generation.errors import GenerationError
 from tooling import __version__, console
 from tooling.errors import ToolingError, UsageError
+from tooling.hub import commands as hub_commands
 from tooling.records import format_plan
 from tooling.settings import ClipSettings, Settings
 from tooling.workspace import Workspace, create_workspace, open_workspace
@@ -228,6 +229,9 @@ def _open_or_create(root: Path, clip_seconds: float | None) -> Workspace:
 
 def _names(text: str) -> list[str] | None:
     return [name.strip() for name in text.split(",") if name.strip()] or None
+
+
+app.add_typer(hub_commands.app, name="hub")
 
 
 def main() -> None:

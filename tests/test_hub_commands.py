@@ -1,0 +1,55 @@
+"""`tooling hub`: tokens and organisations from the command line, and what serve refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tooling.errors import InputError, ToolingError, UsageError
+from tooling.hub.access import authenticate, is_member, who_am_i
+from tooling.hub.commands import app
+from tooling.hub.hub import Hub
+from tooling.hub.server import is_loopback, run, serve
+
+
+def invoke(*arguments: str | Path) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    return result.stdout.strip()
+
+
+def test_token_and_organisation_while_the_hub_is_open(tmp_path: Path) -> None:
+    hub = Hub(tmp_path)
+    token = invoke("token", "alice", "--root", tmp_path, "--role", "read", "--email", "a@example.org")
+    invoke("organisation", "lab", "alice", "--root", tmp_path)
+    account = authenticate(hub.database, f"Bearer {token}")
+    assert account is not None
+    assert is_member(hub.database, account, "lab")
+    me = who_am_i(hub.database, account)
+    assert (me["name"], me["email"], [org["name"] for org in me["orgs"]]) == ("alice", "a@example.org", ["lab"])
+    assert me["auth"]["accessToken"]["role"] == "read"
+    hub.close()
+
+
+def test_other_hosts_need_a_flag(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--allow-remote"):
+        invoke("serve", "--root", tmp_path, "--host", "0.0.0.0")
+    assert not list(tmp_path.iterdir())
+    assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "10.0.0.1", "example.org")] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
+def test_taken_port_and_taken_folder(tmp_path: Path) -> None:
+    with serve(tmp_path / "one") as endpoint:
+        port = int(endpoint.rpartition(":")[2])
+        with pytest.raises(InputError, match="choose another --port"):
+            run(tmp_path / "two", port)
+        with pytest.raises(ToolingError, match="another process"):
+            run(tmp_path / "one", 0)

@@ -1,0 +1,60 @@
+"""One request on its way to an endpoint: who calls, which repository, and the body, already checked and read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from starlette.requests import Request
+
+from tooling.hub import access
+from tooling.hub.access import Account, Repo
+from tooling.hub.answers import HubError
+from tooling.hub.discussions import Board
+from tooling.hub.hub import Hub
+from tooling.hub.repository import Repository
+
+
+@dataclass(frozen=True)
+class Call:
+    """What an endpoint gets. `body` is the request's JSON object, its form's lists, its bytes or its spooled file."""
+
+    hub: Hub
+    request: Request
+    account: Account | None
+    body: Any
+    named: Repo | None = None
+
+    @property
+    def repo(self) -> Repo:
+        if self.named is None:
+            raise RuntimeError(f"{self.request.scope['path']}: this endpoint has no repository")
+        return self.named
+
+    @property
+    def repository(self) -> Repository:
+        return self.hub.repository(self.repo)
+
+    @property
+    def board(self) -> Board:
+        return Board(self.hub.database, self.repository, self.repo)
+
+    @property
+    def user(self) -> str:
+        """Name of the caller.
+
+        Raises:
+            HubError: 401 without a token.
+        """
+        if self.account is None:
+            raise HubError(401, "Invalid username or password.")
+        return self.account.user
+
+    @property
+    def is_writer(self) -> bool:
+        return access.may_write(self.hub.database, self.account, self.repo)
+
+    def part(self, name: str) -> str:
+        """A named part of the path, unquoted: paths and revisions arrive with %2F."""
+        return unquote(self.request.path_params[name])
