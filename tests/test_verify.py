@@ -1,0 +1,151 @@
+"""Every injected fault is found, named by its place, and ends the command with exit code 1."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from generation.video import write_clip
+from homologous_deepfake import SUBSETS
+from tooling.errors import VerificationError
+from tooling.records import FileRecord, format_identities, format_record
+from tooling.stages import verify
+from tooling.workspace import Workspace, file_sha256, write_text
+
+
+def errors_of(workspace: Workspace) -> list[str]:
+    findings = verify.run(workspace, num_workers=1)
+    return [f"{finding.place}: {finding.message}" for finding in findings if finding.severity == "error"]
+
+
+def rerecord(workspace: Workspace, path: str, **changes: object) -> None:
+    """Replaces a file's record, with the digest of what lies there now."""
+    subset = path.partition("/")[0]
+    records = workspace.records(subset)
+    record: FileRecord = records[path.rpartition(".")[0]]
+    file = workspace.path(path)
+    now = {"sha256": file_sha256(file), "num_bytes": file.stat().st_size, **changes}
+    records[record.sample_id] = dataclasses.replace(record, **now)  # type: ignore[arg-type]
+    lines = "".join(format_record(record) + "\n" for record in records.values())
+    write_text(workspace.records_path(subset), lines)
+
+
+def frames(num_frames: int, width: int = 96, height: int = 64) -> list[np.ndarray]:
+    return [np.full((height, width, 3), 20 * number, np.uint8) for number in range(num_frames)]
+
+
+def set_plan(workspace: Workspace, change: Callable[[dict], None]) -> None:  # type: ignore[type-arg]
+    plan = json.loads(workspace.plan_path.read_text())
+    change(plan)
+    workspace.plan_path.write_text(json.dumps(plan))
+
+
+def withdraw(workspace: Workspace) -> None:
+    people = workspace.identities()
+    people["3"] = dataclasses.replace(people["3"], consent_status="withdrawn")
+    write_text(workspace.identities_path, format_identities(people))
+
+
+def replace_clip(workspace: Workspace, num_frames: int = 8, fps: int = 30, width: int = 96) -> None:
+    write_clip(workspace.path("raw_video/2.mp4"), frames(num_frames, width), fps=fps)
+    rerecord(workspace, "raw_video/2.mp4")
+
+
+def truncate(workspace: Workspace) -> None:
+    path = workspace.path("raw_video/2.mp4")
+    path.write_bytes(path.read_bytes()[:-400])
+    rerecord(workspace, "raw_video/2.mp4")
+
+
+def spoil_image(workspace: Workspace) -> None:
+    path = workspace.path("GAN_images/000001.png")
+    path.write_bytes(path.read_bytes()[:200])
+    rerecord(workspace, "GAN_images/000001.png")
+
+
+def remake_input(workspace: Workspace) -> None:
+    first = next(iter(workspace.records("swap_video").values()))
+    rerecord(workspace, first.path, inputs={"raw_video/1.mp4": "0" * 64})
+
+
+def add_stray(workspace: Workspace) -> None:
+    shutil.copy(workspace.path("raw_video/1.mp4"), workspace.path("swap_video/98_99.mp4"))
+
+
+def flip_byte(workspace: Workspace) -> None:
+    path = workspace.path("raw_video/2.mp4")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+FAULTS: dict[str, tuple[Callable[[Workspace], object], str]] = {
+    "missing file": (lambda w: w.path("raw_video/2.mp4").unlink(), "raw_video/2.mp4: is missing; run its stage again"),
+    "missing track": (lambda w: w.path("tracks/2.json").unlink(), "tracks/2.json: is missing"),
+    "one bit": (flip_byte, "raw_video/2.mp4: differs from its record (sha256)"),
+    "truncated": (truncate, "raw_video/2.mp4: does not decode"),
+    "too few frames": (lambda w: replace_clip(w, 7), "raw_video/2.mp4: frames: 7, must be 8"),
+    "wrong rate": (lambda w: replace_clip(w, fps=25), "raw_video/2.mp4: frames per second: 25, must be 30"),
+    "wrong size": (lambda w: replace_clip(w, width=98), "raw_video/2.mp4: size: (98, 64), must be (96, 64)"),
+    "image": (spoil_image, "GAN_images/000001.png: does not decode"),
+    "stale input": (remake_input, "was made from an older raw_video/1.mp4; run its stage again"),
+    "stray file": (add_stray, "swap_video/98_99.mp4: has no record; remove it or import it"),
+    "no consent": (withdraw, "raw_video/3.mp4: consent of identity 3 is 'withdrawn'; take the person out"),
+    "crossing folds": (
+        lambda w: set_plan(w, lambda plan: plan["folds"].update({"1": 4})),
+        "lie in different folds",
+    ),
+    "no fold": (
+        lambda w: set_plan(w, lambda plan: plan["folds"].pop("5")),
+        "identity 5 has no fold; run `tooling plan`",
+    ),
+    "not planned": (
+        lambda w: set_plan(w, lambda plan: plan["pairs"]["swap_video"].pop()),
+        "is not in plan.json; delete it or plan again",
+    ),
+    "missing pair": (
+        lambda w: w.forget("swap_video", [next(iter(w.records("swap_video")))]),
+        "is planned, not there; run `tooling generate`",
+    ),
+    "no crop": (
+        lambda w: w.forget("face_video", ["face_video/4"]),
+        "raw_video/4.mp4: has no crop; run `tooling faces`",
+    ),
+    "no clip": (lambda w: w.forget("raw_video", ["raw_video/4"]), "face_video/4.mp4: has no clip in raw_video"),
+}
+
+
+def test_sound_workspace_has_no_errors_and_its_files_are_listed(workspace_copy: Workspace) -> None:
+    findings = verify.run(workspace_copy, num_workers=2)
+    assert {finding.severity for finding in findings} == {"note"}
+    verify.raise_for_errors(findings)
+    table = pq.read_table(workspace_copy.verification_path).to_pylist()
+    records = [record for subset in SUBSETS for record in workspace_copy.records(subset).values()]
+    assert {row["path"]: row["sha256"] for row in table} == {record.path: record.sha256 for record in records}
+    assert all(row["is_ok"] for row in table)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_injected_fault_is_found(fault: str, workspace_copy: Workspace) -> None:
+    inject, message = FAULTS[fault]
+    inject(workspace_copy)
+    found = errors_of(workspace_copy)
+    assert any(message in line for line in found), found
+    with pytest.raises(VerificationError, match="correct that and verify again"):
+        verify.raise_for_errors(verify.run(workspace_copy, num_workers=1))
+
+
+def test_verification_table_names_the_file_that_failed(workspace_copy: Workspace, tmp_path: Path) -> None:
+    truncate(workspace_copy)
+    errors_of(workspace_copy)
+    rows = {row["path"]: row for row in pq.read_table(workspace_copy.verification_path).to_pylist()}
+    assert not rows["raw_video/2.mp4"]["is_ok"]
+    assert "does not decode" in rows["raw_video/2.mp4"]["findings"][0]
+    assert rows["raw_video/1.mp4"]["is_ok"]
