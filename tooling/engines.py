@@ -15,7 +15,7 @@ from typing import Any
 from generation.errors import GenerationError
 from tooling.errors import ToolingError, WorkerError
 from tooling.records import FileRecord, StageResult
-from tooling.workspace import Workspace, file_sha256
+from tooling.workspace import Workspace, file_sha256, naming_full_disk
 
 Progress = Callable[[int, int, str], None]
 """Called with items done, items in all, and the name of the item that ended last ("" at the start)."""
@@ -139,7 +139,8 @@ def make_files(
 
 def _make_one(item: tuple[Callable[[Workspace, Task], Made], Workspace, Task]) -> Made:
     function, workspace, task = item
-    return function(workspace, task)
+    with naming_full_disk(workspace.root):
+        return function(workspace, task)
 
 
 def run_side_by_side(

@@ -26,7 +26,7 @@ from tooling.records import (
     read_identities,
 )
 from tooling.stages.ingest_window import VERSION, choose_window
-from tooling.workspace import Workspace, file_sha256, naming_full_disk, write_text
+from tooling.workspace import Workspace, file_sha256, write_text
 
 SUBSET = "raw_video"
 GENERATOR = "ingest"
@@ -142,8 +142,7 @@ def make_clip(workspace: Workspace, task: Task) -> Made:
     else:
         results = {"start_seconds": start}
     staged = workspace.staging_path(task.wanted.path)
-    with naming_full_disk(workspace.root):
-        write_clip_of(source, staged, start, shape)
+    write_clip_of(source, staged, start, shape)
     files = {task.wanted.path: staged}
     found: dict[str, Any] = {"source": source.description, "window": results}
     size = {"width": clip.width_px, "height": clip.height_px}
