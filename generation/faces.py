@@ -7,7 +7,8 @@ Cascaded Convolutional Networks"). Coordinates are px, x to the right, y down, f
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,3 +177,14 @@ def _region(frame: Frame, left: int, top: int, size: int) -> NDArray[Any]:
     rows = np.clip(np.arange(top, top + size), 0, height - 1)
     columns = np.clip(np.arange(left, left + size), 0, width - 1)
     return np.ascontiguousarray(frame[rows][:, columns])
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums end differently with another number of threads; with one, the bytes do not depend on the machine's cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tooling.hub.answers import HubError
+from tooling.workspace import sync_folder
 
 CHUNK_BYTES = 16 << 20
 UPLOAD_SECONDS = 24 * 3600  # how long an address is good, and an upload without a commit is kept
@@ -57,7 +58,7 @@ class LargeFiles:
         path = self.path(oid)
         path.parent.mkdir(parents=True, exist_ok=True)
         complete.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
     def link_from(self, other: LargeFiles, oid: str) -> None:
         """Takes over a file of another repository of this Hub."""
@@ -210,11 +211,3 @@ def remove_stale_uploads(uploads: Path, now: float) -> None:
         with suppress(FileNotFoundError):  # complete meanwhile
             if now - path.stat().st_mtime > UPLOAD_SECONDS:
                 path.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,17 +7,14 @@ refused by name; nothing of it is written.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from fractions import Fraction
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-
 from generation.face_track import FaceTrack
-from generation.faces import crop_face
+from generation.faces import crop_face, one_thread
 from generation.tracking import Detectors, TrackSettings, follow_face, load_detectors
 from generation.video import Frame, VideoWriter, probe_video, read_frames
 from tooling.engines import Made, Progress, Task, finished_record, make_files, no_progress, wanted_record
@@ -79,7 +76,7 @@ def make_face_video(workspace: Workspace, task: Task) -> Made:
     if file_sha256(clip) != digest:
         raise InputError(f"{clip_name}: is not the file that was recorded; run `tooling ingest` again")
     tracking = TrackSettings(settings.detect_every_frames, settings.detect_scale, settings.margin)
-    with _one_thread():
+    with one_thread():
         track = follow_face(_detectors(settings.detect_scale), read_frames(clip), tracking, name=clip_name)
     if len(track) != task.work:
         raise InputError(f"{clip_name}: holds {len(track)} frames, its record says {task.work}; ingest it again")
@@ -102,14 +99,3 @@ def _write_crops(path: Path, frames: Iterator[Frame], track: FaceTrack, size_px:
 @cache
 def _detectors(detect_scale: float) -> Detectors:
     return load_detectors(detect_scale=detect_scale)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums end differently with another number of threads; with one, the bytes do not depend on the machine's cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

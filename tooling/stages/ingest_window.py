@@ -12,14 +12,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
+from generation.faces import one_thread
 from generation.footage import Footage, SeenFace, Viewer, unlikeness
 from generation.normalise import ClipShape
 from generation.source_video import Source
@@ -71,7 +70,7 @@ def choose_window(source: Source, shape: ClipShape) -> Window:
     """
     seconds, aspect = shape.num_frames / shape.fps, shape.width_px / shape.height_px
     footage = Footage()
-    with _one_thread():
+    with one_thread():
         sample_seconds = min(SAMPLE_SECONDS, seconds / MIN_SAMPLES)
         viewer = Viewer(source, shape.width_px, shape.height_px, sample_seconds=sample_seconds)
         if source.duration_seconds <= max(WHOLE_SECONDS, 2 * seconds):
@@ -122,17 +121,6 @@ def _shares(states: dict[float, str]) -> dict[str, float]:
     return {
         state: round(count / len(states), 3) for state, count in sorted(counts, key=lambda pair: (-pair[1], pair[0]))
     }
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    # Sums depend on the number of threads in their last digits; the choice must not.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def name_people(footage: Footage) -> int:
