@@ -68,8 +68,8 @@ def survey_source(path: Path) -> Source:
     with open_video(path) as container:
         stream = _video_stream(path, container)
         extent = _read_extent(container, stream)
-        if extent.num_packets < 2:
-            raise VideoError(f"{path}: holds {extent.num_packets} pictures, no video; hand in the video file")
+        if stream.frames < 2 and extent.num_packets < 2:
+            raise VideoError(f"{path}: holds a single picture, no video; hand in the video file")
         _refuse_truncated(path, container, stream, extent)
         aspect = Fraction(stream.sample_aspect_ratio or 1)
         rate = stream.average_rate or stream.guessed_rate or Fraction(0)

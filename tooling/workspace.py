@@ -5,6 +5,8 @@
       identities.csv                  who is filmed, with consent
       plan.json                       folds, splits, pairs
       verification.parquet            findings of the last verification
+      tombstones.jsonl                who was taken down, and when; such a person is refused from then on
+      takedowns/1.json                receipt of a takedown
       tracks/1.json                   per-frame boxes and landmarks of clip 1
       raw_video/1.mp4 ...             and one metadata.jsonl in each subset's folder
       face_video/1.mp4, avatarify_video/{target}_{source}.mp4, edit_video/age/1.mp4, edit_video/hair/1.mp4,
@@ -19,6 +21,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import tomllib
@@ -27,7 +30,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tooling.errors import InputError, ToolingError, WorkspaceError
+from tooling.errors import ConsentError, InputError, ToolingError, WorkspaceError
 from tooling.records import (
     FileRecord,
     Identity,
@@ -66,6 +69,10 @@ class Workspace:
     def verification_path(self) -> Path:
         return self.root / "verification.parquet"
 
+    @property
+    def tombstones_path(self) -> Path:
+        return self.root / "tombstones.jsonl"
+
     def records_path(self, subset: str) -> Path:
         return self.root / subset / "metadata.jsonl"
 
@@ -80,6 +87,36 @@ class Workspace:
     def plan(self) -> Plan | None:
         """Folds and pairs of plan.json; None where nothing is planned yet."""
         return read_plan(self.plan_path) if self.plan_path.exists() else None
+
+    def tombstones(self) -> dict[str, str]:
+        """Identities that were taken down -> ISO 8601 date of it.
+
+        Raises:
+            WorkspaceError: a line other than a torn last one is damaged.
+        """
+        path = self.tombstones_path
+        found: dict[str, str] = {}
+        for line in _whole_lines(path) if path.exists() else ():
+            try:
+                entry = json.loads(line)
+                found.setdefault(str(entry["identity"]), str(entry["date"]))
+            except (ValueError, KeyError, TypeError) as error:
+                # No advice to remove it: that would let a person back in.
+                raise WorkspaceError(f"{path}: damaged line '{line[:60]}'; restore it from a backup") from error
+        return found
+
+    def refuse_taken_down(self, place: str, identity: str) -> None:
+        """Ends what was about to use a person who was taken down.
+
+        Args:
+            place: file that names the person, for the message.
+
+        Raises:
+            ConsentError: the identity has a tombstone.
+        """
+        date = self.tombstones().get(identity)
+        if date is not None:
+            raise ConsentError(f"{place}: identity {identity} was taken down on {date}; take it out, it stays out")
 
     def staging_path(self, relative: str) -> Path:
         """Where a worker writes a file before `publish` puts it in its place; same file system, same suffix."""

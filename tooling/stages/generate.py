@@ -66,7 +66,7 @@ def run(
 
     Raises:
         UsageError: unknown subset, generator or pair.
-        ConsentError: a person of a selected pair has not granted consent.
+        ConsentError: a person of a selected pair has not granted consent, or was taken down.
         WorkspaceError: plan, clips or tracks are missing.
     """
     name = _generator_name(subset, generator)
@@ -146,6 +146,7 @@ def _refuse_without_consent(workspace: Workspace, pairs: list[Pair]) -> None:
     identities = workspace.identities()
     refused = []
     for identity in _people(pairs):
+        workspace.refuse_taken_down(str(workspace.plan_path), identity)
         status = identities[identity].consent_status if identity in identities else "unknown"
         if status != "granted":
             refused.append(f"{identity} ({status})")

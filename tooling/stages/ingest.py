@@ -55,7 +55,7 @@ def run(workspace: Workspace, sources: Path, *, num_workers: int = 0, progress: 
     if not sources.is_dir():
         raise InputError(f"{sources}: is no folder; name the folder that holds the source videos")
     identities = _merge_identities(workspace, sources)
-    files, refused = _assign_files(sources, identities)
+    files, refused = _assign_files(workspace, sources, identities)
     if not files and not refused:
         raise InputError(f"{sources}: holds no source videos; name them 1.mp4, 2.mov, ... by identity")
     num_threads = num_workers or len(os.sched_getaffinity(0))
@@ -73,13 +73,16 @@ def _merge_identities(workspace: Workspace, sources: Path) -> dict[str, Identity
         return workspace.identities()
     added = read_identities(place)
     known = workspace.identities() if own.exists() else {}
-    text = format_identities(known | added)
+    taken_down = workspace.tombstones()
+    text = format_identities({name: row for name, row in (known | added).items() if name not in taken_down})
     if not own.exists() or own.read_text(encoding="utf-8") != text:
         write_text(own, text)
     return workspace.identities()
 
 
-def _assign_files(sources: Path, identities: dict[str, Identity]) -> tuple[dict[str, Path], dict[str, str]]:
+def _assign_files(
+    workspace: Workspace, sources: Path, identities: dict[str, Identity]
+) -> tuple[dict[str, Path], dict[str, str]]:
     """Splits the files of a folder into identity -> source video and file name -> why it was refused."""
     ignored = ("identities.csv", "readme")
     names = [path for path in sources.iterdir() if path.is_file() and not path.name.startswith(".")]
@@ -89,6 +92,7 @@ def _assign_files(sources: Path, identities: dict[str, Identity]) -> tuple[dict[
     for path in sorted(paths, key=lambda path: natural_key(path.name)):
         others = [other.name for other in paths if other.stem == path.stem and other != path]
         try:
+            workspace.refuse_taken_down(str(path), path.stem)
             _check_file(path, sorted(others), identities)
         except ToolingError as error:
             refused[path.name] = str(error)

@@ -27,9 +27,12 @@ def run(workspace: Workspace) -> Plan:
 
     Raises:
         WorkspaceError: there are no clips, or plan.json is damaged.
+        ConsentError: a person with a row or clip was taken down.
     """
     identities = workspace.identities()
     clips = {record.sample_id.rpartition("/")[2] for record in workspace.records("raw_video").values()}
+    for identity in sorted(clips | identities.keys(), key=natural_key):
+        workspace.refuse_taken_down(str(workspace.identities_path), identity)
     if not clips:
         raise WorkspaceError(f"{workspace.root}: no clips yet; run `tooling ingest SOURCES` first")
     people = [person for person in identities.values() if person.id in clips and person.consent_status == "granted"]

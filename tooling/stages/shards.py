@@ -12,16 +12,18 @@ import json
 import math
 import shutil
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, count, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from datasets import Features
 
 from homologous_deepfake import CROSSING, METADATA, SPLIT_FOLDS, SUBSETS, complete_row, make_features, read_rows
 from tooling.engines import Progress, no_progress
@@ -37,6 +39,7 @@ CARD_NAMES = ("README.md", "pictures")  # they describe the shards that are repl
 SCRIPT_NAMES = ("homologous_deepfake.py", "__init__.py")
 
 Row = dict[str, Any]
+Element = TypeVar("Element")
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def run(workspace: Workspace, out: Path, *, progress: Progress = no_progress) ->
         WorkspaceError: nothing to build, or a record, identity, fold, track or file is missing, damaged or changed.
     """
     out = out.resolve()
-    staging = out.with_name(f".{out.name}.building")
+    staging = staging_folder(out)
     _recover(out, staging)
     _check_out(out)
     parts = _parts(workspace)
@@ -76,6 +79,55 @@ def run(workspace: Workspace, out: Path, *, progress: Progress = no_progress) ->
         finally:
             _recover(out, staging)
     return read_release(out)
+
+
+def people_of(sample_id: str) -> tuple[str, ...]:
+    """The identities that a sample shows: target, and source of a pair; nobody for a generated image."""
+    subset = SUBSETS.get(sample_id.partition("/")[0])
+    is_video = subset is not None and subset.media == "video"
+    return tuple(sample_id.rpartition("/")[2].split("_")) if is_video else ()
+
+
+def rewrite_shard(path: Path, staged: Path, removed: Collection[str], settings: ShardSettings) -> None:
+    """Writes a shard anew without some of its rows; with nothing to remove, the same bytes.
+
+    Args:
+        path: the shard, in its config's folder.
+        staged: where to write; synced, but not put in the shard's place.
+        removed: sample_ids of the rows to leave out.
+    """
+    staged.parent.mkdir(parents=True, exist_ok=True)
+    with pq.ParquetFile(path) as file:
+        schema = arrow_schema(Features.from_arrow_schema(file.schema_arrow))
+        groups = _grouped(
+            _rows_left(file, removed), settings.row_group_bytes, is_one_fold=path.parent.name != METADATA
+        )
+        with _open_writer(staged, schema) as writer:
+            for group in groups:
+                # Parquet names the elements of lists in its own way: the cast gives them Arrow's names again.
+                table = pa.concat_tables(group).combine_chunks().cast(schema)
+                writer.write_table(table, row_group_size=len(group))
+    sync_file(staged)
+
+
+def rewrite_checksums(out: Path, changed: Mapping[str, str | None]) -> None:
+    """Puts new digests into a release's SHA256SUMS; None drops the line. Shards are named as in `Shard.path`."""
+    path = out / "data" / CHECKSUMS
+    digests = {f"data/{name}": old for old, _, name in (line.partition("  ") for line in path.read_text("utf-8").splitlines())}
+    kept = {name: digest for name, digest in (digests | dict(changed)).items() if digest}
+    text = "".join(f"{digest}  {name.removeprefix('data/')}\n" for name, digest in kept.items())
+    if text != path.read_text("utf-8"):
+        write_text(path, text)
+
+
+def staging_folder(out: Path) -> Path:
+    """Where a build or rewrite of a release writes first: beside it, on the same file system."""
+    return out.with_name(f".{out.name}.building")
+
+
+def recover(out: Path) -> None:
+    """Removes what a killed build or rewrite left beside a release."""
+    _recover(out, staging_folder(out))
 
 
 def _recover(out: Path, staging: Path) -> None:
@@ -159,8 +211,7 @@ def _write_all(parts: Sequence[_Part], data: Path, settings: ShardSettings, prog
             name = f"{part.config}/{part.split}-{number:05d}-of-{len(shards):05d}.parquet"
             path = data / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            with pq.ParquetWriter(path, schema, **_writer_options(schema)) as writer:
-                writer.add_key_value_metadata({"content_defined_chunking": json.dumps(CHUNKING)})
+            with _open_writer(path, schema) as writer:
                 for group in _row_groups(part, shard, settings.row_group_bytes):
                     rows = []
                     for row in group:
@@ -195,17 +246,49 @@ def _even_ranges(sizes: Sequence[int], num_ranges: int) -> list[range]:
 
 
 def _row_groups(part: _Part, shard: range, max_bytes: int) -> Iterator[list[Row]]:
-    """Rows fetched together: of one fold, so that a reader of some folds fetches these alone."""
-    group: list[Row] = []
-    group_bytes = 0
-    for at in shard:
-        is_other_fold = group and part.config != METADATA and group[-1]["fold"] != part.rows[at]["fold"]
-        if is_other_fold or (group and group_bytes + part.sizes[at] > max_bytes):
+    rows = ((part.rows[at], part.rows[at]["fold"], part.sizes[at]) for at in shard)
+    return _grouped(rows, max_bytes, is_one_fold=part.config != METADATA)
+
+
+def _grouped(
+    rows: Iterator[tuple[Element, int | None, int]], max_bytes: int, *, is_one_fold: bool
+) -> Iterator[list[Element]]:
+    """Rows (each with its fold and bytes) fetched together: of one fold, so that a reader of some folds fetches these
+    alone."""
+    group: list[Element] = []
+    group_bytes, group_fold = 0, None
+    for row, fold, num_bytes in rows:
+        is_other_fold = is_one_fold and fold != group_fold
+        if group and (is_other_fold or group_bytes + num_bytes > max_bytes):
             yield group
             group, group_bytes = [], 0
-        group.append(part.rows[at])
-        group_bytes += part.sizes[at]
-    yield group
+        group.append(row)
+        group_bytes, group_fold = group_bytes + num_bytes, fold
+    if group:
+        yield group
+
+
+@contextmanager
+def _open_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    with pq.ParquetWriter(path, schema, **_writer_options(schema)) as writer:
+        writer.add_key_value_metadata({"content_defined_chunking": json.dumps(CHUNKING)})
+        yield writer
+
+
+def _rows_left(file: pq.ParquetFile, removed: Collection[str]) -> Iterator[tuple[pa.Table, int | None, int]]:
+    """Each row as a table of its own, with its fold and bytes; one row group is held at a time."""
+    for number in range(file.num_row_groups):
+        table = file.read_row_group(number)
+        sample_ids, folds = table["sample_id"].to_pylist(), table["fold"].to_pylist()
+        sizes = [0] * table.num_rows
+        media = next((name for name in ("video", "image") if name in table.column_names), None)
+        if media is not None:
+            lengths = pc.binary_length(pc.struct_field(table[media], "bytes")).to_pylist()
+            num_frames = table["num_frames"].to_pylist()
+            sizes = [length + FRAME_COLUMNS_BYTES * count for length, count in zip(lengths, num_frames, strict=True)]
+        for at, sample_id in enumerate(sample_ids):
+            if sample_id not in removed:
+                yield table.slice(at, 1), folds[at], sizes[at]
 
 
 def _writer_options(schema: pa.Schema) -> dict[str, Any]:
