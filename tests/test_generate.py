@@ -137,7 +137,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(workspace: Workspace,
     shutil.copytree(workspace.root, tmp_path / "undisturbed")
     undisturbed = open_workspace(tmp_path / "undisturbed")
     generate.run(undisturbed, "swap_video", num_workers=1)
-    process = multiprocessing.get_context("fork").Process(target=_run_and_kill, args=(workspace.root,))
+    process = multiprocessing.get_context("spawn").Process(target=_run_and_kill, args=(workspace.root,))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL

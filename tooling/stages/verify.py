@@ -135,7 +135,7 @@ def _check_video(path: Path, record: FileRecord, contract: Contract) -> list[str
         "size": ((info.width, info.height), contract.size),
         "frames": (len(times), contract.num_frames),
         "frames in its record": (record.num_frames, contract.num_frames),
-        "frames per second": (info.fps, Fraction(contract.fps)),
+        "frames per second": (f"{float(info.fps):g}", f"{contract.fps:g}"),
         "codec": (info.codec, "h264"),
         "pixel format": (info.pixel_format, "yuv420p"),
         "audio": (info.has_audio, False),
