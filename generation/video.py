@@ -132,19 +132,24 @@ def read_frames(path: Path, start: int = 0, stop: int | None = None) -> Iterator
 
 
 def pick_frames(path: Path, numbers: Collection[int]) -> dict[int, Frame]:
-    """Decodes some frames of a video: number -> RGB uint8 (H, W, 3), exact.
+    """Decodes some frames of a constant-rate video: number -> RGB uint8 (H, W, 3), exact.
 
     Raises:
         VideoError: see `open_video`; also when the video has fewer frames.
     """
     picked: dict[int, Frame] = {}
     with open_video(path) as container:
-        for number, frame in enumerate(container.decode(container.streams.video[0])):
-            if number in numbers:
-                picked[number] = to_rgb(frame)
-            if len(picked) == len(set(numbers)):
-                return picked
-    raise VideoError(f"{path}: ends before frame {max(numbers)}; it may be truncated")
+        stream = container.streams.video[0]
+        step = 1 / (Fraction(stream.average_rate or 30) * Fraction(stream.time_base or 1))
+        for number in sorted(set(numbers)):
+            container.seek(int(number * step), stream=stream)  # to the key frame before
+            for frame in container.decode(stream):
+                if frame.pts is not None and frame.pts >= int(number * step):
+                    picked[number] = to_rgb(frame)
+                    break
+    if len(picked) < len(set(numbers)):
+        raise VideoError(f"{path}: ends before frame {max(numbers)}; it may be truncated")
+    return picked
 
 
 def read_clip(path: Path, start: int = 0, stop: int | None = None) -> NDArray[np.uint8]:

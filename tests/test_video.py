@@ -1,0 +1,96 @@
+"""Video in and out: the same bytes for the same frames, exact frames, constant rate, nothing half-written."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from generation.errors import VideoError
+from generation.video import pick_frames, probe_video, read_clip, read_frames, write_clip
+
+
+def moving(num_frames: int, width: int = 94, height: int = 62) -> NDArray[np.uint8]:
+    y, x = np.mgrid[:height, :width]
+    waves = [[np.sin((x * (c + 1) + y + 5 * t) / 9) * 100 + 128 for c in range(3)] for t in range(num_frames)]
+    return np.moveaxis(np.array(waves), 1, -1).astype(np.uint8)
+
+
+def test_frames_come_back_in_order_and_nearly_equal(tmp_path: Path) -> None:
+    frames = moving(40)
+    assert write_clip(tmp_path / "a.mp4", frames) == 40
+    info = probe_video(tmp_path / "a.mp4")
+    assert (info.width, info.height, info.fps, info.num_frames) == (94, 62, Fraction(30), 40)
+    assert (info.codec, info.pixel_format, info.has_audio) == ("h264", "yuv420p", False)
+    decoded = read_clip(tmp_path / "a.mp4")
+    assert decoded.shape == frames.shape
+    assert np.abs(decoded.astype(int) - frames).mean() < 4
+    np.testing.assert_array_equal(read_clip(tmp_path / "a.mp4", 7, 9), decoded[7:9])
+
+
+def test_picked_frames_are_exact(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mp4", moving(50))
+    decoded = read_clip(tmp_path / "a.mp4")
+    picked = pick_frames(tmp_path / "a.mp4", [49, 0, 14, 15, 31, 31])
+    assert sorted(picked) == [0, 14, 15, 31, 49]
+    for number, frame in picked.items():
+        np.testing.assert_array_equal(frame, decoded[number])
+    with pytest.raises(VideoError, match="ends before frame 50"):
+        pick_frames(tmp_path / "a.mp4", [3, 50])
+
+
+@pytest.mark.parametrize("size", [(94, 62), (350, 350), (348, 350), (160, 96)])
+def test_same_frames_give_the_same_bytes_whatever_the_process_did_before(tmp_path: Path, size: tuple[int, int]) -> None:
+    frames = moving(24, *size)
+    contents = set()
+    for attempt in range(6):
+        litter = [np.full(1000 * (n + 1) * (attempt + 1), n, np.uint8) for n in range(40)]
+        list(read_frames(tmp_path / "a.mp4", 0, attempt)) if attempt else None
+        del litter[::2]
+        write_clip(tmp_path / "a.mp4", frames)
+        contents.add((tmp_path / "a.mp4").read_bytes())
+    assert len(contents) == 1
+
+
+def test_rate_is_constant_and_key_frames_are_every_fifteen(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mp4", moving(50), fps=25)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        frames = list(container.decode(video=0))
+        times = [frame.pts * frame.time_base for frame in frames if frame.pts is not None and frame.time_base]
+        colour = container.streams.video[0].codec_context.colorspace
+    assert times == [Fraction(number, 25) for number in range(50)]
+    assert [number for number, frame in enumerate(frames) if frame.key_frame] == [0, 15, 30, 45]
+    assert colour == 1  # BT.709
+
+
+def test_failed_writing_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="size 93x62 is odd"):
+        write_clip(tmp_path / "a.mp4", moving(2, 93))
+    with pytest.raises(VideoError, match="no frames to write"):
+        write_clip(tmp_path / "a.mp4", [])
+    changing = [moving(1)[0], moving(1, 92)[0]]
+    with pytest.raises(VideoError, match="wanted uint8"):
+        write_clip(tmp_path / "a.mp4", changing)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "not found"),
+        (b"", "is empty; copy it again"),
+        (b"hello" * 100, "cannot be read as video"),
+        (b"#EXTM3U\nhttp://example.org/a.ts\n", "is a list of videos"),
+    ],
+)
+def test_unreadable_files_are_one_line(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "a.mp4"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(VideoError, match=f"a.mp4: .*{message}") as caught:
+        list(read_frames(path))
+    assert "\n" not in str(caught.value)
