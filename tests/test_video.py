@@ -28,7 +28,7 @@ def test_frames_come_back_in_order_and_nearly_equal(tmp_path: Path) -> None:
     assert (info.codec, info.pixel_format, info.has_audio) == ("h264", "yuv420p", False)
     decoded = read_clip(tmp_path / "a.mp4")
     assert decoded.shape == frames.shape
-    assert np.abs(decoded.astype(int) - frames).mean() < 4
+    assert np.abs(decoded.astype(int) - frames).mean() < 8  # colour at half size
     np.testing.assert_array_equal(read_clip(tmp_path / "a.mp4", 7, 9), decoded[7:9])
 
 

@@ -12,12 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from generation.errors import GenerationError
-from tooling import __version__, console
-from tooling.errors import ToolingError, UsageError
+from tooling import __version__, cli_hub, console
+from tooling.cli_hub import RELEASE, WORKSPACE, JsonOption, ReleaseOption, WorkersOption, WorkspaceOption
+from tooling.errors import ToolingError
 from tooling.hub import commands as hub_commands
 from tooling.records import format_plan
-from tooling.settings import ClipSettings, Settings
-from tooling.workspace import Workspace, create_workspace, open_workspace
+from tooling.workspace import Workspace, open_or_create_workspace, open_workspace
 
 app = typer.Typer(
     help="Makes, checks and releases Homologous_deepfake: clips, faces, plan, fakes, verification, shards, card.",
@@ -27,14 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-WorkspaceOption = Annotated[Path, typer.Option("--workspace", "-w", help="The work folder.")]
-ReleaseOption = Annotated[Path, typer.Option("--out", "-o", help="The release folder; its name is the dataset's.")]
-WorkersOption = Annotated[int, typer.Option("--workers", "-j", min=0, help="Processes; 0 is one per processor.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 OnlyOption = Annotated[str, typer.Option("--only", help="Only these, separated by commas: 1,2 or 1_2,2_1.")]
-
-WORKSPACE = Path("workspace")
-RELEASE = Path("homologous_deepfake")
 
 
 @app.callback(invoke_without_command=True)
@@ -75,7 +68,7 @@ def ingest(
     """Cut one clip per person out of the source videos: raw_video."""
     from tooling.stages import ingest as stage
 
-    place = _open_or_create(workspace, clip_seconds)
+    place = open_or_create_workspace(workspace, clip_seconds)
     _run_stage(place, "raw_video", as_json, lambda bar: stage.run(place, sources, num_workers=workers, progress=bar))
 
 
@@ -216,21 +209,14 @@ def _run_stage(place: Workspace, subset: str, as_json: bool, call: Any) -> None:
         raise typer.Exit(1)
 
 
-def _open_or_create(root: Path, clip_seconds: float | None) -> Workspace:
-    if not (root / "workspace.toml").exists():
-        clip = ClipSettings(seconds=clip_seconds) if clip_seconds else ClipSettings()
-        return create_workspace(root, Settings(clip=clip))
-    place = open_workspace(root)
-    if clip_seconds and clip_seconds != place.settings.clip.seconds:
-        length = place.settings.clip.seconds
-        raise UsageError(f"{root}: its clips are {length:g} s long; --clip-seconds is for a new workspace")
-    return place
-
-
 def _names(text: str) -> list[str] | None:
     return [name.strip() for name in text.split(",") if name.strip()] or None
 
 
+for _command in (cli_hub.push, cli_hub.diff, cli_hub.takedown, cli_hub.pull):
+    app.command()(_command)
+app.command("import")(cli_hub.import_archive)
+app.add_typer(cli_hub.access_app, name="access")
 app.add_typer(hub_commands.app, name="hub")
 
 

@@ -10,7 +10,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from tooling import engines
 from tooling.records import StageResult
@@ -19,12 +27,12 @@ _stderr = Console(stderr=True, highlight=False)
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[engines.Progress]:
-    """A bar on stderr; without a terminal, one line when the work begins and one when it ends."""
+def progress_bar(title: str, *, is_bytes: bool = False) -> Iterator[engines.Progress]:
+    """A bar on stderr, of items or of bytes; without a terminal, one line when work begins and one when it ends."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
+        DownloadColumn() if is_bytes else MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[name]}", markup=False),

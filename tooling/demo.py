@@ -1,8 +1,9 @@
-"""The main job on synthetic actors, from source videos to `load_dataset`, in one folder."""
+"""The main job on synthetic actors, from source videos to `load_dataset` and to a Hub, in one folder."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,11 +15,16 @@ from tooling import console
 from tooling.actors import SourceSettings, write_sources
 from tooling.contact_sheet import write_contact_sheet
 from tooling.errors import ToolingError
+from tooling.hub.access import add_organisation, add_token, add_user
+from tooling.hub.hub import Hub
+from tooling.hub.server import serve
 from tooling.records import StageResult
 from tooling.settings import ClipSettings, Settings
 from tooling.stages import card, faces, generate, ingest, plan, shards, verify
 from tooling.workspace import Workspace, create_workspace, open_workspace
 
+REPO_ID = "lab/homologous_deepfake"
+EXAMPLES = Path(tooling.__file__).resolve().parent.parent / "examples"
 SOURCE_EXTRA_SECONDS = 1.0  # a source is longer than its clip, so that ingest has a window to choose
 
 
@@ -55,6 +61,7 @@ def run_demo(folder: Path, settings: DemoSettings) -> None:
     write_contact_sheet(workspace, "swap_video", sheet)
     console.say('load_dataset("homologous_deepfake", "swap_video")')
     console.put(_load(folder))
+    console.put(_publish(folder))
     console.say(f"contact sheet: {sheet}   release: {release}   {time.monotonic() - started:.0f} s in all")
 
 
@@ -81,18 +88,37 @@ def _insist(result: StageResult) -> None:
         raise ToolingError(f"{name}: {reason}")
 
 
+def _publish(folder: Path) -> str:
+    """Pushes to the embedded Hub and streams from it; the commands are a maintainer's and a researcher's own."""
+    shutil.rmtree(folder / "hub", ignore_errors=True)  # a rehearsal: every demo is the first release of its Hub
+    hub = Hub(folder / "hub")
+    try:
+        add_user(hub.database, "maintainer", "Maintainer", "maintainer@example.org")
+        add_organisation(hub.database, "lab", ["maintainer"])
+        token = add_token(hub.database, "maintainer", "write")
+        with serve(hub) as endpoint:
+            reach = {
+                "HF_ENDPOINT": endpoint,
+                "HF_TOKEN": token,
+                "HF_HUB_CACHE": str((folder / ".cache" / "hub").resolve()),
+            }
+            console.say(f"tooling push {REPO_ID} --private   (embedded Hub at {endpoint})")
+            command = [sys.executable, "-P", "-c", "from tooling.cli import main; main()", "push", REPO_ID, "--private"]
+            console.say(_run(folder, [*command, "-w", "workspace"], reach))
+            console.say(f'load_dataset("{REPO_ID}", "swap_video", streaming=True)')
+            return _run(folder, [sys.executable, str(EXAMPLES / "stream_swap_video.py"), REPO_ID], reach)
+    finally:
+        hub.close()
+
+
 def _load(folder: Path) -> str:
     """Loads the release as a researcher would: another process, in the folder that holds it."""
-    script = Path(tooling.__file__).parent.parent / "examples" / "load_swap_video.py"
-    environment = os.environ | {"HF_DATASETS_CACHE": str((folder / ".cache").resolve()), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, str(script.resolve())],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return _run(folder, [sys.executable, str(EXAMPLES / "load_swap_video.py")], {"HF_HUB_OFFLINE": "1"})
+
+
+def _run(folder: Path, command: list[str], environment: dict[str, str]) -> str:
+    everything = {**os.environ, "HF_DATASETS_CACHE": str((folder / ".cache").resolve()), **environment}
+    done = subprocess.run(command, cwd=folder, env=everything, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ToolingError(f"{folder}: the release does not load: {done.stderr.strip().splitlines()[-1]}")
+        raise ToolingError(f"{folder}: {done.stderr.strip().splitlines()[-1]}")
     return done.stdout.rstrip()

@@ -30,7 +30,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tooling.errors import ConsentError, InputError, ToolingError, WorkspaceError
+from tooling.errors import ConsentError, InputError, ToolingError, UsageError, WorkspaceError
 from tooling.records import (
     FileRecord,
     Identity,
@@ -41,7 +41,7 @@ from tooling.records import (
     read_identities,
     read_plan,
 )
-from tooling.settings import Settings, format_settings, read_settings
+from tooling.settings import ClipSettings, Settings, format_settings, read_settings
 
 FORMAT_VERSION = 1
 
@@ -229,6 +229,23 @@ def create_workspace(root: Path, settings: Settings) -> Workspace:
     root.mkdir(parents=True, exist_ok=True)
     write_text(root / "workspace.toml", format_settings(settings, FORMAT_VERSION))
     return Workspace(root.resolve(), settings)
+
+
+def open_or_create_workspace(root: Path, clip_seconds: float | None = None) -> Workspace:
+    """Opens a workspace, or starts one with clips of that length.
+
+    Raises:
+        UsageError: the workspace has clips of another length.
+        WorkspaceError: see `open_workspace` and `create_workspace`.
+    """
+    if not (root / "workspace.toml").exists():
+        clip = ClipSettings(seconds=clip_seconds) if clip_seconds else ClipSettings()
+        return create_workspace(root, Settings(clip=clip))
+    workspace = open_workspace(root)
+    if clip_seconds and clip_seconds != workspace.settings.clip.seconds:
+        length = workspace.settings.clip.seconds
+        raise UsageError(f"{root}: its clips are {length:g} s long; --clip-seconds is for a new workspace")
+    return workspace
 
 
 def file_sha256(path: Path) -> str:

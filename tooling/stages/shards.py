@@ -99,9 +99,7 @@ def rewrite_shard(path: Path, staged: Path, removed: Collection[str], settings: 
     staged.parent.mkdir(parents=True, exist_ok=True)
     with pq.ParquetFile(path) as file:
         schema = arrow_schema(Features.from_arrow_schema(file.schema_arrow))
-        groups = _grouped(
-            _rows_left(file, removed), settings.row_group_bytes, is_one_fold=path.parent.name != METADATA
-        )
+        groups = _grouped(_rows_left(file, removed), settings.row_group_bytes, is_one_fold=path.parent.name != METADATA)
         with _open_writer(staged, schema) as writer:
             for group in groups:
                 # Parquet names the elements of lists in its own way: the cast gives them Arrow's names again.
@@ -110,14 +108,19 @@ def rewrite_shard(path: Path, staged: Path, removed: Collection[str], settings: 
     sync_file(staged)
 
 
+def read_checksums(out: Path) -> dict[str, str]:
+    """Digests of a release's shards, named as in `Shard.path`, in the order of the configs."""
+    lines = (out / "data" / CHECKSUMS).read_text("utf-8").splitlines()
+    return {f"data/{name}": digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
 def rewrite_checksums(out: Path, changed: Mapping[str, str | None]) -> None:
-    """Puts new digests into a release's SHA256SUMS; None drops the line. Shards are named as in `Shard.path`."""
-    path = out / "data" / CHECKSUMS
-    digests = {f"data/{name}": old for old, _, name in (line.partition("  ") for line in path.read_text("utf-8").splitlines())}
-    kept = {name: digest for name, digest in (digests | dict(changed)).items() if digest}
-    text = "".join(f"{digest}  {name.removeprefix('data/')}\n" for name, digest in kept.items())
-    if text != path.read_text("utf-8"):
-        write_text(path, text)
+    """Puts new digests of some shards into a release's SHA256SUMS; None drops the line."""
+    old = read_checksums(out)
+    kept = {name: digest for name, digest in (old | dict(changed)).items() if digest}
+    if kept != old:
+        text = "".join(f"{digest}  {name.removeprefix('data/')}\n" for name, digest in kept.items())
+        write_text(out / "data" / CHECKSUMS, text)
 
 
 def staging_folder(out: Path) -> Path:

@@ -1,0 +1,175 @@
+"""A small verified, built release and a Hub that the client's environment points at, for the tests of push and diff."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import make_workspace
+from hub_setup import OWNER, add_people
+from huggingface_hub import HfApi, constants
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tooling import read_back
+from tooling.hub.hub import Hub
+from tooling.hub.server import serve
+from tooling.settings import CardSettings, ShardSettings
+from tooling.stages import card, push, shards, verify
+from tooling.stages.push import PushOptions, PushResult
+from tooling.workspace import Workspace
+
+__all__ = ["built", "hub", "pristine"]
+TARGET = "lab/homologous_deepfake"
+
+
+@dataclass(frozen=True)
+class Built:
+    """A workspace and the release built from it."""
+
+    workspace: Workspace
+    out: Path
+
+    def push(self, repo_id: str = TARGET, **options: object) -> PushResult:
+        return push.run(self.workspace, self.out, repo_id, PushOptions(**options))  # type: ignore[arg-type]
+
+    def with_version(self, version: str) -> Built:
+        settings = dataclasses.replace(self.workspace.settings, card=CardSettings(version=version))
+        return Built(Workspace(self.workspace.root, settings), self.out)
+
+    def rebuild(self) -> None:
+        """What a maintainer does after a change of the workspace."""
+        verify.run(self.workspace, num_workers=1)
+        shards.run(self.workspace, self.out)
+        card.run(self.workspace, self.out)
+
+
+def build(root: Path) -> Built:
+    made = make_workspace(root / "workspace", 4, 4, 2)
+    settings = dataclasses.replace(made.settings, shards=ShardSettings(min_train_shards=1))
+    release = Built(Workspace(made.root, settings), root / "release")
+    release.rebuild()
+    return release
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return build(tmp_path_factory.mktemp("pristine"))
+
+
+@pytest.fixture
+def built(pristine: Built, tmp_path: Path) -> Built:
+    """A copy that the test may change."""
+    shutil.copytree(pristine.out.parent, tmp_path / "built")
+    root = tmp_path / "built"
+    return Built(Workspace(root / "workspace", pristine.workspace.settings), root / "release")
+
+
+class Traffic:
+    """Stands before the Hub: keeps what came in, and lets a test answer in the Hub's place or cut the connection.
+
+    Attributes:
+        requests: (method, path, bytes of the body) in the order of their ends.
+        fault: given method and path; an answer to send instead, "cut" to drop the connection, None to let it pass.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self.requests: list[tuple[str, str, int]] = []
+        self.fault: Callable[[str, str], Response | str | None] = lambda method, path: None
+        self.num_bytes_served = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method, path, received = scope["method"], scope["path"], [0]
+
+        async def counting() -> Message:
+            message = await receive()
+            received[0] += len(message.get("body", b""))
+            if fault == "cut" and received[0]:
+                raise ConnectionResetError("cut by the test")
+            return message
+
+        async def serving(message: Message) -> None:
+            self.num_bytes_served += len(message.get("body", b""))
+            if fault == "cut after":
+                raise ConnectionResetError("cut by the test")
+            await send(message)
+
+        fault = self.fault(method, path)
+        try:
+            if isinstance(fault, Response):
+                await fault(scope, counting, send)
+            else:
+                await self.app(scope, counting, serving)
+        finally:
+            self.requests.append((method, path, received[0]))
+
+    @property
+    def num_bytes_received(self) -> int:
+        return sum(num_bytes for _, _, num_bytes in self.requests)
+
+    def count(self, method: str, part: str) -> int:
+        return sum(part in path for found, path, _ in self.requests if found == method)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A served Hub and what comes in."""
+
+    hub: Hub
+    endpoint: str
+    traffic: Traffic
+
+    def api(self, token: str = OWNER) -> HfApi:
+        return HfApi(endpoint=self.endpoint, token=token)
+
+    def files(self, revision: str | None = None) -> set[str]:
+        return set(self.api().list_repo_files(TARGET, repo_type="dataset", revision=revision))
+
+    def num_commits(self, revision: str | None = None) -> int:
+        return len(self.api().list_repo_commits(TARGET, repo_type="dataset", revision=revision))
+
+    def tags(self) -> dict[str, str]:
+        return {tag.name: tag.target_commit for tag in self.api().list_repo_refs(TARGET, repo_type="dataset").tags}
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
+    """An empty Hub as the client's endpoint, with the owner's token; the first row is not streamed (it takes 4 s)."""
+    monkeypatch.setattr(read_back, "check_first_row", lambda *arguments: None)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # the other tests forbid the network
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    opened, traffic = Hub(tmp_path / "hub"), []
+
+    def wrap(app: ASGIApp) -> ASGIApp:
+        traffic.append(Traffic(app))
+        return traffic[0]
+
+    try:
+        add_people(opened)
+        with serve(opened, wrap=wrap) as endpoint:
+            use_hub(monkeypatch, endpoint)
+            yield Watched(opened, endpoint, traffic[0])
+    finally:
+        opened.close()
+
+
+def use_hub(monkeypatch: pytest.MonkeyPatch, endpoint: str, token: str = OWNER) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)  # push has to find out
+    monkeypatch.setenv("HF_TOKEN", token)
+
+
+def child_environment(endpoint: str, home: Path, token: str = OWNER) -> dict[str, str]:
+    own = {"HF_ENDPOINT": endpoint, "HF_TOKEN": token, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"}
+    return {**{name: value for name, value in os.environ.items() if not name.startswith("HF_")}, **own}
+
+
+def local_files(out: Path) -> dict[str, int]:
+    """Path -> size of everything that a push sends."""
+    return {path.relative_to(out).as_posix(): path.stat().st_size for path in out.rglob("*") if path.is_file()}

@@ -1,0 +1,334 @@
+"""tooling.stages.push with the unmodified client against the embedded Hub: what it changes, refuses and reads back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import add_file
+from hub_setup import check_store
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+from push_setup import TARGET, Built, Watched, built, child_environment, hub, local_files, pristine
+
+import homologous_deepfake
+from tooling import read_back
+from tooling.errors import ConsentError, InputError, UsageError, VerificationError, WorkspaceError
+from tooling.push_plan import format_plan
+from tooling.records import format_identities, format_record
+from tooling.release import read_release
+from tooling.remote import RemoteError, connect
+from tooling.workspace import write_text
+
+__all__ = ["built", "hub", "pristine"]
+DATASET: dict[str, Any] = {"repo_id": TARGET, "repo_type": "dataset"}
+STREAM_FIRST_ROW = read_back.check_first_row  # before the fixture hub takes it away
+SHARD = "data/swap_video/train-00000-of-00001.parquet"
+
+LOAD = """
+import json, sys
+from datasets import load_dataset, Video
+rows = load_dataset("lab/homologous_deepfake", "swap_video", streaming=True, revision=sys.argv[1])
+print(json.dumps({split: [row["sample_id"] for row in found.cast_column("video", Video(decode=False))]
+                  for split, found in rows.items()}))
+"""
+
+
+def set_consent(built: Built, identity: str, status: str) -> None:
+    people = built.workspace.identities()
+    people[identity] = replace(people[identity], consent_status=status)  # type: ignore[arg-type]
+    write_text(built.workspace.identities_path, format_identities(people))
+
+
+def mark_everything(built: Built) -> None:
+    for subset in homologous_deepfake.SUBSETS:
+        records = built.workspace.records(subset).values()
+        marked = [replace(record, results={**record.results, "marks": ["c2pa"]}) for record in records]
+        write_text(built.workspace.records_path(subset), "".join(format_record(record) + "\n" for record in marked))
+
+
+def test_first_push_makes_one_commit_a_tag_and_the_script_branch(built: Built, hub: Watched) -> None:
+    seen: list[tuple[int, int, str]] = []
+    from tooling.stages import push
+
+    result = push.run(built.workspace, built.out, TARGET, push.PushOptions(), progress=lambda *told: seen.append(told))
+    api, wanted = hub.api(), local_files(built.out)
+    assert hub.files() == {*wanted, ".gitattributes"}
+    assert set(result.plan.added) == set(wanted)
+    assert result.plan.num_bytes_to_send == result.plan.num_bytes == sum(wanted.values())
+    assert seen[-1][0] == seen[-1][1] == sum(wanted.values())
+    assert hub.num_commits() == 2  # the Hub's own first one, and the release
+    assert hub.tags() == {"1.0.0": result.commit}
+    assert result.is_committed
+    info = api.dataset_info(TARGET)
+    assert info.private is True
+    assert hub.files("script") == {".gitattributes", "homologous_deepfake.py"}
+    script = api.hf_hub_download(**DATASET, filename="homologous_deepfake.py", revision="script")
+    assert Path(script).read_bytes() == Path(homologous_deepfake.__file__).read_bytes()
+    assert any("no mark" in note for note in result.notes)
+    check_store(hub.hub)
+
+
+def test_pushed_release_streams_with_datasets(built: Built, hub: Watched, tmp_path: Path) -> None:
+    built.push()
+    command = [sys.executable, "-c", LOAD, "1.0.0"]
+    environment = child_environment(hub.endpoint, tmp_path / "home") | {"HF_HUB_DISABLE_XET": "1"}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    loaded = json.loads(done.stdout.splitlines()[-1])
+    for split in ("train", "test"):
+        rows = pq.read_table(built.out / f"data/swap_video/{split}-00000-of-00001.parquet", columns=["sample_id"])
+        assert loaded[split] == rows["sample_id"].to_pylist()
+
+
+def test_unchanged_release_sends_nothing(built: Built, hub: Watched) -> None:
+    first = built.push()
+    hub.traffic.requests.clear()
+    again = built.push()
+    assert again.plan.is_empty
+    assert again.plan.num_bytes_to_send == 0
+    assert (again.commit, again.is_committed) == (first.commit, False)
+    assert hub.traffic.num_bytes_received == 0
+    assert {method for method, _, _ in hub.traffic.requests} <= {"GET", "HEAD"}
+    assert (hub.num_commits(), hub.num_commits("script")) == (2, 2)
+
+
+def test_only_changed_shards_are_sent(built: Built, hub: Watched) -> None:
+    built.push()
+    parameters = {"attribute": "age", "factor": 3.0}
+    add_file(built.workspace, "edit_video/age/1.mp4", "weightfree-age", parameters)
+    built.rebuild()
+    hub.traffic.requests.clear()
+    newer = built.with_version("1.1.0")
+    result = newer.push()
+    shards = {path for path in result.plan.changed if path.endswith(".parquet")}
+    assert {path.split("/")[1] for path in shards} == {"edit_video", "metadata"}
+    assert not result.plan.added
+    assert not result.plan.removed
+    sent = sum(local_files(built.out)[path] for path in result.plan.changed)
+    assert result.plan.num_bytes_to_send == sent
+    assert hub.traffic.num_bytes_received < sent * 1.5 + 20_000  # JSON, and base64 of the regular files
+    assert set(hub.tags()) == {"1.0.0", "1.1.0"}
+    line = format_plan(result.plan).splitlines()[-1]
+    assert line.startswith(f"0 added, {len(result.plan.changed)} changed")
+
+
+def test_removed_config_goes_and_foreign_files_stay(built: Built, hub: Watched) -> None:
+    built.push()
+    foreign = [CommitOperationAdd(name, b"mine") for name in ("NOTES.md", "docs/a.txt", "homologous_deepfake.py")]
+    hub.api().create_commit(**DATASET, operations=foreign, commit_message="notes")
+    built.workspace.forget("GAN_images", list(built.workspace.records("GAN_images")))
+    built.rebuild()
+    result = built.with_version("1.1.0").push()
+    names = {path for path in result.plan.removed if "GAN_images" in path}
+    assert len(names) == 2
+    assert "homologous_deepfake.py" in result.plan.removed  # datasets refuses a repository with a script
+    assert hub.files() == {*local_files(built.out), ".gitattributes", "NOTES.md", "docs/a.txt"}
+
+
+def test_dry_run_writes_nothing(built: Built, hub: Watched) -> None:
+    plan = built.push(dry_run=True).plan
+    assert set(plan.added) == set(local_files(built.out))
+    assert {method for method, _, _ in hub.traffic.requests} <= {"GET", "HEAD"}
+    built.push()
+    (built.out / "README.md").write_text((built.out / "README.md").read_text() + "\nmore\n")
+    hub.traffic.requests.clear()
+    result = built.with_version("1.1.0").push(dry_run=True)
+    assert (result.plan.changed, result.commit) == (("README.md",), None)
+    assert {method for method, _, _ in hub.traffic.requests} <= {"GET", "HEAD"}
+
+
+def test_pull_request_is_made_once_and_leaves_main(built: Built, hub: Watched) -> None:
+    with pytest.raises(InputError, match="needs a repository"):
+        built.push(create_pr=True)
+    hub.api().create_repo(TARGET, repo_type="dataset", private=True)
+    result = built.push(create_pr=True)
+    assert result.pull_request.endswith("/discussions/1")
+    assert hub.files() == {".gitattributes"}
+    assert hub.files("refs/pr/1") == {*local_files(built.out), ".gitattributes"}
+    assert hub.tags() == {}
+    assert built.push(create_pr=True).pull_request == result.pull_request
+    requests = list(hub.api().get_repo_discussions(TARGET, repo_type="dataset"))
+    assert len(requests) == 1
+
+
+def test_other_branch_is_made_and_not_tagged(built: Built, hub: Watched) -> None:
+    hub.api().create_repo(TARGET, repo_type="dataset", private=True)
+    result = built.push(revision="rehearsal")
+    assert (result.tag, hub.tags()) == ("", {})
+    assert hub.files() == {".gitattributes"}
+    assert hub.files("rehearsal") == {*local_files(built.out), ".gitattributes"}
+    assert built.push(revision="rehearsal").plan.is_empty
+
+
+def test_public_gated_and_private_are_set(built: Built, hub: Watched) -> None:
+    built.push(gated="manual", private=False)  # gated: unmarked fakes may go there
+    info = hub.api().dataset_info(TARGET)
+    assert (info.private, info.gated) == (False, "manual")
+    built.push(private=True)
+    assert hub.api().dataset_info(TARGET).private is True
+    mark_everything(built)
+    built.push("lab/open", private=False)
+    assert hub.api().dataset_info("lab/open").private is False
+
+
+def test_public_push_of_unmarked_fakes_is_refused(built: Built, hub: Watched) -> None:
+    with pytest.raises(WorkspaceError, match=r"36 fakes carry no mark|fakes carry no mark"):
+        built.push(private=False)
+    assert hub.api().repo_exists(TARGET, repo_type="dataset") is False
+
+
+def test_missing_consent_is_refused_by_name(built: Built, hub: Watched) -> None:
+    set_consent(built, "3", "withdrawn")
+    with pytest.raises(ConsentError, match=r"identity 3 .*\(3: withdrawn\)"):
+        built.push(private=False)
+    with pytest.raises(ConsentError, match="identity 3"):
+        built.push(allow_unconsented=("3",))  # private, but not gated
+    with pytest.raises(UsageError, match="4: consent is granted"):
+        built.push(private=True, gated="manual", allow_unconsented=("3", "4"))
+    built.rebuild()  # verification now finds it too
+    result = built.push(private=True, gated="manual", allow_unconsented=("3",))
+    assert "allowed by name: 3" in result.notes[0]
+    (newest, _) = hub.api().list_repo_commits(TARGET, repo_type="dataset")
+    assert "allowed by name: 3" in newest.message
+
+
+def test_unverified_workspace_is_refused(built: Built, hub: Watched) -> None:
+    built.workspace.verification_path.unlink()
+    with pytest.raises(VerificationError, match="not verified"):
+        built.push()
+    with (built.workspace.root / "swap_video/1_2.mp4").open("ab") as file:
+        file.write(b"x")
+    from tooling.stages import verify
+
+    verify.run(built.workspace, num_workers=1)
+    with pytest.raises(VerificationError, match=r"swap_video/1_2.mp4: differs from its record"):
+        built.push()
+    assert hub.traffic.num_bytes_received == 0
+
+
+def test_release_of_other_files_is_refused(built: Built, hub: Watched) -> None:
+    from tooling.stages import verify
+
+    add_file(built.workspace, "GAN_images/000009.png", "weightfree-face", {"prompt": "new"}, seed=9)
+    verify.run(built.workspace, num_workers=1)
+    with pytest.raises(InputError, match="GAN_images/000009"):
+        built.push()
+
+
+def test_shard_changed_after_the_build_is_refused(built: Built, hub: Watched) -> None:
+    path = built.out / SHARD
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"train-00000-of-00001.parquet: differs from SHA256SUMS"):
+        built.push()
+    (built.out / "README.md").unlink()
+    with pytest.raises(InputError, match="run `tooling card"):
+        built.push()
+    assert hub.traffic.num_bytes_received == 0
+
+
+def test_shard_changed_while_it_is_sent_is_refused(built: Built, hub: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tooling.stages import push
+
+    checked = push.check_release
+
+    def then_changes(*arguments: Any, **named: Any) -> list[str]:
+        notes = checked(*arguments, **named)
+        path = built.out / SHARD
+        path.write_bytes(path.read_bytes()[::-1])
+        return notes
+
+    monkeypatch.setattr(push, "check_release", then_changes)
+    with pytest.raises(InputError, match="changed while it was being sent"):
+        built.push()
+    assert hub.files() == {".gitattributes"}
+
+
+def test_version_names_one_release(built: Built, hub: Watched) -> None:
+    first = built.push()
+    (built.out / "README.md").write_text((built.out / "README.md").read_text() + "\nmore\n")
+    with pytest.raises(InputError, match=r"version 1.0.0 is already another release.*raise \[card\] version"):
+        built.push()
+    assert hub.tags() == {"1.0.0": first.commit}
+    assert hub.num_commits() == 2
+
+
+def test_repository_of_something_else_is_left_alone(built: Built, hub: Watched) -> None:
+    hub.api().create_repo(TARGET, repo_type="dataset", private=True)
+    hub.api().upload_file(path_or_fileobj=b"a,b\n1,2\n", path_in_repo="data/table.csv", **DATASET)
+    with pytest.raises(InputError, match=r"data/table.csv.*name another repository"):
+        built.push()
+    assert "data/table.csv" in hub.files()
+
+
+def test_script_branch_remembers_no_shards_of_a_squashed_history(built: Built, hub: Watched) -> None:
+    built.push()
+    hub.api().super_squash_history(**DATASET)
+    hub.api().delete_branch(**DATASET, branch="script")
+    built.push()
+    assert hub.files("script") == {".gitattributes", "homologous_deepfake.py"}
+    assert hub.num_commits("script") == 1
+
+
+def test_rows_are_counted_and_the_first_is_streamed(built: Built, hub: Watched) -> None:
+    commit = built.push().commit
+    assert commit is not None
+    remote, release = connect(TARGET), read_release(built.out)
+    first, others = next(iter(release.configs)), list(release.configs)[1:]
+    STREAM_FIRST_ROW(remote, commit, release, built.out)
+    shard = built.out / release.configs[first].splits["train"].shards[0].path
+    shard.write_bytes((built.out / release.configs[others[0]].splits["train"].shards[0].path).read_bytes())
+    with pytest.raises(RemoteError, match=f"the first row of {first}/train is not .* as built"):
+        STREAM_FIRST_ROW(remote, commit, release, built.out)
+    config = release.configs[first]
+    config.splits["train"] = replace(config.splits["train"], num_examples=99)
+    with pytest.raises(RemoteError, match=f"{first}/train has [0-9]+ rows, not 99"):
+        read_back.check_row_counts(remote, commit, release)
+
+
+def test_lost_file_is_noticed(built: Built, hub: Watched) -> None:
+    built.push()
+    remote = connect(TARGET)
+    lost = hub.api().create_commit(**DATASET, operations=[CommitOperationDelete(SHARD)], commit_message="oops").oid
+    from tooling.push_checks import read_files
+
+    release, files = read_files(built.out, lambda *told: None)
+    with pytest.raises(RemoteError, match=f"{SHARD} is missing or differs"):
+        read_back.read_back(remote, lost, files, release, built.out)
+
+
+def test_reader_meanwhile_sees_one_release(built: Built, hub: Watched) -> None:
+    """Reads the rows of main again and again while a second release is pushed."""
+    from tooling.diff import release_rows
+
+    built.push()
+    old = release_rows(TARGET)
+    add_file(built.workspace, "GAN_images/000009.png", "weightfree-face", {"prompt": "new"}, seed=9)
+    built.rebuild()
+    seen: list[dict[str, Any]] = []
+    stop = threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            seen.append(release_rows(TARGET))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        built.with_version("1.1.0").push()
+    finally:
+        stop.set()
+        reader.join()
+    seen.append(release_rows(TARGET))
+    new = release_rows(str(built.out))
+    assert all(rows in (old, new) for rows in seen)
+    assert seen[0] == old
+    assert seen[-1] == new != old
