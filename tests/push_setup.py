@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import make_workspace
-from hub_setup import OWNER, add_people
+from hub_setup import OWNER, add_people, patch_endpoint
 from huggingface_hub import HfApi, constants
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -160,7 +160,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
 
 
 def use_hub(monkeypatch: pytest.MonkeyPatch, endpoint: str, token: str = OWNER) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    patch_endpoint(monkeypatch, endpoint)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)  # push has to find out
     monkeypatch.setenv("HF_TOKEN", token)
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import make_workspace, write_card
-from hub_setup import DATASET, OWNER, REPO, Served, served
+from hub_setup import DATASET, OWNER, REPO, Served, patch_endpoint, served, use_endpoint
 from huggingface_hub import HfApi, constants
 
 from homologous_deepfake import SUBSETS, complete_row, read_rows
@@ -45,7 +45,7 @@ def release(original: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture
 def hub(served: Served, release: Path, monkeypatch: pytest.MonkeyPatch) -> Served:
     """The served Hub with the release, and an environment that points to it."""
-    monkeypatch.setattr(constants, "ENDPOINT", served.endpoint)
+    patch_endpoint(monkeypatch, served.endpoint)
     monkeypatch.setenv("HF_ENDPOINT", served.endpoint)
     monkeypatch.setenv("HF_TOKEN", OWNER)
     served.api().upload_folder(**DATASET, folder_path=release)
@@ -147,7 +147,7 @@ def test_rerun_fetches_only_what_is_missing(
 
 def _pull_in_child(root: str, endpoint: str) -> None:
     constants.HF_HUB_OFFLINE = False
-    constants.ENDPOINT = endpoint
+    use_endpoint(endpoint)
     pull.run(REPO, Path(root), num_workers=1)
 
 
@@ -244,7 +244,7 @@ def test_release_that_disagrees_with_itself_is_refused(hub: Served, release: Pat
 
 
 def test_what_is_no_release_is_refused(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", served.endpoint)
+    patch_endpoint(monkeypatch, served.endpoint)
     monkeypatch.setenv("HF_TOKEN", OWNER)
     with pytest.raises(InputError, match="it is no release of this tooling"):
         pull.run(REPO, tmp_path / "pulled")

@@ -1,0 +1,379 @@
+"""Takedown: everything of the person goes, nothing else changes, nothing brings the person back, at any kill."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import random
+import re
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import make_workspace
+from hub_setup import OWNER, add_people, check_store, use_endpoint
+from huggingface_hub import CommitOperationAdd, HfApi, constants, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError
+from push_setup import TARGET, Traffic, use_hub
+
+from tooling import access, takedown
+from tooling.errors import ConsentError, InputError, ToolingError, UsageError
+from tooling.hub.hub import Hub
+from tooling.hub.server import serve
+from tooling.records import format_identities, format_record
+from tooling.release import read_release
+from tooling.stages import card, generate, ingest, plan, shards, verify
+from tooling.takedown import TakedownRequest, plan_takedown
+from tooling.workspace import Workspace, file_sha256, open_workspace, write_text
+
+PERSON, DATE = "7", "2026-11-24"
+DATASET: dict[str, Any] = {"repo_id": TARGET, "repo_type": "dataset"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A workspace with its release, and a Hub that has it."""
+
+    workspace: Workspace
+    out: Path
+    hub: Hub
+    endpoint: str
+    traffic: Traffic
+
+    @property
+    def api(self) -> HfApi:
+        return HfApi(endpoint=self.endpoint, token=OWNER)
+
+    def take_down(self, *, purge: bool = False) -> takedown.Receipt:
+        return takedown.run(self.workspace, TakedownRequest(PERSON, DATE, self.out, TARGET, purge))
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Workspace, release and a stopped Hub: main in two commits, tags, branches, a pull request."""
+    root = tmp_path_factory.mktemp("template")
+    workspace = make_workspace(root / "workspace")
+    make_files_unique(workspace)
+    verify.run(workspace, num_workers=1)
+    shards.run(workspace, root / "release")
+    card.run(workspace, root / "release")
+    with pytest.MonkeyPatch.context() as patch, opened(root, patch) as place:
+        api = place.api
+        api.create_repo(**DATASET)
+        api.create_branch(**DATASET, branch="script")
+        api.upload_folder(folder_path=place.out, **DATASET)
+        api.create_tag(**DATASET, tag="1.0.0")
+        api.create_branch(**DATASET, branch="old")
+        note = CommitOperationAdd("data/raw_video/extra.txt", b"a draft")
+        api.create_commit(**DATASET, operations=[note], commit_message="A draft", create_pr=True)
+        api.create_branch(**DATASET, branch="past")  # its tip is clean, its history is not
+        api.delete_files(**DATASET, delete_patterns=["data/*", "pictures/*"], revision="past")
+    return root
+
+
+def make_files_unique(workspace: Workspace) -> None:
+    """Gives each video bytes of its own, in a box that decoders skip: the tests' patterns repeat."""
+    for folder in sorted(workspace.root.glob("*_video")):
+        records = workspace.records(folder.name)
+        for name, record in records.items():
+            path = workspace.path(record.path)
+            mark = f"mark of {name}".encode() * 4
+            path.write_bytes(path.read_bytes() + (len(mark) + 8).to_bytes(4, "big") + b"free" + mark)
+            records[name] = dataclasses.replace(record, sha256=file_sha256(path), num_bytes=path.stat().st_size)
+        write_text(workspace.records_path(folder.name), "".join(format_record(r) + "\n" for r in records.values()))
+
+
+def opened(root: Path, patch: pytest.MonkeyPatch) -> Any:
+    from contextlib import contextmanager
+
+    @contextmanager
+    def serving() -> Iterator[Place]:
+        patch.setattr(constants, "HF_HUB_OFFLINE", False)
+        patch.setattr(constants, "HF_HUB_CACHE", str(root / "cache"))
+        hub, traffic = Hub(root / "hub"), []
+
+        def wrap(app: Any) -> Any:
+            traffic.append(Traffic(app))
+            return traffic[0]
+
+        try:
+            if hub.database.row("SELECT 1 FROM namespaces") is None:
+                add_people(hub)
+            with serve(hub, wrap=wrap) as endpoint:
+                use_hub(patch, endpoint)
+                patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+                yield Place(open_workspace(root / "workspace"), root / "release", hub, endpoint, traffic[0])
+        finally:
+            hub.close()
+
+    return serving()
+
+
+@pytest.fixture
+def place(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
+    with opened(tmp_path, monkeypatch) as running:
+        yield running
+
+
+def files(folder: Path) -> dict[str, str]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in paths}
+
+
+def holders(folder: Path) -> list[str]:
+    """Files that hold a mark of the person, plain or inside a shard (media are stored as they are)."""
+    marks = re.compile(rb"mark of [a-z_/]+/(7|7_\d+|\d+_7)(?!\d|_)")
+    return [str(path) for path in sorted(folder.rglob("*")) if path.is_file() and marks.search(path.read_bytes())]
+
+
+def test_plan_lists_everything_and_changes_nothing(place: Place) -> None:
+    before = files(place.workspace.root), files(place.out), place.api.list_repo_refs(**DATASET)
+    found = plan_takedown(place.workspace, PERSON, out=place.out, repo_id=TARGET)
+    assert set(found.samples) == {
+        *("raw_video/7", "face_video/7", "edit_video/age/7", "edit_video/hair/7"),
+        *(name for name in all_samples(place.workspace) if PERSON in name.rpartition("/")[2].split("_")),
+    }
+    assert {"tracks/7.json", "raw_video/7.mp4"} <= set(found.files)
+    assert {PERSON} == set.intersection(*(set(pair) for pairs in found.pairs.values() for pair in pairs)) & {PERSON}
+    assert found.has_identity_row and found.has_fold and found.verification_paths and found.shards
+    assert found.hub is not None and set(found.shards) <= set(found.hub.main_files)
+    assert {"refs/tags/1.0.0", "refs/heads/old", "refs/pr/1"} == set(found.hub.refs)
+    assert found.lines() and not found.is_complete and holders(place.workspace.root) and holders(place.hub.root)
+    assert before == (files(place.workspace.root), files(place.out), place.api.list_repo_refs(**DATASET))
+
+
+def all_samples(workspace: Workspace) -> list[str]:
+    return [
+        name for path in sorted(workspace.root.glob("*/metadata.jsonl")) for name in workspace.records(path.parent.name)
+    ]
+
+
+def test_only_the_affected_shards_change_and_are_sent(place: Place) -> None:
+    shard_before, sums = files(place.out / "data"), shards.read_checksums(place.out)
+    held = set(plan_takedown(place.workspace, PERSON, out=place.out).shards)
+    kept_rows = {name: pq.read_table(place.out / name).num_rows for name in sums if name not in held}
+    place.traffic.requests.clear()
+    receipt = place.take_down()
+    after = files(place.out / "data")
+    changed = {f"data/{name}" for name in shard_before if after.get(name) != shard_before[name]}
+    assert changed == held | {"data/SHA256SUMS"}
+    assert shards.read_checksums(place.out) == {f"data/{n}": d for n, d in after.items() if n != "SHA256SUMS"}
+    assert {name: pq.read_table(place.out / name).num_rows for name in kept_rows} == kept_rows
+    sent = [path.rpartition("/")[2] for method, path, _ in place.traffic.requests if method == "PUT"]
+    wanted = {shard["after"] for shard in receipt.releases["release"]["shards"].values() if shard["after"]}
+    assert wanted <= set(sent) and len(sent) <= len(wanted) + 1  # and the picture
+    size = sum((place.out / name).stat().st_size for name in held if (place.out / name).exists())
+    size += sum(path.stat().st_size for path in (place.out / "pictures").glob("*"))
+    assert place.traffic.num_bytes_received < size + 200_000
+    assert holders(place.workspace.root) == holders(place.out) == []
+    remote = {f.rfilename: f.lfs.sha256 for f in place.api.dataset_info(TARGET, files_metadata=True).siblings if f.lfs}
+    assert {name: digest for name, digest in remote.items() if name.startswith("data/")} == shards.read_checksums(
+        place.out
+    )
+    assert len(place.api.list_repo_commits(**DATASET)) == 3
+
+
+def test_workspace_and_release_stay_whole(place: Place) -> None:
+    plan_before, samples_before = place.workspace.plan(), all_samples(place.workspace)
+    receipt = place.take_down()
+    plan_after = place.workspace.plan()
+    assert plan_before is not None and plan_after is not None
+    assert plan_after.folds == {name: fold for name, fold in plan_before.folds.items() if name != PERSON}
+    assert plan_after.pairs == {s: [p for p in pairs if PERSON not in p] for s, pairs in plan_before.pairs.items()}
+    assert all_samples(place.workspace) == [name for name in samples_before if name not in receipt.samples]
+    assert PERSON not in place.workspace.identities() and place.workspace.tombstones() == {PERSON: DATE}
+    assert not [f for f in verify.run(place.workspace, num_workers=1) if f.severity == "error"]
+    release = read_release(place.out)
+    assert sum(split.num_examples for split in release.configs["metadata"].splits.values()) == len(
+        all_samples(place.workspace)
+    )
+    assert f"num_examples: {release.configs['swap_video'].splits['train'].num_examples}" in (
+        place.out / "README.md"
+    ).read_text("utf-8")
+
+
+def test_purge_leaves_nothing_at_the_hub(place: Place) -> None:
+    old = [commit.commit_id for commit in place.api.list_repo_commits(**DATASET)][0]
+    name = next(iter(plan_takedown(place.workspace, PERSON, out=place.out).shards))
+    hf_hub_download(TARGET, name, repo_type="dataset", revision="1.0.0", endpoint=place.endpoint, token=OWNER)
+    receipt = place.take_down()
+    assert holders(place.hub.root / "repos")
+    receipt = place.take_down(purge=True)
+    assert holders(place.hub.root) == []
+    gone = {*receipt.samples.values(), *(s["before"] for s in receipt.releases["release"]["shards"].values())}
+    assert not gone & set(files(place.hub.root).values())
+    for revision in (old, old[:12], "1.0.0", "old"):
+        with pytest.raises(HfHubHTTPError):
+            hf_hub_download(
+                TARGET, name, repo_type="dataset", revision=revision, endpoint=place.endpoint, token=OWNER,
+                force_download=True,
+            )  # fmt: skip
+    refs = place.api.list_repo_refs(**DATASET, include_pull_requests=True)
+    assert [branch.name for branch in refs.branches] == ["main", "past", "script"] and refs.tags == []
+    assert place.api.get_discussion_details(TARGET, 1, repo_type="dataset").status == "closed"
+    assert len(place.api.list_repo_commits(**DATASET)) == 1
+    assert receipt.hubs[TARGET]["purge"]["is_done"]
+    done = plan_takedown(place.workspace, PERSON, out=place.out, repo_id=TARGET)
+    assert done.is_complete and done.hub is not None and not done.hub.needs_purge
+    check_store(place.hub)
+
+
+def test_nothing_brings_the_person_back(place: Place, tmp_path: Path) -> None:
+    people = place.workspace.identities()
+    takedown.run(place.workspace, TakedownRequest(PERSON, DATE))
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    (sources / "7.mp4").write_bytes(b"film")
+    write_text(sources / "identities.csv", format_identities(people))
+    result = ingest.run(place.workspace, sources, num_workers=1)
+    assert "identity 7 was taken down on 2026-11-24" in result.refused["7.mp4"]
+    assert PERSON not in place.workspace.identities()
+    write_text(place.workspace.identities_path, format_identities(people))
+    with pytest.raises(ConsentError, match="identity 7 was taken down"):
+        plan.run(place.workspace)
+    planned = json.loads(place.workspace.plan_path.read_text())
+    planned["pairs"]["swap_video"] = [[PERSON, "8"]]
+    place.workspace.plan_path.write_text(json.dumps(planned))
+    with pytest.raises(ConsentError, match="identity 7 was taken down"):
+        generate.run(place.workspace, "swap_video", num_workers=1)
+
+
+def test_refusals_are_one_line_and_change_nothing(place: Place) -> None:
+    before = files(place.workspace.root)
+    for identity, error in (("99", InputError), ("x", UsageError)):
+        with pytest.raises(error) as caught:
+            takedown.run(place.workspace, TakedownRequest(identity, DATE))
+        assert identity in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match="no day"):
+        takedown.run(place.workspace, TakedownRequest(PERSON, "yesterday"))
+    with pytest.raises(UsageError, match="--out"):
+        takedown.run(place.workspace, TakedownRequest(PERSON, DATE, None, TARGET))
+    name = next(iter(plan_takedown(place.workspace, PERSON, out=place.out).shards))
+    content = (place.out / name).read_bytes()
+    (place.out / name).write_bytes(content.replace(b"mark of", b"MARK of"))
+    with pytest.raises(InputError, match="differs from SHA256SUMS"):
+        place.take_down()
+    (place.out / name).write_bytes(content)
+    place.api.delete_files(**DATASET, delete_patterns=[name])
+    with pytest.raises(InputError, match="lacks it; run `tooling push`"):
+        place.take_down()
+    assert files(place.workspace.root) == before
+
+
+def test_recipients_are_in_the_receipt_and_stay_at_home(place: Place) -> None:
+    entry = access.LogEntry("2026-10-01", TARGET, "reader-of-faces", "accepted", "", "1.0.0")
+    access.log_path(place.workspace).write_text(json.dumps(vars(entry)) + "\n")
+    receipt = place.take_down()
+    assert receipt.recipients == {"reader-of-faces": TARGET}
+    everywhere = [*place.out.rglob("*"), *(place.hub.root / "repos").rglob("*")]
+    assert not [path for path in everywhere if path.is_file() and b"reader-of-faces" in path.read_bytes()]
+
+
+def test_emptied_shards_and_splits_still_load(place: Place, datasets_cache: Path) -> None:
+    import datasets
+
+    for identity in ("7", "8"):
+        takedown.run(place.workspace, TakedownRequest(identity, DATE, place.out))
+    release = read_release(place.out)
+    for name, config in release.configs.items():
+        loaded = datasets.load_dataset(str(place.out), name)
+        assert {split: found.num_rows for split, found in loaded.items()} == {
+            split: found.num_examples for split, found in config.splits.items()
+        }
+        assert all(found.num_examples for found in config.splits.values())
+
+
+def test_rewriting_without_removing_gives_the_same_bytes(place: Place, tmp_path: Path) -> None:
+    for name, digest in shards.read_checksums(place.out).items():
+        shards.rewrite_shard(place.out / name, tmp_path / "new", (), place.workspace.settings.shards)
+        assert file_sha256(tmp_path / "new") == digest, name
+
+
+def state(place: Place, receipt: takedown.Receipt) -> Any:
+    """What has to be equal whatever was killed; ids of commits depend on the clock."""
+    workspace = files(place.workspace.root)
+    workspace.pop(f"takedowns/{PERSON}.json")
+    text = re.sub(r'"[0-9a-f]{40}"', '"commit"', receipt.path.read_text("utf-8"))
+    refs = place.api.list_repo_refs(**DATASET, include_pull_requests=True)
+    heads = {ref.ref: ref.target_commit for ref in (*refs.branches, *refs.tags, *(refs.pull_requests or ()))}
+    content = {
+        name: {f.path: f.blob_id for f in place.api.list_repo_tree(**DATASET, revision=head, recursive=True) if hasattr(f, "blob_id")}
+        for name, head in heads.items()
+    }  # fmt: skip
+    return workspace, files(place.out), text, content, [str(path) for path in place.out.parent.glob(".*")]
+
+
+def run_until(root: str, out: str, endpoint: str, kill_at: int, counter: Any) -> None:
+    """Runs the takedown in a process of its own, which ends itself before its `kill_at`-th lasting step."""
+    os.environ["HF_TOKEN"] = OWNER
+    use_endpoint(endpoint)
+    constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_XET = False, True  # type: ignore[misc]
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in ("os.rename", "os.remove", "socket.sendto", "socket.connect", "os.rmdir") or (
+            event == "open" and "w" in str(arguments[1])
+        ):
+            counter.value += 1
+            if counter.value == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    import sys
+
+    sys.addaudithook(watch)
+    takedown.run(open_workspace(Path(root)), TakedownRequest(PERSON, DATE, Path(out), TARGET, True))
+
+
+def check_kills(template: Path, folder: Path, patch: pytest.MonkeyPatch, seed: int, rounds: int) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tooling.takedown", "tooling.stages.card", "datasets"])
+    wanted, num_steps, chance = None, 0, random.Random(seed)
+    for number in range(rounds + 1):
+        root = folder / str(number) / "x"
+        shutil.copytree(template, root)
+        with opened(root, patch) as place:
+            counter = context.Value("i", 0)
+            kill_at = chance.randint(1, num_steps) if number else -1
+            process = context.Process(
+                target=run_until,
+                args=(str(place.workspace.root), str(place.out), place.endpoint, kill_at, counter),
+            )
+            process.start()
+            process.join()
+            assert process.exitcode == (-signal.SIGKILL if number else 0)
+            if number == 0:
+                num_steps = counter.value
+                receipt = takedown.read_receipt(place.workspace, PERSON)
+                assert receipt is not None
+                wanted = state(place, receipt)
+            else:
+                assert state(place, place.take_down(purge=True)) == wanted, f"killed at {kill_at} of {num_steps}"
+            assert holders(root) == [] and num_steps > 20
+            check_store(place.hub)
+
+
+def test_killed_and_run_again_ends_alike(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_kills(template, tmp_path, monkeypatch, 0, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_killed_at_many_moments(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    check_kills(template, tmp_path, monkeypatch, seed, 15)
+
+
+def test_hub_in_trouble_is_gone_on_with(place: Place) -> None:
+    from starlette.responses import Response
+
+    place.traffic.fault = lambda method, path: Response("", 507) if "/commit/" in path else None
+    with pytest.raises(ToolingError, match="no space left"):
+        place.take_down()
+    assert place.workspace.tombstones() == {PERSON: DATE} and holders(place.out) == []
+    place.traffic.fault = lambda method, path: None
+    assert place.take_down(purge=True).is_complete and holders(place.hub.root) == []
