@@ -88,7 +88,8 @@ def test_who_was_let_in_at_the_hub_is_added(remote: Remote, workspace: Workspace
 def test_unknown_user_and_open_repository_are_one_line(remote: Remote, workspace: Workspace) -> None:
     with pytest.raises(ToolingError) as caught:
         access.accept(workspace, remote, "nobody", date="2026-11-24")
-    assert REPO in str(caught.value) and "\n" not in str(caught.value)
+    assert REPO in str(caught.value)
+    assert "\n" not in str(caught.value)
     assert not access.log_path(workspace).exists()
     remote.api.update_repo_settings(REPO, repo_type="dataset", gated=False)
     with pytest.raises(ToolingError, match=REPO):

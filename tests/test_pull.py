@@ -182,7 +182,7 @@ def test_shard_that_is_damaged_on_the_way_is_refused(
     real = HfApi.hf_hub_download
 
     def damaging(self: HfApi, *arguments: Any, **named: Any) -> str:
-        path = real(self, *arguments, **named)
+        path = str(real(self, *arguments, **named))
         if "swap_video" in path:
             damage(Path(path), 5000)
         return path

@@ -18,12 +18,14 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from push_setup import TARGET, Built, Watched, built, child_environment, hub, local_files, pristine
 
 import homologous_deepfake
-from tooling import read_back
+from tooling import push_checks, read_back
+from tooling.diff import release_rows
 from tooling.errors import ConsentError, InputError, UsageError, VerificationError, WorkspaceError
 from tooling.push_plan import format_plan
 from tooling.records import format_identities, format_record
 from tooling.release import read_release
 from tooling.remote import RemoteError, connect
+from tooling.stages import push, verify
 from tooling.workspace import write_text
 
 __all__ = ["built", "hub", "pristine"]
@@ -55,8 +57,6 @@ def mark_everything(built: Built) -> None:
 
 def test_first_push_makes_one_commit_a_tag_and_the_script_branch(built: Built, hub: Watched) -> None:
     seen: list[tuple[int, int, str]] = []
-    from tooling.stages import push
-
     result = push.run(built.workspace, built.out, TARGET, push.PushOptions(), progress=lambda *told: seen.append(told))
     api, wanted = hub.api(), local_files(built.out)
     assert hub.files() == {*wanted, ".gitattributes"}
@@ -203,19 +203,17 @@ def test_unverified_workspace_is_refused(built: Built, hub: Watched) -> None:
     built.workspace.verification_path.unlink()
     with pytest.raises(VerificationError, match="not verified"):
         built.push()
-    with (built.workspace.root / "swap_video/1_2.mp4").open("ab") as file:
+    first = next(iter(built.workspace.records("swap_video").values())).path
+    with built.workspace.path(first).open("ab") as file:
         file.write(b"x")
-    from tooling.stages import verify
-
     verify.run(built.workspace, num_workers=1)
-    with pytest.raises(VerificationError, match=r"swap_video/1_2.mp4: differs from its record"):
-        built.push()
+    for private in (None, False):
+        with pytest.raises(VerificationError, match=f"{first}: differs from its record"):
+            built.push(private=private)
     assert hub.traffic.num_bytes_received == 0
 
 
 def test_release_of_other_files_is_refused(built: Built, hub: Watched) -> None:
-    from tooling.stages import verify
-
     add_file(built.workspace, "GAN_images/000009.png", "weightfree-face", {"prompt": "new"}, seed=9)
     verify.run(built.workspace, num_workers=1)
     with pytest.raises(InputError, match="GAN_images/000009"):
@@ -236,17 +234,13 @@ def test_shard_changed_after_the_build_is_refused(built: Built, hub: Watched) ->
 
 
 def test_shard_changed_while_it_is_sent_is_refused(built: Built, hub: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tooling.stages import push
-
-    checked = push.check_release
-
     def then_changes(*arguments: Any, **named: Any) -> list[str]:
-        notes = checked(*arguments, **named)
+        notes = push_checks.check_release(*arguments, **named)
         path = built.out / SHARD
         path.write_bytes(path.read_bytes()[::-1])
         return notes
 
-    monkeypatch.setattr(push, "check_release", then_changes)
+    monkeypatch.setattr("tooling.stages.push.check_release", then_changes)
     with pytest.raises(InputError, match="changed while it was being sent"):
         built.push()
     assert hub.files() == {".gitattributes"}
@@ -298,17 +292,13 @@ def test_lost_file_is_noticed(built: Built, hub: Watched) -> None:
     built.push()
     remote = connect(TARGET)
     lost = hub.api().create_commit(**DATASET, operations=[CommitOperationDelete(SHARD)], commit_message="oops").oid
-    from tooling.push_checks import read_files
-
-    release, files = read_files(built.out, lambda *told: None)
+    release, files = push_checks.read_files(built.out, lambda *told: None)
     with pytest.raises(RemoteError, match=f"{SHARD} is missing or differs"):
         read_back.read_back(remote, lost, files, release, built.out)
 
 
 def test_reader_meanwhile_sees_one_release(built: Built, hub: Watched) -> None:
     """Reads the rows of main again and again while a second release is pushed."""
-    from tooling.diff import release_rows
-
     built.push()
     old = release_rows(TARGET)
     add_file(built.workspace, "GAN_images/000009.png", "weightfree-face", {"prompt": "new"}, seed=9)

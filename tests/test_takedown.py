@@ -20,6 +20,7 @@ from conftest import make_workspace
 from hub_setup import OWNER, add_people, check_store, use_endpoint
 from huggingface_hub import CommitOperationAdd, HfApi, constants, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.hf_api import RepoFile
 from push_setup import TARGET, Traffic, use_hub
 
 from tooling import access, takedown
@@ -30,6 +31,7 @@ from tooling.records import format_identities, format_record
 from tooling.release import read_release
 from tooling.stages import card, generate, ingest, plan, shards, verify
 from tooling.takedown import TakedownRequest, plan_takedown
+from tooling.takedown_receipt import Receipt, read_receipt
 from tooling.workspace import Workspace, file_sha256, open_workspace, write_text
 
 PERSON, DATE = "7", "2026-11-24"
@@ -50,7 +52,7 @@ class Place:
     def api(self) -> HfApi:
         return HfApi(endpoint=self.endpoint, token=OWNER)
 
-    def take_down(self, *, purge: bool = False) -> takedown.Receipt:
+    def take_down(self, *, purge: bool = False) -> Receipt:
         return takedown.run(self.workspace, TakedownRequest(PERSON, DATE, self.out, TARGET, purge))
 
 
@@ -142,10 +144,17 @@ def test_plan_lists_everything_and_changes_nothing(place: Place) -> None:
     }
     assert {"tracks/7.json", "raw_video/7.mp4"} <= set(found.files)
     assert {PERSON} == set.intersection(*(set(pair) for pairs in found.pairs.values() for pair in pairs)) & {PERSON}
-    assert found.has_identity_row and found.has_fold and found.verification_paths and found.shards
-    assert found.hub is not None and set(found.shards) <= set(found.hub.main_files)
+    assert found.has_identity_row
+    assert found.has_fold
+    assert found.verification_paths
+    assert found.shards
+    assert found.hub is not None
+    assert set(found.shards) <= set(found.hub.main_files)
     assert {"refs/tags/1.0.0", "refs/heads/old", "refs/pr/1"} == set(found.hub.refs)
-    assert found.lines() and not found.is_complete and holders(place.workspace.root) and holders(place.hub.root)
+    assert found.lines()
+    assert not found.is_complete
+    assert holders(place.workspace.root)
+    assert holders(place.hub.root)
     assert before == (files(place.workspace.root), files(place.out), place.api.list_repo_refs(**DATASET))
 
 
@@ -168,12 +177,14 @@ def test_only_the_affected_shards_change_and_are_sent(place: Place) -> None:
     assert {name: pq.read_table(place.out / name).num_rows for name in kept_rows} == kept_rows
     sent = [path.rpartition("/")[2] for method, path, _ in place.traffic.requests if method == "PUT"]
     wanted = {shard["after"] for shard in receipt.releases["release"]["shards"].values() if shard["after"]}
-    assert wanted <= set(sent) and len(sent) <= len(wanted) + 1  # and the picture
+    assert wanted <= set(sent)
+    assert len(sent) <= len(wanted) + 1
     size = sum((place.out / name).stat().st_size for name in held if (place.out / name).exists())
     size += sum(path.stat().st_size for path in (place.out / "pictures").glob("*"))
     assert place.traffic.num_bytes_received < size + 200_000
     assert holders(place.workspace.root) == holders(place.out) == []
-    remote = {f.rfilename: f.lfs.sha256 for f in place.api.dataset_info(TARGET, files_metadata=True).siblings if f.lfs}
+    siblings = place.api.dataset_info(TARGET, files_metadata=True).siblings or []
+    remote = {f.rfilename: f.lfs.sha256 for f in siblings if f.lfs}
     assert {name: digest for name, digest in remote.items() if name.startswith("data/")} == shards.read_checksums(
         place.out
     )
@@ -184,11 +195,13 @@ def test_workspace_and_release_stay_whole(place: Place) -> None:
     plan_before, samples_before = place.workspace.plan(), all_samples(place.workspace)
     receipt = place.take_down()
     plan_after = place.workspace.plan()
-    assert plan_before is not None and plan_after is not None
+    assert plan_before is not None
+    assert plan_after is not None
     assert plan_after.folds == {name: fold for name, fold in plan_before.folds.items() if name != PERSON}
     assert plan_after.pairs == {s: [p for p in pairs if PERSON not in p] for s, pairs in plan_before.pairs.items()}
     assert all_samples(place.workspace) == [name for name in samples_before if name not in receipt.samples]
-    assert PERSON not in place.workspace.identities() and place.workspace.tombstones() == {PERSON: DATE}
+    assert PERSON not in place.workspace.identities()
+    assert place.workspace.tombstones() == {PERSON: DATE}
     assert not [f for f in verify.run(place.workspace, num_workers=1) if f.severity == "error"]
     release = read_release(place.out)
     assert sum(split.num_examples for split in release.configs["metadata"].splits.values()) == len(
@@ -200,7 +213,7 @@ def test_workspace_and_release_stay_whole(place: Place) -> None:
 
 
 def test_purge_leaves_nothing_at_the_hub(place: Place) -> None:
-    old = [commit.commit_id for commit in place.api.list_repo_commits(**DATASET)][0]
+    old = next(commit.commit_id for commit in place.api.list_repo_commits(**DATASET))
     name = next(iter(plan_takedown(place.workspace, PERSON, out=place.out).shards))
     hf_hub_download(TARGET, name, repo_type="dataset", revision="1.0.0", endpoint=place.endpoint, token=OWNER)
     receipt = place.take_down()
@@ -216,12 +229,15 @@ def test_purge_leaves_nothing_at_the_hub(place: Place) -> None:
                 force_download=True,
             )  # fmt: skip
     refs = place.api.list_repo_refs(**DATASET, include_pull_requests=True)
-    assert [branch.name for branch in refs.branches] == ["main", "past", "script"] and refs.tags == []
+    assert [branch.name for branch in refs.branches] == ["main", "past", "script"]
+    assert refs.tags == []
     assert place.api.get_discussion_details(TARGET, 1, repo_type="dataset").status == "closed"
     assert len(place.api.list_repo_commits(**DATASET)) == 1
     assert receipt.hubs[TARGET]["purge"]["is_done"]
     done = plan_takedown(place.workspace, PERSON, out=place.out, repo_id=TARGET)
-    assert done.is_complete and done.hub is not None and not done.hub.needs_purge
+    assert done.is_complete
+    assert done.hub is not None
+    assert not done.hub.needs_purge
     check_store(place.hub)
 
 
@@ -250,7 +266,8 @@ def test_refusals_are_one_line_and_change_nothing(place: Place) -> None:
     for identity, error in (("99", InputError), ("x", UsageError)):
         with pytest.raises(error) as caught:
             takedown.run(place.workspace, TakedownRequest(identity, DATE))
-        assert identity in str(caught.value) and "\n" not in str(caught.value)
+        assert identity in str(caught.value)
+        assert "\n" not in str(caught.value)
     with pytest.raises(UsageError, match="no day"):
         takedown.run(place.workspace, TakedownRequest(PERSON, "yesterday"))
     with pytest.raises(UsageError, match="--out"):
@@ -296,17 +313,19 @@ def test_rewriting_without_removing_gives_the_same_bytes(place: Place, tmp_path:
         assert file_sha256(tmp_path / "new") == digest, name
 
 
-def state(place: Place, receipt: takedown.Receipt) -> Any:
+def blobs(api: HfApi, revision: str) -> dict[str, str]:
+    tree = api.list_repo_tree(**DATASET, revision=revision, recursive=True)
+    return {entry.path: entry.blob_id for entry in tree if isinstance(entry, RepoFile)}
+
+
+def state(place: Place, receipt: Receipt) -> Any:
     """What has to be equal whatever was killed; ids of commits depend on the clock."""
     workspace = files(place.workspace.root)
     workspace.pop(f"takedowns/{PERSON}.json")
     text = re.sub(r'"[0-9a-f]{40}"', '"commit"', receipt.path.read_text("utf-8"))
     refs = place.api.list_repo_refs(**DATASET, include_pull_requests=True)
     heads = {ref.ref: ref.target_commit for ref in (*refs.branches, *refs.tags, *(refs.pull_requests or ()))}
-    content = {
-        name: {f.path: f.blob_id for f in place.api.list_repo_tree(**DATASET, revision=head, recursive=True) if hasattr(f, "blob_id")}
-        for name, head in heads.items()
-    }  # fmt: skip
+    content = {name: blobs(place.api, head) for name, head in heads.items()}
     return workspace, files(place.out), text, content, [str(path) for path in place.out.parent.glob(".*")]
 
 
@@ -314,7 +333,7 @@ def run_until(root: str, out: str, endpoint: str, kill_at: int, counter: Any) ->
     """Runs the takedown in a process of its own, which ends itself before its `kill_at`-th lasting step."""
     os.environ["HF_TOKEN"] = OWNER
     use_endpoint(endpoint)
-    constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_XET = False, True  # type: ignore[misc]
+    constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_XET = False, True
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if event in ("os.rename", "os.remove", "socket.sendto", "socket.connect", "os.rmdir") or (
@@ -349,12 +368,13 @@ def check_kills(template: Path, folder: Path, patch: pytest.MonkeyPatch, seed: i
             assert process.exitcode == (-signal.SIGKILL if number else 0)
             if number == 0:
                 num_steps = counter.value
-                receipt = takedown.read_receipt(place.workspace, PERSON)
+                receipt = read_receipt(place.workspace, PERSON)
                 assert receipt is not None
                 wanted = state(place, receipt)
             else:
                 assert state(place, place.take_down(purge=True)) == wanted, f"killed at {kill_at} of {num_steps}"
-            assert holders(root) == [] and num_steps > 20
+            assert holders(root) == []
+            assert num_steps > 20
             check_store(place.hub)
 
 
@@ -374,6 +394,8 @@ def test_hub_in_trouble_is_gone_on_with(place: Place) -> None:
     place.traffic.fault = lambda method, path: Response("", 507) if "/commit/" in path else None
     with pytest.raises(ToolingError, match="no space left"):
         place.take_down()
-    assert place.workspace.tombstones() == {PERSON: DATE} and holders(place.out) == []
+    assert place.workspace.tombstones() == {PERSON: DATE}
+    assert holders(place.out) == []
     place.traffic.fault = lambda method, path: None
-    assert place.take_down(purge=True).is_complete and holders(place.hub.root) == []
+    assert place.take_down(purge=True).is_complete
+    assert holders(place.hub.root) == []

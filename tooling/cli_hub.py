@@ -115,9 +115,7 @@ def pull(
     repo_id: RepoArgument,
     workspace: WorkspaceOption = WORKSPACE,
     revision: Annotated[str, typer.Option(help="Branch, tag or commit; empty is main.")] = "",
-    identities: Annotated[
-        Path | None, typer.Option(help="identities.csv with consent, which no release has.")
-    ] = None,
+    identities: Annotated[Path | None, typer.Option(help="identities.csv with consent, which no release has.")] = None,
     workers: WorkersOption = 0,
     as_json: JsonOption = False,
 ) -> None:
