@@ -4,8 +4,27 @@
 set -eu
 python=$1
 needs=""
+
+# torchcodec looks for FFmpeg's libraries when it first opens a video, not when it is imported.
+decodes_video() {
+    "$python" - <<'EOF'
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from torchcodec.decoders import VideoDecoder
+
+from generation.video import write_clip
+
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / "clip.mp4"
+    write_clip(path, [np.full((64, 64, 3), 90, np.uint8)] * 2)
+    assert len(VideoDecoder(str(path))) == 2
+EOF
+}
+
 "$python" -c 'import cv2' 2>/dev/null || needs="$needs libgl1 libglib2.0-0"
-"$python" -c 'from torchcodec.decoders import VideoDecoder' 2>/dev/null || needs="$needs ffmpeg"
+decodes_video 2>/dev/null || needs="$needs ffmpeg"
 [ -n "$needs" ] || exit 0
 
 command="apt-get install -y --no-install-recommends$needs"
@@ -17,4 +36,5 @@ else
     echo "error: system libraries are missing; run: sudo $command   (or your system's packages of the same), then make again" >&2
     exit 1
 fi
-"$python" -c 'import cv2; from torchcodec.decoders import VideoDecoder'
+"$python" -c 'import cv2'
+decodes_video

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -120,5 +121,6 @@ def _run(folder: Path, command: list[str], environment: dict[str, str]) -> str:
     everything = {**os.environ, "HF_DATASETS_CACHE": str((folder / ".cache").resolve()), **environment}
     done = subprocess.run(command, cwd=folder, env=everything, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ToolingError(f"{folder}: {done.stderr.strip().splitlines()[-1]}")
+        console.say(done.stderr.rstrip())
+        raise ToolingError(f"{folder}: this failed, as told above: {shlex.join(command)}")
     return done.stdout.rstrip()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from generation.errors import GenerationError
-from tooling.errors import ToolingError, WorkerError
+from tooling.errors import DiskFullError, ToolingError, WorkerError
 from tooling.records import FileRecord, StageResult
 from tooling.workspace import Workspace, file_sha256, naming_full_disk
 
@@ -113,6 +113,9 @@ def make_files(
 
     Returns:
         What was made, kept and refused. An item that fails does not stop the others.
+
+    Raises:
+        DiskFullError: no space is left; what was finished before is kept.
     """
     result = StageResult()
     records = workspace.records(subset)
@@ -125,10 +128,11 @@ def make_files(
     progress(0, len(todo), "")
     for done, outcome in enumerate(run_side_by_side(_make_one, todo, num_workers=num_workers), start=1):
         sample_id = outcome.item[2].wanted.sample_id
-        if isinstance(outcome.error, (ToolingError, GenerationError)):
-            result.refused[sample_id] = str(outcome.error)
-        elif outcome.error is not None:
-            raise outcome.error
+        error = outcome.error
+        if isinstance(error, (ToolingError, GenerationError)) and not isinstance(error, DiskFullError):
+            result.refused[sample_id] = str(error)
+        elif error is not None:
+            raise error
         else:
             workspace.publish(subset, outcome.value.record, outcome.value.staged)
             result.made.append(sample_id)

@@ -27,6 +27,10 @@ class WorkspaceError(ToolingError):
     """The workspace is missing, newer than this program, locked, or disagrees with its own records."""
 
 
+class DiskFullError(ToolingError):
+    """No space is left; it ends the whole command, since no further file can be made either."""
+
+
 class WorkerError(ToolingError):
     """A worker process died more than once on the same item."""
 

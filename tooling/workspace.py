@@ -30,7 +30,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tooling.errors import ConsentError, InputError, ToolingError, UsageError, WorkspaceError
+from tooling.errors import ConsentError, DiskFullError, InputError, UsageError, WorkspaceError
 from tooling.records import (
     FileRecord,
     Identity,
@@ -224,10 +224,12 @@ def create_workspace(root: Path, settings: Settings) -> Workspace:
     Raises:
         WorkspaceError: the folder holds something else.
     """
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+    path = root / "workspace.toml"
+    unfinished = {_beside(path)}  # what a kill during an earlier start left
+    if root.exists() and (not root.is_dir() or set(root.iterdir()) - unfinished):
         raise WorkspaceError(f"{root}: is not empty and no workspace; name a new folder")
     root.mkdir(parents=True, exist_ok=True)
-    write_text(root / "workspace.toml", format_settings(settings, FORMAT_VERSION))
+    write_text(path, format_settings(settings, FORMAT_VERSION))
     return Workspace(root.resolve(), settings)
 
 
@@ -265,7 +267,7 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Replaces a file as a whole, synced to disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
+    beside = _beside(path)
     with naming_full_disk(path.parent):
         try:
             with beside.open("wb") as file:
@@ -276,6 +278,10 @@ def write_bytes(path: Path, content: bytes) -> None:
         finally:
             beside.unlink(missing_ok=True)
         sync_folder(path.parent)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
 
 
 def append_line(path: Path, line: str) -> None:
@@ -311,7 +317,7 @@ def naming_full_disk(place: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise ToolingError(f"{place}: the disk is full; free space and run the command again, it goes on") from error
+        raise DiskFullError(f"{place}: the disk is full; free space and run the command again, it goes on") from error
 
 
 def _whole_lines(path: Path) -> list[str]:
