@@ -103,7 +103,7 @@ def measure_steps(target: FaceClip, source: FaceClip, out: Path) -> dict[str, fl
         "decode": seconds_of(lambda: deque(target.frames(), maxlen=0)),
         "prepare (both clips, with decode)": seconds_of(lambda: prepared.append(pipeline.prepare(target, source))),
         "align": seconds_of(lambda: batches.extend(aligned_batches(held, pipeline.batching))),
-        "swap of crops": seconds_of(lambda: made.extend(pipeline(batch, prepared[0]) for batch in batches)),
+        "swap of crops": seconds_of(lambda: made.extend(pipeline.replace(batch, prepared[0]) for batch in batches)),
         "paste": seconds_of(paste_all),
         "checks": seconds_of(lambda: deque(map(meter.add, pasted), maxlen=0)),
         "encode": seconds_of(encode),

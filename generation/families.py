@@ -1,14 +1,18 @@
-"""The four families of fakes and their generators: one dict, and the interface that those of a family share."""
+"""The four families of fakes and their generators: one dict, and how one of them is loaded.
+
+A generator is a pipeline of `generation.clip_pipeline`. Some need published weights, converted beforehand with
+`tooling weights convert`; the default of each family needs none. Besides the names in `FAMILIES`,
+`diffusers:FOLDER_OR_REPO` takes a pipeline of diffusers itself and `onnx:FILE` a face swap network in ONNX.
+"""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 from generation.errors import GenerationError
-from generation.warp import AlignedFaces, Batching, FaceClip, FaceOutput, PastedFrame, replace_faces
 
 Family = Literal["full_face_generation", "expression_driven", "attribute_editing", "face_swap"]
 
@@ -20,58 +24,50 @@ class GeneratorInfo:
     Attributes:
         family: one of `Family`; the words of the dataset's `method` column.
         location: "module:Class", imported only when it is asked for.
-        licence: of code and weights together, as an SPDX expression.
-        weights: names of the weight files it needs; empty where it needs none.
+        licence: of code and weights together, as an SPDX expression or in the words of the publisher.
+        weights: names of the published files it needs; empty where it needs none.
+        converter: "module:function" that turns these files into a folder for `from_pretrained`; "" without weights.
+        checked: what the implementation was compared with.
+        is_fitted: whether it is first fitted to the face crops of the workspace.
     """
 
     family: Family
     location: str
     licence: str
     weights: tuple[str, ...] = ()
+    converter: str = ""
+    checked: str = ""
+    is_fitted: bool = False
 
 
 # The first generator of a family is its default.
 FAMILIES: dict[str, GeneratorInfo] = {
-    "weightfree-swap": GeneratorInfo("face_swap", "generation.weightfree.swap:WeightfreeSwap", "Apache-2.0"),
+    "weightfree-swap": GeneratorInfo(
+        "face_swap",
+        "generation.weightfree.swap:WeightfreeSwap",
+        "Apache-2.0",
+        checked="looked at on synthetic actors and a real clip",
+    ),
 }
+# Generators named by a scheme and a place, "scheme:place" -> "module:function" that loads them.
+SCHEMES: dict[str, str] = {}
 
 
-class FaceSwapPipeline(Protocol):
-    """What every face swap offers: aligned crops in, aligned crops and masks out.
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a generator is loaded.
 
-    `prepare` looks at a pair of clips once; what it returns is handed to each call. A call is a pure function of the
-    crops, that preparation, the weights and the seed, whatever the batches are.
+    Attributes:
+        weights: folder of converted weights, or a repository at the Hub; None looks in `weights_folder`.
+        device: "auto" takes a GPU where there is one; else torch's name for it.
+        dtype: "auto" takes float32 on a CPU and the pipeline's own choice on a GPU; else torch's name for it.
+        batch_frames: frames at a time; 0 leaves the pipeline's own number.
     """
 
-    @property
-    def batching(self) -> Batching: ...
-
-    @property
-    def parameters(self) -> dict[str, Any]: ...
-
-    def prepare(self, target: FaceClip, source: FaceClip) -> Any: ...
-
-    def __call__(self, target: AlignedFaces, source: Any, *, seed: int = 0) -> FaceOutput: ...
-
-
-def swap_clip(
-    pipeline: FaceSwapPipeline, target: FaceClip, source: FaceClip, *, seed: int = 0
-) -> Iterator[PastedFrame]:
-    """Swaps a whole clip, streamed: the source's identity on the target's expression, pose and background.
-
-    Args:
-        pipeline: from `load_generator`.
-        target, source: the two clips.
-        seed: of whatever the pipeline draws.
-
-    Yields:
-        One finished picture for each target frame.
-
-    Raises:
-        FaceError, VideoError: a clip cannot be read, or does not fit its track.
-    """
-    prepared = pipeline.prepare(target, source)
-    yield from replace_faces(target, lambda faces: pipeline(faces, prepared, seed=seed), pipeline.batching)
+    weights: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_frames: int = 0
 
 
 def generators_of(family: str) -> list[str]:
@@ -85,13 +81,40 @@ def generators_of(family: str) -> list[str]:
     return [name for name, info in FAMILIES.items() if info.family == family]
 
 
-def load_generator(name: str) -> Any:
-    """Imports a generator and makes it with its default settings.
+def weights_folder(name: str) -> Path:
+    """Where the converted weights of a generator are looked for: weights/NAME below the working folder."""
+    return Path("weights") / name
+
+
+def load_generator(name: str, options: LoadOptions | None = None, *, family: str = "") -> Any:
+    """Imports a generator and makes it, with its weights, on its device.
+
+    Args:
+        name: one of `FAMILIES`, or "scheme:place" with one of `SCHEMES`.
+        options: see there.
+        family: which family is wanted; needed for a scheme that serves several.
 
     Raises:
-        GenerationError: there is no such generator.
+        GenerationError: there is no such generator, its weights are missing or do not fit, or there is no such
+            device or dtype.
     """
+    options = options or LoadOptions()
+    scheme, _, place = name.partition(":")
+    if scheme in SCHEMES and place:
+        return imported(SCHEMES[scheme])(place, options, family)
     if name not in FAMILIES:
-        raise GenerationError(f"{name}: no such generator; use one of {', '.join(FAMILIES)}")
-    module, _, attribute = FAMILIES[name].location.partition(":")
-    return getattr(importlib.import_module(module), attribute)()
+        more = "".join(f", {scheme}:PLACE" for scheme in SCHEMES)
+        raise GenerationError(f"{name}: no such generator; use one of {', '.join(FAMILIES)}{more}")
+    info = FAMILIES[name]
+    from generation.placement import load_pretrained, place_pipeline  # torch and diffusers take seconds
+
+    pipeline_class = imported(info.location)
+    if not info.weights and options.weights is None:
+        return place_pipeline(pipeline_class(), options)
+    return load_pretrained(pipeline_class, options.weights or str(weights_folder(name)), options)
+
+
+def imported(location: str) -> Any:
+    """The object at "module:name"."""
+    module, _, attribute = location.partition(":")
+    return getattr(importlib.import_module(module), attribute)

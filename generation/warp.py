@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 import cv2
 import numpy as np
@@ -55,6 +55,11 @@ class FaceClip:
 
     def __len__(self) -> int:
         return len(self.landmarks)
+
+    @classmethod
+    def still(cls, name: str, image: Frame, landmarks: Floats, num_frames: int) -> Self:
+        """A picture as a clip: RGB uint8 (H, W, 3) with landmarks (5, 2), shown `num_frames` times."""
+        return cls(name, lambda: (image for _ in range(num_frames)), np.repeat(landmarks[None], num_frames, 0))
 
 
 @dataclass(frozen=True)

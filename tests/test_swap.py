@@ -7,10 +7,12 @@ import dataclasses
 import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from generation.checks import OutputMeter
-from generation.families import load_generator, swap_clip
+from generation.clip_pipeline import CropsOutput
+from generation.families import load_generator
 from generation.video import Frame
 from generation.warp import AlignedFaces, FaceClip, Floats, PastedFrame, aligned_batches
 from generation.weightfree.expression import (
@@ -25,7 +27,6 @@ from generation.weightfree.expression import (
     small_grey,
 )
 from generation.weightfree.swap import (
-    FaceSwapOutput,
     PreparedSwap,
     SwapSettings,
     WeightfreeSwap,
@@ -56,7 +57,7 @@ def prepared(clips: tuple[FaceClip, FaceClip]) -> PreparedSwap:
 
 @pytest.fixture(scope="module")
 def result(clips: tuple[FaceClip, FaceClip]) -> list[PastedFrame]:
-    return list(swap_clip(load_generator("weightfree-swap"), *clips, seed=1))
+    return list(load_generator("weightfree-swap").stream(*clips, generator=torch.Generator().manual_seed(1)))
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +66,8 @@ def faces(clips: tuple[FaceClip, FaceClip]) -> AlignedFaces:
 
 
 @pytest.fixture(scope="module")
-def output(faces: AlignedFaces, prepared: PreparedSwap) -> FaceSwapOutput:
-    return WeightfreeSwap()(faces, prepared)
+def output(faces: AlignedFaces, prepared: PreparedSwap) -> CropsOutput:
+    return WeightfreeSwap().replace(faces, prepared)
 
 
 def all_crops(clip: FaceClip) -> AlignedFaces:
@@ -94,7 +95,7 @@ def test_only_pixels_under_the_mask_change(result: list[PastedFrame]) -> None:
         assert changed.mean() > 4
 
 
-def test_the_face_is_the_source_s(faces: AlignedFaces, prepared: PreparedSwap, output: FaceSwapOutput) -> None:
+def test_the_face_is_the_source_s(faces: AlignedFaces, prepared: PreparedSwap, output: CropsOutput) -> None:
     batch = _Batch(faces, prepared, SwapSettings())
     for at in range(0, NUM_FRAMES, 6):
         warped, _, _ = batch._warped_source(at, batch._weights(at))
@@ -105,14 +106,14 @@ def test_the_face_is_the_source_s(faces: AlignedFaces, prepared: PreparedSwap, o
         assert to_source > to_target + 0.15
 
 
-def test_the_mask_has_no_hard_edge(output: FaceSwapOutput) -> None:
+def test_the_mask_has_no_hard_edge(output: CropsOutput) -> None:
     assert output.masks.min() >= 0
     assert output.masks.max() <= 1
     for axis in (1, 2):
         assert np.abs(np.diff(output.masks, axis=axis)).max() < 0.12
 
 
-def test_the_skin_has_the_target_s_tone(faces: AlignedFaces, output: FaceSwapOutput) -> None:
+def test_the_skin_has_the_target_s_tone(faces: AlignedFaces, output: CropsOutput) -> None:
     cheeks = (slice(None), slice(160, 205), slice(100, 220))
     wanted = faces.crops[cheeks].mean((0, 1, 2))
     assert np.abs(output.frames[cheeks].mean((0, 1, 2)) - wanted).max() < 8
@@ -128,7 +129,7 @@ def test_it_does_not_flicker(result: list[PastedFrame]) -> None:
     assert measured["motion"] > 0.4 * measured["target_motion"]
 
 
-def test_the_mouth_follows_the_target(faces: AlignedFaces, output: FaceSwapOutput) -> None:
+def test_the_mouth_follows_the_target(faces: AlignedFaces, output: CropsOutput) -> None:
     points = faces.landmarks / faces.crops.shape[1]
     wanted, shown = (
         [mouth_darkness(small_grey(crop), where) for crop, where in zip(crops, points, strict=True)]
@@ -141,8 +142,8 @@ def test_the_mouth_follows_the_target(faces: AlignedFaces, output: FaceSwapOutpu
 def test_the_batch_size_changes_nothing(
     clips: tuple[FaceClip, FaceClip], result: list[PastedFrame], batch_frames: int
 ) -> None:
-    pipeline = WeightfreeSwap(SwapSettings(batch_frames=batch_frames))
-    for number, pasted in enumerate(swap_clip(pipeline, *clips, seed=1)):
+    pipeline = WeightfreeSwap(batch_frames=batch_frames)
+    for number, pasted in enumerate(pipeline.stream(*clips, generator=torch.Generator().manual_seed(1))):
         assert np.array_equal(pasted.frame, result[number].frame), number
         if number == 8:
             return
@@ -154,7 +155,7 @@ def test_grain_follows_the_target_and_the_seed(faces: AlignedFaces, prepared: Pr
     noisy = dataclasses.replace(faces, crops=np.clip(faces.crops + noise, 0, 255).astype(np.uint8))
     pipeline = WeightfreeSwap()
     smooth, first, again, other = (
-        pipeline(crops, prepared, seed=seed).frames.astype(int)
+        pipeline.replace(crops, prepared, seed=seed).frames.astype(int)
         for crops, seed in ((faces, 0), (noisy, 0), (noisy, 0), (noisy, 1))
     )
     cheek = (slice(None), slice(170, 200), slice(110, 140))
@@ -176,7 +177,7 @@ def test_swaps_with_a_still_source(clips: tuple[FaceClip, FaceClip]) -> None:
     short = FaceClip(
         "short", lambda: (f for f, _ in zip(target.frames(), range(5), strict=False)), target.landmarks[:5]
     )
-    pictures = list(swap_clip(WeightfreeSwap(), short, held))
+    pictures = list(WeightfreeSwap().stream(short, held))
     assert len(pictures) == 5
     assert all(np.abs(p.frame.astype(int) - p.original).max() > 20 for p in pictures)
 

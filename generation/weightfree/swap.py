@@ -13,8 +13,7 @@ Every result depends on the clips, the settings and the seed only, not on how fr
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
 
 import cv2
 import numpy as np
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from generation import blending
 from generation.blending import GRID_PX
+from generation.clip_pipeline import CropsOutput, PairPipeline
 from generation.errors import FaceError
 from generation.video import Frame
 from generation.warp import (
@@ -116,29 +116,31 @@ class PreparedSwap:
     missing_opening: Floats
 
 
-@dataclass(frozen=True)
-class FaceSwapOutput:
-    """Aligned results: frames RGB uint8 (B, S, S, 3), masks float32 (B, S, S), 0 keeps the target, 1 replaces it."""
+class WeightfreeSwap(PairPipeline):
+    """The pipeline. It holds settings only, so one object serves any number of pairs."""
 
-    frames: NDArray[np.uint8]
-    masks: Floats
+    def __init__(
+        self,
+        crop_px: int = 320,
+        batch_frames: int = 8,
+        context_frames: int = 3,
+        most_source_frames: int = 24,
+        switch_cost: float = 0.35,
+        fade_frames: int = 3,
+    ) -> None:
+        super().__init__()
+        settings = SwapSettings(crop_px, batch_frames, context_frames, most_source_frames, switch_cost, fade_frames)
+        self.register_to_config(**asdict(settings))
 
-
-class WeightfreeSwap:
-    """The pipeline. Holds settings only, so one object serves any number of pairs."""
-
-    def __init__(self, settings: SwapSettings | None = None) -> None:
-        self.settings = settings or SwapSettings()
+    @property
+    def settings(self) -> SwapSettings:
+        """The config values by name."""
+        return SwapSettings(**{field.name: self.config[field.name] for field in fields(SwapSettings)})
 
     @property
     def batching(self) -> Batching:
-        """The batches that `__call__` wants."""
+        """The batches that `replace` wants."""
         return Batching(self.settings.crop_px, self.settings.batch_frames, self.settings.context_frames)
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The settings as JSON values, for records."""
-        return asdict(self.settings)
 
     def prepare(self, target: FaceClip, source: FaceClip) -> PreparedSwap:
         """Looks through both clips; memory is that of a few crops, and some numbers for each frame.
@@ -163,17 +165,11 @@ class WeightfreeSwap:
             lacking[:, FEATURES.index("mouth_opening")],
         )
 
-    def __call__(self, target: AlignedFaces, source: PreparedSwap, *, seed: int = 0) -> FaceSwapOutput:
-        """Swaps a batch of aligned crops.
-
-        Args:
-            target: with `batching.context_frames` neighbours where the clip has them.
-            source: from `prepare`, for these two clips.
-            seed: of the grain.
-        """
-        batch = _Batch(target, source, self.settings)
-        made = [batch.swap(number, seed) for number in range(*target.wanted.indices(len(target.crops)))]
-        return FaceSwapOutput(np.stack([crop for crop, _ in made]), np.stack([mask for _, mask in made]))
+    def replace(self, faces: AlignedFaces, prepared: PreparedSwap, *, seed: int = 0) -> CropsOutput:
+        """Swaps a batch of aligned crops; the seed is that of the grain."""
+        batch = _Batch(faces, prepared, self.settings)
+        made = [batch.swap(number, seed) for number in range(*faces.wanted.indices(len(faces.crops)))]
+        return CropsOutput(np.stack([crop for crop, _ in made]), np.stack([mask for _, mask in made]))
 
 
 def _measure(clip: FaceClip, batching: Batching) -> tuple[Neutral, Floats]:

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
+import torch
 
 from generation.checks import OutputMeter
 from generation.face_track import FaceTrack
-from generation.families import FAMILIES, generators_of, load_generator, swap_clip
+from generation.families import FAMILIES, generators_of, load_generator
 from generation.video import VideoWriter, read_frames
 from generation.warp import FaceClip
 from tooling.engines import Made, Progress, Task, finished_record, make_files, no_progress, wanted_record
@@ -95,10 +96,11 @@ def make_swap(workspace: Workspace, task: Task) -> Made:
     work: PairWork = task.work
     target, source = (_face_clip(workspace, identity, task.wanted) for identity in (work.target, work.source))
     pipeline = load_generator(task.wanted.generator)
+    generator = torch.Generator().manual_seed(task.wanted.seed or 0)
     staged = workspace.staging_path(task.wanted.path)
     settings, meter = workspace.settings.clip, OutputMeter()
     with VideoWriter(staged, width=settings.width_px, height=settings.height_px, fps=work.fps) as writer:
-        for pasted in swap_clip(pipeline, target, source, seed=task.wanted.seed or 0):
+        for pasted in pipeline.stream(target, source, generator=generator):
             meter.add(pasted)
             writer.write(pasted.frame)
         meter.raise_if_rejected(task.wanted.sample_id, work.num_frames)

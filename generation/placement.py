@@ -1,0 +1,111 @@
+"""Where a pipeline runs and in what precision, and loading its weights without a gap."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from diffusers import ModelMixin
+from huggingface_hub import snapshot_download
+from safetensors import safe_open
+
+from generation.errors import GenerationError
+from generation.families import LoadOptions
+
+Pipeline = TypeVar("Pipeline")
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def choose_device(name: str) -> torch.device:
+    """A torch device by name; "auto" is the first GPU, or the CPU where there is none.
+
+    Raises:
+        GenerationError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise GenerationError(f"{name}: no such device here ({reason}); use --device cpu") from error
+    return device
+
+
+def choose_dtype(name: str, device: torch.device, on_gpu: torch.dtype) -> torch.dtype:
+    """A torch dtype by name; "auto" is float32 on a CPU and `on_gpu` elsewhere.
+
+    Raises:
+        GenerationError: no such dtype.
+    """
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else on_gpu
+    if name not in DTYPES:
+        raise GenerationError(f"{name}: no such dtype; use auto, {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def place_pipeline(pipeline: Any, options: LoadOptions) -> Any:
+    """Moves a pipeline to its device and dtype and sets its batch size.
+
+    Raises:
+        GenerationError: no such device or dtype.
+    """
+    device = choose_device(options.device)
+    dtype = choose_dtype(options.dtype, device, getattr(pipeline, "cuda_dtype", torch.float32))
+    if options.batch_frames and "batch_frames" in pipeline.config:
+        pipeline.register_to_config(batch_frames=options.batch_frames)
+    pipeline.set_progress_bar_config(disable=True)
+    if any(isinstance(part, torch.nn.Module) for part in pipeline.components.values()):
+        pipeline.to(device, dtype)
+    return pipeline
+
+
+def load_pretrained(pipeline_class: Any, place: str, options: LoadOptions) -> Any:
+    """A pipeline from a folder of `save_pretrained` or a repository, strictly: the very weights that it has.
+
+    Raises:
+        GenerationError: the folder is missing or of another pipeline; a weight is missing or too many.
+    """
+    folder = Path(place)
+    if not folder.exists() and place.count("/") == 1:
+        folder = _download(place)
+    if not (folder / "model_index.json").is_file():
+        raise GenerationError(
+            f"{place}: no converted weights; run `tooling weights convert`, or name their folder with --weights"
+        )
+    try:
+        pipeline = pipeline_class.from_pretrained(folder)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise GenerationError(f"{place}: cannot be loaded ({reason}); convert the weights again") from error
+    for name, part in pipeline.components.items():
+        if isinstance(part, ModelMixin):
+            check_complete(folder / name, part)
+    return place_pipeline(pipeline, options)
+
+
+def check_complete(folder: Path, model: Any) -> None:
+    """diffusers only warns of weights that a folder lacks or has too many; the lacking ones stay without values.
+
+    Raises:
+        GenerationError: names the first weight that is missing or unknown.
+    """
+    stored: set[str] = set()
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            stored |= set(file.keys())
+    wanted = set(model.state_dict())
+    for name in sorted(stored ^ wanted):
+        what = "is missing" if name in wanted else "is not one of this network"
+        raise GenerationError(f"{folder}: weight {name} {what}; convert the weights again")
+
+
+def _download(place: str) -> Path:
+    try:
+        return Path(snapshot_download(place))
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise GenerationError(f"{place}: neither a folder here nor a repository at the Hub ({reason})") from error
