@@ -29,6 +29,11 @@ Floats = NDArray[np.float32]
 TEMPLATE: Floats = np.array(
     [[0.35, 0.38], [0.65, 0.38], [0.50, 0.555], [0.377, 0.727], [0.623, 0.727]], dtype=np.float32
 )
+# By name, for `Batching.template`. "head" shows the head with its hair down to the shoulders.
+TEMPLATES: dict[str, Floats] = {
+    "face": TEMPLATE,
+    "head": np.array([0.5, 0.42], np.float32) + (TEMPLATE - np.array([0.5, 0.38], np.float32)) / 2.4,
+}
 SMOOTHING_FRAMES = 9  # of landmarks over time; odd
 MASK_FLOOR = 1 / 255  # a smaller weight changes no pixel
 
@@ -104,11 +109,23 @@ class Batching:
         crop_px: side of the aligned crops.
         batch_frames: results asked for at a time.
         context_frames: neighbours handed in with each batch on either side, fewer at the clip's ends.
+        template: one of `TEMPLATES`: where the landmarks lie in the crops.
+        keeps_detail: whether a result is an edit of its crop, so that the detail which the crop has not, because the
+            face is larger in the frame, is kept.
+
+    Raises:
+        FaceError: there is no such template.
     """
 
     crop_px: int
     batch_frames: int = 8
     context_frames: int = 0
+    template: str = "face"
+    keeps_detail: bool = False
+
+    def __post_init__(self) -> None:
+        if self.template not in TEMPLATES:
+            raise FaceError(f"{self.template}: no such template of aligned crops; use one of {', '.join(TEMPLATES)}")
 
 
 @dataclass(frozen=True)
@@ -151,9 +168,9 @@ def transform(matrix: Floats, points: Floats) -> Floats:
     return np.asarray(points @ matrix[:, :2].T + matrix[:, 2], np.float32)
 
 
-def align(frame: Frame, landmarks: Floats, crop_px: int) -> tuple[Frame, Floats, Floats]:
+def align(frame: Frame, landmarks: Floats, crop_px: int, template: str = "face") -> tuple[Frame, Floats, Floats]:
     """Cuts one aligned crop out of a frame: the crop, its landmarks (5, 2) and the map (2, 3) from frame to crop."""
-    matrix = similarity(landmarks, TEMPLATE * crop_px)
+    matrix = similarity(landmarks, TEMPLATES[template] * crop_px)
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if scale < 0.5:  # a large face: average before taking fewer pixels
         frame = np.asarray(cv2.blur(frame, (round(1 / scale), round(1 / scale))), np.uint8)
@@ -189,12 +206,12 @@ def replace_faces(
     """
     for frames, faces in _batches(clip, batching):
         output = function(faces)
-        matrices = faces.matrices[faces.wanted]
-        for frame, crop, mask, matrix in zip(frames, output.frames, output.masks, matrices, strict=True):
-            yield paste(frame, crop, mask, matrix)
+        crops, matrices = faces.crops[faces.wanted], faces.matrices[faces.wanted]
+        for frame, old, crop, mask, matrix in zip(frames, crops, output.frames, output.masks, matrices, strict=True):
+            yield paste(frame, crop, mask, matrix, old if batching.keeps_detail else None)
 
 
-def paste(frame: Frame, crop: Frame, mask: Floats, matrix: Floats) -> PastedFrame:
+def paste(frame: Frame, crop: Frame, mask: Floats, matrix: Floats, edited: Frame | None = None) -> PastedFrame:
     """Lays a crop over the place of the frame that it was aligned from.
 
     Args:
@@ -202,6 +219,8 @@ def paste(frame: Frame, crop: Frame, mask: Floats, matrix: Floats) -> PastedFram
         crop: RGB uint8 (S, S, 3).
         mask: float32 (S, S), 0 to 1.
         matrix: float32 (2, 3), from frame to crop.
+        edited: RGB uint8 (S, S, 3), the aligned crop that was edited into this one: their difference is added to the
+            frame, which so keeps the detail that neither has. None replaces the frame by the crop.
     """
     region = _covered_region(mask, matrix, frame.shape[:2])
     height, width = (part.stop - part.start for part in region)
@@ -211,11 +230,12 @@ def paste(frame: Frame, crop: Frame, mask: Floats, matrix: Floats) -> PastedFram
     back = cv2.invertAffineTransform(matrix)
     back[:, 2] -= [region[1].start, region[0].start]
     size = (width, height)
-    pasted = cv2.warpAffine(crop, back, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    new = crop if edited is None else crop.astype(np.float32) - edited
+    pasted = cv2.warpAffine(new, back, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     weight = cv2.warpAffine(mask, back, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
     weight[weight < MASK_FLOOR] = 0
     before = frame[region].astype(np.float32)
-    blended = before + weight[..., None] * (pasted.astype(np.float32) - before)
+    blended = before + weight[..., None] * (pasted.astype(np.float32) - (before if edited is None else 0))
     # float32 [0, 255] -> uint8; a weight of 0 gives back the very value
     result[region] = np.clip(np.rint(blended), 0, 255).astype(np.uint8)
     return PastedFrame(frame, result, region, np.asarray(weight, np.float32))
@@ -246,7 +266,7 @@ class _Window:
 
     def add(self, frame: Frame, landmarks: Floats) -> None:
         self.frames.append(frame)
-        self.crops.append(align(frame, landmarks, self.batching.crop_px))
+        self.crops.append(align(frame, landmarks, self.batching.crop_px, self.batching.template))
 
     def take(self, num_frames: int) -> tuple[list[Frame], AlignedFaces]:
         frames = [self.frames.popleft() for _ in range(num_frames)]

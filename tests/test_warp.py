@@ -14,6 +14,7 @@ from generation.errors import FaceError
 from generation.video import Frame
 from generation.warp import (
     TEMPLATE,
+    TEMPLATES,
     AlignedFaces,
     Batching,
     FaceClip,
@@ -74,6 +75,31 @@ def test_align_puts_landmarks_on_the_template() -> None:
     assert crop.shape == (SIDE, SIDE, 3)
     np.testing.assert_allclose(landmarks, TEMPLATE * SIDE, atol=1e-2)
     np.testing.assert_allclose(transform(matrix, POINTS), landmarks, atol=1e-4)
+
+
+def test_a_wider_template_shows_more_around_the_face() -> None:
+    _, landmarks, matrix = align(picture(), POINTS, SIDE, "head")
+    np.testing.assert_allclose(landmarks, TEMPLATES["head"] * SIDE, atol=1e-2)
+    assert np.hypot(*matrix[:, 0]) < 0.5 * np.hypot(*align(picture(), POINTS, SIDE)[2][:, 0])
+    faces = next(aligned_batches(moving_clip(1), Batching(SIDE, template="head")))
+    assert np.array_equal(faces.crops[0], align(picture(), POINTS, SIDE, "head")[0])
+
+
+def test_an_unknown_template_is_refused() -> None:
+    with pytest.raises(FaceError, match="heads: no such template"):
+        Batching(SIDE, template="heads")
+
+
+def test_an_edit_keeps_the_detail_of_the_frame() -> None:
+    def brighten(faces: AlignedFaces) -> Output:
+        crops = faces.crops[faces.wanted]
+        return Output(crops + np.uint8(20), np.ones(crops.shape[:3], np.float32))
+
+    clip = FaceClip.still("still", picture() // 2, POINTS * 2 - 200, 1)
+    (pasted,) = replace_faces(clip, brighten, Batching(SIDE, keeps_detail=True))
+    inside = pasted.mask == 1
+    assert inside.mean() > 0.5
+    assert np.array_equal(pasted.frame[pasted.region][inside], pasted.original[pasted.region][inside] + 20)
 
 
 def test_align_reduces_a_large_face_without_aliasing() -> None:
