@@ -1,0 +1,98 @@
+"""The prompts of full-face generation: any number of them, planned so that attributes are spread evenly.
+
+Within every gender each value of an attribute comes up once in a block as long as the list of its values, in an order
+of its own drawn for each block. So any number of images, from a handful to the catalogue's 6802, is balanced to one
+image of each value, and attributes are independent of each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+Gender = Literal["male", "female"]
+
+GENDERS: tuple[Gender, ...] = ("male", "female")
+AGES = {"18-29": "in the twenties", "30-39": "in the thirties", "40-49": "in the forties", "50-65": "in the fifties"}
+HAIR: dict[Gender, tuple[str, ...]] = {
+    "male": ("short black hair", "side-parted black hair", "a crew cut", "short dark brown hair"),
+    "female": ("long straight black hair", "a black bob", "black hair tied back", "shoulder-length dark brown hair"),
+}
+EXPRESSIONS = ("neutral expression", "slight smile", "speaking")
+LIGHTS = ("even studio light", "soft light from the left", "soft light from the right", "warm evening light")
+
+_WOMAN = re.compile(r"\b(?:woman|women|female|girl|lady)\b", re.IGNORECASE)
+_MAN = re.compile(r"\b(?:man|men|male|boy|gentleman)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class PlannedPrompt:
+    """One image to be made.
+
+    Attributes:
+        number: from 1, as in the file's name.
+        text: the prompt, English.
+        seed: of the image, 0 to 2**48 - 1.
+        attributes: gender, age, hair, expression, light; JSON values.
+    """
+
+    number: int
+    text: str
+    seed: int
+    attributes: dict[str, Any]
+
+
+def plan_prompt(number: int, seed: int = 0) -> PlannedPrompt:
+    """Plans an image: a function of its number and the plan's seed, whatever number of images is made.
+
+    Args:
+        number: from 1.
+        seed: of the whole plan.
+
+    Raises:
+        ValueError: the number is below 1.
+    """
+    if number < 1:
+        raise ValueError(f"images are numbered from 1, not {number}")
+    index = number - 1
+    gender = GENDERS[_place(index, len(GENDERS), seed, "gender")]
+    within = index // len(GENDERS)  # of this gender: every pair of numbers has one of each
+    values = {"age": tuple(AGES), "hair": HAIR[gender], "expression": EXPRESSIONS, "light": LIGHTS}
+    chosen = {name: options[_place(within, len(options), seed, f"{gender} {name}")] for name, options in values.items()}
+    return PlannedPrompt(
+        number,
+        _text(gender, chosen),
+        int.from_bytes(_digest(seed, "image", number)[:6], "big"),
+        {"gender": gender, **chosen},
+    )
+
+
+def gender_of(prompt: str) -> Gender | None:
+    """Which gender a prompt asks for; None where it names none or both."""
+    is_woman, is_man = bool(_WOMAN.search(prompt)), bool(_MAN.search(prompt))
+    if is_woman == is_man:
+        return None
+    return "female" if is_woman else "male"
+
+
+def _text(gender: Gender, chosen: dict[str, str]) -> str:
+    noun = "man" if gender == "male" else "woman"
+    return (
+        f"portrait photograph of a Chinese {noun} {AGES[chosen['age']]}, {chosen['hair']}, "
+        f"{chosen['expression']}, {chosen['light']}, looking at the camera"
+    )
+
+
+def _place(index: int, num_values: int, seed: int, name: str) -> int:
+    """Which of the values comes at this place: each block of `num_values` places is a permutation of its own."""
+    block, place = divmod(index, num_values)
+    draws = np.random.default_rng(int.from_bytes(_digest(seed, name, block)[:8], "big"))
+    return int(draws.permutation(num_values)[place])
+
+
+def _digest(seed: int, name: str, number: int) -> bytes:
+    return hashlib.sha256(f"{seed} {name} {number}".encode()).digest()
