@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from generation import blending
 from generation.blending import GRID_PX
 from generation.clip_pipeline import CropsOutput, PairPipeline
-from generation.errors import FaceError
 from generation.video import Frame
 from generation.warp import (
     AlignedFaces,
@@ -30,26 +29,22 @@ from generation.warp import (
     FaceClip,
     Floats,
     align,
-    aligned_batches,
     smooth_landmarks,
 )
 from generation.weightfree.expression import (
-    ANALYSIS_PX,
     FEATURES,
     LID_HEIGHT,
-    Grey,
     MotionMeter,
     Neutral,
     choose_frames,
-    choose_neutral,
     choose_sequence,
     comparable,
     displacement,
     small_grey,
 )
+from generation.weightfree.fields import GRID, hann_mean, pixels, ramp, sample, sample_at, sample_sharp, to_grid
+from generation.weightfree.measuring import measure_clip
 
-NUM_NEUTRAL_CANDIDATES = 48
-NEUTRAL_SPAN_FRAMES = 300  # the neutral crop is looked for at the clip's beginning
 SHAPE_SHARE = 0.3  # of the source's proportions that are bent to the target's
 LANDMARK_SHARE = 0.5
 GRAIN_PX = 0.7
@@ -149,8 +144,8 @@ class WeightfreeSwap(PairPipeline):
             FaceError, VideoError: a clip cannot be read, or does not fit its track.
         """
         batching = Batching(self.settings.crop_px, self.settings.batch_frames)
-        target_neutral, asked = _measure(target, batching)
-        source_neutral, given = _measure(source, batching)
+        target_neutral, asked = measure_clip(target, batching)
+        source_neutral, given = measure_clip(source, batching)
         wanted, offered = comparable(asked), comparable(given)
         numbers = choose_frames(wanted, offered, self.settings.most_source_frames)
         choice = choose_sequence(wanted, offered[numbers], self.settings.switch_cost)
@@ -170,33 +165,6 @@ class WeightfreeSwap(PairPipeline):
         batch = _Batch(faces, prepared, self.settings)
         made = [batch.swap(number, seed) for number in range(*faces.wanted.indices(len(faces.crops)))]
         return CropsOutput(np.stack([crop for crop, _ in made]), np.stack([mask for _, mask in made]))
-
-
-def _measure(clip: FaceClip, batching: Batching) -> tuple[Neutral, Floats]:
-    """One pass over a clip: its neutral crop, and pose and expression of every frame, float32 (T, F)."""
-    span = min(len(clip), NEUTRAL_SPAN_FRAMES)
-    # In one piece: small arrays kept between large short-lived ones would leave the memory in holes.
-    greys, points = np.empty((span, ANALYSIS_PX, ANALYSIS_PX), np.uint8), np.empty((span, 5, 2), np.float32)
-    features = np.empty((len(clip), len(FEATURES)), np.float32)
-    meter: MotionMeter | None = None
-    for faces in aligned_batches(clip, batching):
-        for number, (crop, landmarks) in enumerate(zip(faces.crops, faces.landmarks, strict=True), faces.start):
-            grey, where = small_grey(crop), landmarks / np.float32(batching.crop_px)
-            if meter is not None:
-                features[number] = meter.features(grey, where)
-                continue
-            greys[number], points[number] = grey, where
-            if number + 1 == span:
-                meter = MotionMeter(_neutral_of(greys, points))
-                features[:span] = [meter.features(*known) for known in zip(greys, points, strict=True)]
-    if meter is None:
-        raise FaceError(f"{clip.name}: holds no frame; make the clip again")
-    return meter.neutral, features
-
-
-def _neutral_of(greys: Grey, points: Floats) -> Neutral:
-    chosen = np.linspace(0, len(greys) - 1, min(NUM_NEUTRAL_CANDIDATES, len(greys))).astype(int)
-    return choose_neutral([greys[number].copy() for number in chosen], points[chosen])
 
 
 def _collect(clip: FaceClip, numbers: list[int], neutral: Neutral, crop_px: int) -> list[SourceFrame]:
@@ -229,7 +197,7 @@ class _Batch:
         heights = (source.target_neutral.brow_height, source.source_neutral.brow_height)
         self.brows = LID_HEIGHT if LID_HEIGHT in heights else max(heights)
         meter = MotionMeter(source.target_neutral)
-        self.motion = np.stack([_to_grid(meter.to_neutral(small_grey(crop))) for crop in target.crops])
+        self.motion = np.stack([to_grid(meter.to_neutral(small_grey(crop))) for crop in target.crops])
         self.small = np.stack([blending.shrink_to_grid(crop) for crop in target.crops])
         self.skin = np.stack([blending.skin(s, p) for s, p in zip(self.small, self.landmarks, strict=True)])
 
@@ -239,7 +207,8 @@ class _Batch:
         time = self.target.start + number - self.target.num_before
         landmarks = self.landmarks[number]
         face, usable, features = self._warped_source(number, self._weights(time))
-        skin, small = self._average(self.skin, number), self._average(self.small, number)
+        reach = self.settings.context_frames
+        skin, small = hann_mean(self.skin, number, reach), hann_mean(self.small, number, reach)
 
         outline = blending.face_outline(landmarks, self.brows)
         core = blending.face_outline(landmarks, self.brows, shrink=0.78)
@@ -273,39 +242,32 @@ class _Batch:
             shares[chosen] = shares.get(chosen, 0.0) + float(weight)
         return shares
 
-    def _average(self, values: Floats, number: int) -> Floats:
-        """Hann-weighted mean of values (N, ...) around one crop."""
-        reach = self.settings.context_frames
-        numbers = np.clip(np.arange(number - reach, number + reach + 1), 0, len(values) - 1)
-        window = np.hanning(2 * reach + 3)[1:-1].astype(np.float32)
-        return np.asarray(np.tensordot(window / window.sum(), values[numbers], 1), np.float32)
-
     def _warped_source(self, number: int, weights: dict[int, float]) -> tuple[Floats, Floats, Floats]:
         """The cross-faded source crop in the target's pose, RGB float32 [0, 1]; its usable places and features."""
         side = self.settings.crop_px
-        motion = self._average(self.motion, number)
+        motion = hann_mean(self.motion, number, self.settings.context_frames)
         face = np.zeros((side, side, 3), np.float32)
         areas = np.zeros((GRID_PX, GRID_PX, 2), np.float32)
         for chosen, weight in sorted(weights.items()):
             frame = self.source.source_frames[chosen]
             places = self._places(self.landmarks[number], motion, frame)
-            full = blending.enlarge(places - _GRID, side) * side + _pixels(side)
-            warped = cv2.remap(frame.crop, full, _NO_MAP, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+            full = blending.enlarge(places - GRID, side) * side + pixels(side)
+            warped = sample_sharp(frame.crop, full)
             # uint8 [0, 255] -> float32 [0, 1]
             face += np.float32(weight / 255) * warped
-            areas += weight * _sample(np.dstack([frame.usable, frame.features]), places)
+            areas += weight * sample(np.dstack([frame.usable, frame.features]), places)
         return face, areas[..., 0], areas[..., 1]
 
     def _places(self, landmarks: Floats, motion: Floats, frame: SourceFrame) -> Floats:
         """Where in the source crop each grid place of the target crop is seen: float32 (GRID_PX, GRID_PX, 2)."""
         still, source_still = self.source.target_neutral.landmarks, self.source.source_neutral.landmarks
         shape = _shape_offset(still, source_still)
-        places = _GRID + motion
+        places = GRID + motion
         places = places + displacement(still, still + shape, places)
-        places = places + _sample(frame.motion, places)
+        places = places + sample(frame.motion, places)
         # Where flow lost a quick movement of the head, the landmarks still have it.
-        missed = still + shape + (frame.landmarks - source_still) - _at(places, landmarks)
-        return places + displacement(landmarks, landmarks + LANDMARK_SHARE * missed, _GRID)
+        missed = still + shape + (frame.landmarks - source_still) - sample_at(places, landmarks)
+        return places + displacement(landmarks, landmarks + LANDMARK_SHARE * missed, GRID)
 
     def _grain(self, number: int, face: Floats, random: np.random.Generator) -> Floats:
         """Noise that the target's skin has and the warped source's has not: float32 (S, S, 1), RGB in [0, 1]."""
@@ -319,19 +281,14 @@ class _Batch:
 
     def _kept(self, landmarks: Floats, time: int) -> Floats:
         """Where the target's own pixels stay because no source frame closes its eyes or opens its mouth so far."""
-        blink = _ramp(float(self.source.missing_blink[time]), 0.35, 0.70)
-        opening = _ramp(float(self.source.missing_opening[time]), 0.02, 0.04)
+        blink = ramp(float(self.source.missing_blink[time]), 0.35, 0.70)
+        opening = ramp(float(self.source.missing_opening[time]), 0.02, 0.04)
         kept = np.zeros((GRID_PX, GRID_PX), np.float32)
         if blink > 0:
             kept = np.maximum(kept, blink * blending.eye_areas(landmarks))
         if opening > 0:
             kept = np.maximum(kept, opening * blending.mouth_area(landmarks))
         return kept
-
-
-_NO_MAP: Floats = np.zeros(0, np.float32)  # the map has both coordinates in one array
-_CENTRES = (np.arange(GRID_PX, dtype=np.float32) + 0.5) / GRID_PX
-_GRID: Floats = np.stack(np.meshgrid(_CENTRES, _CENTRES), -1)
 
 
 def _shape_offset(still: Floats, source_still: Floats) -> Floats:
@@ -342,27 +299,3 @@ def _shape_offset(still: Floats, source_still: Floats) -> Floats:
     offset = SHAPE_SHARE * (source_still - still)
     offset[2, 0] = source_still[2, 0] - still[2, 0]
     return np.asarray(offset, np.float32)
-
-
-def _to_grid(flow: Floats) -> Floats:
-    return np.asarray(cv2.resize(flow, (GRID_PX, GRID_PX), interpolation=cv2.INTER_AREA), np.float32)
-
-
-def _pixels(side: int) -> Floats:
-    return np.stack(np.meshgrid(np.arange(side, dtype=np.float32), np.arange(side, dtype=np.float32)), -1)
-
-
-def _sample(image: Floats, places: Floats) -> Floats:
-    """Bilinear values of an image (G, G, ...) at places given as shares of its side."""
-    at = np.asarray(places * image.shape[0] - 0.5, np.float32)
-    return np.asarray(cv2.remap(image, at, _NO_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
-
-
-def _at(grid: Floats, points: Floats) -> Floats:
-    """Bilinear values of a grid (G, G, 2) at points (5, 2)."""
-    return np.asarray(_sample(grid, points[None])[0], np.float32)
-
-
-def _ramp(value: float, low: float, high: float) -> float:
-    share = min(max((value - low) / (high - low), 0.0), 1.0)
-    return share * share * (3 - 2 * share)
