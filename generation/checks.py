@@ -12,17 +12,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.errors import GenerationError
+from generation.errors import RejectedOutputError
 from generation.warp import PastedFrame
 
 Plane = NDArray[np.int16]
 
 STEP_PX = 2
 INSIDE = 0.5  # weight of the mask from which a pixel counts as replaced
-
-
-class RejectedOutputError(GenerationError):
-    """A fake that fails its own checks and must not enter the dataset."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +28,8 @@ class OutputLimits:
     Attributes:
         smallest_change: mean difference from the target.
         smallest_mask: mean share of the picture that is replaced.
+        largest_likeness: mean correlation of the gradients with the target's; above it the face is still the target's.
+        largest_clipping: mean share of the replaced pixels that are black or white and were not in the target.
         smallest_motion: mean difference between successive frames, as a share of the target's.
         largest_flicker: mean second difference over time, as a multiple of the target's, beyond `flicker_allowance`.
         largest_flash: the same for the single worst frame.
@@ -40,21 +38,49 @@ class OutputLimits:
 
     smallest_change: float = 2.0
     smallest_mask: float = 0.002
+    largest_likeness: float = 1.0
+    largest_clipping: float = 0.2
     smallest_motion: float = 0.25
     largest_flicker: float = 1.8
     largest_flash: float = 4.0
     flicker_allowance: float = 1.5
 
 
-class OutputMeter:
-    """Takes the frames of one fake in order and keeps the last three."""
+def limits_of(family: str, factor: float | None = None) -> OutputLimits:
+    """The limits of a family; an edit with factor 0 has to change nothing.
 
-    def __init__(self, limits: OutputLimits | None = None) -> None:
+    Args:
+        family: one of `generation.families.Family`.
+        factor: strength of an edit.
+    """
+    if factor == 0:
+        return OutputLimits(smallest_change=0.0, smallest_mask=0.0)
+    if family == "attribute_editing":
+        return OutputLimits(smallest_change=min(1.0, abs(factor or 1.0)))
+    if family == "face_swap":
+        return OutputLimits(largest_likeness=0.97)
+    return OutputLimits()
+
+
+class OutputMeter:
+    """Takes the frames of one fake in order and keeps the last three.
+
+    Args:
+        limits: what the fake must keep to.
+        may_stay: bool (T,), frames that may be left as they are: those in which the target's face is not seen.
+    """
+
+    def __init__(self, limits: OutputLimits | None = None, may_stay: NDArray[np.bool_] | None = None) -> None:
         self.limits = limits or OutputLimits()
         self.num_frames = 0
+        self._may_stay = may_stay
         self._num_outside = 0
+        self._num_left = 0
+        self._num_passed = 0
         self._shares: list[float] = []
         self._changes: list[float] = []
+        self._likenesses: list[float] = []
+        self._clippings: list[float] = []
         self._motions: list[tuple[float, float]] = []
         self._flickers: list[tuple[float, float]] = []
         self._recent: deque[tuple[Plane, Plane, NDArray[np.bool_]]] = deque(maxlen=3)
@@ -69,10 +95,14 @@ class OutputMeter:
         before, after = (_plane(image) for image in (pasted.original, pasted.frame))
         self._shares.append(float(inside.mean()))
         if not inside.any():
-            self._changes.append(0.0)
+            self._note_left(self.num_frames - 1)
             self._recent.clear()
             return
         self._changes.append(_mean(after - before, inside))
+        self._likenesses.append(_likeness(before, after, inside))
+        self._clippings.append(
+            float(((after <= 0) | (after >= 255))[inside & (before > 0) & (before < 255)].sum() / inside.sum())
+        )
         self._recent.append((before, after, inside))
         if len(self._recent) >= 2:
             (old, old_after, _), (new, new_after, _) = list(self._recent)[-2:]
@@ -83,12 +113,20 @@ class OutputMeter:
                 (_mean(2 * b - a - c, middle) / 2, _mean(2 * b_after - a_after - c_after, middle) / 2)
             )
 
+    def _note_left(self, number: int) -> None:
+        is_allowed = self._may_stay is not None and number < len(self._may_stay) and bool(self._may_stay[number])
+        self._num_passed += is_allowed
+        self._num_left += not is_allowed
+
     def results(self) -> dict[str, float]:
         """What was measured, rounded."""
         motions, flickers = (np.array(pairs or [(0.0, 0.0)]) for pairs in (self._motions, self._flickers))
         values = {
             "mask_share": float(np.mean(self._shares or [0.0])),
             "change": float(np.mean(self._changes or [0.0])),
+            "likeness": float(np.mean(self._likenesses or [0.0])),
+            "clipping": float(np.mean(self._clippings or [0.0])),
+            "frames_passed_through": float(self._num_passed),
             "target_motion": float(motions[:, 0].mean()),
             "motion": float(motions[:, 1].mean()),
             "target_flicker": float(flickers[:, 0].mean()),
@@ -119,9 +157,11 @@ class OutputMeter:
         failed = (
             (self.num_frames != num_frames, f"it has {self.num_frames} frames and its target {num_frames}"),
             (self._num_outside > 0, f"{self._num_outside} pixels outside the mask changed"),
-            (min(self._shares, default=0.0) == 0.0, "a frame was left as it is"),
+            (self._num_left > 0 and limits.smallest_mask > 0, f"{self._num_left} frames were left as they are"),
             (got["mask_share"] < limits.smallest_mask, f"only {got['mask_share']:.2%} of the picture is replaced"),
             (got["change"] < limits.smallest_change, f"it differs from its target by {got['change']:.2f} levels only"),
+            (got["likeness"] > limits.largest_likeness, f"the face is still the target's ({got['likeness']:.3f})"),
+            (got["clipping"] > limits.largest_clipping, f"{got['clipping']:.0%} of it is clipped to black or white"),
             (
                 got["motion"] < limits.smallest_motion * got["target_motion"],
                 f"it is frozen ({got['motion']:.2f} levels)",
@@ -130,6 +170,17 @@ class OutputMeter:
             (got["flash"] > flash, f"a frame flashes ({got['flash']:.2f} levels, at most {flash:.2f})"),
         )
         return next((reason for is_failed, reason in failed if is_failed), "")
+
+
+def _likeness(before: Plane, after: Plane, inside: NDArray[np.bool_]) -> float:
+    """Correlation of the gradients of two planes; 1 for a picture and itself, whatever its light."""
+    pairs = []
+    for image in (before, after):
+        smooth = cv2.GaussianBlur(image.astype(np.float32), (0, 0), 1.0)
+        rows, columns = np.gradient(smooth)
+        pairs.append(np.concatenate([rows[inside], columns[inside]]))
+    spread = float(np.linalg.norm(pairs[0]) * np.linalg.norm(pairs[1]))
+    return float(pairs[0] @ pairs[1]) / spread if spread > 0 else 0.0
 
 
 def _count_changed_outside(pasted: PastedFrame) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class GenerationError(Exception):
     """Base of everything that `generation` raises on purpose."""
@@ -13,3 +15,23 @@ class VideoError(GenerationError):
 
 class FaceError(GenerationError):
     """A clip in which the face that is needed cannot be found or followed."""
+
+
+class RejectedOutputError(GenerationError):
+    """A fake that fails its own checks and must not enter the dataset.
+
+    Attributes:
+        attempts: seed and reason of each try.
+    """
+
+    def __init__(self, message: str, attempts: Sequence[tuple[int, str]] = ()) -> None:
+        super().__init__(message, attempts)
+        self.message = message
+        self.attempts = list(attempts)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class WeightsError(GenerationError):
+    """A file of weights that is damaged, holds what no weights need, or does not fit its network."""

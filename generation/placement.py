@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +13,7 @@ from huggingface_hub import snapshot_download
 from safetensors import safe_open
 
 from generation.errors import GenerationError
-from generation.families import LoadOptions
+from generation.families import LoadOptions, load_generator
 
 Pipeline = TypeVar("Pipeline")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -85,6 +87,35 @@ def load_pretrained(pipeline_class: Any, place: str, options: LoadOptions) -> An
         if isinstance(part, ModelMixin):
             check_complete(folder / name, part)
     return place_pipeline(pipeline, options)
+
+
+def describe_generator(name: str, options: LoadOptions, *, family: str = "") -> dict[str, Any]:
+    """What decides the results of a generator besides its inputs: settings, dtype, digest of the weights; JSON values.
+
+    Raises:
+        GenerationError: see `load_generator`.
+    """
+    device = choose_device(options.device)
+    pipeline = load_generator(name, replace(options, device="cpu", dtype="float32"), family=family)
+    parameters: dict[str, Any] = dict(pipeline.parameters)
+    if any(isinstance(part, torch.nn.Module) for part in pipeline.components.values()):
+        dtype = choose_dtype(options.dtype, device, getattr(pipeline, "cuda_dtype", torch.float32))
+        parameters["dtype"] = str(dtype).removeprefix("torch.")
+    folder = pipeline.config.get("_name_or_path")
+    if folder and Path(folder).is_dir():
+        parameters["weights"] = folder_digest(Path(folder))
+    return parameters
+
+
+def folder_digest(folder: Path) -> str:
+    """Hex SHA-256 over names and contents of a pipeline's weights and configurations."""
+    total = hashlib.sha256()
+    for path in sorted((*folder.rglob("*.safetensors"), *folder.rglob("*.json"))):
+        if path.name == "provenance.json":
+            continue
+        with path.open("rb") as file:
+            total.update(f"{path.relative_to(folder)} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()
 
 
 def check_complete(folder: Path, model: Any) -> None:

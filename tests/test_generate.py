@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,15 +17,17 @@ import pytest
 from generation import checks
 from generation.face_track import FaceTrack
 from generation.families import FAMILIES, generators_of, load_generator
+from generation.masks import read_masks
 from generation.video import read_clip, write_clip
 from generation.warp import Floats, PastedFrame
 from tooling.actors import ClipSettings as ActorClip
 from tooling.actors import render_clip, sample_actor
 from tooling.engines import finished_record, wanted_record
 from tooling.errors import ConsentError, UsageError, WorkspaceError
-from tooling.records import Identity, format_identities
+from tooling.records import Identity, StageResult, format_identities
 from tooling.settings import ClipSettings, Settings
-from tooling.stages import generate
+from tooling.stages import generate, generate_clips
+from tooling.stages.generate_work import sample_seed
 from tooling.workspace import Workspace, create_workspace, file_sha256, open_workspace, write_text
 
 WIDTH, HEIGHT, NUM_FRAMES = 320, 240, 10
@@ -71,6 +74,10 @@ def workspace(filmed: Workspace, tmp_path: Path) -> Workspace:
     return open_workspace(tmp_path / "workspace")
 
 
+def run(workspace: Workspace, subset: str = "swap_video", **request: Any) -> StageResult:
+    return generate.run(workspace, subset, generate.GenerateRequest(**request), num_workers=1)
+
+
 def set_consent(workspace: Workspace, identity: str, status: str) -> None:
     people = workspace.identities()
     people[identity] = dataclasses.replace(people[identity], consent_status=status)  # type: ignore[arg-type]
@@ -83,7 +90,7 @@ def swap_bytes(workspace: Workspace) -> dict[str, bytes]:
 
 
 def test_makes_and_records_every_planned_pair(workspace: Workspace) -> None:
-    result = generate.run(workspace, "swap_video", num_workers=1)
+    result = run(workspace)
     assert result.made == ["swap_video/1_2", "swap_video/2_1"]
     assert not result.refused
     record = workspace.records("swap_video")["swap_video/1_2"]
@@ -92,16 +99,16 @@ def test_makes_and_records_every_planned_pair(workspace: Workspace) -> None:
     inputs = ["raw_video/1.mp4", "raw_video/2.mp4", "tracks/1.json", "tracks/2.json"]
     assert record.inputs == {name: file_sha256(workspace.path(name)) for name in inputs}
     assert record.generator == "weightfree-swap"
-    assert record.seed == generate.sample_seed(0, "swap_video/1_2")
+    assert record.seed == sample_seed(0, "swap_video/1_2")
     assert record.results["change"] > 2
     assert record.results["flicker"] < 1.8 * record.results["target_flicker"] + 1.5
-    again = generate.run(workspace, "swap_video", num_workers=1)
+    again = run(workspace)
     assert again.kept == result.made
     assert not again.made
 
 
 def test_the_written_fake_is_the_target_with_another_face(workspace: Workspace) -> None:
-    generate.run(workspace, "swap_video", only=["1_2"], num_workers=1)
+    run(workspace, only=["1_2"])
     made, real = (read_clip(workspace.path(f"{name}.mp4")).astype(int) for name in ("swap_video/1_2", "raw_video/1"))
     assert made.shape == real.shape
     change = np.abs(made - real).mean(axis=(0, 3))
@@ -112,17 +119,28 @@ def test_the_written_fake_is_the_target_with_another_face(workspace: Workspace) 
     assert border < 2.0  # the encoder's second pass over the same picture
 
 
+def test_masks_lie_beside_and_say_where(workspace: Workspace) -> None:
+    run(workspace, only=["1_2"])
+    record = workspace.records("swap_video")["swap_video/1_2"]
+    assert record.companions == {"masks/swap_video/1_2.mp4": file_sha256(workspace.path("masks/swap_video/1_2.mp4"))}
+    masks = np.stack(list(read_masks(workspace.path("masks/swap_video/1_2.mp4"))))
+    assert masks.shape == (NUM_FRAMES, HEIGHT, WIDTH)
+    made, real = (read_clip(workspace.path(f"{name}.mp4")).astype(int) for name in ("swap_video/1_2", "raw_video/1"))
+    change = np.abs(made - real).mean(-1)
+    assert change[masks > 200].mean() > 5 * change[masks == 0].mean()
+
+
 def test_limit_and_only(workspace: Workspace) -> None:
-    assert generate.run(workspace, "swap_video", limit=1, num_workers=1).made == ["swap_video/1_2"]
-    assert generate.run(workspace, "swap_video", only=["2_1"], num_workers=1).made == ["swap_video/2_1"]
+    assert run(workspace, limit=1).made == ["swap_video/1_2"]
+    assert run(workspace, only=["2_1"]).made == ["swap_video/2_1"]
     with pytest.raises(UsageError, match="1_3: is not planned; planned are 1_2, 2_1"):
-        generate.run(workspace, "swap_video", only=["1_3"])
+        run(workspace, only=["1_3"])
 
 
 def test_another_seed_makes_it_anew(workspace: Workspace) -> None:
-    generate.run(workspace, "swap_video", limit=1, num_workers=1)
-    assert generate.run(workspace, "swap_video", limit=1, seed=1, num_workers=1).made == ["swap_video/1_2"]
-    assert generate.sample_seed(0, "a") != generate.sample_seed(0, "b")
+    run(workspace, limit=1)
+    assert run(workspace, limit=1, seed=1).made == ["swap_video/1_2"]
+    assert sample_seed(0, "a") != sample_seed(0, "b")
 
 
 def _run_and_kill(root: Path) -> None:
@@ -141,7 +159,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(workspace: Workspace,
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    result = generate.run(workspace, "swap_video", num_workers=1)
+    result = run(workspace)
     assert (result.kept, result.made) == (["swap_video/1_2"], ["swap_video/2_1"])
     assert swap_bytes(workspace) == swap_bytes(undisturbed)
 
@@ -150,59 +168,64 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(workspace: Workspace,
 def test_without_consent_nothing_is_made(workspace: Workspace, status: str) -> None:
     set_consent(workspace, "2", status)
     with pytest.raises(ConsentError, match=rf"no consent for identity 2 \({status}\); nothing was made"):
-        generate.run(workspace, "swap_video")
+        run(workspace)
     assert not workspace.path("swap_video").exists()
 
 
 def test_missing_inputs_name_the_command(workspace: Workspace) -> None:
     workspace.path("tracks/2.json").unlink()
     with pytest.raises(WorkspaceError, match=r"2.json: not made yet; run `tooling faces` first"):
-        generate.run(workspace, "swap_video")
+        run(workspace)
     workspace.path("raw_video/1.mp4").unlink()
     with pytest.raises(WorkspaceError, match=r"1.mp4: not made yet; run `tooling ingest SOURCES` first"):
-        generate.run(workspace, "swap_video")
+        run(workspace)
     workspace.plan_path.unlink()
     with pytest.raises(WorkspaceError, match=r"plan.json: not found; run `tooling plan` first"):
-        generate.run(workspace, "swap_video")
+        run(workspace)
     assert not workspace.path("swap_video").exists()
 
 
 def test_a_damaged_plan_is_one_line(workspace: Workspace) -> None:
     write_text(workspace.plan_path, "{")
     with pytest.raises(WorkspaceError, match="damaged"):
-        generate.run(workspace, "swap_video")
+        run(workspace)
 
 
 def test_a_clip_changed_behind_the_records_is_refused(workspace: Workspace) -> None:
     with workspace.path("raw_video/2.mp4").open("ab") as file:
         file.write(b"x")
-    result = generate.run(workspace, "swap_video", num_workers=1)
+    result = run(workspace)
     assert set(result.refused) == {"swap_video/1_2", "swap_video/2_1"}
     assert "2.mp4: is not the file that was recorded" in result.refused["swap_video/1_2"]
 
 
 def test_unknown_subset_and_generator(workspace: Workspace) -> None:
-    with pytest.raises(UsageError, match="edit_video: cannot be generated; generated are swap_video"):
-        generate.run(workspace, "edit_video")
-    with pytest.raises(UsageError, match="simswap: is no generator; for swap_video use weightfree-swap"):
-        generate.run(workspace, "swap_video", generator="simswap")
+    with pytest.raises(UsageError, match="raw_video: cannot be generated; generated are avatarify_video, edit_video"):
+        run(workspace, "raw_video")
+    with pytest.raises(UsageError, match="nonesuch: is no generator; for swap_video use weightfree-swap"):
+        run(workspace, generator="nonesuch")
 
 
 def test_a_fake_that_fails_its_checks_is_refused_and_leaves_nothing(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     strict = checks.OutputLimits(smallest_change=200.0)
-    monkeypatch.setattr(generate, "OutputMeter", lambda: checks.OutputMeter(strict))
-    result = generate.run(workspace, "swap_video", limit=1, num_workers=1)
+    monkeypatch.setattr(generate_clips, "limits_of", lambda *given: strict)
+    result = run(workspace, limit=1)
     assert "differs from its target by" in result.refused["swap_video/1_2"]
     assert not workspace.path("swap_video/1_2.mp4").exists()
     assert not workspace.records("swap_video")
+    rejects = [json.loads(line) for line in workspace.rejects_path.read_text().splitlines()]
+    assert [reject["seed"] for reject in rejects] == [sample_seed(0, "swap_video/1_2") + n for n in (0, 1)]
+    assert "differs from its target by" in rejects[1]["reason"]
+    assert not list(workspace.root.rglob("masks/**/*.mp4"))
 
 
 def test_every_generator_can_be_loaded() -> None:
     for name, info in FAMILIES.items():
         assert name in generators_of(info.family)
-        assert hasattr(load_generator(name), "prepare")
+        if not info.weights:
+            assert load_generator(name).parameters is not None
 
 
 def pasted(before: int, after: int, mask: Floats | None = None) -> PastedFrame:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from generation.errors import GenerationError
-from tooling import __version__, cli_hub, console
+from tooling import __version__, cli_generate, cli_hub, console
 from tooling.cli_hub import RELEASE, WORKSPACE, JsonOption, ReleaseOption, WorkersOption, WorkspaceOption
 from tooling.errors import ToolingError
 from tooling.hub import commands as hub_commands
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-OnlyOption = Annotated[str, typer.Option("--only", help="Only these, separated by commas: 1,2 or 1_2,2_1.")]
+OnlyOption = Annotated[str, typer.Option("--only", help="Only these, separated by commas: 1,2.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -103,36 +103,8 @@ def plan(workspace: WorkspaceOption = WORKSPACE, as_json: JsonOption = False) ->
     console.put(f"plan.json: {len(made.folds)} people in {len(set(made.folds.values()))} folds, {pairs}")
 
 
-@app.command()
-def generate(
-    subset: Annotated[str, typer.Argument(help="swap_video")],
-    workspace: WorkspaceOption = WORKSPACE,
-    generator: Annotated[str, typer.Option(help="Name of the generator; empty takes the default.")] = "",
-    only: OnlyOption = "",
-    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0 is all.")] = 0,
-    seed: int = 0,
-    workers: WorkersOption = 0,
-    as_json: JsonOption = False,
-) -> None:
-    """Make the planned fakes of a subset."""
-    from tooling.stages import generate as stage
-
-    place = open_workspace(workspace)
-    _run_stage(
-        place,
-        subset,
-        as_json,
-        lambda bar: stage.run(
-            place,
-            subset,
-            generator=generator or None,
-            only=_names(only),
-            limit=limit or None,
-            seed=seed,
-            num_workers=workers,
-            progress=bar,
-        ),
-    )
+app.command()(cli_generate.generate)
+app.command()(cli_generate.generators)
 
 
 @app.command()

@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from generation.errors import GenerationError
-from tooling.errors import DiskFullError, ToolingError, WorkerError
+from generation.errors import GenerationError, RejectedOutputError
+from tooling.errors import DiskFullError, ToolingError, UsageError, WorkerError
 from tooling.records import FileRecord, StageResult
 from tooling.workspace import Workspace, file_sha256, naming_full_disk
+
+ENGINES = ("local", "ray")
 
 Progress = Callable[[int, int, str], None]
 """Called with items done, items in all, and the name of the item that ended last ("" at the start)."""
@@ -99,6 +101,7 @@ def make_files(
     function: Callable[[Workspace, Task], Made],
     *,
     num_workers: int = 0,
+    engine: str = "local",
     progress: Progress = no_progress,
 ) -> StageResult:
     """Makes the files of a subset that are not there yet, publishing each as soon as it is complete.
@@ -109,6 +112,7 @@ def make_files(
         tasks: every file that the stage is about, finished or not.
         function: module-level function that makes one file under `workspace.staging_path` and syncs it.
         num_workers: processes; 0 takes one for each processor, 1 works in this process.
+        engine: see `run_side_by_side`.
         progress: told of each ended item.
 
     Returns:
@@ -126,11 +130,14 @@ def make_files(
         else:
             todo.append((function, workspace, task))
     progress(0, len(todo), "")
-    for done, outcome in enumerate(run_side_by_side(_make_one, todo, num_workers=num_workers), start=1):
+    outcomes = run_side_by_side(_make_one, todo, num_workers=num_workers, engine=engine)
+    for done, outcome in enumerate(outcomes, start=1):
         sample_id = outcome.item[2].wanted.sample_id
         error = outcome.error
         if isinstance(error, (ToolingError, GenerationError)) and not isinstance(error, DiskFullError):
             result.refused[sample_id] = str(error)
+            if isinstance(error, RejectedOutputError):
+                workspace.note_rejects(outcome.item[2].wanted, error.attempts)
         elif error is not None:
             raise error
         else:
@@ -148,15 +155,31 @@ def _make_one(item: tuple[Callable[[Workspace, Task], Made], Workspace, Task]) -
 
 
 def run_side_by_side(
-    function: Callable[[Any], Any], items: Iterable[Any], *, num_workers: int = 0
+    function: Callable[[Any], Any], items: Iterable[Any], *, num_workers: int = 0, engine: str = "local"
 ) -> Iterator[Outcome]:
     """Calls a module-level function on every item in worker processes; yields outcomes as they end.
 
     Only a few items are in flight at a time, so memory does not grow with their number. If a worker dies (killed,
     out of memory), the items that were in flight are tried again, each alone; one that kills its worker twice
     then ends with a WorkerError.
+
+    Args:
+        function: importable in another process.
+        items: picklable.
+        num_workers: processes; 0 takes one for each processor, 1 works in this process.
+        engine: "local", or "ray", a cluster that sees the workspace at the same path.
+
+    Raises:
+        UsageError: no such engine, or Ray is not installed.
     """
     items = list(items)
+    if engine not in ENGINES:
+        raise UsageError(f"{engine}: no such engine; use {' or '.join(ENGINES)}")
+    if engine == "ray":
+        from tooling.engines_ray import run_on_ray
+
+        yield from (Outcome(*ended) for ended in run_on_ray(function, items, num_workers))
+        return
     num_workers = min(num_workers or len(os.sched_getaffinity(0)), len(items))
     if num_workers <= 1:
         yield from (_call(function, item) for item in items)

@@ -7,6 +7,8 @@
       verification.parquet            findings of the last verification
       tombstones.jsonl                who was taken down, and when; such a person is refused from then on
       takedowns/1.json                receipt of a takedown
+      rejects.jsonl                   fakes that failed their own checks, with seed and reason of each try
+      masks/SUBSET/...                where each fake replaces its target's pixels
       tracks/1.json                   per-frame boxes and landmarks of clip 1
       raw_video/1.mp4 ...             and one metadata.jsonl in each subset's folder
       face_video/1.mp4, avatarify_video/{target}_{source}.mp4, edit_video/age/1.mp4, edit_video/hair/1.mp4,
@@ -72,6 +74,10 @@ class Workspace:
     @property
     def tombstones_path(self) -> Path:
         return self.root / "tombstones.jsonl"
+
+    @property
+    def rejects_path(self) -> Path:
+        return self.root / "rejects.jsonl"
 
     def records_path(self, subset: str) -> Path:
         return self.root / subset / "metadata.jsonl"
@@ -163,6 +169,12 @@ class Workspace:
                 os.replace(source, target)
                 sync_folder(target.parent)
             append_line(self.records_path(subset), format_record(record))
+
+    def note_rejects(self, wanted: FileRecord, attempts: Iterable[tuple[int, str]]) -> None:
+        """Keeps why a fake was not accepted: seed and reason of each try."""
+        for seed, reason in attempts:
+            entry = {"sample_id": wanted.sample_id, "generator": wanted.generator, "seed": seed, "reason": reason}
+            append_line(self.rejects_path, json.dumps(entry, ensure_ascii=False))
 
     def finish(self, subset: str) -> None:
         """Rewrites the subset's records sorted and without superseded lines, so that every order of work ends alike."""

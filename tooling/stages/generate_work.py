@@ -1,0 +1,106 @@
+"""What every kind of generation shares: the chosen generator in a worker, seeds, and the second try."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import multiprocessing
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import cv2
+import torch
+
+from generation.errors import RejectedOutputError
+from generation.families import Family, LoadOptions, load_generator
+from generation.placement import describe_generator
+
+Result = TypeVar("Result")
+
+
+@dataclasses.dataclass(frozen=True)
+class GenerateRequest:
+    """What to make, and with what.
+
+    Attributes:
+        generator: name of a generator of the subset's family, or "scheme:place"; None takes the family's default.
+        only: names below the subset, such as "1_2", "age/7" or "000012"; None takes all that are planned.
+        limit: at most so many, in natural order; None is all.
+        seed: from which each fake's own seed is derived.
+        factor: strength of an edit.
+        options: weights, device, dtype and batch size.
+        engine: where the work is done, "local" or "ray".
+    """
+
+    generator: str | None = None
+    only: Sequence[str] | None = None
+    limit: int | None = None
+    seed: int = 0
+    factor: float = 2.0
+    options: LoadOptions = dataclasses.field(default_factory=LoadOptions)
+    engine: str = "local"
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorChoice:
+    """A generator by name, the family it is wanted for, and how it is loaded."""
+
+    name: str
+    family: Family
+    options: LoadOptions
+
+    def parameters(self) -> dict[str, Any]:
+        """Settings, dtype and digest of the weights, as JSON values for the record."""
+        return describe_generator(self.name, self.options, family=self.family)
+
+
+def sample_seed(seed: int, sample_id: str) -> int:
+    """The seed of one fake: 32 bits, the same on every machine and for every order of work."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {sample_id}".encode()).digest()[:4], "big")
+
+
+def num_devices(options: LoadOptions) -> int:
+    """Processes that make sense: one for each GPU, or 0, one for each processor, on the CPU."""
+    is_gpu = options.device.startswith("cuda") or (options.device == "auto" and torch.cuda.is_available())
+    if not is_gpu:
+        return 0
+    return 1 if ":" in options.device else torch.cuda.device_count()
+
+
+def loaded(choice: GeneratorChoice) -> Any:
+    """The generator, loaded once in each process; several GPUs are divided among the processes."""
+    options = choice.options
+    if options.device in ("auto", "cuda") and torch.cuda.device_count() > 1:
+        position = multiprocessing.current_process()._identity
+        number = (position[0] - 1 if position else 0) % torch.cuda.device_count()
+        options = dataclasses.replace(options, device=f"cuda:{number}")
+    if options.device == "cpu" or not torch.cuda.is_available():
+        cv2.setNumThreads(1)  # fakes are made side by side, one processor each
+    return _load(choice.name, options, choice.family)
+
+
+@lru_cache(maxsize=2)
+def _load(name: str, options: LoadOptions, family: Family) -> Any:
+    return load_generator(name, options, family=family)
+
+
+def tried_twice(make: Callable[[int], Result], seed: int, draws: bool) -> tuple[Result, dict[str, Any]]:
+    """Calls `make` with a seed, and once more with the next where the first result is rejected and seeds matter.
+
+    Returns:
+        The result, and what belongs into the record: the seed that was used, and why the first try was rejected.
+
+    Raises:
+        RejectedOutputError: no try passed; its `attempts` say why each failed.
+    """
+    attempts: list[tuple[int, str]] = []
+    for number in range(2 if draws else 1):
+        try:
+            result = make(seed + number)
+        except RejectedOutputError as error:
+            attempts.append((seed + number, str(error)))
+            continue
+        notes: dict[str, Any] = {"seed": seed + number}
+        return result, notes | ({"rejected": attempts[0][1]} if attempts else {})
+    raise RejectedOutputError(attempts[-1][1], attempts)
