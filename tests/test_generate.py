@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from generation import checks
+from generation.errors import RejectedOutputError
 from generation.face_track import FaceTrack
 from generation.families import FAMILIES, generators_of, load_generator
 from generation.masks import read_masks
@@ -250,7 +251,7 @@ def test_bad_output_is_rejected_with_its_reason(values: list[tuple[int, int]], s
     meter = checks.OutputMeter()
     for before, after in values:
         meter.add(pasted(before, after))
-    with pytest.raises(checks.RejectedOutputError, match=said):
+    with pytest.raises(RejectedOutputError, match=said):
         meter.raise_if_rejected("swap_video/1_2", max(len(values), 9))
 
 
@@ -260,7 +261,7 @@ def test_a_change_outside_the_mask_is_rejected() -> None:
         frame = pasted(100 + at, 150 + at)
         frame.frame[0, at] += 1
         meter.add(frame)
-    with pytest.raises(checks.RejectedOutputError, match="9 pixels outside the mask changed"):
+    with pytest.raises(RejectedOutputError, match="9 pixels outside the mask changed"):
         meter.raise_if_rejected("swap_video/1_2", 9)
 
 

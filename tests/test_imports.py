@@ -14,7 +14,18 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted([*ROOT.glob("tooling/**/*.py"), *ROOT.glob("generation/**/*.py"), ROOT / "homologous_deepfake.py"])
 # The GPU side is for those who make, check or take in pixels and tracks; the card states licences. generation.errors
 # is light and names the errors that commands turn into one line. A name stands for its parts too: importing_media.
-GENERATION_USERS = ("ingest", "faces", "generate", "verify", "importing", "pull", "card", "contact_sheet", "actors")
+GENERATION_USERS = (
+    "ingest",
+    "faces",
+    "generate",
+    "cli_generate",
+    "verify",
+    "importing",
+    "pull",
+    "card",
+    "contact_sheet",
+    "actors",
+)
 # What stages stand on, what is typed and what is served knows files, records and repositories, but not which dataset
 # they are of. All others, who make or read its rows, take subsets, columns and splits from the definition alone.
 WITHOUT_DEFINITION = (
