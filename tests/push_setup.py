@@ -1,10 +1,18 @@
-"""A small verified, built release and a Hub that the client's environment points at, for the tests of push and diff."""
+"""A small verified, built release and a Hub that the client's environment points at, for the tests of push and diff.
+
+Traffic stands before the Hub's application and answers in its place; Wire stands between client and Hub and cuts.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import select
 import shutil
+import socket
+import struct
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +32,7 @@ from tooling.stages import card, push, shards, verify
 from tooling.stages.push import PushOptions, PushResult
 from tooling.workspace import Workspace
 
-__all__ = ["built", "hub", "pristine"]
+__all__ = ["built", "hub", "pristine", "wire"]
 TARGET = "lab/homologous_deepfake"
 
 
@@ -75,14 +83,13 @@ class Traffic:
 
     Attributes:
         requests: (method, path, bytes of the body) in the order of their ends.
-        fault: given method and path; an answer to send instead, "cut" to drop the connection, None to let it pass.
+        fault: given method and path; an answer to send instead, None to let it pass.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
         self.requests: list[tuple[str, str, int]] = []
-        self.fault: Callable[[str, str], Response | str | None] = lambda method, path: None
-        self.num_bytes_served = 0
+        self.fault: Callable[[str, str], Response | None] = lambda method, path: None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path, received = scope["method"], scope["path"], [0]
@@ -90,22 +97,11 @@ class Traffic:
         async def counting() -> Message:
             message = await receive()
             received[0] += len(message.get("body", b""))
-            if fault == "cut" and received[0]:
-                raise ConnectionResetError("cut by the test")
             return message
-
-        async def serving(message: Message) -> None:
-            self.num_bytes_served += len(message.get("body", b""))
-            if fault == "cut after":
-                raise ConnectionResetError("cut by the test")
-            await send(message)
 
         fault = self.fault(method, path)
         try:
-            if isinstance(fault, Response):
-                await fault(scope, counting, send)
-            else:
-                await self.app(scope, counting, serving)
+            await (self.app if fault is None else fault)(scope, counting, send)
         finally:
             self.requests.append((method, path, received[0]))
 
@@ -115,6 +111,79 @@ class Traffic:
 
     def count(self, method: str, part: str) -> int:
         return sum(part in path for found, path, _ in self.requests if found == method)
+
+
+@dataclass(eq=False)
+class Cut:
+    """Where to cut: after so many bytes of a request that begins with this; None: once the answer comes, unsent."""
+
+    request: bytes
+    num_bytes: int | None
+
+
+class Wire:
+    """A TCP connection to the Hub that a test can cut.
+
+    Attributes:
+        endpoint: what the client is given.
+        cuts: each is used once.
+        num_bytes: that clients sent so far.
+        told: called with num_bytes before each block is passed on.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        host, port = endpoint.removeprefix("http://").split(":")
+        self._hub = (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.cuts: list[Cut] = []
+        self.num_bytes = 0
+        self.told: Callable[[int], None] = lambda num_bytes: None
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._carry, args=(client,), daemon=True).start()
+
+    def _carry(self, client: socket.socket) -> None:
+        with client, socket.create_connection(self._hub) as hub, contextlib.suppress(OSError):
+            cut: Cut | None = None
+            sent = 0
+            while True:
+                ready, _, _ = select.select([client, hub], [], [])
+                block = ready[0].recv(1 << 16)
+                if not block or (ready[0] is hub and cut is not None):
+                    break
+                if ready[0] is hub:
+                    client.sendall(block)
+                    continue
+                self.num_bytes += len(block)
+                self.told(self.num_bytes)
+                cut = cut or next((cut for cut in self.cuts if block.startswith(cut.request)), None)
+                if cut in self.cuts:
+                    self.cuts.remove(cut)
+                left = len(block) if cut is None or cut.num_bytes is None else max(0, cut.num_bytes - sent)
+                hub.sendall(block[:left])
+                sent += len(block) if cut is not None else 0
+                if left < len(block):
+                    break
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@pytest.fixture
+def wire(hub: Watched, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
+    """Stands between the client and the Hub of the fixture `hub`."""
+    opened = Wire(hub.endpoint)
+    use_hub(monkeypatch, opened.endpoint)
+    yield opened
+    opened.close()
 
 
 @dataclass(frozen=True)

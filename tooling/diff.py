@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,7 +20,7 @@ from huggingface_hub import HfFileSystem
 from homologous_deepfake import METADATA, SUBSETS
 from tooling.errors import InputError
 from tooling.records import natural_key
-from tooling.remote import Remote, connect, explaining, remote_files, remote_head
+from tooling.remote import Remote, connect, explaining, patiently, remote_files, remote_head
 
 REMOTE_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@(.+))?")
 MAX_NAMES = 10
@@ -121,8 +122,8 @@ def remote_rows(remote: Remote, commit: str) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     for name in names:
         place = f"datasets/{remote.repo_id}@{commit}/{name}"
-        with explaining(remote), files.open(place, "rb", block_size=max(found[name].num_bytes, 1)) as file:
-            rows |= _read(file, place)
+        with explaining(remote):
+            rows |= patiently(partial(_read_remote, files, place, found[name].num_bytes))
     return rows
 
 
@@ -169,6 +170,11 @@ def _of_subset(rows: dict[str, Row], subset: str) -> dict[str, Row]:
 def _changed_columns(before: Row, after: Row) -> tuple[str, ...]:
     names = (*before, *(name for name in after if name not in before))
     return tuple(name for name in names if before.get(name) != after.get(name))
+
+
+def _read_remote(files: HfFileSystem, place: str, num_bytes: int) -> dict[str, Row]:
+    with files.open(place, "rb", block_size=max(num_bytes, 1)) as file:
+        return _read(file, place)
 
 
 def _read(file: BinaryIO, place: str) -> dict[str, Row]:

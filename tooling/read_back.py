@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tooling.diff import file_system
 from tooling.push_checks import LocalFile
 from tooling.push_plan import same_content
 from tooling.release import Release
-from tooling.remote import Remote, RemoteError, explaining, redact, remote_files
+from tooling.remote import Remote, RemoteError, explaining, patiently, redact, remote_files
 
 FOOTER_BYTES = 1 << 16  # fetched at once; a footer is smaller
 STREAM_SECONDS = 600
@@ -61,7 +62,7 @@ def check_row_counts(remote: Remote, commit: str, release: Release) -> None:
         for split, wanted in config.splits.items():
             places = [f"datasets/{remote.repo_id}@{commit}/{shard.path}" for shard in wanted.shards]
             with explaining(remote):
-                num_rows = sum(_footer_rows(files, place, remote) for place in places)
+                num_rows = sum(patiently(partial(_footer_rows, files, place, remote)) for place in places)
             if num_rows != wanted.num_examples:
                 raise _differs(remote, commit, f"{name}/{split} has {num_rows} rows, not {wanted.num_examples}")
 

@@ -7,6 +7,7 @@ token nor the signature of an upload address leaves this module in a message or 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import re
 import time
@@ -28,12 +29,14 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils._validators import validate_repo_id
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from tooling import __version__
 from tooling.errors import ToolingError
 from tooling.workspace import file_sha256
 
 HTTPError: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]  # of the HTTP library the client uses
+NoJSONError = json.JSONDecodeError  # what the client makes of a busy proxy's page where it expects JSON
 TIMEOUT_SECONDS = 300.0  # for one read or write on a connection, not for a whole file; the client's own has none
 MAX_WAIT_SECONDS = 60  # of one Retry-After; the client's own waits as long as it is told to
 MAX_TRIES = 5
@@ -123,13 +126,36 @@ def patiently(call: Callable[[], Answer]) -> Answer:
     for attempt in range(1, MAX_TRIES):
         try:
             return call()
-        except HTTPError as error:
-            response = getattr(error, "response", None)
-            if isinstance(error, HfHubHTTPError) and (response is None or response.status_code not in BUSY):
+        except (HTTPError, NoJSONError) as error:
+            if not is_passing(error):
                 raise
-            asked = response.headers.get("Retry-After", "") if response is not None else ""
-            time.sleep(min(int(asked) if asked.isdigit() else 2 ** (attempt - 1), MAX_WAIT_SECONDS))
+            wait(error, attempt)
     return call()
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether an error may be gone at the next try: a busy Hub, a lost connection, an answer of a proxy in between."""
+    response = getattr(error, "response", None)
+    return not isinstance(error, HfHubHTTPError) or (response is not None and response.status_code in BUSY)
+
+
+def wait(error: Exception, attempt: int) -> None:
+    """Waits as long as the Hub asks for, or twice as long each time, up to MAX_WAIT_SECONDS."""
+    response = getattr(error, "response", None)
+    asked = response.headers.get("Retry-After", "") if response is not None else ""
+    time.sleep(min(int(asked) if asked.isdigit() else 2 ** (attempt - 1), MAX_WAIT_SECONDS))
+
+
+@contextmanager
+def quiet_client() -> Iterator[None]:
+    """Without the client's own progress bars: the caller shows one."""
+    was_disabled = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not was_disabled:
+            enable_progress_bars()
 
 
 def remote_files(remote: Remote, revision: str | None = None) -> dict[str, RemoteFile]:
@@ -206,7 +232,8 @@ def redact(text: str) -> str:
 
 def _client_error(error: BaseException) -> Exception | None:
     """The error of the client or the connection that `error` is or was raised from; None where there is none."""
-    known = (HTTPError, OfflineModeIsEnabled, LocalTokenNotFoundError, HFValidationError, ConnectionError, TimeoutError)
+    refusals = (HTTPError, OfflineModeIsEnabled, LocalTokenNotFoundError, HFValidationError)
+    known = (*refusals, NoJSONError, ConnectionError, TimeoutError)
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, known):
@@ -225,6 +252,8 @@ def _explain(error: Exception, remote: Remote) -> str:
         return "no token; set HF_TOKEN or run `hf auth login`"
     if isinstance(error, HFValidationError):
         return f"is no name of a repository ({_one_line(str(error))}); use OWNER/NAME"
+    if isinstance(error, NoJSONError):
+        return f"{endpoint} answers with something else than JSON, as busy proxies do; run the same command again"
     if type(error) is ValueError:
         return f"the Hub refuses the card: {_one_line(str(error))}; run `tooling card` again"
     response = getattr(error, "response", None)

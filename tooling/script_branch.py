@@ -8,10 +8,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+from huggingface_hub.errors import HfHubHTTPError
 
 import homologous_deepfake
 from tooling.push_plan import MAIN, SCRIPT
-from tooling.remote import Remote, branch_heads, explaining, file_matches, patiently, remote_files, remote_head
+from tooling.remote import (
+    MAX_TRIES,
+    Remote,
+    branch_heads,
+    explaining,
+    file_matches,
+    patiently,
+    remote_files,
+    remote_head,
+)
 
 SCRIPT_BRANCH = "script"
 
@@ -50,6 +60,13 @@ def push_script(remote: Remote) -> None:
             patiently(
                 lambda: api.create_branch(**remote.arguments, branch=SCRIPT_BRANCH, revision=first, exist_ok=True)
             )
-        patiently(commit)
+        for attempt in range(MAX_TRIES):
+            try:
+                patiently(commit)
+            except HfHubHTTPError as error:
+                if error.response.status_code != 412 or attempt == MAX_TRIES - 1:
+                    raise
+            else:
+                break  # else another push was faster, perhaps with the same script
         if not remote_files(remote, oldest(SCRIPT_BRANCH)).keys() <= set(kept):
             patiently(lambda: api.super_squash_history(**remote.arguments, branch=SCRIPT_BRANCH))

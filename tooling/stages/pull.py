@@ -14,20 +14,28 @@ import tempfile
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from homologous_deepfake import METADATA, SUBSETS, make_features
 from tooling.engines import Progress, no_progress
 from tooling.errors import InputError
 from tooling.records import Identity, StageResult, format_identities, format_plan, natural_key
 from tooling.release import CHECKSUMS
-from tooling.remote import Remote, RemoteFile, connect, explaining, file_matches, patiently, remote_files, remote_head
+from tooling.remote import (
+    Remote,
+    RemoteFile,
+    connect,
+    explaining,
+    file_matches,
+    patiently,
+    quiet_client,
+    remote_files,
+    remote_head,
+)
 from tooling.stages import pull_rows
 from tooling.stages.pull_rows import Origin, Row
 from tooling.workspace import (
@@ -128,14 +136,14 @@ def run(
     """
     remote = connect(repo_id)
     origin = Origin(repo_id, remote_head(remote, revision))
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
+    with quiet_client(), tempfile.TemporaryDirectory() as folder:
         shards = _read_checksums(remote, origin, Path(folder))
         rows = _read_metadata(remote, origin, shards, Path(folder))
     settings = pull_rows.settings_of(list(rows.values()))
     is_new = not (root / "workspace.toml").exists()
     workspace = create_workspace(root, settings) if is_new else open_workspace(root)
     pull_rows.check_settings(workspace, settings)
-    with workspace.locked(), naming_full_disk(workspace.root), _quiet():
+    with workspace.locked(), naming_full_disk(workspace.root), quiet_client():
         work = _Pull(remote, origin, workspace, rows, set(), PullResult(commit=origin.commit), progress)
         _write_tables(work, identities)
         _find_missing(work)
@@ -361,15 +369,3 @@ def _stage_track(work: _Pull, person: str, row: Row) -> dict[str, Path]:
     staged = work.workspace.staging_path(name)
     write_text(staged, track.to_json())
     return {name: staged}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the client's own progress bars: the caller shows one."""
-    was_disabled = are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        if not was_disabled:
-            enable_progress_bars()

@@ -6,7 +6,6 @@ on the very head that the plan was made against. Whatever stops a push, the same
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, DatasetInfo
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from tooling.engines import Progress, no_progress
 from tooling.errors import InputError, UsageError
@@ -23,19 +22,21 @@ from tooling.push_plan import MAIN, PushPlan, compare_files
 from tooling.read_back import read_back
 from tooling.release import CHECKSUMS
 from tooling.remote import (
-    BUSY,
     MAX_TRIES,
-    MAX_WAIT_SECONDS,
     HTTPError,
+    NoJSONError,
     Remote,
     RemoteError,
     branch_heads,
     choose_transfer,
     connect,
     explaining,
+    is_passing,
     patiently,
+    quiet_client,
     remote_files,
     remote_head,
+    wait,
 )
 from tooling.script_branch import push_script
 from tooling.workspace import Workspace
@@ -147,7 +148,8 @@ def run(
         plan = _plan(push, _dataset_info(remote))
     commit, pull_request = plan.head, ""
     if not plan.is_empty:
-        commit, pull_request = _send(push, plan, notes, progress)
+        with quiet_client():
+            commit, pull_request = _send(push, plan, notes, progress)
     assert commit is not None
     if push.is_release:
         _tag(push, commit)
@@ -298,17 +300,15 @@ def _commit(
                 create_pr=push.options.create_pr,
                 parent_commit=plan.head,
             )
-        except HTTPError as error:
-            response = getattr(error, "response", None)
-            status = response.status_code if response is not None else None
-            if isinstance(error, HfHubHTTPError) and status not in (*BUSY, 412):
+        except (HTTPError, NoJSONError) as error:
+            is_moved = getattr(getattr(error, "response", None), "status_code", None) == 412
+            if not is_moved and not is_passing(error):
                 raise
             if found := _find_made(push, plan):
                 return found
-            if status == 412 or attempt == MAX_TRIES:
+            if is_moved or attempt == MAX_TRIES:
                 raise
-            asked = response.headers.get("Retry-After", "") if response is not None else ""
-            time.sleep(min(int(asked) if asked.isdigit() else 2 ** (attempt - 1), MAX_WAIT_SECONDS))
+            wait(error, attempt)
         else:
             return made.oid, made.pr_url or ""
     raise AssertionError("the loop returns or raises")
