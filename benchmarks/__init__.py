@@ -1,0 +1,1 @@
+"""Measurements, and comparisons with stored vectors. Nothing here is timed by a test."""
