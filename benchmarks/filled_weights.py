@@ -62,9 +62,11 @@ def filled_state(state: Mapping[str, Tensor], folder: Path, seed: int, *, net: s
     matched = [rule for rule in rules.get("rules", ()) if rule.get("net") in (None, net)]
     # A folder whose rules say what to keep leaves nothing to the list above.
     own_keeps = any("keep" in rule for rule in matched)
-    filled = {}
+    filled: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        rule = named.get(name) or next((rule for rule in matched if re.fullmatch(rule.get("match", ""), name)), {})
+        rule: dict[str, Any] = named.get(name) or next(
+            (r for r in matched if re.fullmatch(r.get("match", ""), name)), {}
+        )
         is_kept = rule.get("keep", False) if own_keeps else name.endswith(kept)
         if is_kept or not tensor.is_floating_point():
             filled[name] = tensor.detach().clone()
