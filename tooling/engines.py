@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -207,7 +209,8 @@ def _run_pool(
         while (waiting or running) and not lost:
             while waiting and len(running) < num_workers + 1:
                 item = waiting.popleft()
-                running[pool.submit(_call, function, item)] = item
+                with _interrupts_held():
+                    running[pool.submit(_call, function, item)] = item
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 item = running.pop(future)
                 if isinstance(future.exception(), BrokenProcessPool):
@@ -218,6 +221,17 @@ def _run_pool(
     finally:
         _stop(pool)
     return lost
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Holds Ctrl-C back for a moment. Workers that are started meanwhile inherit that and never see one: a terminal
+    sends it to all processes, and this one ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _call(function: Callable[[Any], Any], item: Any) -> Outcome:
