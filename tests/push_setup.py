@@ -50,11 +50,17 @@ class Built:
         settings = dataclasses.replace(self.workspace.settings, card=CardSettings(version=version))
         return Built(Workspace(self.workspace.root, settings), self.out)
 
-    def rebuild(self) -> None:
+    def rebuild(self, since: str | None = None) -> None:
         """What a maintainer does after a change of the workspace."""
         verify.run(self.workspace, num_workers=1)
         shards.run(self.workspace, self.out)
-        card.run(self.workspace, self.out)
+        card.run(self.workspace, self.out, since=since)
+
+    def renewed(self, version: str) -> Built:
+        """Built again as another version, whose card goes on from what TARGET has."""
+        newer = self.with_version(version)
+        newer.rebuild(TARGET)
+        return newer
 
 
 def build(root: Path) -> Built:

@@ -103,9 +103,8 @@ def test_only_changed_shards_are_sent(built: Built, hub: Watched) -> None:
     built.push()
     parameters = {"attribute": "age", "factor": 3.0}
     add_file(built.workspace, "edit_video/age/1.mp4", "weightfree-age", parameters)
-    built.rebuild()
+    newer = built.renewed("1.1.0")
     hub.traffic.requests.clear()
-    newer = built.with_version("1.1.0")
     result = newer.push()
     shards = {path for path in result.plan.changed if path.endswith(".parquet")}
     assert {path.split("/")[1] for path in shards} == {"edit_video", "metadata"}
@@ -124,8 +123,7 @@ def test_removed_config_goes_and_foreign_files_stay(built: Built, hub: Watched) 
     foreign = [CommitOperationAdd(name, b"mine") for name in ("NOTES.md", "docs/a.txt", "homologous_deepfake.py")]
     hub.api().create_commit(**DATASET, operations=foreign, commit_message="notes")
     built.workspace.forget("GAN_images", list(built.workspace.records("GAN_images")))
-    built.rebuild()
-    result = built.with_version("1.1.0").push()
+    result = built.renewed("1.1.0").push()
     names = {path for path in result.plan.removed if "GAN_images" in path}
     assert len(names) == 2
     assert "homologous_deepfake.py" in result.plan.removed  # datasets refuses a repository with a script
@@ -137,9 +135,9 @@ def test_dry_run_writes_nothing(built: Built, hub: Watched) -> None:
     assert set(plan.added) == set(local_files(built.out))
     assert {method for method, _, _ in hub.traffic.requests} <= {"GET", "HEAD"}
     built.push()
-    (built.out / "README.md").write_text((built.out / "README.md").read_text() + "\nmore\n")
+    newer = built.renewed("1.1.0")
     hub.traffic.requests.clear()
-    result = built.with_version("1.1.0").push(dry_run=True)
+    result = newer.push(dry_run=True)
     assert (result.plan.changed, result.commit) == (("README.md",), None)
     assert {method for method, _, _ in hub.traffic.requests} <= {"GET", "HEAD"}
 
@@ -302,7 +300,7 @@ def test_reader_meanwhile_sees_one_release(built: Built, hub: Watched) -> None:
     built.push()
     old = release_rows(TARGET)
     add_file(built.workspace, "GAN_images/000009.png", "weightfree-face", {"prompt": "new"}, seed=9)
-    built.rebuild()
+    newer = built.renewed("1.1.0")
     seen: list[dict[str, Any]] = []
     stop = threading.Event()
 
@@ -313,7 +311,7 @@ def test_reader_meanwhile_sees_one_release(built: Built, hub: Watched) -> None:
     reader = threading.Thread(target=read)
     reader.start()
     try:
-        built.with_version("1.1.0").push()
+        newer.push()
     finally:
         stop.set()
         reader.join()

@@ -137,12 +137,18 @@ def build(workspace: WorkspaceOption = WORKSPACE, out: ReleaseOption = RELEASE) 
 
 
 @app.command()
-def card(workspace: WorkspaceOption = WORKSPACE, out: ReleaseOption = RELEASE) -> None:
+def card(
+    workspace: WorkspaceOption = WORKSPACE,
+    out: ReleaseOption = RELEASE,
+    since: Annotated[
+        str, typer.Option(help="The release before, for the list of changes: a folder, or OWNER/NAME@REVISION.")
+    ] = "",
+) -> None:
     """Write the release's README.md, the dataset card, beside its shards."""
     from tooling.stages import card as stage
 
     place = open_workspace(workspace)
-    console.put(str(stage.run(place, out)))
+    console.put(str(stage.run(place, out, since=since or None)))
 
 
 @app.command("contact-sheet")

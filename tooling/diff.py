@@ -91,13 +91,23 @@ def release_rows(name: str) -> dict[str, Row]:
         InputError: no such folder, or no release in it.
         RemoteError: the Hub refuses or cannot be reached.
     """
+    return rows_at(locate(name))
+
+
+def locate(name: str) -> Path | tuple[Remote, str]:
+    """The folder, or repository and commit, that a name of a release stands for; see `release_rows`."""
     folder, remote_name = Path(name), REMOTE_NAME.fullmatch(name)
     if folder.is_dir():
-        return folder_rows(folder)
+        return folder
     if remote_name is None:
         raise InputError(f"{name}: no such folder, and no REPO_ID@REVISION; name one of the two")
     remote = connect(remote_name[1])
-    return remote_rows(remote, remote_head(remote, remote_name[2]))
+    return remote, remote_head(remote, remote_name[2])
+
+
+def rows_at(place: Path | tuple[Remote, str]) -> dict[str, Row]:
+    """The rows of a release at a place that `locate` found."""
+    return folder_rows(place) if isinstance(place, Path) else remote_rows(*place)
 
 
 def folder_rows(out: Path) -> dict[str, Row]:
@@ -146,16 +156,16 @@ def format_diff(diff: ReleaseDiff) -> str:
     return "\n".join(lines)
 
 
-def changelog_entry(diff: ReleaseDiff, version: str) -> str:
-    """The entry of a version for the card's list of changes: Markdown, counts only, ends with a newline."""
-    lines = [f"### {version}", ""]
+def changelog_entry(diff: ReleaseDiff) -> str:
+    """A version's entry for the card's list of changes: a Markdown list with the counts of each subset."""
+    lines = []
     for subset, found in diff.subsets.items():
         columns = Counter(column for row in found.changed for column in row.columns)
         where = ", ".join(f"`{column}` of {count}" for column, count in sorted(columns.items()))
         lines.append(f"- `{subset}`: {_counts(found)}" + (f" ({where})" if where else ""))
     if not diff.subsets:
         lines.append("- No row differs from the version before.")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def _counts(found: SubsetDiff) -> str:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from homologous_deepfake import SUBSETS
+from tooling.changes import CARD
 from tooling.diff import folder_rows
 from tooling.engines import Progress
 from tooling.errors import ConsentError, InputError, UsageError, VerificationError, WorkspaceError
@@ -19,7 +20,7 @@ from tooling.release import CHECKSUMS, Release, read_release
 from tooling.remote import blob_sha1
 from tooling.workspace import Workspace, file_sha256
 
-CARD, PICTURES = "README.md", "pictures"
+PICTURES = "pictures"
 MAX_NAMES = 5
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, BinaryIO
 
 import pyarrow.parquet as pq
 
+from homologous_deepfake import SUBSETS
 from tooling.errors import InputError
 from tooling.release import CHECKSUMS
 from tooling.stages import card
@@ -103,8 +105,15 @@ def clear_release(workspace: Workspace, out: Path, receipt: Receipt, *, is_pushe
     if shards and (entry["has_card"] or is_pushed):
         # A picture of the older card may show the person.
         shutil.rmtree(out / "pictures", ignore_errors=True)
-        card.run(workspace, out)
+        card.run(workspace, out, notice=_notice(receipt))
         sync_folder(out)
+
+
+def _notice(receipt: Receipt) -> str:
+    """For the card's list of changes: who has the data learns that something went, not who."""
+    counts = Counter(name.partition("/")[0] for name in receipt.samples)
+    where = ", ".join(f"{counts[subset]} of `{subset}`" for subset in SUBSETS if counts[subset])
+    return f"- {receipt.date}, taken out at a person's request: {where}; delete them too"
 
 
 def _clear_shards(workspace: Workspace, out: Path, receipt: Receipt) -> None:

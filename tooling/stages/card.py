@@ -17,7 +17,7 @@ import yaml
 import homologous_deepfake
 from generation.families import FAMILIES
 from homologous_deepfake import SUBSETS, Subset
-from tooling import contact_sheet
+from tooling import changes, contact_sheet
 from tooling.errors import InputError
 from tooling.release import Release, dataset_card_configs, read_release
 from tooling.workspace import Workspace, write_text
@@ -27,17 +27,26 @@ PICTURE = "pictures/swap_video.png"
 SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
 
 
-def run(workspace: Workspace, out: Path) -> Path:
+def run(workspace: Workspace, out: Path, *, since: str | None = None, notice: str = "") -> Path:
     """Writes README.md, and a picture of the fakes, into a built release.
+
+    Args:
+        since: the release before, for the list of changes: a folder, `REPO_ID` or `REPO_ID@REVISION`; None keeps the
+            list of the card that is there, or says that this is the first release.
+        notice: a line for the list of changes, of what came after the release was built.
 
     Returns:
         Path of the card.
 
     Raises:
-        InputError: `out` is no built release.
+        InputError: `out` or `since` is no built release.
+        UsageError: `since` is of the same version.
+        RemoteError: `since` cannot be fetched.
     """
-    release = read_release(out)
+    release, version = read_release(out), workspace.settings.card.version
+    entries = changes.entries_since(since, out, version) if since else changes.own_entries(out, version)
     blocks = {
+        "changes": changes.format_entries(changes.with_notice(entries, notice) if notice else entries),
         "catalogue": _catalogue(release),
         "generators": _generators(workspace),
         "pictures": _pictures(workspace, out),

@@ -15,6 +15,7 @@ from typing import Literal
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, DatasetInfo
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
+from tooling.changes import CARD, read_entries, remote_card
 from tooling.engines import Progress, no_progress
 from tooling.errors import InputError, UsageError
 from tooling.push_checks import LocalFile, check_release, file_state, read_files
@@ -141,6 +142,7 @@ def run(
     plan = _plan(push, info)
     if push.is_release and info is not None:
         _check_tag(push)
+    _check_changes(push, plan)
     if options.dry_run:
         return PushResult(repo_id, plan, None, False, "", "", tuple(notes))
     if info is None or options.private or options.gated:
@@ -209,6 +211,21 @@ def _check_tag(push: _Push) -> None:
     if not compare_files(push.files, remote_files(remote, push.version), None).is_empty:
         way_out = "raise [card] version in workspace.toml and run `tooling card`"
         raise InputError(f"{remote.repo_id}: version {push.version} is already another release there; {way_out}")
+
+
+def _check_changes(push: _Push, plan: PushPlan) -> None:
+    """The card tells what is new in this version, and goes on from the version that it replaces."""
+    remote, card, version = push.remote, push.out / CARD, push.version
+    entries = list(read_entries(card.read_text(encoding="utf-8", errors="replace")))
+    if entries[:1] != [version]:
+        problem = f"its list of changes ends with {entries[0] if entries else 'nothing'}, [card] version is {version}"
+        raise InputError(f"{card}: {problem}; run `tooling card`, with --since for what is there already")
+    if plan.head is None or plan.is_empty:
+        return
+    there = next(iter(read_entries(remote_card(remote, plan.head))), version)
+    if there not in entries:
+        way_out = f"run `tooling card --since {remote.repo_id}@{push.branch}`"
+        raise InputError(f"{card}: its list of changes does not go on from {there} at {remote.repo_id}; {way_out}")
 
 
 def _prepare_repository(push: _Push, info: DatasetInfo | None, is_private: bool) -> None:
