@@ -309,7 +309,7 @@ def check_kills(built: Built, hub: Watched, wire: Wire, patch: pytest.MonkeyPatc
     chance, total = random.Random(seed), 0
     for number in range(rounds + 1):
         repo_id, before = f"lab/kills-{seed}-{number}", wire.num_bytes
-        kill_at = before + chance.randint(1, total) if number else None
+        kill_at = before + chance.randint(1, total * 95 // 100) if number else None
         child = context.Process(
             target=push_in_child, args=(str(built.workspace.root), str(built.out), repo_id, wire.endpoint)
         )
