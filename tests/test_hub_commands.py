@@ -22,12 +22,13 @@ def invoke(*arguments: str | Path) -> str:
 def test_token_and_organisation_while_the_hub_is_open(tmp_path: Path) -> None:
     hub = Hub(tmp_path)
     token = invoke("token", "alice", "--root", tmp_path, "--role", "read", "--email", "a@example.org")
-    invoke("organisation", "lab", "alice", "--root", tmp_path)
+    invoke("organisation", "lab", "alice", "--root", tmp_path, "--fullname", "The Lab")
     account = authenticate(hub.database, f"Bearer {token}")
     assert account is not None
     assert is_member(hub.database, account, "lab")
     me = who_am_i(hub.database, account)
-    assert (me["name"], me["email"], [org["name"] for org in me["orgs"]]) == ("alice", "a@example.org", ["lab"])
+    assert (me["name"], me["email"], me["orgs"][0]["name"]) == ("alice", "a@example.org", "lab")
+    assert me["orgs"][0]["fullname"] == "The Lab"
     assert me["auth"]["accessToken"]["role"] == "read"
     hub.close()
 

@@ -62,12 +62,13 @@ def organisation(
     name: Annotated[str, typer.Argument(help="The organisation; made if there is none of that name.")],
     members: Annotated[list[str], typer.Argument(help="Users who may write in it.")],
     root: RootOption,
+    fullname: Annotated[str | None, typer.Option(help="Of a new organisation.")] = None,
     private: Annotated[bool, typer.Option("--private", help="Its new repositories are private by default.")] = False,
 ) -> None:
     """Make an organisation, or add members to it."""
     from tooling.hub.access import add_organisation
 
-    add_organisation(_database(root), name, members, is_private_default=private)
+    add_organisation(_database(root), name, members, fullname, is_private_default=private)
 
 
 def _database(root: Path) -> Database:
