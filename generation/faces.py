@@ -10,16 +10,17 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import torch
-from facenet_pytorch import MTCNN
 from numpy.typing import NDArray
 
 from generation.smoothing import smooth_over_time
 from generation.video import Frame
+
+if TYPE_CHECKING:  # torch takes seconds to import, and not every run detects
+    from facenet_pytorch import MTCNN
 
 Floats = NDArray[np.float32]
 
@@ -55,6 +56,9 @@ def load_detector(device: str = "cpu", *, min_face_px: float = 20) -> MTCNN:
         device: any torch device.
         min_face_px: smallest face looked for, in px of the frames that are handed in; larger is faster.
     """
+    import torch
+    from facenet_pytorch import MTCNN
+
     return MTCNN(keep_all=True, min_face_size=min_face_px, device=torch.device(device)).eval()
 
 
@@ -101,6 +105,8 @@ def refine_faces(detector: MTCNN, frames: Sequence[Frame], boxes: Floats) -> Det
     Returns:
         N faces, one for each frame; the probability is 0 where the place lies outside the frame.
     """
+    import torch
+
     centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True)
     corners = centres - sides / 2
     patches = [_patch(*place) for place in zip(frames, corners, sides[:, 0], strict=True)]
@@ -182,6 +188,8 @@ def _region(frame: Frame, left: int, top: int, size: int) -> NDArray[Any]:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Sums end differently with another number of threads; with one, the bytes do not depend on the machine's cores."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

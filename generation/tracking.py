@@ -13,11 +13,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from facenet_pytorch import MTCNN
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
@@ -44,6 +43,9 @@ from generation.tracklet import (
     unlikeness,
 )
 from generation.video import Frame
+
+if TYPE_CHECKING:
+    from facenet_pytorch import MTCNN
 
 MIN_SCORE = 0.7  # MTCNN's own threshold of its last network
 SURE_SCORE = 0.9  # below it, a face is looked for again at full size
