@@ -22,17 +22,19 @@ from pathlib import Path
 import av
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from av.video.frame import PictureType
 from conftest import make_workspace
 from PIL import Image
 
 from generation.video import read_clip, write_clip
-from homologous_deepfake import SUBSETS
+from homologous_deepfake import CROSSING, METADATA, SUBSETS
 from tooling.archive import Limits, open_archive
+from tooling.diff import folder_rows
 from tooling.errors import InputError, UsageError
 from tooling.records import format_identities
-from tooling.stages import importing, verify
+from tooling.stages import importing, shards, verify
 from tooling.stages.importing import ImportResult
 from tooling.stages.importing_names import Sample, Unread, read_name
 from tooling.workspace import Workspace, create_workspace, open_workspace, write_text
@@ -506,6 +508,29 @@ def test_fakes_made_by_hand(published: Workspace, workspace: Workspace, tmp_path
     assert list(result.counts) == ["swap_video"]
     record = workspace.records("swap_video")["swap_video/1_2"]
     assert (record.generator, record.parameters) == ("swapface", {"imported": True})
+
+
+def test_pairs_across_folds_are_released_in_crossing_alone(published: Workspace, tmp_path: Path) -> None:
+    """Someone else's pairs, on a workspace whose folds were drawn here."""
+    own = make_workspace(tmp_path / "own", num_men=4, num_women=0, num_images=0)
+    folds = own.plan().folds  # type: ignore[union-attr]
+    first, second = (next(p for p in folds if folds[p] == fold) for fold in sorted(set(folds.values())))
+    own.forget("swap_video", list(own.records("swap_video")))
+    names = [f"{first}_{second}.mp4", f"{second}_{first}.mp4"]
+    folder = write_folder(tmp_path / "mine", dict.fromkeys(names, clip(published)))
+    assert not run(own, folder, subset="swap_video", generator="swapface").refused
+    findings = verify.run(own, num_workers=1)
+    assert [str(found) for found in findings if found.severity == "error"] == []
+    notes = [found for found in findings if found.place.startswith("swap_video/")]
+    assert [found.message.partition(": ")[2] for found in notes] == ["it is in the split crossing alone"] * 2
+    release = shards.run(own, tmp_path / "release")
+    assert set(release.configs["swap_video"].splits) == {CROSSING}
+    assert release.configs["swap_video"].splits[CROSSING].num_examples == 2
+    rows = folder_rows(tmp_path / "release")
+    assert rows[f"swap_video/{first}_{second}"]["generator"] == "swapface"
+    crossing = pq.read_table(tmp_path / "release" / release.configs[METADATA].splits[CROSSING].shards[0].path)
+    assert sorted(crossing["path"].to_pylist()) == sorted(f"swap_video/{name}" for name in names)
+    assert crossing["fold"].null_count == 2
 
 
 def test_file_of_another_origin_is_not_replaced(published: Workspace, tmp_path: Path) -> None:

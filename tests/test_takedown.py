@@ -207,9 +207,10 @@ def test_workspace_and_release_stay_whole(place: Place) -> None:
     assert sum(split.num_examples for split in release.configs["metadata"].splits.values()) == len(
         all_samples(place.workspace)
     )
-    assert f"num_examples: {release.configs['swap_video'].splits['train'].num_examples}" in (
-        place.out / "README.md"
-    ).read_text("utf-8")
+    text = (place.out / "README.md").read_text("utf-8")
+    assert f"- {DATE}, taken out at a person's request: 1 of `raw_video`, 1 of `face_video`, " in text
+    assert text.count("taken out at") == 1
+    assert f"num_examples: {release.configs['swap_video'].splits['train'].num_examples}" in text
 
 
 def test_purge_leaves_nothing_at_the_hub(place: Place) -> None:

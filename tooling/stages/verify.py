@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from generation.errors import VideoError
 from generation.video import open_video, probe_video
-from homologous_deepfake import SUBSETS
+from homologous_deepfake import CROSSING, SUBSETS
 from tooling.engines import Progress, no_progress, run_side_by_side
 from tooling.errors import VerificationError
 from tooling.records import FileRecord, Identity, Plan, natural_key
@@ -168,10 +168,12 @@ def _check_people(workspace: Workspace, records: dict[str, dict[str, FileRecord]
         planned = {f"{subset}/{target}_{source}" for target, source in plan.pairs.get(subset, [])}
         for record in found.values():
             messages = _check_identities(record, identities, plan)
-            if subset in plan.pairs and record.sample_id not in planned:
+            if subset in plan.pairs and record.sample_id not in planned and not _is_imported(record):
                 messages.append("is not in plan.json; delete it or plan again")
             findings += [Finding("error", record.path, message) for message in messages]
-        if found:
+            findings += _check_fold(record, plan)
+        # Who takes over a finished set of fakes does not want the pairs that were drawn here as well.
+        if not all(map(_is_imported, found.values())):
             missing = sorted(planned - set(found), key=natural_key)
             findings += [
                 Finding("error", f"{name}.mp4", "is planned, not there; run `tooling generate`") for name in missing
@@ -194,9 +196,22 @@ def _check_identities(record: FileRecord, identities: dict[str, Identity], plan:
             messages.append(f"consent of identity {identity} is '{status}'; take the person out")
         if plan.folds and identity not in plan.folds:
             messages.append(f"identity {identity} has no fold; run `tooling plan`")
-    if len({plan.folds[identity] for identity in people if identity in plan.folds}) > 1:
-        messages.append(f"identities {' and '.join(people)} lie in different folds")
     return messages
+
+
+def _check_fold(record: FileRecord, plan: Plan) -> list[Finding]:
+    """A pair across folds is an error, but for imported ones: they are in no split but `crossing`."""
+    people = record.sample_id.rpartition("/")[2].split("_")
+    if len({plan.folds[identity] for identity in people if identity in plan.folds}) <= 1:
+        return []
+    message = f"identities {' and '.join(people)} lie in different folds"
+    if _is_imported(record):
+        return [Finding("note", record.path, f"{message}: it is in the split {CROSSING} alone")]
+    return [Finding("error", record.path, message)]
+
+
+def _is_imported(record: FileRecord) -> bool:
+    return bool(record.parameters.get("imported"))
 
 
 def _check_folders(workspace: Workspace, records: dict[str, dict[str, FileRecord]]) -> list[Finding]:
