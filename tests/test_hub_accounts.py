@@ -73,9 +73,12 @@ def test_collection_of_repositories(served: Served) -> None:
         ("first", 0),
         ("the data", 1),
     ]
+    api.delete_collection_item(made.slug, items[1].item_object_id)
+    added = api.add_collection_item(made.slug, inner.slug, "collection")
+    assert [(item.note, item.position) for item in added.items] == [("the data", 1), (None, 2)]
     api.update_repo_settings("lab/renamed", repo_type="dataset", private=True)
     assert [item.item_type for item in other.get_collection(made.slug).items] == ["collection"]
-    api.delete_collection_item(made.slug, items[1].item_object_id)
+    api.delete_collection(inner.slug)
     api.delete_repo("lab/renamed", repo_type="dataset")
     assert api.get_collection(made.slug).items == []
     api.delete_collection(made.slug)

@@ -90,8 +90,8 @@ def add_item(call: Call) -> Response:
         raise HubError(400, "item must be an object with type and id")
     kind, target = str(item.get("type")), _target(call, str(item.get("type")), str(item.get("id")))
     values = (uuid.uuid4().hex[:24], row["id"], kind, target, _text(call.body, "note"), row["id"])
-    sql = "INSERT OR IGNORE INTO collection_items SELECT ?, ?, ?, ?, ?, coalesce(max(position) + 1, 0) FROM collection_items"
-    if call.hub.database.execute(f"{sql} WHERE collection = ?", values) == 0:
+    last = "SELECT ?, ?, ?, ?, ?, coalesce(max(position) + 1, 0) FROM collection_items WHERE collection = ?"
+    if call.hub.database.execute(f"INSERT OR IGNORE INTO collection_items {last}", values) == 0:
         raise HubError(409, f"The {kind} {item.get('id')} is already in this collection")
     return JSONResponse(_touched(call, row))
 

@@ -37,7 +37,7 @@ def serve(
     if not is_loopback(host) and not allow_remote:
         raise UsageError(f"--host {host} is reachable from other machines: add --allow-remote if that is meant")
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(message)s")
-    run(root, port, host=host, ready=_announce)
+    run(root, port, host=host, ready=lambda address: _announce(address, root))
 
 
 @app.command()
@@ -78,5 +78,7 @@ def _database(root: Path) -> Database:
     return Database(root / "hub.sqlite3")
 
 
-def _announce(address: str) -> None:
+def _announce(address: str, root: Path) -> None:
     console.say(f"serving on {address}; clients: HF_ENDPOINT={address} HF_HUB_DISABLE_XET=1")
+    if _database(root).row("SELECT 1 FROM tokens") is None:
+        console.say(f"nobody can write yet: make a token with `tooling hub token NAME --root {root}`")
