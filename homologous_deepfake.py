@@ -132,7 +132,8 @@ def _describe(record: dict[str, Any], subset: Subset, people: dict[str, tuple[st
     if subset.media == "image":
         folds = {int(parameters.get("fold", int(re.sub(r"\D", "", stem) or 0) % 5))}
     return {
-        **{key: record[key] for key in ("path", "sample_id", "fps", "num_frames", "width", "height", "sha256", "seed")},
+        **{key: record[key] for key in ("path", "sample_id", "fps", "num_frames", "width", "height", "sha256")},
+        "seed": record["results"].get("seed", record["seed"]),  # a second try has another seed
         "label": "fake" if is_fake else "real",
         "method": subset.method,
         "generator": record["generator"] if is_fake else None,

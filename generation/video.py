@@ -21,6 +21,7 @@ import numpy as np
 from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
+from PIL import Image
 
 from generation.errors import VideoError
 
@@ -167,6 +168,19 @@ def read_clip(path: Path, start: int = 0, stop: int | None = None) -> NDArray[np
 def to_rgb(frame: VideoFrame) -> Frame:
     """One decoded frame as RGB uint8 (H, W, 3), by the colour matrix that the file names."""
     return np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
+
+
+def read_image(path: Path) -> Frame:
+    """Decodes a still picture: RGB uint8 (H, W, 3).
+
+    Raises:
+        VideoError: the file is missing or no picture.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"), np.uint8)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise VideoError(f"{path}: cannot be read as a picture ({error}); make it again") from error
 
 
 class VideoWriter:

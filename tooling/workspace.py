@@ -8,6 +8,7 @@
       tombstones.jsonl                who was taken down, and when; such a person is refused from then on
       takedowns/1.json                receipt of a takedown
       rejects.jsonl                   fakes that failed their own checks, with seed and reason of each try
+      models/GENERATOR/fold2/         a generator that was fitted to the faces of a fold
       masks/SUBSET/...                where each fake replaces its target's pixels
       tracks/1.json                   per-frame boxes and landmarks of clip 1
       raw_video/1.mp4 ...             and one metadata.jsonl in each subset's folder
@@ -78,6 +79,11 @@ class Workspace:
     @property
     def rejects_path(self) -> Path:
         return self.root / "rejects.jsonl"
+
+    @property
+    def models_path(self) -> Path:
+        """Generators fitted to this workspace's own faces; they hold pictures of people and never leave it."""
+        return self.root / "models"
 
     def records_path(self, subset: str) -> Path:
         return self.root / subset / "metadata.jsonl"

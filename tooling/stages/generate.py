@@ -12,6 +12,7 @@ from homologous_deepfake import METHODS, SUBSETS
 from tooling.engines import Progress, make_files, no_progress
 from tooling.errors import UsageError
 from tooling.records import StageResult
+from tooling.stages import generate_images
 from tooling.stages.generate_clips import clip_tasks, make_clip
 from tooling.stages.generate_work import GenerateRequest, GeneratorChoice, num_devices
 from tooling.workspace import Workspace
@@ -51,6 +52,8 @@ def run(
     family = _family(subset)
     choice = GeneratorChoice(_generator_name(subset, family, request.generator), family, request.options)
     num_workers = num_workers or num_devices(request.options)
+    if family == "full_face_generation":
+        return generate_images.run(workspace, request, choice, num_workers=num_workers, progress=progress)
     tasks = clip_tasks(workspace, subset, request, choice)
     return make_files(
         workspace, subset, tasks, make_clip, num_workers=num_workers, engine=request.engine, progress=progress

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,19 +56,18 @@ def clip_tasks(workspace: Workspace, subset: str, request: GenerateRequest, choi
     chosen = select(_planned(workspace, subset), request.only, request.limit)
     people = sorted({person for one in chosen for person in one.people}, key=natural_key)
     refuse_without_consent(workspace, people)
-    clips, tracks = _clips_and_tracks(workspace, people)
+    known = clip_inputs(workspace, people)
+    clips = workspace.records("raw_video")
     settings = choice.parameters()
     tasks = []
     for one in chosen:
         sample_id = f"{subset}/{one.name}"
-        inputs: dict[str, str] = {}
-        for person in one.people:
-            inputs |= {clips[person].path: clips[person].sha256, workspace.track_name(person): tracks[person]}
+        names = [name for who in one.people for name in (f"raw_video/{who}.mp4", workspace.track_name(who))]
+        inputs = {name: known[name] for name in sorted(names)}
         edit = {"attribute": one.attribute, "factor": request.factor} if one.attribute else {}
         seed = sample_seed(request.seed, sample_id)
-        inputs = dict(sorted(inputs.items()))
         record = wanted_record(sample_id, f"{sample_id}.mp4", inputs, choice.name, settings | edit, seed)
-        clip = clips[one.target]
+        clip = clips[f"raw_video/{one.target}"]
         factor = request.factor if one.attribute else None
         tasks.append(Task(record, ClipWork(one, choice, factor, round(clip.fps or 0), clip.num_frames)))
     return tasks
@@ -103,7 +102,7 @@ def mask_name(record: FileRecord) -> str:
 
 def _write(workspace: Workspace, task: Task, pipeline: Any, generator: torch.Generator) -> tuple[dict[str, Any], int]:
     work: ClipWork = task.work
-    target, track = _face_clip(workspace, work.wanted.target, task.wanted)
+    target, track = face_clip(workspace, work.wanted.target, task.wanted.inputs)
     meter = OutputMeter(limits_of(work.choice.family, work.factor), ~track.is_detected)
     face_check = FaceCheck(track.landmarks, list(track.is_detected))
     settings = workspace.settings.clip
@@ -128,7 +127,7 @@ def _stream(
     if wanted.source is None:
         stream = pipeline.stream(target, attribute=wanted.attribute, factor=task.work.factor, generator=generator)
     else:
-        source, _ = _face_clip(workspace, wanted.source, task.wanted)
+        source, _ = face_clip(workspace, wanted.source, task.wanted.inputs)
         stream = pipeline.stream(target, source, generator=generator)
     yield from stream
 
@@ -179,11 +178,14 @@ def refuse_without_consent(workspace: Workspace, people: Sequence[str]) -> None:
         )
 
 
-def _clips_and_tracks(workspace: Workspace, people: Sequence[str]) -> tuple[dict[str, FileRecord], dict[str, str]]:
-    """Records of the clips and digests of the tracks, by identity."""
+def clip_inputs(workspace: Workspace, people: Sequence[str]) -> dict[str, str]:
+    """Digests of the people's clips and tracks, by name, as recorded.
+
+    Raises:
+        WorkspaceError: one of them is not made yet.
+    """
     raw, faces = workspace.records("raw_video"), workspace.records("face_video")
-    clips: dict[str, FileRecord] = {}
-    tracks: dict[str, str] = {}
+    inputs: dict[str, str] = {}
     for person in people:
         clip, crop = raw.get(f"raw_video/{person}"), faces.get(f"face_video/{person}")
         track = workspace.track_name(person)
@@ -192,15 +194,20 @@ def _clips_and_tracks(workspace: Workspace, people: Sequence[str]) -> tuple[dict
             raise WorkspaceError(f"{missing}: not made yet; run `tooling ingest SOURCES` first")
         if crop is None or track not in crop.companions or not workspace.path(track).is_file():
             raise WorkspaceError(f"{workspace.path(track)}: not made yet; run `tooling faces` first")
-        clips[person], tracks[person] = clip, crop.companions[track]
-    return clips, tracks
+        inputs |= {clip.path: clip.sha256, track: crop.companions[track]}
+    return inputs
 
 
-def _face_clip(workspace: Workspace, person: str, record: FileRecord) -> tuple[FaceClip, FaceTrack]:
-    """A clip and its track, both exactly the files that the record names."""
+def face_clip(workspace: Workspace, person: str, inputs: Mapping[str, str]) -> tuple[FaceClip, FaceTrack]:
+    """A clip and its track, both exactly the files of these digests.
+
+    Raises:
+        InputError: one of them is another file.
+        FaceError: the track is damaged.
+    """
     clip, track = (workspace.path(name) for name in (f"raw_video/{person}.mp4", workspace.track_name(person)))
     for path, stage in ((clip, "ingest SOURCES"), (track, "faces")):
-        if file_sha256(path) != record.inputs[path.relative_to(workspace.root).as_posix()]:
+        if file_sha256(path) != inputs[path.relative_to(workspace.root).as_posix()]:
             raise InputError(f"{path}: is not the file that was recorded; run `tooling {stage}` again")
     found = FaceTrack.from_json(track.read_text("utf-8"), name=str(track))
     return FaceClip(str(clip), lambda: read_frames(clip), found.landmarks), found
