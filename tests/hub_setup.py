@@ -44,18 +44,11 @@ def add_people(hub: Hub) -> None:
         add_token(hub.database, user, role, token=token)
 
 
-def use_endpoint(endpoint: str) -> None:
-    """Points the client, which reads HF_ENDPOINT when it is imported, to another Hub for the rest of the process."""
-    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(constants.ENDPOINT)
-    constants.ENDPOINT = endpoint
-    constants.HUGGINGFACE_CO_URL_TEMPLATE = endpoint + template
-
-
 def patch_endpoint(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
-    """The same for one test."""
-    for name in ("ENDPOINT", "HUGGINGFACE_CO_URL_TEMPLATE"):
-        monkeypatch.setattr(constants, name, getattr(constants, name))  # set back at the end
-    use_endpoint(endpoint)
+    """Points the client, which reads HF_ENDPOINT when it is imported, to another Hub for one test."""
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(constants.ENDPOINT)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + template)
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
 
 
 @contextmanager

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import multiprocessing
 import os
 import signal
 import time
 from pathlib import Path
 from typing import Any
 
+import children
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import make_workspace, write_card
-from hub_setup import DATASET, OWNER, REPO, Served, patch_endpoint, served, use_endpoint
-from huggingface_hub import HfApi, constants
+from hub_setup import DATASET, OWNER, REPO, Served, patch_endpoint, served
+from huggingface_hub import HfApi
 
 from homologous_deepfake import SUBSETS, complete_row, read_rows
 from tooling.errors import InputError, WorkspaceError
@@ -145,17 +145,12 @@ def test_rerun_fetches_only_what_is_missing(
     assert all_rows(pulled) == all_rows(original)
 
 
-def _pull_in_child(root: str, endpoint: str) -> None:
-    constants.HF_HUB_OFFLINE = False
-    use_endpoint(endpoint)
-    pull.run(REPO, Path(root), num_workers=1)
-
-
 @pytest.mark.parametrize("after", ["raw_video", "swap_video"])
 def test_killed_pull_goes_on_and_ends_alike(after: str, hub: Served, tmp_path: Path) -> None:
     pull.run(REPO, tmp_path / "undisturbed")
     undisturbed, root = open_workspace(tmp_path / "undisturbed"), tmp_path / "killed"
-    child = multiprocessing.get_context("spawn").Process(target=_pull_in_child, args=(str(root), hub.endpoint))
+    context = children.forking_context()
+    child = context.Process(target=children.pull_release, args=(str(root), REPO, hub.endpoint, OWNER))
     child.start()
     while child.is_alive() and not (root / after / "metadata.jsonl").exists():
         time.sleep(0.005)

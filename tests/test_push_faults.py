@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import multiprocessing
 import os
 import random
 import shutil
@@ -17,10 +16,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import children
 import pytest
 from conftest import add_file
-from hub_setup import OWNER, READER, check_store, use_endpoint
-from huggingface_hub import constants
+from hub_setup import OWNER, READER, check_store
 from push_setup import (
     TARGET,
     Built,
@@ -36,12 +35,11 @@ from push_setup import (
 )
 from starlette.responses import Response
 
-from tooling import read_back
 from tooling.errors import InputError
 from tooling.remote import MAX_WAIT_SECONDS, RemoteError
 from tooling.stages import card, push
-from tooling.stages.push import PushOptions, PushResult
-from tooling.workspace import Workspace, open_workspace
+from tooling.stages.push import PushResult
+from tooling.workspace import Workspace
 
 __all__ = ["built", "hub", "pristine", "wire"]
 COMMIT = f"/api/datasets/{TARGET}/commit/main"
@@ -293,26 +291,14 @@ def test_full_disk_at_the_hub_is_told_and_gone_on_with(
     check_pushed(built, hub)
 
 
-def push_in_child(root: str, out: str, repo_id: str, endpoint: str) -> None:
-    os.environ["HF_TOKEN"] = OWNER
-    use_endpoint(endpoint)
-    constants.HF_HUB_OFFLINE = False
-    read_back.check_first_row = lambda *arguments: None
-    settings = open_workspace(Path(root)).settings
-    push.run(Workspace(Path(root), settings), Path(out), repo_id, PushOptions())
-
-
-def check_kills(built: Built, hub: Watched, wire: Wire, patch: pytest.MonkeyPatch, seed: int, rounds: int) -> None:
+def check_kills(built: Built, hub: Watched, wire: Wire, seed: int, rounds: int) -> None:
     """Pushes to a new repository each round, and kills once so many bytes went over the wire."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tooling.stages.push"])
-    chance, total = random.Random(seed), 0
+    context, chance, total = children.forking_context(), random.Random(seed), 0
+    places = (str(built.workspace.root), str(built.out))
     for number in range(rounds + 1):
         repo_id, before = f"lab/kills-{seed}-{number}", wire.num_bytes
         kill_at = before + chance.randint(1, total * 95 // 100) if number else None
-        child = context.Process(
-            target=push_in_child, args=(str(built.workspace.root), str(built.out), repo_id, wire.endpoint)
-        )
+        child = context.Process(target=children.push_release, args=(*places, repo_id, wire.endpoint, OWNER))
 
         def watch(num_bytes: int, kill_at: int | None = kill_at, child: Any = child) -> None:
             if kill_at is not None and num_bytes >= kill_at:
@@ -328,7 +314,6 @@ def check_kills(built: Built, hub: Watched, wire: Wire, patch: pytest.MonkeyPatc
         else:
             assert child.exitcode == -signal.SIGKILL, f"{kill_at} of {total}"
             check_whole(built, hub, repo_id)
-        patch.setenv("HF_TOKEN", OWNER)
         built.push(repo_id)
         check_pushed(built, hub, repo_id)
 
@@ -340,13 +325,11 @@ def check_whole(built: Built, hub: Watched, repo_id: str) -> None:
         assert found in (set(), set(local_files(built.out)))
 
 
-def test_killed_push_goes_on(built: Built, hub: Watched, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    check_kills(built, hub, wire, monkeypatch, 0, 3)
+def test_killed_push_goes_on(built: Built, hub: Watched, wire: Wire) -> None:
+    check_kills(built, hub, wire, 0, 3)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 5))
-def test_push_killed_at_many_moments(
-    built: Built, hub: Watched, wire: Wire, monkeypatch: pytest.MonkeyPatch, seed: int
-) -> None:
-    check_kills(built, hub, wire, monkeypatch, seed, 15)
+def test_push_killed_at_many_moments(built: Built, hub: Watched, wire: Wire, seed: int) -> None:
+    check_kills(built, hub, wire, seed, 15)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import multiprocessing
-import os
 import random
 import re
 import shutil
@@ -14,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import children
 import pyarrow.parquet as pq
 import pytest
 from conftest import make_workspace
-from hub_setup import OWNER, add_people, check_store, use_endpoint
+from hub_setup import OWNER, add_people, check_store
 from huggingface_hub import CommitOperationAdd, HfApi, constants, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
@@ -330,29 +329,8 @@ def state(place: Place, receipt: Receipt) -> Any:
     return workspace, files(place.out), text, content, [str(path) for path in place.out.parent.glob(".*")]
 
 
-def run_until(root: str, out: str, endpoint: str, kill_at: int, counter: Any) -> None:
-    """Runs the takedown in a process of its own, which ends itself before its `kill_at`-th lasting step."""
-    os.environ["HF_TOKEN"] = OWNER
-    use_endpoint(endpoint)
-    constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_XET = False, True
-
-    def watch(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in ("os.rename", "os.remove", "socket.sendto", "socket.connect", "os.rmdir") or (
-            event == "open" and "w" in str(arguments[1])
-        ):
-            counter.value += 1
-            if counter.value == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    import sys
-
-    sys.addaudithook(watch)
-    takedown.run(open_workspace(Path(root)), TakedownRequest(PERSON, DATE, Path(out), TARGET, True))
-
-
 def check_kills(template: Path, folder: Path, patch: pytest.MonkeyPatch, seed: int, rounds: int) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tooling.takedown", "tooling.stages.card", "datasets"])
+    context = children.forking_context()
     wanted, num_steps, chance = None, 0, random.Random(seed)
     for number in range(rounds + 1):
         root = folder / str(number) / "x"
@@ -360,9 +338,10 @@ def check_kills(template: Path, folder: Path, patch: pytest.MonkeyPatch, seed: i
         with opened(root, patch) as place:
             counter = context.Value("i", 0)
             kill_at = chance.randint(1, num_steps) if number else -1
+            request = TakedownRequest(PERSON, DATE, place.out, TARGET, True)
             process = context.Process(
-                target=run_until,
-                args=(str(place.workspace.root), str(place.out), place.endpoint, kill_at, counter),
+                target=children.take_down,
+                args=(str(place.workspace.root), request, place.endpoint, OWNER, kill_at, counter),
             )
             process.start()
             process.join()

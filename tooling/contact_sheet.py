@@ -45,7 +45,7 @@ def write_contact_sheet(workspace: Workspace, subset: str, path: Path, *, max_ro
         sheet.paste(row, (0, top))
         top += row.height
     staged = path.with_name(f".{path.name}")
-    sheet.save(staged, format="PNG", optimize=True)
+    sheet.save(staged, format="PNG")
     write_bytes(path, staged.read_bytes())
     staged.unlink()
 
