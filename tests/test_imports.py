@@ -19,6 +19,7 @@ GENERATION_USERS = (
     "faces",
     "generate",
     "cli_generate",
+    "cli_weights",
     "verify",
     "importing",
     "pull",

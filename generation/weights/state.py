@@ -1,0 +1,149 @@
+"""State dicts: taken out of what a reader returned, and loaded into a network without a gap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+
+from generation.errors import WeightsError
+from generation.weights.pickle_stream import Bag, kind_of, printable
+
+MAX_MODULES = 20_000
+MAX_TENSORS = 200_000
+NUM_SHOWN = 3
+
+
+def state_dict(value: Any, *, place: str) -> dict[str, torch.Tensor]:
+    """The tensors by name of a saved state dict, or of a saved module.
+
+    Args:
+        value: a dict of tensors, or the `Bag` of a module, whose parameters, buffers and submodules are walked.
+        place: the file, for error lines.
+
+    Raises:
+        WeightsError: it is neither, or holds something else than tensors.
+    """
+    state: dict[str, torch.Tensor] = {}
+    pairs = module_tensors(value, place) if type(value) is Bag else value.items() if isinstance(value, dict) else None
+    if pairs is None:
+        raise WeightsError(f"{place}: {kind_of(value)} where a state dict was wanted; use another file")
+    for name, tensor in pairs:
+        if type(name) is not str or not isinstance(tensor, torch.Tensor):
+            raise WeightsError(f"{place}: {_shown(name)} is {kind_of(tensor)}, not a tensor; use another file")
+        state[name] = tensor
+        if len(state) > MAX_TENSORS:
+            raise WeightsError(f"{place}: more than {MAX_TENSORS:,} tensors; do not use this file")
+    return state
+
+
+def module_tensors(bag: Bag, place: str) -> Iterator[tuple[str, Any]]:
+    """Name and value of every parameter and buffer of a module, as its `state_dict()` would name them.
+
+    Raises:
+        WeightsError: it is no module.
+    """
+    todo = [("", bag)]
+    for _ in range(MAX_MODULES):
+        if not todo:
+            return
+        prefix, module = todo.pop()
+        tensors, below = _parts(module, place)
+        yield from ((f"{prefix}{name}", value) for name, value in tensors.items() if value is not None)
+        todo += [(f"{prefix}{name}.", one) for name, one in reversed(below.items())]
+    raise WeightsError(f"{place}: more than {MAX_MODULES:,} modules, or one inside itself; do not use this file")
+
+
+def _parts(module: Bag, place: str) -> tuple[dict[str, Any], dict[str, Bag]]:
+    """What a module itself stores: parameters and buffers, and the modules below it."""
+    parts = [module.state.get(name) for name in ("_parameters", "_buffers", "_modules")]
+    skipped = module.state.get("_non_persistent_buffers_set", set())
+    if not all(type(part) is dict and all(type(name) is str for name in part) for part in parts):
+        raise WeightsError(f"{place}: {kind_of(module)} is no module of torch; use another file")
+    if type(skipped) is not set:
+        raise WeightsError(f"{place}: {kind_of(module)} is no module of torch; use another file")
+    parameters, buffers, modules = (part or {} for part in parts)
+    below = {name: one for name, one in modules.items() if one is not None}
+    for name, one in below.items():
+        if type(one) is not Bag:
+            raise WeightsError(f"{place}: {_shown(name)} is {kind_of(one)}, not a module; use another file")
+    return {**parameters, **{name: value for name, value in buffers.items() if name not in skipped}}, below
+
+
+def _shown(name: Any) -> str:
+    return printable(name) if type(name) is str else kind_of(name)
+
+
+def strip_prefix(state: Mapping[str, torch.Tensor], prefix: str = "module.") -> dict[str, torch.Tensor]:
+    """Without a prefix that every name has; DataParallel puts "module." before all of them."""
+    if not all(name.startswith(prefix) for name in state):
+        return dict(state)
+    return {name.removeprefix(prefix): value for name, value in state.items()}
+
+
+def under(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """The tensors of one part: names that begin with "PREFIX.", without it."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
+
+
+def load_strict(
+    model: torch.nn.Module,
+    state: Mapping[str, torch.Tensor],
+    *,
+    place: str,
+    allow_missing: Sequence[str] = (),
+    allow_unexpected: Sequence[str] = (),
+) -> None:
+    """Copies a state dict into a network, names and shapes as they must be, and sets it to evaluation.
+
+    Args:
+        model: has values already; a tensor that may be missing keeps its own.
+        state: floats may be of another precision.
+        place: the file, for the error line.
+        allow_missing, allow_unexpected: names, or patterns with "*", that need not be there or are left out.
+
+    Raises:
+        WeightsError: one line with the first names that are missing, unknown, of another shape or kind, or not finite.
+    """
+    wanted = model.state_dict()
+    state = {name: value for name, value in state.items() if name in wanted or not _matches(name, allow_unexpected)}
+    differences = list(_differences(wanted, state, allow_missing))
+    if differences:
+        more = f" (and {len(differences) - NUM_SHOWN} more)" if len(differences) > NUM_SHOWN else ""
+        raise WeightsError(
+            f"{place}: does not fit {type(model).__name__}: {'; '.join(differences[:NUM_SHOWN])}{more}; "
+            "use the file that this network was published with"
+        )
+    for name, value in state.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise WeightsError(f"{place}: {printable(name)} has values that are not finite; fetch the file again")
+    model.load_state_dict(state, strict=False)
+    model.eval()
+
+
+def _differences(
+    wanted: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor], allow_missing: Sequence[str]
+) -> Iterator[str]:
+    for name, own in wanted.items():
+        given = state.get(name)
+        if given is None:
+            if not _matches(name, allow_missing):
+                yield f"{name} is missing"
+        elif given.shape != own.shape:
+            yield f"{name} is {_shape(given)}, wanted {_shape(own)}"
+        elif given.is_floating_point() != own.is_floating_point():
+            yield f"{name} is {given.dtype}, wanted {own.dtype}"
+    for name in state:
+        if name not in wanted:
+            yield f"{printable(name)} is unknown"
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a single number"
