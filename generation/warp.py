@@ -32,7 +32,8 @@ TEMPLATE: Floats = np.array(
 # By name, for `Batching.template`. "head" shows the head with its hair down to the shoulders.
 TEMPLATES: dict[str, Floats] = {
     "face": TEMPLATE,
-    "head": np.array([0.5, 0.42], np.float32) + (TEMPLATE - np.array([0.5, 0.38], np.float32)) / 2.4,
+    "head": np.array([0.5, 0.40], np.float32) + (TEMPLATE - np.array([0.5, 0.38], np.float32)) / 2.6,
+    "portrait": np.array([0.5, 0.44], np.float32) + (TEMPLATE - np.array([0.5, 0.38], np.float32)) / 1.8,
 }
 SMOOTHING_FRAMES = 9  # of landmarks over time; odd
 MASK_FLOOR = 1 / 255  # a smaller weight changes no pixel
