@@ -8,6 +8,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -19,12 +20,11 @@ from push_setup import TARGET, Built, Watched, built, child_environment, hub, lo
 
 import homologous_deepfake
 from tooling import push_checks, read_back
-from tooling.diff import release_rows
 from tooling.errors import ConsentError, InputError, UsageError, VerificationError, WorkspaceError
 from tooling.push_plan import format_plan
 from tooling.records import format_identities, format_record
 from tooling.release import read_release
-from tooling.remote import RemoteError, connect
+from tooling.remote import RemoteError, RemoteFile, connect, remote_files
 from tooling.stages import push, verify
 from tooling.workspace import write_text
 
@@ -33,12 +33,19 @@ DATASET: dict[str, Any] = {"repo_id": TARGET, "repo_type": "dataset"}
 STREAM_FIRST_ROW = read_back.check_first_row  # before the fixture hub takes it away
 SHARD = "data/swap_video/train-00000-of-00001.parquet"
 
-LOAD = """
+# Loads, reads one row of one split, waits for a line on stdin, reads all that is left; then loads again.
+READ = """
 import json, sys
 from datasets import load_dataset, Video
-rows = load_dataset("lab/homologous_deepfake", "swap_video", streaming=True, revision=sys.argv[1])
-print(json.dumps({split: [row["sample_id"] for row in found.cast_column("video", Video(decode=False))]
-                  for split, found in rows.items()}))
+def load():
+    return load_dataset("lab/homologous_deepfake", "GAN_images", streaming=True)
+def say(rows):
+    print(json.dumps({split: [row["sample_id"] for row in found] for split, found in rows.items()}), flush=True)
+running = {split: iter(rows.select_columns(["sample_id"])) for split, rows in load().items()}
+say({"train": [next(running["train"])]})
+sys.stdin.readline()
+say(running)
+say({split: rows.select_columns(["sample_id"]) for split, rows in load().items()})
 """
 
 
@@ -75,16 +82,37 @@ def test_first_push_makes_one_commit_a_tag_and_the_script_branch(built: Built, h
     check_store(hub.hub)
 
 
-def test_pushed_release_streams_with_datasets(built: Built, hub: Watched, tmp_path: Path) -> None:
+def samples_of(out: Path, config: str) -> dict[str, list[str]]:
+    """Split -> sample ids in reading order."""
+    splits = read_release(out).configs[config].splits.items()
+    tables = {split: [pq.read_table(out / shard.path) for shard in found.shards] for split, found in splits}
+    return {
+        split: [name for table in found for name in table["sample_id"].to_pylist()] for split, found in tables.items()
+    }
+
+
+def test_who_streams_with_datasets_meanwhile_gets_the_old_release_to_its_end(
+    built: Built, hub: Watched, tmp_path: Path
+) -> None:
+    for number in range(3, 13):  # more than one row in each split
+        add_file(built.workspace, f"GAN_images/{number:06d}.png", "weightfree-face", {"prompt": "x"}, seed=number)
+    built.rebuild()
     built.push()
-    command = [sys.executable, "-c", LOAD, "1.0.0"]
+    old = samples_of(built.out, "GAN_images")
     environment = child_environment(hub.endpoint, tmp_path / "home") | {"HF_HUB_DISABLE_XET": "1"}
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    loaded = json.loads(done.stdout.splitlines()[-1])
-    for split in ("train", "test"):
-        rows = pq.read_table(built.out / f"data/swap_video/{split}-00000-of-00001.parquet", columns=["sample_id"])
-        assert loaded[split] == rows["sample_id"].to_pylist()
+    with subprocess.Popen(
+        [sys.executable, "-c", READ], env=environment, cwd=tmp_path, text=True, stdin=PIPE, stdout=PIPE, stderr=PIPE
+    ) as reader:
+        assert reader.stdout is not None
+        first = json.loads(reader.stdout.readline())
+        built.workspace.forget("GAN_images", [rows[-1] for rows in old.values()])
+        add_file(built.workspace, "GAN_images/000099.png", "weightfree-face", {"prompt": "x"}, seed=99)
+        built.renewed("1.1.0").push()
+        told, trouble = reader.communicate("go on\n", timeout=120)
+    assert reader.returncode == 0, trouble[-2000:]
+    rest, anew = map(json.loads, told.splitlines())
+    assert {split: first.get(split, []) + rest[split] for split in old} == old
+    assert anew == samples_of(built.out, "GAN_images") != old
 
 
 def test_unchanged_release_sends_nothing(built: Built, hub: Watched) -> None:
@@ -295,19 +323,18 @@ def test_lost_file_is_noticed(built: Built, hub: Watched) -> None:
         read_back.read_back(remote, lost, files, release, built.out)
 
 
-def test_reader_meanwhile_sees_one_release(built: Built, hub: Watched) -> None:
-    """Reads the rows of main again and again while a second release is pushed."""
+def test_main_is_one_release_at_every_moment_of_a_push(built: Built, hub: Watched) -> None:
+    """Lists main again and again, from before a push to behind it."""
     built.push()
-    old = release_rows(TARGET)
     add_file(built.workspace, "GAN_images/000009.png", "weightfree-face", {"prompt": "new"}, seed=9)
     newer = built.renewed("1.1.0")
-    seen: list[dict[str, Any]] = []
-    stop = threading.Event()
+    remote, stop, seen = connect(TARGET), threading.Event(), list[dict[str, RemoteFile]]()
 
     def read() -> None:
         while not stop.is_set():
-            seen.append(release_rows(TARGET))
+            seen.append(remote_files(remote))
 
+    seen.append(remote_files(remote))
     reader = threading.Thread(target=read)
     reader.start()
     try:
@@ -315,8 +342,9 @@ def test_reader_meanwhile_sees_one_release(built: Built, hub: Watched) -> None:
     finally:
         stop.set()
         reader.join()
-    seen.append(release_rows(TARGET))
-    new = release_rows(str(built.out))
-    assert all(rows in (old, new) for rows in seen)
-    assert seen[0] == old
-    assert seen[-1] == new != old
+    seen.append(remote_files(remote))
+    assert len(seen) > 4
+    assert seen[0] != seen[-1]
+    assert all(files in (seen[0], seen[-1]) for files in seen)
+    changes = [number for number in range(1, len(seen)) if seen[number] != seen[number - 1]]
+    assert len(changes) == 1  # and never back
