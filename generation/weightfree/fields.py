@@ -5,6 +5,8 @@ A grid has GRID_PX places a side; places and motion are shares of the crop's sid
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -12,7 +14,8 @@ from generation.blending import GRID_PX
 from generation.video import Frame
 from generation.warp import Floats
 
-_NO_MAP: Floats = np.zeros(0, np.float32)  # the map has both coordinates in one array
+# The map has both coordinates in one array. An empty second array is not as good: OpenCV 5 then misreads grey images.
+_NO_MAP: Any = None
 _CENTRES = (np.arange(GRID_PX, dtype=np.float32) + 0.5) / GRID_PX
 GRID: Floats = np.stack(np.meshgrid(_CENTRES, _CENTRES), -1)  # float32 (GRID_PX, GRID_PX, 2)
 
@@ -34,7 +37,7 @@ def sample(image: Floats, places: Floats) -> Floats:
 
 
 def sample_at(image: Floats, points: Floats) -> Floats:
-    """Bilinear values of an image (G, G, C) at points (N, 2): float32 (N, C)."""
+    """Bilinear values of an image (G, G, ...) at points (N, 2): float32 (N, ...)."""
     return np.asarray(sample(image, points[None])[0], np.float32)
 
 
