@@ -121,10 +121,8 @@ def test_control_c_is_one_line_and_a_rerun_ends_alike(
     start: Path, undisturbed: Path, tmp_path: Path, num_workers: int
 ) -> None:
     shutil.copytree(start, tmp_path, dirs_exist_ok=True)
-    place, command = (
-        open_workspace(tmp_path / "workspace"),
-        [TOOLING, "ingest", "sources", "--workers", f"{num_workers}"],
-    )
+    place = open_workspace(tmp_path / "workspace")
+    command: list[str | Path] = [TOOLING, "ingest", "sources", "--workers", f"{num_workers}"]
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -136,7 +134,8 @@ def test_control_c_is_one_line_and_a_rerun_ends_alike(
     lines = [line for line in told.splitlines() if line and not line.startswith("raw_video: ")]
     assert lines == ["error: interrupted; run the same command again, it goes on where it stopped"]
     _check_consistent(place)
-    for arguments in (command, [TOOLING, "plan"]):
+    plan: list[str | Path] = [TOOLING, "plan"]
+    for arguments in (command, plan):
         done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     assert snapshot(tmp_path) == snapshot(undisturbed)
