@@ -50,7 +50,9 @@ FAMILIES: dict[str, GeneratorInfo] = {
     ),
 }
 # Generators named by a scheme and a place, "scheme:place" -> "module:function" that loads them.
-SCHEMES: dict[str, str] = {}
+SCHEMES: dict[str, str] = {
+    "diffusers": "generation.diffusers_loading:load",
+}
 
 
 @dataclass(frozen=True)
