@@ -29,7 +29,7 @@ from tooling.hub.hub import Hub
 from tooling.hub.server import serve
 from tooling.settings import CardSettings, ShardSettings
 from tooling.stages import card, push, shards, verify
-from tooling.stages.push import PushOptions, PushResult
+from tooling.stages.push import PreparedPush, PushOptions, PushResult
 from tooling.workspace import Workspace
 
 __all__ = ["built", "hub", "pristine", "wire"]
@@ -43,8 +43,11 @@ class Built:
     workspace: Workspace
     out: Path
 
+    def prepare(self, repo_id: str = TARGET, **options: object) -> PreparedPush:
+        return push.prepare(self.workspace, self.out, repo_id, PushOptions(**options))  # type: ignore[arg-type]
+
     def push(self, repo_id: str = TARGET, **options: object) -> PushResult:
-        return push.run(self.workspace, self.out, repo_id, PushOptions(**options))  # type: ignore[arg-type]
+        return push.send(self.prepare(repo_id, **options))
 
     def with_version(self, version: str) -> Built:
         settings = dataclasses.replace(self.workspace.settings, card=CardSettings(version=version))

@@ -78,7 +78,7 @@ def test_first_push_makes_one_commit_a_tag_and_the_script_branch(built: Built, h
     assert hub.files("script") == {".gitattributes", "homologous_deepfake.py"}
     script = api.hf_hub_download(**DATASET, filename="homologous_deepfake.py", revision="script")
     assert Path(script).read_bytes() == Path(homologous_deepfake.__file__).read_bytes()
-    assert any("no mark" in note for note in result.notes)
+    assert any("no mark" in note for note in built.prepare().notes)
     check_store(hub.hub)
 
 
@@ -158,15 +158,14 @@ def test_removed_config_goes_and_foreign_files_stay(built: Built, hub: Watched) 
     assert hub.files() == {*local_files(built.out), ".gitattributes", "NOTES.md", "docs/a.txt"}
 
 
-def test_dry_run_writes_nothing(built: Built, hub: Watched) -> None:
-    plan = built.push(dry_run=True).plan
+def test_preparing_writes_nothing(built: Built, hub: Watched) -> None:
+    plan = built.prepare().plan
     assert set(plan.added) == set(local_files(built.out))
     assert {method for method, _, _ in hub.traffic.requests} <= {"GET", "HEAD"}
     built.push()
     newer = built.renewed("1.1.0")
     hub.traffic.requests.clear()
-    result = newer.push(dry_run=True)
-    assert (result.plan.changed, result.commit) == (("README.md",), None)
+    assert newer.prepare().plan.changed == ("README.md",)
     assert {method for method, _, _ in hub.traffic.requests} <= {"GET", "HEAD"}
 
 
@@ -219,8 +218,9 @@ def test_missing_consent_is_refused_by_name(built: Built, hub: Watched) -> None:
     with pytest.raises(UsageError, match="4: consent is granted"):
         built.push(private=True, gated="manual", allow_unconsented=("3", "4"))
     built.rebuild()  # verification now finds it too
-    result = built.push(private=True, gated="manual", allow_unconsented=("3",))
-    assert "allowed by name: 3" in result.notes[0]
+    prepared = built.prepare(private=True, gated="manual", allow_unconsented=("3",))
+    assert "allowed by name: 3" in prepared.notes[0]
+    push.send(prepared)
     (newest, _) = hub.api().list_repo_commits(TARGET, repo_type="dataset")
     assert "allowed by name: 3" in newest.message
 
@@ -266,7 +266,7 @@ def test_shard_changed_while_it_is_sent_is_refused(built: Built, hub: Watched, m
         path.write_bytes(path.read_bytes()[::-1])
         return notes
 
-    monkeypatch.setattr("tooling.stages.push.check_release", then_changes)
+    monkeypatch.setattr("tooling.stages.push_prepare.check_release", then_changes)
     with pytest.raises(InputError, match="changed while it was being sent"):
         built.push()
     assert hub.files() == {".gitattributes"}
@@ -298,12 +298,11 @@ def test_script_branch_remembers_no_shards_of_a_squashed_history(built: Built, h
     assert hub.num_commits("script") == 1
 
 
-def test_rows_are_counted_and_the_first_is_streamed(built: Built, hub: Watched) -> None:
+def test_other_rows_than_were_built_are_noticed(built: Built, hub: Watched) -> None:
     commit = built.push().commit
     assert commit is not None
     remote, release = connect(TARGET), read_release(built.out)
     first, others = next(iter(release.configs)), list(release.configs)[1:]
-    STREAM_FIRST_ROW(remote, commit, release, built.out)
     shard = built.out / release.configs[first].splits["train"].shards[0].path
     shard.write_bytes((built.out / release.configs[others[0]].splits["train"].shards[0].path).read_bytes())
     with pytest.raises(RemoteError, match=f"the first row of {first}/train is not .* as built"):

@@ -40,12 +40,12 @@ def push(
     ] = "",
 ) -> None:
     """Publish the release at a Hub: told beforehand, visible in one commit, tagged and read back."""
+    from tooling.push_plan import format_plan
     from tooling.stages import push as stage
 
     if gated not in ("", "auto", "manual"):
         raise UsageError(f"--gated {gated}: use auto or manual")
     options = stage.PushOptions(
-        dry_run=dry_run,
         create_pr=create_pr,
         private=private,
         gated=gated or None,  # type: ignore[arg-type]
@@ -53,21 +53,21 @@ def push(
         allow_unconsented=tuple(name.strip() for name in allow_unconsented.split(",") if name.strip()),
     )
     place = open_workspace(workspace)
-    with place.locked(), console.progress_bar("push", is_bytes=True) as bar:
-        result = stage.run(place, out, repo_id, options, progress=bar)
-    for note in result.notes:
-        console.say(f"note: {note}")
-    for kind in ("added", "changed", "removed"):
-        for path in getattr(result.plan, kind):
-            console.put(f"{kind}: {path}")
-    console.put(f"unchanged: {len(result.plan.unchanged)} files")
-    console.put(f"bytes: {result.plan.num_bytes} in the release, {result.plan.num_bytes_to_send} to send")
+    with place.locked():
+        with console.progress_bar("check", is_bytes=True) as bar:
+            prepared = stage.prepare(place, out, repo_id, options, progress=bar)
+        for note in prepared.notes:
+            console.say(f"note: {note}")
+        console.put(format_plan(prepared.plan))
+        if dry_run:
+            return
+        with console.progress_bar("send", is_bytes=True) as bar:
+            result = stage.send(prepared, progress=bar)
+    did = "pushed and read back" if result.is_committed else "has this very release already, nothing was sent"
+    tagged = f", tag {result.tag}" if result.tag else ""
+    console.put(f"{repo_id}@{result.commit[:12]}: {did}{tagged}")
     if result.pull_request:
         console.put(f"pull request: {result.pull_request}")
-    elif not dry_run:
-        console.put(
-            f"{repo_id}: {'pushed' if result.is_committed else 'nothing to push'}, {result.commit} {result.tag}"
-        )
 
 
 def diff(

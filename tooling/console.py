@@ -43,7 +43,7 @@ def progress_bar(title: str, *, is_bytes: bool = False) -> Iterator[engines.Prog
         def show(done: int, total: int, name: str) -> None:
             bar.update(task, completed=done, total=total, name=name)
             if not _stderr.is_terminal and total and done in (0, total):
-                say(f"{title}: {done} of {total}")
+                say(f"{title}: {done:,} of {total:,}{' bytes' * is_bytes}")
 
         yield show
         bar.update(task, name="")

@@ -69,8 +69,8 @@ def same_content(local: LocalFile, remote_file: RemoteFile) -> bool:
 
 
 def format_plan(plan: PushPlan) -> str:
-    """The plan for a person: each changed path, then counts and bytes."""
-    lines = [f"{sign} {path}" for sign, kind in (("+", "added"), ("~", "changed"), ("-", "removed"))
-             for path in getattr(plan, kind)]  # fmt: skip
+    """The plan for a person: each path that is added (+), changed (~) or removed (-), then counts and bytes."""
+    kinds = {"+": plan.added, "~": plan.changed, "-": plan.removed}
+    lines = [f"{sign} {path}" for sign, paths in kinds.items() for path in paths]
     counts = ", ".join(f"{len(getattr(plan, kind))} {kind}" for kind in ("added", "changed", "unchanged", "removed"))
-    return "\n".join([*lines, f"{counts}; {plan.num_bytes} bytes, {plan.num_bytes_to_send} to send"])
+    return "\n".join([*lines, f"{counts}; {plan.num_bytes:,} bytes, {plan.num_bytes_to_send:,} of them to send"])

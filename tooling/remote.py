@@ -273,6 +273,8 @@ def _explain_status(error: Exception, response: Any, remote: Remote) -> str:
     if status == 401 and not isinstance(error, RepositoryNotFoundError):
         return f"{endpoint} does not accept the token ({told}); set another HF_TOKEN or run `hf auth login`"
     if status in (401, 404) and isinstance(error, RepositoryNotFoundError):
+        if get_token() is None:
+            return f"{endpoint} shows no such dataset without a token; set HF_TOKEN or run `hf auth login`"
         return f"{endpoint} has no such dataset, or hides it from this token; check name and HF_TOKEN"
     sentences = {
         403: f"this token may not do that ({told}); use a token with write access to the repository",
