@@ -13,6 +13,7 @@ from tooling.errors import InputError
 app = typer.Typer(
     help="Published weights of generators: listed, converted once, checked.",
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode=None,
 )
 
@@ -57,7 +58,7 @@ def convert(
 
 @app.command()
 def check(
-    place: Annotated[str, typer.Argument(metavar="[NAME|DIR]", help="A generator or a folder; all if not given.")] = "",
+    place: Annotated[str, typer.Argument(metavar="NAME|DIR", help="A generator or a folder; all if not given.")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Look through converted weights: complete, unchanged since the conversion, strict, no pickle among them."""

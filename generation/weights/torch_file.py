@@ -13,7 +13,8 @@ from typing import Any
 
 from generation.errors import WeightsError
 from generation.weights import archive
-from generation.weights.pickle_stream import Source, find_global, map_file
+from generation.weights.pickle_stream import find_global
+from generation.weights.source import Source, map_file
 from generation.weights.torch_legacy import read_legacy
 from generation.weights.torch_zip import read_zip
 
@@ -38,6 +39,7 @@ LAYERS: tuple[str, ...] = (
     *(f"torch.nn.modules.{module}.{name}" for module, names in _LAYERS.items() for name in names.split()),
     "torch.nn.parallel.data_parallel.DataParallel",
     "torch.nn.parallel.distributed.DistributedDataParallel",
+    "torch.nn.backends.thnn._get_thnn_function_backend",  # every module before torch 1.2 has one
 )
 
 
