@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from generation.errors import GenerationError
-from tooling import __version__, cli_generate, cli_hub, console
+from tooling import __version__, cli_generate, cli_hub, cli_weights, console
 from tooling.cli_hub import RELEASE, WORKSPACE, JsonOption, ReleaseOption, WorkersOption, WorkspaceOption
 from tooling.errors import ToolingError
 from tooling.hub import commands as hub_commands
@@ -194,6 +194,7 @@ def _names(text: str) -> list[str] | None:
 for _command in (cli_hub.push, cli_hub.diff, cli_hub.takedown, cli_hub.pull):
     app.command()(_command)
 app.command("import")(cli_hub.import_archive)
+app.add_typer(cli_weights.app, name="weights")
 app.add_typer(cli_hub.access_app, name="access")
 app.add_typer(hub_commands.app, name="hub")
 
