@@ -14,7 +14,7 @@ import typer
 from generation.errors import GenerationError
 from tooling import __version__, cli_generate, cli_hub, cli_weights, console
 from tooling.cli_hub import RELEASE, WORKSPACE, JsonOption, ReleaseOption, WorkersOption, WorkspaceOption
-from tooling.errors import ToolingError
+from tooling.errors import ToolingError, UsageError
 from tooling.hub import commands as hub_commands
 from tooling.records import format_plan
 from tooling.workspace import Workspace, open_or_create_workspace, open_workspace
@@ -153,30 +153,33 @@ def card(
 
 @app.command("contact-sheet")
 def contact_sheet(
+    subset: Annotated[str, typer.Argument(help="One subset of fakes; empty takes all.")] = "",
     workspace: WorkspaceOption = WORKSPACE,
     out: Annotated[Path, typer.Option("--out", "-o", help="The PNG to write.")] = Path("contact_sheet.png"),
-    rows: Annotated[int, typer.Option(min=1, help="Fakes shown.")] = 8,
+    rows: Annotated[int, typer.Option(min=1, help="Rows of each subset.")] = 8,
 ) -> None:
-    """Show target, source and result frames side by side: a PNG."""
+    """Show frames of fakes beside what they were made from: a PNG."""
     from tooling import contact_sheet as sheet
 
-    place = open_workspace(workspace)
-    sheet.write_contact_sheet(place, "swap_video", out, max_rows=rows)
+    if subset and subset not in sheet.FAKES:
+        raise UsageError(f"{subset}: holds no fakes; use one of {', '.join(sheet.FAKES)}")
+    sheet.write_contact_sheet(open_workspace(workspace), out, (subset,) if subset else sheet.FAKES, max_rows=rows)
     console.put(str(out))
 
 
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Folder to work in; a rerun goes on in it.")] = Path("demo"),
-    men: Annotated[int, typer.Option(min=2)] = 4,
-    women: Annotated[int, typer.Option(min=2)] = 4,
-    clip_seconds: Annotated[float, typer.Option(min=1)] = 3.0,
+    men: Annotated[int, typer.Option(min=2)] = 3,
+    women: Annotated[int, typer.Option(min=2)] = 3,
+    clip_seconds: Annotated[float, typer.Option(min=1)] = 2.0,
+    images: Annotated[int, typer.Option(min=1, help="Generated images.")] = 18,
     workers: WorkersOption = 0,
 ) -> None:
-    """Run the whole main job on synthetic actors, from source videos to load_dataset."""
+    """Run the whole main job on synthetic actors: every subset, from source videos to load_dataset and a Hub."""
     from tooling.demo import DemoSettings, run_demo
 
-    run_demo(folder, DemoSettings(men, women, clip_seconds, workers))
+    run_demo(folder, DemoSettings(men, women, clip_seconds, images, workers))
 
 
 def _run_stage(place: Workspace, subset: str, as_json: bool, call: Any) -> None:

@@ -1,8 +1,12 @@
-"""A picture to look at: frames of target, source and result side by side."""
+"""A picture to look at: frames of the fakes beside the frames that they were made from."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -10,75 +14,133 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from generation.face_track import FaceTrack
-from generation.video import pick_frames
+from generation.video import Frame, pick_frames, read_image
+from homologous_deepfake import ATTRIBUTES, METHODS, SUBSETS
 from tooling.errors import WorkspaceError
-from tooling.records import FileRecord
+from tooling.records import FileRecord, natural_key
 from tooling.workspace import Workspace, write_bytes
 
 TILE_PX = 200
 GAP_PX = 6
 LABEL_PX = 26
 MOMENTS = (0.15, 0.5, 0.85)  # of the clip's length
-BACKGROUND = (24, 26, 30)
+ROW_TILES = 3 * len(MOMENTS)
+BACKGROUND, PLAIN, WARNING = (24, 26, 30), (200, 204, 210), (235, 90, 80)
+Item = TypeVar("Item")
+FAKES = tuple(name for name, subset in SUBSETS.items() if subset.method != METHODS[0])
 
 
-def write_contact_sheet(workspace: Workspace, subset: str, path: Path, *, max_rows: int = 8) -> None:
-    """Writes a PNG: one row for each fake; at three moments target, source and result, cut around the target's face.
+@dataclass(frozen=True)
+class Tile:
+    """One labelled picture: RGB uint8 (TILE_PX, TILE_PX, 3)."""
+
+    label: str
+    picture: Frame
+
+
+def write_contact_sheet(workspace: Workspace, path: Path, subsets: Sequence[str] = FAKES, *, max_rows: int = 8) -> None:
+    """Writes a PNG with rows of nine pictures, cut around the target's face, at three moments of each fake.
+
+    Face swap and expression driving: target, source, result. Attribute editing: real, age, hair. Images: as they are.
 
     Args:
-        workspace: with the subset's fakes, their clips and tracks.
-        subset: one whose fakes are named {target}_{source}.
+        workspace: with fakes, their clips and tracks.
         path: the PNG to write.
-        max_rows: fakes shown, evenly spread over the subset.
+        subsets: of fakes; those without files are left out.
+        max_rows: of each subset, evenly spread over it.
 
     Raises:
         WorkspaceError: there are no fakes yet.
     """
-    records = list(workspace.records(subset).values())
-    if not records:
-        raise WorkspaceError(f"{workspace.root}: no {subset} yet; run `tooling generate {subset}` first")
-    chosen = [records[at] for at in np.unique(np.linspace(0, len(records) - 1, max_rows).round().astype(int))]
-    rows = [_row(workspace, record) for record in chosen]
+    rows = []
+    for subset in subsets:
+        records = workspace.records(subset)
+        if records:
+            rows += [_draw_row(tiles) for tiles in _rows(workspace, subset, list(records.values()), max_rows)]
+    if not rows:
+        names = " ".join(subsets) if len(subsets) == 1 else "all"
+        raise WorkspaceError(f"{workspace.root}: no fakes yet; run `tooling generate {names}` first")
     sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), BACKGROUND)
     top = 0
     for row in rows:
         sheet.paste(row, (0, top))
         top += row.height
-    staged = path.with_name(f".{path.name}")
-    sheet.save(staged, format="PNG")
-    write_bytes(path, staged.read_bytes())
-    staged.unlink()
+    content = io.BytesIO()
+    sheet.save(content, format="PNG", optimize=True)
+    write_bytes(path, content.getvalue())
 
 
-def _row(workspace: Workspace, record: FileRecord) -> Image.Image:
-    target, _, source = record.sample_id.rpartition("/")[2].partition("_")
-    moments = [min(int(share * record.num_frames), record.num_frames - 1) for share in MOMENTS]
+def _rows(workspace: Workspace, subset: str, records: list[FileRecord], max_rows: int) -> list[list[Tile]]:
+    pattern = SUBSETS[subset].pattern
+    if "{source}" in pattern:
+        return [_pair_tiles(workspace, record) for record in _spread(records, max_rows)]
+    if "{attribute}" in pattern:
+        people = sorted({record.sample_id.rpartition("/")[2] for record in records}, key=natural_key)
+        return [_edit_tiles(workspace, subset, person) for person in _spread(people, max_rows)]
+    chosen = _spread(records, max_rows * ROW_TILES)
+    tiles = [_image_tile(workspace, record) for record in chosen]
+    return [tiles[at : at + ROW_TILES] for at in range(0, len(tiles), ROW_TILES)]
+
+
+def _spread(items: list[Item], most: int) -> list[Item]:
+    return [items[at] for at in np.unique(np.linspace(0, len(items) - 1, most).round().astype(int))]
+
+
+def _pair_tiles(workspace: Workspace, record: FileRecord) -> list[Tile]:
+    pair = record.sample_id.rpartition("/")[2]
+    target, _, source = pair.partition("_")
+    moments = _moments(record)
     columns = [
-        _tiles(workspace, f"raw_video/{target}.mp4", target, moments),
-        _tiles(workspace, f"raw_video/{source}.mp4", source, moments),
-        _tiles(workspace, record.path, target, moments),
+        _clip_tiles(workspace, f"raw_video/{target}.mp4", target, moments, f"target {target}: real"),
+        _clip_tiles(workspace, f"raw_video/{source}.mp4", source, moments, f"source {source}: real"),
+        _clip_tiles(workspace, record.path, target, moments, f"{_short(record)} {pair}: FAKE"),
     ]
-    labels = (f"target {target}: real", f"source {source}: real", f"result {target}_{source}: FAKE")
-    width = len(moments) * (3 * TILE_PX + 2 * GAP_PX) + (len(moments) + 1) * 3 * GAP_PX
+    return [column[at] for at in range(len(moments)) for column in columns]
+
+
+def _edit_tiles(workspace: Workspace, subset: str, person: str) -> list[Tile]:
+    edits = [workspace.records(subset).get(f"{subset}/{attribute}/{person}") for attribute in ATTRIBUTES]
+    made = [record for record in edits if record is not None]
+    moments = _moments(made[0])
+    columns = [_clip_tiles(workspace, f"raw_video/{person}.mp4", person, moments, f"target {person}: real")]
+    for record in made:
+        label = f"{record.parameters.get('attribute', 'edited')} {person}: FAKE"
+        columns.append(_clip_tiles(workspace, record.path, person, moments, label))
+    return [column[at] for at in range(len(moments)) for column in columns]
+
+
+def _image_tile(workspace: Workspace, record: FileRecord) -> Tile:
+    picture = cv2.resize(read_image(workspace.path(record.path)), (TILE_PX, TILE_PX), interpolation=cv2.INTER_AREA)
+    return Tile(f"{record.sample_id.rpartition('/')[2]}: FAKE", np.asarray(picture, np.uint8))
+
+
+def _short(record: FileRecord) -> str:
+    return {"face_swap": "swap", "expression_driven": "driven"}[SUBSETS[record.path.partition("/")[0]].method]
+
+
+def _moments(record: FileRecord) -> list[int]:
+    return [min(int(share * record.num_frames), record.num_frames - 1) for share in MOMENTS]
+
+
+def _clip_tiles(workspace: Workspace, name: str, identity: str, moments: list[int], label: str) -> list[Tile]:
+    track = FaceTrack.from_json(workspace.path(workspace.track_name(identity)).read_text(encoding="utf-8"))
+    frames = pick_frames(workspace.path(name), moments)
+    return [Tile(label, _cut(frames[number], track.crop[number])) for number in moments]
+
+
+def _draw_row(tiles: Sequence[Tile]) -> Image.Image:
+    width = ROW_TILES * (TILE_PX + GAP_PX) + (len(MOMENTS) + 1) * 2 * GAP_PX
     row = Image.new("RGB", (width, TILE_PX + LABEL_PX + GAP_PX), BACKGROUND)
     draw, font = ImageDraw.Draw(row), ImageFont.load_default(15)
-    left = 3 * GAP_PX
-    for moment in range(len(moments)):
-        for label, tiles in zip(labels, columns, strict=True):
-            draw.text((left, GAP_PX), label, font=font, fill=(235, 90, 80) if "FAKE" in label else (200, 204, 210))
-            row.paste(Image.fromarray(tiles[moment]), (left, LABEL_PX))
-            left += TILE_PX + GAP_PX
-        left += 2 * GAP_PX
+    left = 2 * GAP_PX
+    for number, tile in enumerate(tiles):
+        draw.text((left, GAP_PX), tile.label, font=font, fill=WARNING if "FAKE" in tile.label else PLAIN)
+        row.paste(Image.fromarray(tile.picture), (left, LABEL_PX))
+        left += TILE_PX + GAP_PX + (2 * GAP_PX if number % len(MOMENTS) == len(MOMENTS) - 1 else 0)
     return row
 
 
-def _tiles(workspace: Workspace, name: str, identity: str, moments: list[int]) -> list[NDArray[np.uint8]]:
-    track = FaceTrack.from_json(workspace.path(workspace.track_name(identity)).read_text(encoding="utf-8"))
-    frames = pick_frames(workspace.path(name), moments)
-    return [_cut(frames[number], track.crop[number]) for number in moments]
-
-
-def _cut(frame: NDArray[np.uint8], crop: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _cut(frame: Frame, crop: NDArray[np.float32]) -> Frame:
     x, y, size = (float(value) for value in crop)
     side = 1.1 * size  # with a little of what is around the crop
     left, top = x + size / 2 - side / 2, y + size / 2 - side / 2

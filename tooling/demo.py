@@ -31,11 +31,12 @@ SOURCE_EXTRA_SECONDS = 1.0  # a source is longer than its clip, so that ingest h
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """Size of the demo: people of each gender, seconds of each clip, processes (0: one per processor)."""
+    """Size of the demo: people of each gender, seconds of each clip, images, processes (0: one per processor)."""
 
-    num_men: int = 4
-    num_women: int = 4
-    clip_seconds: float = 3.0
+    num_men: int = 3
+    num_women: int = 3
+    clip_seconds: float = 2.0
+    num_images: int = 18
     num_workers: int = 0
 
 
@@ -55,11 +56,11 @@ def run_demo(folder: Path, settings: DemoSettings) -> None:
             write_sources(sources, actors, num_workers=settings.num_workers, progress=bar)
     workspace = _workspace(folder / "workspace", settings)
     with workspace.locked():
-        _make_everything(workspace, sources, settings.num_workers)
+        _make_everything(workspace, sources, settings)
         with console.progress_bar("build shards") as bar:
             shards.run(workspace, release, progress=bar)
     card.run(workspace, release)
-    write_contact_sheet(workspace, "swap_video", sheet)
+    write_contact_sheet(workspace, sheet, max_rows=3)
     console.say('load_dataset("homologous_deepfake", "swap_video")')
     console.put(_load(folder))
     console.put(_publish(folder))
@@ -72,14 +73,17 @@ def _workspace(root: Path, settings: DemoSettings) -> Workspace:
     return create_workspace(root, Settings(clip=ClipSettings(seconds=settings.clip_seconds)))
 
 
-def _make_everything(workspace: Workspace, sources: Path, num_workers: int) -> None:
+def _make_everything(workspace: Workspace, sources: Path, settings: DemoSettings) -> None:
+    num_workers = settings.num_workers
     with console.progress_bar("raw_video") as bar:
         _insist(ingest.run(workspace, sources, num_workers=num_workers, progress=bar))
     with console.progress_bar("face_video") as bar:
         _insist(faces.run(workspace, num_workers=num_workers, progress=bar))
     plan.run(workspace)
-    with console.progress_bar("swap_video") as bar:
-        _insist(generate.run(workspace, "swap_video", num_workers=num_workers, progress=bar))
+    for subset in generate.GENERATED:
+        request = generate.GenerateRequest(limit=settings.num_images if subset == "GAN_images" else None)
+        with console.progress_bar(subset) as bar:
+            _insist(generate.run(workspace, subset, request, num_workers=num_workers, progress=bar))
     with console.progress_bar("verify") as bar:
         verify.raise_for_errors(verify.run(workspace, num_workers=num_workers, progress=bar))
 

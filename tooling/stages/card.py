@@ -134,7 +134,7 @@ def _pictures(workspace: Workspace, out: Path) -> str:
     if not workspace.records("swap_video"):
         return ""
     (out / PICTURE).parent.mkdir(exist_ok=True)
-    contact_sheet.write_contact_sheet(workspace, "swap_video", out / PICTURE, max_rows=4)
+    contact_sheet.write_contact_sheet(workspace, out / PICTURE, ("swap_video",), max_rows=4)
     return f"![Frames of targets, sources and the swapped results side by side]({PICTURE})\n"
 
 
