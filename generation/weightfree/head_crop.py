@@ -1,0 +1,87 @@
+"""Places and colours in head crops: what segmentation and edits measure with.
+
+Places are in face units: from the middle of the eyes, as multiples of the distance between eyes and mouth, u to the
+right and v downward.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from generation.video import Frame
+from generation.warp import Floats
+
+ANALYSIS_PX = 224  # side of the head crops in which hair is looked for
+FLOW_PX = 112
+EYE_PLACE = 0.43  # distance of a frontal face's eyes from its middle, in face units
+COLOUR_BITS = 5
+NUM_COLOURS = 1 << 3 * COLOUR_BITS
+
+
+def face_units(landmarks: Floats, side_px: int) -> tuple[Floats, Floats, float]:
+    """Columns and rows of a crop in face units, u float32 (1, S) and v float32 (S, 1), and the unit's length in px.
+
+    Args:
+        landmarks: (5, 2), px of the crop.
+        side_px: S.
+    """
+    eyes, mouth = landmarks[:2].mean(0), landmarks[3:].mean(0)
+    unit = max(float(np.linalg.norm(mouth - eyes)), 1.0)
+    at = np.arange(side_px, dtype=np.float32)
+    return ((at - eyes[0]) / unit)[None], ((at - eyes[1]) / unit)[:, None], unit
+
+
+def across_face(landmarks: Floats, side_px: int) -> Floats:
+    """u counted from the nose, float32 (1, S): both eyes lie at EYE_PLACE however the head is turned.
+
+    The side that faces away is narrower in the picture and is stretched.
+    """
+    unit = max(float(np.linalg.norm(landmarks[3:].mean(0) - landmarks[:2].mean(0))), 1.0)
+    from_nose = (np.arange(side_px, dtype=np.float32) - landmarks[2, 0]) / unit
+    left, right = np.clip(np.abs(landmarks[:2, 0] - landmarks[2, 0]) / unit, 0.2, 0.7)
+    return np.asarray(EYE_PLACE * from_nose / np.where(from_nose < 0, left, right), np.float32)[None]
+
+
+def brows(lightness: Floats, across: Floats, v: Floats, skin_lightness: float) -> Floats:
+    """How much of each pixel is brow, float32 (H, W), 0 to 1: what is darker than the skin above the eyes.
+
+    Args:
+        lightness: L of CIE Lab, (H, W).
+        across: from `across_face`, (1, W).
+        v: rows in face units, (H, 1).
+        skin_lightness: L of the skin.
+    """
+    beside = (np.abs(across) - EYE_PLACE) / 0.36
+    where = np.clip(3 * (1 - np.hypot(beside, (v + 0.36) / 0.17)), 0, 1)
+    darker = np.clip((skin_lightness - lightness - 14) / 16, 0, 1)
+    return np.asarray(where * darker, np.float32)
+
+
+def to_lab(crop: Frame) -> Floats:
+    """RGB uint8 (S, S, 3) -> CIE Lab float32 (S, S, 3): L 0 to 100, a and b about -100 to 100."""
+    return np.asarray(cv2.cvtColor(crop.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), np.float32)
+
+
+def from_lab(lab: Floats) -> Floats:
+    """CIE Lab float32 (S, S, 3) -> RGB float32 [0, 1]."""
+    return np.asarray(cv2.cvtColor(np.asarray(lab, np.float32), cv2.COLOR_LAB2RGB), np.float32)
+
+
+def small_grey(crop: Frame) -> NDArray[np.uint8]:
+    """RGB uint8 (S, S, 3) -> grey uint8 (FLOW_PX, FLOW_PX)."""
+    small = cv2.resize(crop, (FLOW_PX, FLOW_PX), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def disc(radius: float) -> NDArray[np.uint8]:
+    """A disc of ones, for morphology."""
+    size = 2 * max(round(radius), 1) + 1
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)), np.uint8)
+
+
+def colour_places(crop: Frame) -> NDArray[np.intp]:
+    """Numbers of the colours of RGB uint8 (..., 3) in a table of NUM_COLOURS."""
+    red, green, blue = np.moveaxis(crop >> (8 - COLOUR_BITS), -1, 0).astype(np.intp)
+    return np.asarray((red << 2 * COLOUR_BITS) + (green << COLOUR_BITS) + blue, np.intp)
