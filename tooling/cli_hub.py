@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tooling import console
 from tooling.errors import UsageError
 from tooling.workspace import open_or_create_workspace, open_workspace
+
+if TYPE_CHECKING:
+    from tooling.takedown import TakedownPlan
+    from tooling.takedown_receipt import Receipt
 
 WORKSPACE = Path("workspace")
 RELEASE = Path("homologous_deepfake")
@@ -20,6 +24,7 @@ ReleaseOption = Annotated[Path, typer.Option("--out", "-o", help="The built rele
 WorkersOption = Annotated[int, typer.Option("--workers", "-j", min=0, help="Processes; 0 is one per processor.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 RepoArgument = Annotated[str, typer.Argument(metavar="REPO_ID", help="Dataset repository, OWNER/NAME.")]
+UserArgument = Annotated[str, typer.Argument(metavar="USER", help="Who asks, as `list` names them.")]
 
 access_app = typer.Typer(help="People who ask for a gated repository.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -97,18 +102,25 @@ def takedown(
         planned = remover.plan_takedown(place, identity, out=release, repo_id=repo or None)
         for line in planned.lines():
             console.put(line)
-        if not yes:
+        if not repo:
+            console.say("note: no Hub was looked at; name the release's repository with --repo")
+        if planned.is_complete and not (purge_history and planned.hub and planned.hub.needs_purge):
+            console.put(f"identity {identity} was taken down on {planned.taken_down_on}; nothing is left to do")
+        elif not yes:
             console.say(f"nothing was removed; run it with --yes to take identity {identity} out")
-            return
-        today = datetime.datetime.now(datetime.UTC).date().isoformat()
-        request = remover.TakedownRequest(identity, today, release, repo or None, purge_history)
-        with console.progress_bar("takedown") as bar:
-            receipt = remover.run(place, request, progress=bar)
-    console.put(f"identity {identity} is out; receipt: {receipt.path}")
+        else:
+            request = remover.TakedownRequest(identity, _today(), release, repo or None, purge_history)
+            with console.progress_bar("takedown") as bar:
+                receipt = remover.run(place, request, progress=bar)
+            _tell_takedown(receipt, planned, purge_history)
+
+
+def _tell_takedown(receipt: Receipt, planned: TakedownPlan, is_purged: bool) -> None:
+    console.put(f"identity {receipt.identity} is out; receipt: {receipt.path}")
     for user, repository in receipt.recipients.items():
-        console.say(f"note: {user} was given {repository}; tell them")
-    if release is not None:
-        console.say(f"note: the card was removed with its counts; write it anew with `tooling card --out {release}`")
+        console.say(f"note: {user} was given the data of {repository}; ask for deletion")
+    if planned.hub is not None and not is_purged:
+        console.say(f"note: old revisions of {planned.hub.repo_id} still serve the person; add --purge-history")
 
 
 def pull(
@@ -127,7 +139,7 @@ def pull(
             repo_id, workspace, revision=revision or None, identities=identities, num_workers=workers, progress=bar
         )
     for line in result.lacks:
-        console.say(f"note: the release lacks {line}")
+        console.say(f"note: not in the release: {line}")
     console.put_result(f"{repo_id}@{result.commit}", result, as_json=as_json)
     if result.refused:
         raise typer.Exit(1)
@@ -164,7 +176,8 @@ def import_archive(
         for name, reason in result.ignored.items():
             console.put(f"{name}: ignored, {reason}")
         for name, counts in result.counts.items():
-            console.put(f"{name}: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
+            there, wanted = counts["in_workspace"], counts["catalogue"]
+            console.put(f"{name}: {counts['imported']} imported, {there} in the workspace, {wanted} in the catalogue")
     console.put_result(str(archive), result, as_json=as_json)
     if result.refused:
         raise typer.Exit(1)
@@ -178,13 +191,16 @@ def list_access(
     from tooling import access
     from tooling.remote import connect
 
-    for request in access.list_requests(connect(repo_id), status):  # type: ignore[arg-type]
+    requests = access.list_requests(connect(repo_id), status)  # type: ignore[arg-type]
+    if not requests:
+        console.say(f"{repo_id}: no {status} requests")
+    for request in requests:
         fields = "; ".join(f"{name}: {answer}" for name, answer in request.fields.items())
         console.put(f"{request.date} {request.user} ({request.fullname}, {request.email}) {fields}".rstrip())
 
 
 @access_app.command()
-def accept(repo_id: RepoArgument, user: str, workspace: WorkspaceOption = WORKSPACE) -> None:
+def accept(repo_id: RepoArgument, user: UserArgument, workspace: WorkspaceOption = WORKSPACE) -> None:
     """Let a person in, and log it."""
     from tooling import access
     from tooling.remote import connect
@@ -198,7 +214,7 @@ def accept(repo_id: RepoArgument, user: str, workspace: WorkspaceOption = WORKSP
 @access_app.command()
 def reject(
     repo_id: RepoArgument,
-    user: str,
+    user: UserArgument,
     reason: Annotated[str, typer.Option(help="Told to the person.")],
     workspace: WorkspaceOption = WORKSPACE,
 ) -> None:

@@ -38,11 +38,12 @@ def progress_bar(title: str, *, is_bytes: bool = False) -> Iterator[engines.Prog
         TextColumn("{task.fields[name]}", markup=False),
     )
     with Progress(*columns, console=_stderr, disable=not _stderr.is_terminal) as bar:
-        task = bar.add_task(f"{title:<22}", total=None, name="")
+        task, said = bar.add_task(f"{title:<22}", total=None, name=""), set[int]()
 
         def show(done: int, total: int, name: str) -> None:
             bar.update(task, completed=done, total=total, name=name)
-            if not _stderr.is_terminal and total and done in (0, total):
+            if not _stderr.is_terminal and total and done in {0, total} - said:
+                said.add(done)
                 say(f"{title}: {done:,} of {total:,}{' bytes' * is_bytes}")
 
         yield show

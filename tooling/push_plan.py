@@ -19,7 +19,8 @@ class PushPlan:
     Attributes:
         head: commit that the plan was made against; None for a repository or branch that is not there yet.
         num_bytes: of the whole release.
-        num_bytes_to_send: of the added and changed files whose content the revision does not have under any name.
+        to_send: added and changed files whose content the revision does not have under any name; one of equal files.
+        num_bytes_to_send: of these.
     """
 
     head: str | None
@@ -28,6 +29,7 @@ class PushPlan:
     unchanged: tuple[str, ...]
     removed: tuple[str, ...]
     num_bytes: int
+    to_send: frozenset[str]
     num_bytes_to_send: int
 
     @property
@@ -49,7 +51,8 @@ def compare_files(files: Mapping[str, LocalFile], found: Mapping[str, RemoteFile
     changed = tuple(sorted(name for name in files if name in found and name not in same))
     own = (name for name in found if name.startswith(OWN_FOLDERS) or name in OWN_FILES)
     present = {remote_file.sha256 for remote_file in found.values()}
-    sent = {files[name].sha256: files[name].num_bytes for name in (*added, *changed)}
+    first_of = {files[name].sha256: name for name in (*added, *changed)}
+    to_send = frozenset(name for digest, name in first_of.items() if digest not in present)
     return PushPlan(
         head=head,
         added=added,
@@ -57,7 +60,8 @@ def compare_files(files: Mapping[str, LocalFile], found: Mapping[str, RemoteFile
         unchanged=tuple(sorted(same)),
         removed=tuple(sorted(name for name in own if name not in files)),
         num_bytes=sum(local.num_bytes for local in files.values()),
-        num_bytes_to_send=sum(size for digest, size in sent.items() if digest not in present),
+        to_send=to_send,
+        num_bytes_to_send=sum(files[name].num_bytes for name in to_send),
     )
 
 

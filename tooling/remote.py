@@ -289,7 +289,7 @@ def _explain_status(error: Exception, response: Any, remote: Remote) -> str:
         return sentences[status]
     if status >= 500:
         return f"the Hub is in trouble ({told}); run the same command again later, it goes on"
-    return f"the Hub refuses ({told})"
+    return f"the Hub refuses ({told}); look at the repository and its settings there"
 
 
 def _one_line(text: str) -> str:

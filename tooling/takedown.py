@@ -29,6 +29,8 @@ from tooling.takedown_receipt import Receipt, read_receipt
 from tooling.takedown_release import Person, check_shards, clear_release, rows_of
 from tooling.workspace import Workspace, append_line, file_sha256, sync_folder, write_bytes, write_text
 
+UNFINISHED = (".staging", ".pulling", ".importing")  # what killed runs left; the next run makes it anew
+
 
 @dataclass(frozen=True)
 class TakedownRequest:
@@ -57,11 +59,13 @@ class TakedownPlan:
         identity: the person.
         taken_down_on: date of the tombstone; None where there is none yet.
         samples: sample_id -> sha256 of each clip, crop and fake, recorded or only in shards.
-        files: path in the workspace -> sha256 of each file with the person: media, companions, leftovers.
+        files: path in the workspace -> sha256 of each file with the person: media, companions, generators that were
+            fitted to the person, leftovers.
         pairs: subset -> planned pairs with the person.
         has_identity_row: whether identities.csv names the person.
         has_fold: whether plan.json does.
         verification_paths: rows of verification.parquet.
+        num_rejects: lines of rejects.jsonl.
         shards: shard -> sample_ids of its rows.
         hub: what the Hub holds; None where no repository was named.
         is_finished: whether an earlier run did all that it was asked.
@@ -75,6 +79,7 @@ class TakedownPlan:
     has_identity_row: bool
     has_fold: bool
     verification_paths: list[str]
+    num_rejects: int
     shards: dict[str, list[str]]
     hub: HubHoldings | None
     is_finished: bool
@@ -82,7 +87,8 @@ class TakedownPlan:
     @property
     def is_found(self) -> bool:
         """Whether workspace, release or the Hub's main hold anything of the person."""
-        local = (self.samples, self.files, self.shards, self.verification_paths, any(self.pairs.values()))
+        tables = (self.verification_paths, self.num_rejects, any(self.pairs.values()))
+        local = (self.samples, self.files, self.shards, *tables)
         return any((*local, self.has_identity_row, self.has_fold, self.hub is not None and self.hub.main_files))
 
     @property
@@ -92,10 +98,11 @@ class TakedownPlan:
 
     def lines(self) -> list[str]:
         """What goes, for people to read before they say yes."""
-        rows = [f"{path}: {len(found)} rows ({', '.join(found)})" for path, found in self.shards.items()]
+        rows = [f"{path}: {_rows(len(found))} ({', '.join(found)})" for path, found in self.shards.items()]
         pairs = [f"plan.json: {subset} {a}_{b}" for subset, found in self.pairs.items() for a, b in found]
         named = ["identities.csv: 1 row"] * self.has_identity_row + ["plan.json: 1 fold"] * self.has_fold
-        named += [f"verification.parquet: {len(self.verification_paths)} rows"] * bool(self.verification_paths)
+        named += [f"verification.parquet: {_rows(len(self.verification_paths))}"] * bool(self.verification_paths)
+        named += [f"rejects.jsonl: {_rows(self.num_rejects)}"] * bool(self.num_rejects)
         records = [f"record {sample_id}" for sample_id in self.samples]
         return [*self.files, *records, *named, *pairs, *rows, *(self.hub.lines() if self.hub is not None else ())]
 
@@ -114,9 +121,8 @@ def plan_takedown(
         raise UsageError(f"{identity}: is no identity; name a number from 1 up")
     receipt = read_receipt(workspace, identity)
     samples, files = _recorded(workspace, identity)
-    files |= {
-        name: file_sha256(workspace.path(name)) for name in _named_files(workspace, identity) if name not in files
-    }
+    others = {*_named_files(workspace, identity), *_fitted_files(workspace, identity)} - files.keys()
+    files |= {name: file_sha256(workspace.path(name)) for name in others}
     known = {**samples, **(receipt.samples if receipt is not None else {})}
     person = Person(identity, frozenset(known))
     in_shards = rows_of(out, person) if out is not None else {}
@@ -138,6 +144,7 @@ def plan_takedown(
         has_identity_row=identity in people,
         has_fold=identity in planned.folds,
         verification_paths=_verified(workspace, person),
+        num_rejects=len(_rejects(workspace)) - len(_rejects_left(workspace, person)),
         shards={path: list(rows) for path, rows in in_shards.items()},
         hub=hub,
         is_finished=receipt is not None and receipt.is_complete,
@@ -209,7 +216,13 @@ def clear_workspace(workspace: Workspace, receipt: Receipt) -> None:
     for folder in sorted({workspace.path(name).parent for name in receipt.files}):
         if folder.is_dir():
             sync_folder(folder)
-    shutil.rmtree(workspace.root / ".staging", ignore_errors=True)
+    for name in UNFINISHED:
+        shutil.rmtree(workspace.root / name, ignore_errors=True)
+    for folder in workspace.models_path.glob("*/.*"):  # a fitting that was killed
+        shutil.rmtree(folder, ignore_errors=True)
+    person = Person(identity, frozenset(receipt.samples))
+    if len(left := _rejects_left(workspace, person)) < len(_rejects(workspace)):
+        write_text(workspace.rejects_path, "".join(line + "\n" for line in left))
     planned = workspace.plan()
     if planned is not None:
         folds = {name: fold for name, fold in planned.folds.items() if name != identity}
@@ -219,7 +232,11 @@ def clear_workspace(workspace: Workspace, receipt: Receipt) -> None:
         people = workspace.identities()
         if people.pop(identity, None) is not None:
             _write_changed(workspace.identities_path, format_identities(people))
-    _clear_verification(workspace, Person(identity, frozenset(receipt.samples)))
+    _clear_verification(workspace, person)
+
+
+def _rows(number: int) -> str:
+    return f"{number} row" + "s" * (number != 1)
 
 
 def _write_changed(path: Path, text: str) -> None:
@@ -247,10 +264,36 @@ def _named_files(workspace: Workspace, identity: str) -> Iterator[str]:
     """Files named by the person, recorded or not: what a killed run left."""
     for path in sorted(workspace.root.glob("*/**/*")):
         name = path.relative_to(workspace.root).as_posix()
-        folder, stem = name.partition("/")[0], re.split(r"\.", path.name.lstrip("."))[0]
+        folder, stem = name.removeprefix("masks/").partition("/")[0], re.split(r"\.", path.name.lstrip("."))[0]
         is_own = folder == "tracks" and stem == identity
         if path.is_file() and folder != ".staging" and (is_own or identity in people_of(f"{folder}/{stem}")):
             yield name
+
+
+def _fitted_files(workspace: Workspace, identity: str) -> Iterator[str]:
+    """Files of generators that were fitted to clips of the person, among others."""
+    clip = f"raw_video/{identity}.mp4"
+    for note in sorted(workspace.models_path.glob("*/*/inputs.json")):
+        if clip in json.loads(note.read_text(encoding="utf-8")):
+            paths = (path for path in sorted(note.parent.rglob("*")) if path.is_file())
+            yield from (path.relative_to(workspace.root).as_posix() for path in paths)
+
+
+def _rejects(workspace: Workspace) -> list[str]:
+    path = workspace.rejects_path
+    return [line for line in path.read_text(encoding="utf-8").split("\n") if line] if path.exists() else []
+
+
+def _rejects_left(workspace: Workspace, person: Person) -> list[str]:
+    """The lines of rejects.jsonl without the person's; a torn last line goes."""
+    left = []
+    for line in _rejects(workspace):
+        try:
+            if not person.is_in(json.loads(line)["sample_id"]):
+                left.append(line)
+        except (ValueError, KeyError, TypeError):
+            continue
+    return left
 
 
 def _verified(workspace: Workspace, person: Person) -> list[str]:

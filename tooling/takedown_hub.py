@@ -23,6 +23,7 @@ from tooling.remote import (
     explaining,
     file_matches,
     patiently,
+    quiet_client,
     remote_files,
     remote_head,
 )
@@ -156,7 +157,7 @@ def clear_main(remote: Remote, out: Path | None, receipt: Receipt) -> None:
         head = remote_head(remote)
         operations = _operations(out, receipt, remote_files(remote, head))
         if operations:
-            with explaining(remote):
+            with explaining(remote), quiet_client():
                 made = remote.api.create_commit(
                     operations=operations, commit_message=title, parent_commit=head, **remote.arguments
                 )

@@ -73,7 +73,7 @@ def read_name(parts: tuple[str, ...], only: str | None = None) -> Sample | Unrea
     at = next((at for at, part in enumerate(plain[:-1]) if _subset_of(part)), None)
     subset = only if at is None else _subset_of(plain[at])
     if subset is None:
-        return Unread(f"lies in no folder of a subset ({', '.join(SUBSETS)})")
+        return Unread(f"lies in no folder of a subset ({', '.join(SUBSETS)}); move it, or say which with --subset")
     if only is not None and subset != only:
         return Unread(f"belongs to {subset}; only {only} was asked for", is_ignored=True)
     below = plain[at + 1 :] if at is not None else _tail(plain, subset)

@@ -150,7 +150,7 @@ def _make_branch(push: PreparedPush, commit: str) -> None:
 def _upload(push: PreparedPush, progress: Progress) -> list[CommitOperationAdd]:
     """Sends the large files among those added and changed; complete ones that the Hub has are not sent again."""
     remote, names = push.remote, [*push.plan.added, *push.plan.changed]
-    total, done, additions = sum(push.files[name].num_bytes for name in names), 0, []
+    total, done, additions = push.plan.num_bytes_to_send, 0, []
     progress(0, total, "")
     with ThreadPoolExecutor(NUM_UPLOADS) as pool:
         tasks = {pool.submit(_upload_one, push, name): name for name in names}
@@ -158,7 +158,7 @@ def _upload(push: PreparedPush, progress: Progress) -> list[CommitOperationAdd]:
             for task in as_completed(tasks):
                 with explaining(remote):
                     additions.append(task.result())
-                done += push.files[tasks[task]].num_bytes
+                done += push.files[tasks[task]].num_bytes * (tasks[task] in push.plan.to_send)
                 progress(done, total, tasks[task])
         finally:
             for task in tasks:

@@ -177,7 +177,7 @@ def _check_changes(push: PreparedPush) -> None:
     entries = list(read_entries(card.read_text(encoding="utf-8", errors="replace")))
     if entries[:1] != [version]:
         problem = f"its list of changes ends with {entries[0] if entries else 'nothing'}, [card] version is {version}"
-        raise InputError(f"{card}: {problem}; run `tooling card`, with --since for what is there already")
+        raise InputError(f"{card}: {problem}; run `tooling card`, with --since and the release before if there is one")
     if plan.head is None or plan.is_empty:
         return
     there = next(iter(read_entries(remote_card(remote, plan.head))), version)
