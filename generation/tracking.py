@@ -60,7 +60,7 @@ LOOK_ALIKE = 10.0  # so far one person's appearances differ: `unlikeness`
 MAX_DEVIATION = 0.15  # sides, of one measurement from those around it, and of a face at a cut
 MIN_CUT_CHANGE = 6.0  # mean difference of two frames, in 8-bit levels
 TRACK_WINDOW = 11  # frames
-OFFSET_WINDOW = 7  # sampled frames
+OFFSET_WINDOW = 3  # sampled frames
 
 
 @dataclass(frozen=True)
