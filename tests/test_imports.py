@@ -25,6 +25,7 @@ GENERATION_USERS = (
     "pull",
     "card",
     "contact_sheet",
+    "provenance",
     "actors",
 )
 # What stages stand on, what is typed and what is served knows files, records and repositories, but not which dataset

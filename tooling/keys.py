@@ -1,0 +1,163 @@
+"""The certificate that marks are signed with: keys/ in the workspace, a test chain to begin with.
+
+    keys/certificate.pem    the signing certificate, then those that vouch for it
+    keys/private_key.pem    its private key; only the owner may read it
+    keys/root.pem           whom a verifier trusts
+
+A test chain says so in its names. Replace the three files by your own from a certificate authority before you publish.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from tooling.errors import InputError, WorkspaceError
+from tooling.workspace import write_bytes
+
+TEST_NAME = "Homologous_deepfake TEST, not for publication"
+ROOT_DAYS, LEAF_DAYS = 3650, 825
+CERTIFICATE, PRIVATE_KEY, ROOT = "certificate.pem", "private_key.pem", "root.pem"
+
+
+@dataclass(frozen=True)
+class SigningKeys:
+    """What signing needs; the private key is not shown in logs.
+
+    Attributes:
+        algorithm: C2PA's name: "es256", "es384", "es512", "ps256" or "ed25519".
+        chain: PEM, the signing certificate first.
+        private_key: PEM.
+        root: PEM of whom a verifier trusts.
+        subject: the signing certificate's name.
+        expires: when it does.
+    """
+
+    algorithm: str
+    chain: bytes
+    private_key: bytes
+    root: bytes
+    subject: str
+    expires: datetime.datetime
+
+    def __repr__(self) -> str:
+        return f"SigningKeys({self.subject!r}, expires={self.expires:%Y-%m-%d})"
+
+    @property
+    def is_test(self) -> bool:
+        """Whether this is the chain that `tooling keys init` makes."""
+        return "TEST" in self.subject
+
+
+def init_keys(folder: Path) -> SigningKeys:
+    """Makes a test chain: a root that signs one certificate.
+
+    Raises:
+        WorkspaceError: there are keys already.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise WorkspaceError(f"{folder}: holds keys already; remove them first if they are not needed any more")
+    folder.mkdir(parents=True, exist_ok=True)
+    root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    root = _certificate("root", "root", root_key, root_key, ROOT_DAYS)
+    leaf = _certificate("signer", "root", key, root_key, LEAF_DAYS)
+    root_pem, leaf_pem = (one.public_bytes(serialization.Encoding.PEM) for one in (root, leaf))
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    _write_private(folder / PRIVATE_KEY, private)
+    write_bytes(folder / ROOT, root_pem)
+    write_bytes(folder / CERTIFICATE, leaf_pem + root_pem)
+    return read_keys(folder)
+
+
+def read_keys(folder: Path) -> SigningKeys:
+    """Reads and checks the three files.
+
+    Raises:
+        WorkspaceError: there are none.
+        InputError: one is damaged, does not belong to the others, or the certificate has expired.
+    """
+    if not (folder / CERTIFICATE).is_file():
+        raise WorkspaceError(f"{folder}: no signing certificate; run `tooling keys init`, or put your own there")
+    try:
+        chain, private, root = ((folder / name).read_bytes() for name in (CERTIFICATE, PRIVATE_KEY, ROOT))
+        leaf = x509.load_pem_x509_certificates(chain)[0]
+        key = serialization.load_pem_private_key(private, password=None)
+        x509.load_pem_x509_certificates(root)
+    except (OSError, ValueError, TypeError, IndexError, UnsupportedAlgorithm) as error:
+        raise InputError(
+            f"{folder}: keys cannot be read ({type(error).__name__}); put {CERTIFICATE}, {PRIVATE_KEY} and "
+            f"{ROOT} there as PEM"
+        ) from error
+    if leaf.public_key() != key.public_key():
+        raise InputError(f"{folder}: {PRIVATE_KEY} is not the key of {CERTIFICATE}; put the right one there")
+    now = datetime.datetime.now(datetime.UTC)
+    if not leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc:
+        day = leaf.not_valid_after_utc.date().isoformat()
+        raise InputError(f"{folder / CERTIFICATE}: is not valid now (until {day}); put a valid one there")
+    return SigningKeys(
+        _algorithm(folder, key), chain, private, root, leaf.subject.rfc4514_string(), leaf.not_valid_after_utc
+    )
+
+
+def _algorithm(folder: Path, key: PrivateKeyTypes) -> str:
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return "ed25519"
+    if isinstance(key, rsa.RSAPrivateKey):
+        return "ps256"
+    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.key_size in (256, 384, 521):
+        return {256: "es256", 384: "es384", 521: "es512"}[key.curve.key_size]
+    raise InputError(f"{folder / PRIVATE_KEY}: is a kind of key that C2PA does not allow; use P-256, RSA or Ed25519")
+
+
+def _certificate(
+    name: str, issuer: str, key: ec.EllipticCurvePrivateKey, signer: ec.EllipticCurvePrivateKey, num_days: int
+) -> x509.Certificate:
+    is_root, now, public = key is signer, datetime.datetime.now(datetime.UTC), key.public_key()
+    authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+    unused = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+    usage = dict.fromkeys((*unused, "encipher_only", "decipher_only"), False)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(_name(name))
+        .issuer_name(_name(issuer))
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=num_days))
+        .add_extension(x509.BasicConstraints(ca=is_root, path_length=0 if is_root else None), critical=True)
+        .add_extension(
+            x509.KeyUsage(digital_signature=not is_root, key_cert_sign=is_root, crl_sign=is_root, **usage),
+            critical=True,
+        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(authority, critical=False)
+    )
+    if not is_root:
+        extended = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
+        builder = builder.add_extension(extended, critical=False)
+    return builder.sign(signer, hashes.SHA256())
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name(
+        [x509.NameAttribute(NameOID.ORGANIZATION_NAME, TEST_NAME), x509.NameAttribute(NameOID.COMMON_NAME, common)]
+    )
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
