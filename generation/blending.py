@@ -204,12 +204,22 @@ def relight(crop: Floats, here: Floats, wanted: Floats, skin_share: Floats) -> F
         here, wanted: RGB float32 [0, 1] (GRID_PX, GRID_PX, 3), from `low_band`.
         skin_share: float32 (GRID_PX, GRID_PX), how much each place is skin.
     """
+    odds = enlarge(np.asarray(np.exp(light_change(here, wanted, skin_share)), np.float32), len(crop))
+    return apply_odds(crop, odds)
+
+
+def light_change(here: Floats, wanted: Floats, skin_share: Floats) -> Floats:
+    """Logarithms of the odds a of `relight`: float32 (GRID_PX, GRID_PX, 3), 0 changes nothing."""
     here, wanted = np.clip(here, 0.02, 0.98), np.clip(wanted, 0.02, 0.98)
     bounds = np.log(LARGEST_ODDS)
     change = np.clip(np.log(wanted * (1 - here) / (here * (1 - wanted))), -bounds, bounds)
     grey = change.mean(2, keepdims=True)
     hue = (HUE_OF_OTHERS + (1 - HUE_OF_OTHERS) * skin_share)[..., None]
-    odds = enlarge(np.asarray(np.exp(grey + hue * (change - grey)), np.float32), len(crop))
+    return np.asarray(grey + hue * (change - grey), np.float32)
+
+
+def apply_odds(crop: Floats, odds: Floats) -> Floats:
+    """The tone curve of `relight` for RGB float32 [0, 1] (S, S, 3), with odds of the same shape; 1 changes nothing."""
     return np.asarray(odds * crop / (1 + (odds - 1) * crop), np.float32)
 
 

@@ -42,6 +42,12 @@ class GeneratorInfo:
 
 # The first generator of a family is its default.
 FAMILIES: dict[str, GeneratorInfo] = {
+    "weightfree-drive": GeneratorInfo(
+        "expression_driven",
+        "generation.weightfree.drive:WeightfreeDrive",
+        "Apache-2.0",
+        checked="looked at on synthetic actors, a real clip and a photograph",
+    ),
     "weightfree-swap": GeneratorInfo(
         "face_swap",
         "generation.weightfree.swap:WeightfreeSwap",
