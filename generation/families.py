@@ -42,6 +42,13 @@ class GeneratorInfo:
 
 # The first generator of a family is its default.
 FAMILIES: dict[str, GeneratorInfo] = {
+    "weightfree-faces": GeneratorInfo(
+        "full_face_generation",
+        "generation.weightfree.faces:WeightfreeFaces",
+        "Apache-2.0",
+        checked="looked at, fitted to synthetic actors and to two real people",
+        is_fitted=True,
+    ),
     "weightfree-drive": GeneratorInfo(
         "expression_driven",
         "generation.weightfree.drive:WeightfreeDrive",

@@ -1,9 +1,9 @@
 """How alike two pictures are, by a small descriptor: near-duplicates among images, and across splits.
 
 A picture is described by a perceptual hash (Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash
-Functions", the variant by cosine transform), a normalised grey thumbnail and a colour thumbnail. A near-duplicate is
-the same picture encoded again, scaled, cut by a few hundredths or made brighter or darker. Two pictures of one person
-in other poses, or of two people in one pose, are none.
+Functions", the variant by cosine transform), normalised grey thumbnails of itself and of its inner parts, and a colour
+thumbnail. A near-duplicate is the same picture encoded again, scaled, cut by a few hundredths on all sides, or made
+brighter or darker. Two pictures of one person in other poses, or of two people in one pose, are none.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ HASH_PX = 32
 PATTERN_PX = 16
 LIGHT_PX = 4.0  # of the pattern's pixels; larger differences are light
 COLOUR_PX = 8
-# What a near-duplicate differs by at most: as much as most pictures do when 4 % are cut off on every side.
-LARGEST_HASH_DISTANCE = 14.0  # of 64 bits
-LARGEST_PATTERN_DISTANCE = 0.13  # 1 - correlation
+CUTS = (0.0, 0.015, 0.03, 0.045)  # shares of the side that are left out at each end
+# What a near-duplicate differs by at most.
+LARGEST_HASH_DISTANCE = 16.0  # of 64 bits
+LARGEST_PATTERN_DISTANCE = 0.06  # 1 - correlation
 LARGEST_COLOUR_DISTANCE = 6.0  # of Lab's a and b, mean
 
 Bits = NDArray[np.uint8]
@@ -33,16 +34,17 @@ Bits = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Descriptor:
-    """What is kept of a picture; 576 bytes.
+    """What is kept of a picture; about 2 kB.
 
     Attributes:
         bits: uint8 (8,), the perceptual hash, packed.
-        pattern: float16 (PATTERN_PX**2,), grey values without light, of unit length.
+        patterns: float16 (len(CUTS), PATTERN_PX**2), grey values without light, of unit length: of the whole picture
+            and of what is left when it is cut.
         colours: uint8 (COLOUR_PX**2, 2), Lab's a and b, 128 is grey.
     """
 
     bits: Bits
-    pattern: NDArray[np.float16]
+    patterns: NDArray[np.float16]
     colours: NDArray[np.uint8]
 
 
@@ -51,13 +53,11 @@ def describe_image(image: Frame) -> Descriptor:
     grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
     waves = cv2.dct(_shrunk(grey, HASH_PX))[:HASH_FREQUENCIES, :HASH_FREQUENCIES].ravel()
     waves[0] = 0.0  # the mean is brightness
-    small = _shrunk(grey, PATTERN_PX)
-    pattern = (small - cv2.GaussianBlur(small, (0, 0), LIGHT_PX)).ravel()
-    pattern /= max(float(np.linalg.norm(pattern)), 1e-6)
+    patterns = np.stack([_pattern(grey, cut) for cut in CUTS])
     # RGB uint8 -> Lab float32: L [0, 100], a and b [-127, 127]
     lab = cv2.cvtColor(np.asarray(_shrunk(image, COLOUR_PX) / 255, np.float32), cv2.COLOR_RGB2LAB)
     colours = np.rint(lab[..., 1:].reshape(-1, 2) + 128).astype(np.uint8)
-    return Descriptor(np.packbits(waves > np.median(waves[1:])), pattern.astype(np.float16), colours)
+    return Descriptor(np.packbits(waves > np.median(waves[1:])), patterns.astype(np.float16), colours)
 
 
 def distance(first: Descriptor, second: Descriptor) -> float:
@@ -79,6 +79,14 @@ def find_near_duplicate(descriptor: Descriptor, others: Sequence[Descriptor]) ->
     return int(near[best]) if distances[best] <= 1 else None
 
 
+def _pattern(grey: NDArray[np.uint8], cut: float) -> Floats:
+    height, width = grey.shape
+    top, left = round(cut * height), round(cut * width)
+    small = _shrunk(grey[top : height - top, left : width - left], PATTERN_PX)
+    pattern = (small - cv2.GaussianBlur(small, (0, 0), LIGHT_PX)).ravel()
+    return np.asarray(pattern / max(float(np.linalg.norm(pattern)), 1e-6), np.float32)
+
+
 def _shrunk(image: NDArray[np.uint8], side_px: int) -> Floats:
     """Averages to a square; small pictures are enlarged first, since averages of parts of pixels alias."""
     while min(image.shape[:2]) < 4 * side_px:
@@ -93,8 +101,12 @@ def _hash_distances(bits: Bits, others: Bits) -> Floats:
 def _distances(descriptor: Descriptor, others: Sequence[Descriptor]) -> Floats:
     """float32 (N,), see `distance`."""
     hashes = _hash_distances(descriptor.bits, np.stack([other.bits for other in others]))
-    patterns = np.stack([other.pattern for other in others]).astype(np.float32)
-    likeness = patterns @ descriptor.pattern.astype(np.float32)
+    patterns, own = (
+        np.stack([other.patterns for other in others]).astype(np.float32),
+        descriptor.patterns.astype(np.float32),
+    )
+    # Either of the two may be the cut one.
+    likeness = np.maximum((patterns @ own[0]).max(1), (patterns[:, 0] @ own.T).max(1))
     colours = np.stack([other.colours for other in others]).astype(np.float32)
     shifts = np.abs(colours - descriptor.colours).mean((1, 2))
     shares = (

@@ -1,0 +1,244 @@
+"""Full-face generation without weights, its plan of prompts, and the descriptor that finds near-duplicates."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from generation.errors import GenerationError
+from generation.faces import detect_faces, load_detector
+from generation.families import FAMILIES, LoadOptions, generators_of, load_generator
+from generation.likeness import Descriptor, describe_image, distance, find_near_duplicate
+from generation.prompts import PlannedPrompt, gender_of, plan_prompt
+from generation.video import Frame
+from generation.warp import FaceClip, align
+from generation.weightfree.face_fitting import Person
+from generation.weightfree.face_painting import SMALLEST_NOVELTY, Painter
+from generation.weightfree.faces import WeightfreeFaces
+from tooling.actors import ClipSettings, render_clip, sample_actor
+
+SIDE_PX = 160
+NUM_FRAMES, EXAMPLES = 12, 4
+CAST = ((1, "female"), (2, "male"), (4, "male"), (5, "female"))
+
+
+def film(seed: int, gender: str) -> Person:
+    settings = ClipSettings(NUM_FRAMES, fps=4, width_px=480, height_px=360, motion_seed=seed)
+    frames = list(render_clip(sample_actor(seed, gender), settings))  # type: ignore[arg-type]
+    landmarks = np.array([frame.landmarks for frame in frames], np.float32)
+    return Person(FaceClip(f"{seed}.mp4", lambda: (frame.image for frame in frames), landmarks), gender)
+
+
+def shown(pipeline: WeightfreeFaces, numbers: range) -> list[Frame]:
+    plan = [plan_prompt(number) for number in numbers]
+    return list(pipeline.make_images([one.text for one in plan], [one.seed for one in plan]))
+
+
+@pytest.fixture(scope="module")
+def cast() -> list[Person]:
+    return [film(*who) for who in CAST]
+
+
+@pytest.fixture(scope="module")
+def pipeline(cast: list[Person]) -> WeightfreeFaces:
+    return WeightfreeFaces.fit(cast, side_px=SIDE_PX, examples_per_person=EXAMPLES)
+
+
+@pytest.fixture(scope="module")
+def images(pipeline: WeightfreeFaces) -> list[Frame]:
+    return shown(pipeline, range(1, 201))
+
+
+@pytest.fixture(scope="module")
+def portraits(cast: list[Person]) -> list[Frame]:
+    """A real picture of each person, as a camera would frame it."""
+    firsts = [(next(iter(one.clip.frames())), one.clip.landmarks[0]) for one in cast]
+    return [align(frame, landmarks, 350, "portrait")[0] for frame, landmarks in firsts]
+
+
+def test_it_is_the_family_s_default() -> None:
+    assert generators_of("full_face_generation")[0] == "weightfree-faces"
+    assert FAMILIES["weightfree-faces"].is_fitted
+
+
+def test_the_same_people_give_the_same_space(cast: list[Person], pipeline: WeightfreeFaces) -> None:
+    again = WeightfreeFaces.fit(cast, side_px=SIDE_PX, examples_per_person=EXAMPLES).face_space.state_dict()
+    for name, value in pipeline.face_space.state_dict().items():
+        assert torch.equal(value, again[name]), name
+
+
+def test_an_image_depends_on_its_prompt_and_seed_only(pipeline: WeightfreeFaces, images: list[Frame]) -> None:
+    for number in (1, 7, 30):
+        one = plan_prompt(number)
+        generator = torch.Generator().manual_seed(one.seed)
+        (alone,) = pipeline(one.text, generator=generator, output_type="np", return_dict=False)
+        assert np.array_equal(alone[0], images[number - 1])
+
+
+def test_two_hundred_images_are_distinct(images: list[Frame]) -> None:
+    described = [describe_image(image) for image in images]
+    distances = [distance(*pair) for pair in itertools.combinations(described, 2)]
+    assert min(distances) > 0.2
+    assert float(np.median(distances)) > 4
+    # From four people's sixteen examples a few come out near to each other; whoever makes a set rejects those.
+    found = [find_near_duplicate(one, described[:number]) for number, one in enumerate(described)]
+    assert sum(number is not None for number in found) < 25
+
+
+def test_no_image_is_a_training_face(pipeline: WeightfreeFaces, images: list[Frame], portraits: list[Frame]) -> None:
+    known = [describe_image(np.ascontiguousarray(portrait)) for portrait in portraits]
+    painter = Painter(pipeline.face_space, SIDE_PX)
+    for number in range(1, 41):
+        described = describe_image(images[number - 1])
+        assert find_near_duplicate(described, [*known, *painter.descriptors]) is None
+    for number in range(1, 13):
+        one = plan_prompt(number)
+        random = np.random.default_rng([one.seed, 0])
+        draw = painter.draw(one.text, random)
+        image = painter.render(draw, random)
+        assert painter.is_new(image, draw) == np.array_equal(image, images[number - 1])
+
+
+def test_a_training_face_is_refused(pipeline: WeightfreeFaces) -> None:
+    painter = Painter(pipeline.face_space, SIDE_PX)
+    measured = []
+    for seed in range(12):
+        random = np.random.default_rng(seed)
+        draw = painter.draw("", random)
+        person = painter.people[draw.base]
+        draw.shape[:], draw.tone[:] = painter.values["shape_codes"][person], painter.values["tone_codes"][person]
+        draw.donors.clear()
+        draw.changes[:], draw.light[:], draw.backdrop[:] = 0, 0, 0
+        image = painter.render(draw, random)
+        measured.append(painter.novelty(image, draw))
+        assert measured[-1] < SMALLEST_NOVELTY
+        assert not painter.is_new(image, draw)
+    assert np.median(measured) < 0.8 * SMALLEST_NOVELTY
+
+
+def test_every_image_shows_one_face(images: list[Frame]) -> None:
+    large = [np.asarray(cv2.resize(image, (320, 320)), np.uint8) for image in images[:12]]
+    assert [len(found) for found in detect_faces(load_detector(), large)] == [1] * 12
+
+
+def test_the_prompt_s_gender_chooses_the_head(pipeline: WeightfreeFaces) -> None:
+    painter = Painter(pipeline.face_space, SIDE_PX)
+    for seed, (prompt, wanted) in itertools.product(range(20), (("a woman", "female"), ("an old man", "male"))):
+        draw = painter.draw(prompt, np.random.default_rng(seed))
+        people = painter.people[[draw.base, *draw.donors.values()]]
+        assert {CAST[number][1] for number in people} == {wanted}
+        assert len(set(people)) > 1
+
+
+def test_the_prompt_s_light_comes_from_its_side(pipeline: WeightfreeFaces) -> None:
+    text = "a woman, soft light from the {}"
+    left, right = (
+        pipeline.make_images([text.format(side)] * 12, range(12)).astype(float) for side in ("left", "right")
+    )
+    half = SIDE_PX // 2
+    lean = [images[:, :, half:].mean() - images[:, :, :half].mean() for images in (left, right)]
+    assert lean[0] < -5 < 5 < lean[1]
+
+
+def test_saved_and_loaded_it_makes_the_same_bytes(
+    pipeline: WeightfreeFaces, images: list[Frame], tmp_path: Path
+) -> None:
+    pipeline.save_pretrained(tmp_path)
+    loaded = load_generator("weightfree-faces", LoadOptions(weights=str(tmp_path)))
+    assert loaded.parameters == pipeline.parameters == {"side_px": SIDE_PX}
+    assert np.array_equal(shown(loaded, range(1, 6)), images[:5])
+
+
+def test_two_people_of_unknown_or_other_gender_are_enough(cast: list[Person]) -> None:
+    for people in ([Person(one.clip) for one in cast[:2]], cast[:2]):
+        pipeline = WeightfreeFaces.fit(people, side_px=96, examples_per_person=2)
+        assert np.std(shown(pipeline, range(1, 5)), axis=0).mean() > 10
+
+
+def test_what_cannot_be_fitted_is_refused(cast: list[Person]) -> None:
+    with pytest.raises(GenerationError, match="1 people to fit faces to"):
+        WeightfreeFaces.fit(cast[:1])
+    with pytest.raises(GenerationError, match=r"1\.mp4: gender 'm'"):
+        WeightfreeFaces.fit([Person(cast[0].clip, "m"), cast[1]])
+    with pytest.raises(GenerationError, match="not fitted"):
+        load_generator("weightfree-faces").make_images(["a face"], [0])
+
+
+# The plan
+
+
+@pytest.mark.parametrize("num_images", [2, 24, 333, 6802])
+def test_the_plan_is_balanced(num_images: int) -> None:
+    plan = [plan_prompt(number) for number in range(1, num_images + 1)]
+    assert len({one.seed for one in plan}) == num_images
+    genders = Counter(one.attributes["gender"] for one in plan)
+    assert abs(genders["male"] - genders["female"]) <= 1
+    for gender, name in itertools.product(genders, ("age", "hair", "expression", "light")):
+        counts = Counter(one.attributes[name] for one in plan if one.attributes["gender"] == gender)
+        assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_the_plan_depends_on_number_and_seed_only() -> None:
+    assert plan_prompt(17) == plan_prompt(17)
+    assert plan_prompt(17).seed != plan_prompt(17, seed=1).seed
+    plans: list[list[PlannedPrompt]] = [[plan_prompt(number, seed) for number in range(1, 50)] for seed in (0, 1)]
+    assert [one.text for one in plans[0]] != [one.text for one in plans[1]]
+    with pytest.raises(ValueError, match="numbered from 1"):
+        plan_prompt(0)
+
+
+def test_attributes_are_independent() -> None:
+    plan = [plan_prompt(number).attributes for number in range(1, 2401)]
+    for one, other in itertools.combinations(("age", "expression", "light"), 2):
+        counts = np.array(list(Counter((each[one], each[other]) for each in plan).values()))
+        assert counts.min() > 0.75 * counts.mean()
+        assert counts.max() < 1.25 * counts.mean()
+
+
+def test_gender_is_read_from_a_prompt() -> None:
+    assert gender_of("portrait of a Woman") == "female"
+    assert gender_of("a man in his thirties") == "male"
+    assert gender_of("a human face") is gender_of("a man and a woman") is None
+    for number in range(1, 40):
+        one = plan_prompt(number)
+        assert gender_of(one.text) == one.attributes["gender"]
+
+
+# Near-duplicates
+
+
+def changed(image: Frame) -> dict[str, Frame]:
+    cut = round(0.03 * len(image))
+    jpeg = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 50])[1], cv2.IMREAD_COLOR)
+    return {
+        "encoded again": np.asarray(jpeg, np.uint8),
+        "half the size": np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8),
+        "cut": np.ascontiguousarray(image[cut:-cut, cut:-cut]),
+        "brighter": np.clip(image * 1.25 + 5.0, 0, 255).astype(np.uint8),
+        "darker": (image * 0.75).astype(np.uint8),
+    }
+
+
+def test_near_duplicates_are_found_and_people_told_apart(portraits: list[Frame]) -> None:
+    described = [describe_image(portrait) for portrait in portraits]
+    for number, portrait in enumerate(portraits):
+        for what, image in changed(portrait).items():
+            assert find_near_duplicate(describe_image(image), described) == number, what
+        assert find_near_duplicate(described[number], described[:number] + described[number + 1 :]) is None
+    for one, other in itertools.combinations(described, 2):
+        assert distance(one, other) == distance(other, one) > 2
+        assert distance(one, one) == pytest.approx(0, abs=0.01)
+
+
+def test_descriptor_of_flat_and_tiny_pictures() -> None:
+    flat: NDArray[np.uint8] = np.full((5, 9, 3), 120, np.uint8)
+    described = describe_image(flat)
+    assert isinstance(described, Descriptor)
+    assert find_near_duplicate(described, []) is None
