@@ -1,31 +1,34 @@
-"""The embedding of a face that recognition networks of the ArcFace kind give, from an ONNX file.
+"""The identity of a person, embedded by a recognition network: from which frames, and what their embeddings mean.
 
-Deng et al. 2019, "ArcFace: Additive Angular Margin Loss for Deep Face Recognition". The networks take crops of 112 px
-in which the landmarks lie at fixed places, and give 512 values whose direction is the identity.
+Deng et al. 2019, "ArcFace: Additive Angular Margin Loss for Deep Face Recognition". The networks take crops in which
+the landmarks lie at fixed places, and give values whose direction is the identity. `OnnxIdentity` runs such a network
+from an ONNX file; crops of 112 px, 512 values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from generation.errors import GenerationError
-from generation.warp import FaceClip, Floats, similarity
+from generation.onnx_network import OnnxNetwork
+from generation.video import Frame
+from generation.warp import TEMPLATES, FaceClip, Floats, align, choose_templates, similarity, smooth_landmarks
 
 SIDE_PX = 112
-# px of the crop: eyes, nose tip, mouth corners, each from left to right.
-ARCFACE_LANDMARKS: Floats = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float32
-)
-NUM_FRAMES = 8  # of a clip that are averaged
+NUM_CANDIDATES = 32  # frames of a clip that are compared by their landmarks
+NUM_LOOKED_AT = 16  # of them, the most frontal, that are compared by their sharpness
+NUM_FRAMES = 8  # of them that are averaged
+OUTLIER_SPREADS, SMALLEST_DROP = 3.0, 0.05  # below the median of the cosines
 
-# Crops RGB uint8 (N, 112, 112, 3) -> embeddings float32 (N, D).
+# Crops RGB uint8 (N, S, S, 3) -> embeddings float32 (N, D).
 IdentityEncoder = Callable[[NDArray[np.uint8]], Floats]
+# A frame and its landmarks (5, 2) -> the crop that the encoder takes.
+Aligner = Callable[[Frame, Floats], Frame]
 
 
 class OnnxIdentity:
@@ -36,54 +39,109 @@ class OnnxIdentity:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise GenerationError(f"{path}: needs onnxruntime; run `pip install onnxruntime`") from error
-        try:
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = 1  # sums keep their order
-            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors have no common base
-            raise GenerationError(f"{path}: is no ONNX network ({' '.join(str(error).split())[:160]})") from error
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if len(inputs) != 1 or list(inputs[0].shape)[1:] != [3, SIDE_PX, SIDE_PX] or len(outputs[0].shape) != 2:
+        self._network = OnnxNetwork(path)
+        inputs, outputs = self._network.inputs, self._network.outputs
+        shapes = [list(shape) for shape in inputs.values()]
+        if len(shapes) != 1 or shapes[0][1:] != [3, SIDE_PX, SIDE_PX] or len(next(iter(outputs.values()))) != 2:
             raise GenerationError(
-                f"{path}: takes {[list(one.shape) for one in inputs]}, not one (N, 3, {SIDE_PX}, {SIDE_PX}); "
-                "use an ArcFace recognition network"
+                f"{path}: takes {shapes}, not one (N, 3, {SIDE_PX}, {SIDE_PX}); use an ArcFace recognition network"
             )
-        self._name = inputs[0].name
+        self._name = next(iter(inputs))
 
     def __call__(self, crops: NDArray[np.uint8]) -> Floats:
         """Crops RGB uint8 (N, 112, 112, 3) -> embeddings float32 (N, D)."""
         # NHWC uint8 -> NCHW float32 [-1, 1]
         pictures = crops.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
-        return np.concatenate([self._session.run(None, {self._name: one[None]})[0] for one in pictures])
+        return np.concatenate([self._network({self._name: one[None]}) for one in pictures])
 
 
-def clip_identity(clip: FaceClip, encoder: IdentityEncoder) -> Floats:
-    """The mean direction of the embeddings of a few frames: float32 (D,), length 1.
+def align_arcface(frame: Frame, landmarks: Floats) -> Frame:
+    """The crop of 112 px that ArcFace networks take: RGB uint8 (112, 112, 3)."""
+    matrix = similarity(landmarks, TEMPLATES["arcface-112"] * SIDE_PX)
+    return np.asarray(cv2.warpAffine(frame, matrix, (SIDE_PX, SIDE_PX), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+
+
+def align_by(template: str, crop_px: int) -> Aligner:
+    """Cuts crops by one of the templates, or by the best of a group of them."""
+
+    def cut(frame: Frame, landmarks: Floats) -> Frame:
+        (chosen,) = choose_templates(landmarks[None], template)
+        return align(frame, landmarks, crop_px, chosen)[0]
+
+    return cut
+
+
+def clip_identity(clip: FaceClip, encoder: IdentityEncoder, cut: Aligner = align_arcface) -> Floats:
+    """The direction of `clip_embedding`: float32 (D,), length 1; raises the same."""
+    mean = clip_embedding(clip, encoder, cut)
+    return np.asarray(mean / np.linalg.norm(mean), np.float32)
+
+
+def clip_embedding(clip: FaceClip, encoder: IdentityEncoder, cut: Aligner = align_arcface) -> Floats:
+    """The embedding of a clip's person: float32 (D,), of the usual length.
+
+    Several frames that show the face from the front and sharply are embedded; those that differ from the others are
+    left out, and the directions of the rest are averaged.
 
     Raises:
         FaceError, VideoError: the clip cannot be read.
-        GenerationError: the encoder finds nothing, or the clip has fewer frames than its track.
+        GenerationError: the encoder gives no direction, or the clip has fewer frames than its track.
     """
-    numbers = set(np.linspace(0, len(clip) - 1, NUM_FRAMES).astype(int).tolist())
-    crops = [
-        _crop(frame, clip.landmarks[number])
-        for number, frame in zip(range(max(numbers) + 1), clip.frames(), strict=False)
-        if number in numbers
-    ]
-    if len(crops) < len(numbers):
-        raise GenerationError(f"{clip.name}: has fewer frames than its track; run `tooling faces` again")
-    embeddings = encoder(np.stack(crops))
-    mean = (embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-8)).mean(0)
-    length = float(np.linalg.norm(mean))
-    if not np.isfinite(length) or length < 1e-6:
+    mean = mean_embedding(encoder(np.stack(good_crops(clip, cut))))
+    if mean is None:
         raise GenerationError(f"{clip.name}: the identity encoder gives no direction; use another encoder")
-    return np.asarray(mean / length, np.float32)
+    return mean
 
 
-def _crop(frame: NDArray[np.uint8], landmarks: Floats) -> NDArray[np.uint8]:
-    matrix = similarity(landmarks, ARCFACE_LANDMARKS)
-    return np.asarray(cv2.warpAffine(frame, matrix, (SIDE_PX, SIDE_PX), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+def good_crops(clip: FaceClip, cut: Aligner, num_frames: int = NUM_FRAMES) -> list[Frame]:
+    """Crops of the clip's best frames for telling who it is, in the order of the clip; one pass.
+
+    Raises:
+        FaceError, VideoError: the clip cannot be read.
+        GenerationError: the clip has fewer frames than its track.
+    """
+    landmarks = smooth_landmarks(clip.landmarks)
+    seen = np.arange(len(clip)) if clip.is_detected is None else np.flatnonzero(clip.is_detected)
+    seen = seen if len(seen) else np.arange(len(clip))
+    spread = seen[np.unique(np.linspace(0, len(seen) - 1, NUM_CANDIDATES).astype(int))]
+    turned = [_turn(landmarks[number]) for number in spread]
+    wanted = set(spread[np.argsort(turned, kind="stable")[: max(NUM_LOOKED_AT, num_frames)]].tolist())
+    crops = [
+        cut(frame, landmarks[number])
+        for number, frame in zip(range(max(wanted) + 1), clip.frames(), strict=False)
+        if number in wanted
+    ]
+    if len(crops) < len(wanted):
+        raise GenerationError(f"{clip.name}: has fewer frames than its track; run `tooling faces` again")
+    blur = [-_sharpness(crop) for crop in crops]
+    return [crops[number] for number in sorted(np.argsort(blur, kind="stable")[:num_frames])]
+
+
+def mean_embedding(embeddings: Floats) -> Floats | None:
+    """The mean direction of embeddings (N, D) without outliers, of their median length; None where there is none."""
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    if not np.isfinite(embeddings).all() or not (lengths > 1e-6).all():
+        return None
+    units = embeddings / lengths
+    # The typical one is that which is nearest to the others.
+    cosines = units @ units[(units @ units.T).sum(1).argmax()]
+    usual = np.median(cosines)
+    spread = 1.48 * float(np.median(np.abs(cosines - usual)))
+    is_kept = cosines >= usual - max(OUTLIER_SPREADS * spread, SMALLEST_DROP)
+    mean = units[is_kept].mean(0)
+    length = float(np.linalg.norm(mean))
+    return np.asarray(mean * np.median(lengths[is_kept]) / length, np.float32) if length > 1e-6 else None
+
+
+def _turn(landmarks: Floats) -> float:
+    """How far a head is turned sideways: the nose's distance from between the eyes, in distances of the eyes."""
+    left, right, nose = landmarks[:3]
+    across = right - left
+    return abs(float((nose - (left + right) / 2) @ across) / max(float(across @ across), 1e-6))
+
+
+def _sharpness(crop: Frame) -> float:
+    """Strength of the fine detail beside that of the coarse, so that contrast does not count."""
+    grey = np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), np.float32)
+    coarse = cv2.GaussianBlur(grey, (0, 0), 1.5)
+    return float(cv2.Laplacian(grey, cv2.CV_32F).std() / (cv2.Laplacian(coarse, cv2.CV_32F).std() + 1.0))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from generation.errors import FaceError
 from generation.smoothing import smooth_over_time
+from generation.templates import PUBLISHED_TEMPLATES, TEMPLATE_GROUPS
 from generation.video import Frame
 
 Floats = NDArray[np.float32]
@@ -29,13 +30,16 @@ Floats = NDArray[np.float32]
 TEMPLATE: Floats = np.array(
     [[0.35, 0.38], [0.65, 0.38], [0.50, 0.555], [0.377, 0.727], [0.623, 0.727]], dtype=np.float32
 )
-# By name, for `Batching.template`. "head" shows the head with its hair down to the shoulders.
+# By name, for `Batching.template`. "head" shows the head with its hair down to the shoulders. Groups of templates for
+# heads that turn are in `generation.templates`.
 TEMPLATES: dict[str, Floats] = {
+    **PUBLISHED_TEMPLATES,
     "face": TEMPLATE,
     "head": np.array([0.5, 0.40], np.float32) + (TEMPLATE - np.array([0.5, 0.38], np.float32)) / 2.6,
     "portrait": np.array([0.5, 0.44], np.float32) + (TEMPLATE - np.array([0.5, 0.38], np.float32)) / 1.8,
 }
 SMOOTHING_FRAMES = 9  # of landmarks over time; odd
+CHOICE_FRAMES = 31  # over which the choice among templates is averaged; odd
 MASK_FLOOR = 1 / 255  # a smaller weight changes no pixel
 
 
@@ -47,17 +51,22 @@ class FaceClip:
         name: for error messages, such as the file's path.
         frames: called for each pass over the clip; yields RGB uint8 (H, W, 3).
         landmarks: float32 (T, 5, 2), px of the frame: eyes, nose tip, mouth corners, each from left to right.
+        is_detected: bool (T,), frames in which the face is seen; in others the landmarks are interpolated. None where
+            it is seen in all.
     """
 
     name: str
     frames: Callable[[], Iterator[Frame]]
     landmarks: Floats
+    is_detected: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if self.landmarks.ndim != 3 or self.landmarks.shape[1:] != (5, 2) or not len(self.landmarks):
             raise FaceError(f"{self.name}: landmarks have shape {self.landmarks.shape}, wanted (T, 5, 2) with T > 0")
         if not np.isfinite(self.landmarks).all():
             raise FaceError(f"{self.name}: has frames without a face; run `tooling faces` again")
+        if self.is_detected is not None and self.is_detected.shape != (len(self.landmarks),):
+            raise FaceError(f"{self.name}: is_detected has shape {self.is_detected.shape}, wanted one for each frame")
 
     def __len__(self) -> int:
         return len(self.landmarks)
@@ -78,6 +87,7 @@ class AlignedFaces:
         matrices: float32 (N, 2, 3), affine map from px of the frame to px of the crop.
         start: number in the clip of the first frame asked for.
         num_before, num_after: crops at either end that are only context; results are wanted for those between.
+        is_detected: bool (N,), crops in which the face is seen; None where it is seen in all.
     """
 
     crops: NDArray[np.uint8]
@@ -86,6 +96,7 @@ class AlignedFaces:
     start: int = 0
     num_before: int = 0
     num_after: int = 0
+    is_detected: NDArray[np.bool_] | None = None
 
     @property
     def wanted(self) -> slice:
@@ -110,9 +121,10 @@ class Batching:
         crop_px: side of the aligned crops.
         batch_frames: results asked for at a time.
         context_frames: neighbours handed in with each batch on either side, fewer at the clip's ends.
-        template: one of `TEMPLATES`: where the landmarks lie in the crops.
+        template: one of `TEMPLATES`: where the landmarks lie in the crops; or one of `TEMPLATE_GROUPS`.
         keeps_detail: whether a result is an edit of its crop, so that the detail which the crop has not, because the
             face is larger in the frame, is kept.
+        paste: lays a crop over its place in the frame, in the place of `paste`: frame, crop, mask, matrix.
 
     Raises:
         FaceError: there is no such template.
@@ -123,10 +135,12 @@ class Batching:
     context_frames: int = 0
     template: str = "face"
     keeps_detail: bool = False
+    paste: Callable[[Frame, Frame, Floats, Floats], PastedFrame] | None = None
 
     def __post_init__(self) -> None:
-        if self.template not in TEMPLATES:
-            raise FaceError(f"{self.template}: no such template of aligned crops; use one of {', '.join(TEMPLATES)}")
+        known = (*TEMPLATES, *TEMPLATE_GROUPS)
+        if self.template not in known:
+            raise FaceError(f"{self.template}: no such template of aligned crops; use one of {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -179,6 +193,28 @@ def align(frame: Frame, landmarks: Floats, crop_px: int, template: str = "face")
     return np.asarray(crop, np.uint8), transform(matrix, landmarks), matrix
 
 
+def choose_templates(landmarks: Floats, template: str) -> list[str]:
+    """The template of each frame: the name itself, or that of the group which the landmarks fit best.
+
+    The measure is the sum of the landmarks' distances from where the template wants them, averaged over a second, so
+    that a head between two poses does not change its framing with every frame.
+
+    Args:
+        landmarks: float32 (T, 5, 2), px of the frame.
+        template: one of `TEMPLATES` or `TEMPLATE_GROUPS`.
+    """
+    if template in TEMPLATES:
+        return [template] * len(landmarks)
+    names = TEMPLATE_GROUPS[template]
+    distances = [[_misfit(points, TEMPLATES[name]) for name in names] for points in landmarks]
+    chosen = smooth_over_time(np.array(distances), CHOICE_FRAMES).argmin(1)
+    return [names[number] for number in chosen]
+
+
+def _misfit(points: Floats, wanted: Floats) -> float:
+    return float(np.linalg.norm(transform(similarity(points, wanted), points) - wanted, axis=1).sum())
+
+
 def aligned_batches(clip: FaceClip, batching: Batching) -> Iterator[AlignedFaces]:
     """Streams a clip's aligned crops in batches, in order.
 
@@ -209,6 +245,9 @@ def replace_faces(
         output = function(faces)
         crops, matrices = faces.crops[faces.wanted], faces.matrices[faces.wanted]
         for frame, old, crop, mask, matrix in zip(frames, crops, output.frames, output.masks, matrices, strict=True):
+            if batching.paste is not None:
+                yield batching.paste(frame, crop, mask, matrix)
+                continue
             yield paste(frame, crop, mask, matrix, old if batching.keeps_detail else None)
 
 
@@ -260,14 +299,15 @@ class _Window:
     """The frames in flight; `first` is the number of the first crop held."""
 
     batching: Batching
+    is_detected: NDArray[np.bool_] | None = None
     frames: deque[Frame] = field(default_factory=deque)
     crops: deque[tuple[Frame, Floats, Floats]] = field(default_factory=deque)
     first: int = 0
     done: int = 0
 
-    def add(self, frame: Frame, landmarks: Floats) -> None:
+    def add(self, frame: Frame, landmarks: Floats, template: str) -> None:
         self.frames.append(frame)
-        self.crops.append(align(frame, landmarks, self.batching.crop_px, self.batching.template))
+        self.crops.append(align(frame, landmarks, self.batching.crop_px, template))
 
     def take(self, num_frames: int) -> tuple[list[Frame], AlignedFaces]:
         frames = [self.frames.popleft() for _ in range(num_frames)]
@@ -275,7 +315,8 @@ class _Window:
         used = list(self.crops)[: before + num_frames + self.batching.context_frames]
         crops, landmarks, matrices = (np.stack(part) for part in zip(*used, strict=True))
         after = len(used) - before - num_frames
-        faces = AlignedFaces(crops, landmarks, matrices, self.done, before, after)
+        seen = None if self.is_detected is None else self.is_detected[self.first : self.first + len(used)]
+        faces = AlignedFaces(crops, landmarks, matrices, self.done, before, after, seen)
         self.done += num_frames
         while self.first < self.done - self.batching.context_frames:
             self.crops.popleft()
@@ -284,13 +325,14 @@ class _Window:
 
 
 def _batches(clip: FaceClip, batching: Batching) -> Iterator[tuple[list[Frame], AlignedFaces]]:
-    window = _Window(batching)
+    window = _Window(batching, clip.is_detected)
     landmarks = smooth_landmarks(clip.landmarks)
+    templates = choose_templates(landmarks, batching.template)
     num_frames = 0
     for frame in clip.frames():
         if num_frames == len(landmarks):
             raise FaceError(f"{clip.name}: has more frames than its track ({num_frames}); run `tooling faces` again")
-        window.add(frame, landmarks[num_frames])
+        window.add(frame, landmarks[num_frames], templates[num_frames])
         num_frames += 1
         if len(window.frames) == batching.batch_frames + batching.context_frames:
             yield window.take(batching.batch_frames)

@@ -32,6 +32,8 @@ def list_weights(as_json: JsonOption = False) -> None:
         console.put(f"{row['generator']}: {row['family']}, {state}, {row['folder']}")
         console.put(f"  licence: {row['licence']}")
         console.put(f"  files: {', '.join(row['files'])}")
+        if row["other_files"]:
+            console.put(f"  too, or instead of one of them: {', '.join(row['other_files'])}")
     if not rows:
         console.say("no generator needs published weights")
 
@@ -100,6 +102,7 @@ def _rows() -> list[dict[str, Any]]:
             "family": info.family,
             "licence": info.licence,
             "files": list(info.weights),
+            "other_files": list(info.other_weights),
             "folder": str(weights_folder(name)),
             "is_present": (weights_folder(name) / "model_index.json").is_file(),
         }

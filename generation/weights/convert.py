@@ -29,7 +29,7 @@ def convert(name: str, files: Sequence[Path], out: Path, *, origin: str = "") ->
     Args:
         name: one of `FAMILIES` that has a converter.
         files: the published files, or a tar of them; under their published names their order does not matter, else it
-            is that of `FAMILIES[name].weights`.
+            is that of `FAMILIES[name].weights`. A generator with `other_weights` tells them apart by their content.
         out: the new folder; it appears when it is complete. If it holds these very files already, it is left as it is.
         origin: where the files are from; it goes into the provenance.
 
@@ -88,14 +88,17 @@ def _unpack_archives(info: GeneratorInfo, files: Sequence[Path], folder: Path) -
         if not archive.is_archive(path):
             published.append(path)
             continue
-        members = [one for one in archive.unpack(path, folder / str(number)) if one.name in info.weights]
+        wanted = (*info.weights, *info.other_weights)
+        members = [one for one in archive.unpack(path, folder / str(number)) if one.name in wanted]
         published += members or archive.refuse(path)
     return published
 
 
 def _in_order(name: str, info: GeneratorInfo, files: Sequence[Path]) -> list[Path]:
-    if len(files) != len(info.weights):
-        raise WeightsError(f"{name}: needs {len(info.weights)} files ({', '.join(info.weights)}), got {len(files)}")
+    least, most = len(info.weights), len(info.weights) + len(info.other_weights)
+    if not least <= len(files) <= most:
+        more = f"; may have {', '.join(info.other_weights)}" if info.other_weights else ""
+        raise WeightsError(f"{name}: needs {least} files ({', '.join(info.weights)}{more}), got {len(files)}")
     by_name = {path.name: path for path in files}
     if set(by_name) == set(info.weights):
         return [by_name[one] for one in info.weights]

@@ -210,4 +210,4 @@ def face_clip(workspace: Workspace, person: str, inputs: Mapping[str, str]) -> t
         if file_sha256(path) != inputs[path.relative_to(workspace.root).as_posix()]:
             raise InputError(f"{path}: is not the file that was recorded; run `tooling {stage}` again")
     found = FaceTrack.from_json(track.read_text("utf-8"), name=str(track))
-    return FaceClip(str(clip), lambda: read_frames(clip), found.landmarks), found
+    return FaceClip(str(clip), lambda: read_frames(clip), found.landmarks, found.is_detected), found

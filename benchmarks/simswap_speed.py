@@ -1,0 +1,140 @@
+"""Speed of SimSwap on a processor or GPU: the published loop, frame by frame, beside this project's.
+
+    python benchmarks/simswap_speed.py [--size 224|512] [--frames 8] [--rounds 3] [--threads 1] [--device cpu]
+
+Both make the same frames from the same weights (random ones), from decoded pictures to finished pictures, both in turn
+in one run. The published loop is written here as it is described: one frame at a time through the network as it
+stands, with the identity put in anew for each; crop, warp, seam and blend over the whole picture. Ours is what
+`SimSwap` with the published pasting does; the soft pasting and parsing are left out of both. On a processor its time
+is counted, on a GPU the clock's; medians of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.filled_weights import filled_state
+from generation.models.simswap import SwapGenerator
+from generation.models.simswap_identity import SwapIdentity
+from generation.pipelines.simswap import PreparedSwap, SimSwap
+from generation.video import Frame
+from generation.warp import TEMPLATES, FaceClip, Floats, choose_templates, replace_faces, similarity, smooth_landmarks
+
+WIDTH, HEIGHT, FACE_PX = 1280, 720, 420
+PUBLISHED = {224: ((64, 128, 256, 512), 1, "poses"), 512: ((32, 64, 128, 256, 512), 0, "ffhq")}
+
+
+def filled(side: int) -> SwapGenerator:
+    """The published layout with repeatable weights."""
+    channels, first_level, _ = PUBLISHED[side]
+    network = SwapGenerator(channels=channels, first_level=first_level)
+    network.load_state_dict(filled_state(network.state_dict(), Path("none"), 0))
+    return network.eval()
+
+
+def film(num_frames: int) -> FaceClip:
+    """Pictures with landmarks that move a little; what they show does not matter for the time."""
+    random = np.random.default_rng(0)
+    small = random.integers(0, 256, (HEIGHT // 8, WIDTH // 8, 3), dtype=np.uint8)
+    picture = np.asarray(cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC), np.uint8)
+    corner = np.array([WIDTH - FACE_PX, HEIGHT - FACE_PX]) / 2
+    moves = np.cumsum(random.normal(0, 1.5, (num_frames, 1, 2)), 0)
+    landmarks = (TEMPLATES["pose-frontal"] * FACE_PX + corner + moves).astype(np.float32)
+    frames = [np.roll(picture, 3 * number, 1) for number in range(num_frames)]
+    return FaceClip("film", lambda: iter(frames), landmarks)
+
+
+def published_loop(network: SwapGenerator, clip: FaceClip, latent: torch.Tensor, side: int) -> Iterator[Frame]:
+    """As SPEC.md of the test vectors describes it."""
+    template = PUBLISHED[side][2]
+    for frame, points in zip(clip.frames(), smooth_landmarks(clip.landmarks), strict=True):
+        (chosen,) = choose_templates(points[None], template)
+        matrix = similarity(points, TEMPLATES[chosen] * side)
+        crop = cv2.warpAffine(frame, matrix, (side, side), flags=cv2.INTER_LINEAR)
+        # HWC uint8 -> NCHW float32 [0, 1]
+        images = torch.from_numpy(crop).to(latent.device).permute(2, 0, 1)[None].to(latent.dtype) / 255
+        swapped = network(images, latent)[0].permute(1, 2, 0).float().cpu().numpy()
+        yield published_paste(frame, swapped, matrix)
+
+
+def published_paste(frame: Frame, swapped: Floats, matrix: Floats) -> Frame:
+    """Over the whole picture."""
+    height, width = frame.shape[:2]
+    back = cv2.invertAffineTransform(matrix)
+    warped = cv2.warpAffine(np.ascontiguousarray(swapped), back, (width, height), flags=cv2.INTER_LINEAR) * 255
+    white = np.full(swapped.shape[:2], 255, np.float32)
+    mask = cv2.warpAffine(white, back, (width, height), flags=cv2.INTER_LINEAR)
+    mask[mask > 20] = 255
+    mask = cv2.erode(mask, np.ones((40, 40), np.uint8))
+    mask = (cv2.GaussianBlur(mask, (41, 41), 0) / 255)[..., None]
+    return np.asarray(np.clip(mask * warped + (1 - mask) * frame.astype(np.float32), 0, 255), np.uint8)
+
+
+def own_loop(pipeline: SimSwap, clip: FaceClip, prepared: PreparedSwap) -> Iterator[Frame]:
+    """Without `prepare`, which both do once for a clip."""
+    for pasted in replace_faces(clip, lambda faces: pipeline.replace(faces, prepared), pipeline.batching):
+        yield pasted.frame
+
+
+def seconds_of(work: Callable[[], list[Frame]], clock: Callable[[], float]) -> tuple[float, list[Frame]]:
+    started = clock()
+    frames = work()
+    return clock() - started, frames
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("size", 224), ("frames", 8), ("rounds", 3), ("threads", 1)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--compiled", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    cv2.setNumThreads(arguments.threads)
+    side, is_cpu = arguments.size, arguments.device == "cpu"
+    network = filled(side).to(arguments.device)
+    own = filled(side)
+    if not is_cpu:
+        own = own.to(arguments.device, torch.float16)
+    identity = SwapIdentity(layers=(1, 1, 1, 1), widths=(8, 8, 8, 8)).eval().to(own.device, own.dtype)
+    settings = {"crop_px": side, "template": PUBLISHED[side][2], "pasting": "published"}
+    pipeline = SimSwap(own, identity, **settings, is_compiled=arguments.compiled)
+    clip = film(arguments.frames)
+    latent = torch.nn.functional.normalize(torch.randn(1, 512, generator=torch.Generator().manual_seed(0)))
+    latent = latent.to(arguments.device)
+    clock = time.process_time if is_cpu else time.perf_counter
+    times: dict[str, list[float]] = {"published loop": [], "own loop": []}
+    difference: NDArray[np.float64] = np.zeros(1)
+    with torch.inference_mode():
+        prepared = PreparedSwap(pipeline.fused.styles(latent.to(own.dtype)))
+        for number in range(arguments.rounds + 1):
+            one, theirs = seconds_of(lambda: list(published_loop(network, clip, latent, side)), clock)
+            other, ours = seconds_of(lambda: list(own_loop(pipeline, clip, prepared)), clock)
+            difference = np.abs(np.array(theirs, np.float64) - np.array(ours))
+            if number:  # the first round warms up
+                times["published loop"].append(one / arguments.frames)
+                times["own loop"].append(other / arguments.frames)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    for name, seconds in medians.items():
+        print(f"{name:<16} {1000 * seconds:8.1f} ms a frame")
+    print(f"largest difference {difference.max():.0f} levels, mean {difference.mean():.4f}")
+    ratio = medians["published loop"] / medians["own loop"]
+    print(
+        f"{side} px, {arguments.device}, {arguments.threads} threads: {ratio:.2f} times as fast as the published loop"
+    )
+
+
+if __name__ == "__main__":
+    main()
