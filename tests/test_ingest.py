@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -264,7 +263,7 @@ def test_killed_run_goes_on_and_ends_with_the_same_bytes(
     for number in (1, 2, 3):
         put(sources, f"{number}.mp4", shown(people.man if number % 2 else people.woman, 2 + number / 4))
     undisturbed = create_workspace(tmp_path / "undisturbed", Settings(clip=CLIP))
-    assert len(run(undisturbed, sources).made) == 3
+    assert len(ingest.run(undisturbed, sources, num_workers=2).made) == 3  # the killed ones have one worker
     started = processes(place, sources, tmp_path / "run.py")
     for watched in (".staging/raw_video/1.mp4", ".staging/raw_video/3.mp4"):
         process = next(started)
@@ -280,12 +279,3 @@ def test_killed_run_goes_on_and_ends_with_the_same_bytes(
     assert len(result.made) + len(result.kept) == 3
     assert snapshot(place.root) == snapshot(undisturbed.root)
     assert json.loads(place.records_path("raw_video").read_text().splitlines()[0])["sample_id"] == "raw_video/1"
-
-
-def test_same_bytes_with_any_number_of_workers(people: People, sources: Path, tmp_path: Path) -> None:
-    for number in (1, 2):
-        put(sources, f"{number}.mp4", shown(people.woman, 2))
-    places = [create_workspace(tmp_path / name, Settings(clip=replace(CLIP))) for name in ("one", "two")]
-    for place, num_workers in zip(places, (1, 2), strict=True):
-        assert len(ingest.run(place, sources, num_workers=num_workers).made) == 2
-    assert snapshot(places[0].root) == snapshot(places[1].root)
