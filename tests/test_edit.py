@@ -145,7 +145,7 @@ def test_dark_hair_gets_the_colour(is_hair: NDArray[np.bool_], dyed: list[Pasted
 
 
 def test_strands_keep_their_texture(is_hair: NDArray[np.bool_], dyed: list[PastedFrame]) -> None:
-    inside = cv2.erode(is_hair.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
+    inside = cv2.erode(is_hair.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
     strands = []
     for image in (dyed[0].original, dyed[0].frame):
         lightness = as_lab(image)[..., 0]

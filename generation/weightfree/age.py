@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from generation.warp import Floats
-from generation.weightfree.hair import BROWN, GREY, greying, hair_alone, recolour
+from generation.weightfree.hair import BROWN, GREY, exchanged, greying, hair_alone, recolour
 from generation.weightfree.head_crop import EYE_PLACE, brows, from_lab
 from generation.weightfree.segmentation import HeadModel
 
@@ -106,8 +106,8 @@ def _with_hair(head: Head, face: Floats, colour: tuple[float, float, float], str
     old = hair_alone(head.lab, head.hair, head.model.hair_colour)
     amount = greying(old, strength) if colour is GREY else np.full(old.shape[:2], strength, np.float32)
     new = old + amount[..., None] * (recolour(old, head.model.hair_colour, colour) - old)
-    share = head.hair[..., None]
-    return face * (1 - share) + share * (from_lab(new) - from_lab(old)), _covered(np.maximum(head.skin, head.hair))
+    hair = exchanged(head.rgb, old, new, head.hair)
+    return face * (1 - head.hair[..., None]) + hair, _covered(np.maximum(head.skin, head.hair))
 
 
 def _covered(weight: Floats) -> Floats:

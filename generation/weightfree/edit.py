@@ -23,8 +23,8 @@ from generation.video import Frame
 from generation.warp import AlignedFaces, Batching, FaceClip, Floats
 from generation.weightfree.age import Head, older, younger
 from generation.weightfree.fields import hann_mean
-from generation.weightfree.hair import choose_colour, hair_alone, recolour
-from generation.weightfree.head_crop import ANALYSIS_PX, across_face, brows, face_units, from_lab, to_lab
+from generation.weightfree.hair import choose_colour, exchanged, hair_alone, recolour
+from generation.weightfree.head_crop import ANALYSIS_PX, across_face, brows, face_units, to_lab
 from generation.weightfree.matting import Carrier, matte, without_skin
 from generation.weightfree.segmentation import HeadModel, learn_head
 from generation.weightfree.wrinkles import AgeMap, draw_age_map
@@ -172,7 +172,9 @@ class _Batch:
         old = hair_alone(head.lab, share, usual)
         new = recolour(old, usual, self.colour)
         dyed = old + np.float32(self.prepared.strength) * (new - old)
-        return from_lab(dyed) - from_lab(old), share
+        # The mask weighs the change when it is pasted.
+        change = exchanged(head.rgb, old, dyed, share) / np.maximum(share, SMALLEST_SHARE)[..., None]
+        return np.asarray(change, np.float32), share
 
 
 def _window(covered: Floats) -> tuple[slice, slice] | None:

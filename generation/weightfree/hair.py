@@ -15,6 +15,7 @@ import numpy as np
 
 from generation.errors import GenerationError
 from generation.warp import Floats
+from generation.weightfree.head_crop import from_lab
 
 # CIE Lab of hair in usual light.
 COLOURS: dict[str, tuple[float, float, float]] = {
@@ -32,6 +33,7 @@ DARKEST = 8.0  # lightness below which there is more noise than hair
 LARGEST_GAIN = 1.7  # of the strands' contrast
 STRAND_PX = 3.0
 THIN_PX = 9.0
+STRAND_ROOM = 0.02  # of white, by which strands at the border still differ
 STRAND_CONTRAST = 4.0  # lightness by which a strand stands out
 
 
@@ -66,17 +68,20 @@ def hair_alone(lab: Floats, share: Floats, usual: Floats) -> Floats:
         share: float32 (H, W), of each pixel that is hair, 0 to 1.
         usual: CIE Lab where no hair is near.
     """
-    deep = cv2.blur(cv2.erode(share, np.ones((5, 5), np.uint8)), (3, 3))
-    inside = np.asarray(np.power(deep, 3), np.float32)
+    deep = np.asarray(cv2.blur(cv2.erode(share, np.ones((5, 5), np.uint8)), (3, 3)), np.float32)
+    inside = np.asarray(deep * deep * deep, np.float32)
     small = (max(lab.shape[1] // 4, 1), max(lab.shape[0] // 4, 1))
     parts = []
-    for channel, mean in zip(cv2.split(lab), usual, strict=True):
-        weighted = np.asarray(channel * inside, np.float32)
-        parts.append(cv2.resize(weighted, small, interpolation=cv2.INTER_AREA) + np.float32(1e-3 * mean))
-    parts.append(cv2.resize(inside, small, interpolation=cv2.INTER_AREA) + np.float32(1e-3))
+    for channel, mean in zip(np.moveaxis(lab, -1, 0), usual, strict=True):
+        parts.append(_reduced(np.asarray(channel * inside, np.float32), small) + np.float32(1e-3 * mean))
+    parts.append(_reduced(inside, small) + np.float32(1e-3))
     near = cv2.GaussianBlur(np.dstack(parts), (0, 0), THIN_PX / 4)
-    guess = cv2.resize(near[..., :3] / near[..., 3:], lab.shape[1::-1])
+    guess = cv2.resize(np.asarray(near[..., :3] / near[..., 3:], np.float32), lab.shape[1::-1])
     return np.asarray(guess + inside[..., None] * (lab - guess), np.float32)
+
+
+def _reduced(values: Floats, size: tuple[int, int]) -> Floats:
+    return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
 def recolour(hair: Floats, usual: Floats, wanted: Sequence[float]) -> Floats:
@@ -107,6 +112,23 @@ def recolour(hair: Floats, usual: Floats, wanted: Sequence[float]) -> Floats:
         for old, mean, hue in zip((red, yellow), usual[1:], wanted[1:], strict=True)
     ]
     return np.asarray(cv2.merge([new, *hues]), np.float32)
+
+
+def exchanged(rgb: Floats, old: Floats, new: Floats, share: Floats) -> Floats:
+    """What to add to a picture for new hair in the place of old, float32 (H, W, 3).
+
+    The difference counts by the hair's share, and no pixel leaves the range between itself and the new hair by more
+    than STRAND_ROOM: where the share is guessed too high, no bright rim appears.
+
+    Args:
+        rgb: the picture, RGB float32 [0, 1].
+        old, new: hair by itself, CIE Lab.
+        share: float32 (H, W), of each pixel that is hair, 0 to 1.
+    """
+    goal = from_lab(new)
+    wanted = rgb + share[..., None] * (goal - from_lab(old))
+    room = STRAND_ROOM * share[..., None]
+    return np.asarray(np.clip(wanted, np.minimum(rgb, goal) - room, np.maximum(rgb, goal) + room) - rgb, np.float32)
 
 
 def greying(hair: Floats, amount: float) -> Floats:
