@@ -61,6 +61,12 @@ FAMILIES: dict[str, GeneratorInfo] = {
         "Apache-2.0",
         checked="looked at on synthetic actors and a real clip",
     ),
+    "weightfree-edit": GeneratorInfo(
+        "attribute_editing",
+        "generation.weightfree.edit:WeightfreeEdit",
+        "Apache-2.0",
+        checked="looked at on synthetic actors and a real clip",
+    ),
 }
 # Generators named by a scheme and a place, "scheme:place" -> "module:function" that loads them.
 SCHEMES: dict[str, str] = {
