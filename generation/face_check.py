@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from facenet_pytorch import MTCNN
 
 from generation.errors import RejectedOutputError
 from generation.faces import detect_faces, load_detector, one_thread
 from generation.video import Frame
 from generation.warp import Floats
+
+if TYPE_CHECKING:
+    from facenet_pytorch import MTCNN
 
 NUM_LOOKS = 6  # frames of a clip that are looked at
 LOOK_PX = 192

@@ -12,7 +12,6 @@ from homologous_deepfake import METHODS, SUBSETS
 from tooling.engines import Progress, make_files, no_progress
 from tooling.errors import UsageError
 from tooling.records import StageResult
-from tooling.stages import generate_images
 from tooling.stages.generate_clips import clip_tasks, make_clip
 from tooling.stages.generate_work import GenerateRequest, GeneratorChoice, num_devices
 from tooling.workspace import Workspace
@@ -53,6 +52,8 @@ def run(
     choice = GeneratorChoice(_generator_name(subset, family, request.generator), family, request.options)
     num_workers = num_workers or num_devices(request.options)
     if family == "full_face_generation":
+        from tooling.stages import generate_images  # imports diffusers, which takes seconds
+
         return generate_images.run(workspace, request, choice, num_workers=num_workers, progress=progress)
     tasks = clip_tasks(workspace, subset, request, choice)
     return make_files(
