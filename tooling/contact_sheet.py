@@ -99,13 +99,16 @@ def _pair_tiles(workspace: Workspace, record: FileRecord) -> list[Tile]:
 
 
 def _edit_tiles(workspace: Workspace, subset: str, person: str) -> list[Tile]:
-    edits = [workspace.records(subset).get(f"{subset}/{attribute}/{person}") for attribute in ATTRIBUTES]
-    made = [record for record in edits if record is not None]
-    moments = _moments(made[0])
+    records = workspace.records(subset)
+    edits = {attribute: records.get(f"{subset}/{attribute}/{person}") for attribute in ATTRIBUTES}
+    moments = _moments(next(record for record in edits.values() if record is not None))
     columns = [_clip_tiles(workspace, f"raw_video/{person}.mp4", person, moments, f"target {person}: real")]
-    for record in made:
-        label = f"{record.parameters.get('attribute', 'edited')} {person}: FAKE"
-        columns.append(_clip_tiles(workspace, record.path, person, moments, label))
+    for attribute, record in edits.items():
+        if record is None:
+            blank = np.full((TILE_PX, TILE_PX, 3), BACKGROUND, np.uint8)
+            columns.append([Tile(f"{attribute} {person}: not made", blank)] * len(moments))
+            continue
+        columns.append(_clip_tiles(workspace, record.path, person, moments, f"{attribute} {person}: FAKE"))
     return [column[at] for at in range(len(moments)) for column in columns]
 
 
