@@ -43,6 +43,7 @@ GRABCUT_SEED = 0
 SMALLEST_AGREEMENT = 0.6  # intersection over union of a key frame's hair with what most key frames say
 SMALLEST_HAIR = 0.25  # area in squared face units; a shaved head has less
 SMALLEST_BROWS = 0.03
+SURE_ODDS = 4.0
 _KERNEL = np.array([1, 4, 6, 4, 1]) / 16
 
 
@@ -186,7 +187,10 @@ def _likely_hair(crop: Frame, where: tuple[Floats, Floats], is_skin: Mask, colou
     core = crown & _oval(u, v, -0.25, (1.12, 1.42)) & ((v < -0.5) | (np.abs(u) > 0.8))
     around = ~_oval(u, v, -0.25, (1.5, 2.0)) & (np.abs(u) < 2.6) & (v < 0.5) & ~is_skin
     inner, outer = (_histogram(places[inside], None) for inside in (core, around))
-    return np.asarray(0.6 * (crown & (inner[places] > outer[places])), np.float32)
+    likely = 0.6 * (crown & (inner[places] > outer[places]))
+    # Long hair lies where background is expected; without a sure part the background's model would take it all.
+    likely[core & (inner[places] > SURE_ODDS * outer[places])] = 0.9
+    return np.asarray(cv2.medianBlur(likely.astype(np.float32), 3), np.float32)
 
 
 def _grabcut_seeds(likely: Floats, where: tuple[Floats, Floats, Floats], is_skin: Mask) -> NDArray[np.uint8]:
