@@ -223,6 +223,11 @@ class FaceImagePipeline(RecordedPipeline):
         A pipeline that takes no prompt (an unconditional one) leaves it unread.
         """
 
+    @property
+    def images_at_once(self) -> int:
+        """How many images a call of `make_images` is given."""
+        return 1
+
     @torch.no_grad()
     def __call__(
         self,
@@ -252,12 +257,12 @@ class FaceImagePipeline(RecordedPipeline):
             seeds = [seed_of(generator) + number for number in range(len(prompts))]
         if len(seeds) != len(prompts):
             raise GenerationError(f"{len(seeds)} generators for {len(prompts)} images; pass one, or one for each")
-        images = []
+        images, step = [], self.images_at_once
         with self.progress_bar(total=len(prompts)) as bar:
-            for one, seed in zip(prompts, seeds, strict=True):
-                images.append(self.make_images([one], [seed])[0])
-                bar.update()
-        output = FaceImages(images=as_output(np.stack(images), output_type))
+            for at in range(0, len(prompts), step):
+                images.append(self.make_images(prompts[at : at + step], seeds[at : at + step]))
+                bar.update(len(images[-1]))
+        output = FaceImages(images=as_output(np.concatenate(images), output_type))
         return output if return_dict else (output.images,)
 
 

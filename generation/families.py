@@ -67,6 +67,22 @@ FAMILIES: dict[str, GeneratorInfo] = {
         "Apache-2.0",
         checked="looked at on synthetic actors and a real clip",
     ),
+    "stylegan3": GeneratorInfo(
+        "full_face_generation",
+        "generation.pipelines.stylegan3:Stylegan3Faces",
+        "weights: NVIDIA Source Code License for StyleGAN3, non-commercial; code: Apache-2.0",
+        weights=("stylegan3-t-ffhq-1024x1024.pkl",),
+        converter="generation.weights.stylegan3:convert_stylegan3",
+        checked="stored vectors of the published implementation, random weights; published weights never seen",
+    ),
+    "text2stylegan": GeneratorInfo(
+        "full_face_generation",
+        "generation.pipelines.text2stylegan:Text2Stylegan",
+        "weights: NVIDIA Source Code License for StyleGAN3, non-commercial; CLIP: MIT; code: Apache-2.0",
+        weights=("stylegan3-t-ffhq-1024x1024.pkl", "pytorch_model.bin", "config.json", "vocab.json", "merges.txt"),
+        converter="generation.weights.stylegan3:convert_text2stylegan",
+        checked="stored steps of the published loop with a stand-in for CLIP; published weights never seen",
+    ),
 }
 # Generators named by a scheme and a place, "scheme:place" -> "module:function" that loads them.
 SCHEMES: dict[str, str] = {

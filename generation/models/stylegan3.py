@@ -99,7 +99,8 @@ class StyleganGenerator(ModelMixin, ConfigMixin):  # type: ignore[misc]
         if dtype in HALF:
             args = tuple(torch.float32 if value is dtype else value for value in args)
             kwargs = {name: torch.float32 if value is dtype else value for name, value in kwargs.items()}
-        super().to(*args, **kwargs)
+        # Not that of diffusers, which warns of every dtype.
+        nn.Module.to(self, *args, **kwargs)
         return self
 
     def forward(
