@@ -13,66 +13,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filmed_setup import HEIGHT, NUM_FRAMES, WIDTH, filmed, workspace
 
 from generation import checks
 from generation.errors import RejectedOutputError
-from generation.face_track import FaceTrack
 from generation.families import FAMILIES, generators_of, load_generator
 from generation.masks import read_masks
-from generation.video import read_clip, write_clip
+from generation.video import read_clip
 from generation.warp import Floats, PastedFrame
-from tooling.actors import ClipSettings as ActorClip
-from tooling.actors import render_clip, sample_actor
-from tooling.engines import finished_record, wanted_record
 from tooling.errors import ConsentError, UsageError, WorkspaceError
-from tooling.records import Identity, StageResult, format_identities
-from tooling.settings import ClipSettings, Settings
+from tooling.records import StageResult, format_identities
 from tooling.stages import generate, generate_clips
 from tooling.stages.generate_work import sample_seed
-from tooling.workspace import Workspace, create_workspace, file_sha256, open_workspace, write_text
+from tooling.workspace import Workspace, file_sha256, open_workspace, write_text
 
-WIDTH, HEIGHT, NUM_FRAMES = 320, 240, 10
-PAIRS = [["1", "2"], ["2", "1"]]
-
-
-@pytest.fixture(scope="module")
-def filmed(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Two men with clips and tracks, planned as 1_2 and 2_1, nothing generated. Only to be copied."""
-    root = tmp_path_factory.mktemp("filmed") / "workspace"
-    clip = ClipSettings(seconds=NUM_FRAMES / 30, width_px=WIDTH, height_px=HEIGHT)
-    workspace = create_workspace(root, Settings(clip=clip))
-    people = {identity: Identity(identity, "male", "granted") for identity in ("1", "2")}
-    write_text(workspace.identities_path, format_identities(people))
-    for identity in people:
-        _film(workspace, identity)
-    plan = {"format": 1, "seed": 0, "num_folds": 5, "folds": {"1": 2, "2": 2}, "pairs": {"swap_video": PAIRS}}
-    write_text(workspace.plan_path, json.dumps(plan))
-    return workspace
-
-
-def _film(workspace: Workspace, identity: str) -> None:
-    actor = sample_actor(int(identity), "male")
-    settings = ActorClip(NUM_FRAMES, width_px=WIDTH, height_px=HEIGHT, motion_seed=int(identity))
-    frames = list(render_clip(actor, settings))
-    raw, crop, track = f"raw_video/{identity}.mp4", f"face_video/{identity}.mp4", workspace.track_name(identity)
-    staged = {name: workspace.staging_path(name) for name in (raw, crop, track)}
-    write_clip(staged[raw], (frame.image for frame in frames))
-    write_clip(staged[crop], (frame.image for frame in frames))
-    landmarks = np.stack([frame.landmarks for frame in frames])
-    boxes = np.hstack([landmarks.min(1) - 20, landmarks.max(1) + 20])
-    crops = np.hstack([boxes[:, :2], (boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True)])
-    found = FaceTrack(boxes, landmarks, np.ones(NUM_FRAMES, bool), crops, WIDTH, HEIGHT)
-    staged[track].write_text(found.to_json())
-    shape = {"width": WIDTH, "height": HEIGHT, "fps": 30.0, "num_frames": NUM_FRAMES}
-    for name, files in ((raw, {raw: staged[raw]}), (crop, {crop: staged[crop], track: staged[track]})):
-        wanted = wanted_record(name[:-4], name, {}, "test", {})
-        workspace.publish(name.partition("/")[0], finished_record(wanted, files, **shape), files)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def workspace(filmed: Workspace, tmp_path: Path) -> Workspace:
-    shutil.copytree(filmed.root, tmp_path / "workspace")
-    return open_workspace(tmp_path / "workspace")
+__all__ = ["filmed", "workspace"]
 
 
 def run(workspace: Workspace, subset: str = "swap_video", **request: Any) -> StageResult:
