@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from diffusers import ModelMixin
+from diffusers.utils import logging
 from huggingface_hub import snapshot_download
 from safetensors import safe_open
 
@@ -79,7 +82,8 @@ def load_pretrained(pipeline_class: Any, place: str, options: LoadOptions) -> An
             f"{place}: no converted weights; run `tooling weights convert`, or name their folder with --weights"
         )
     try:
-        pipeline = pipeline_class.from_pretrained(folder)
+        with _quiet():
+            pipeline = pipeline_class.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise GenerationError(f"{place}: cannot be loaded ({reason}); convert the weights again") from error
@@ -132,6 +136,20 @@ def check_complete(folder: Path, model: Any) -> None:
     for name in sorted(stored ^ wanted):
         what = "is missing" if name in wanted else "is not one of this network"
         raise GenerationError(f"{folder}: weight {name} {what}; convert the weights again")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the bars and warnings of diffusers: what is wrong is found and told here."""
+    verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if has_bars:
+            logging.enable_progress_bar()
 
 
 def _download(place: str) -> Path:

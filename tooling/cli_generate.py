@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -56,10 +56,11 @@ def generate(
 
 def generators(as_json: JsonOption = False) -> None:
     """List every generator: family, licence, weights needed and present, and what it was checked against."""
-    from generation.families import FAMILIES, SCHEMES, generators_of, weights_folder
+    from generation.families import FAMILIES, SCHEMES, Family, generators_of, weights_folder
 
     rows: list[dict[str, Any]] = []
-    for name, info in FAMILIES.items():
+    for name in (name for family in get_args(Family) for name in generators_of(family)):
+        info = FAMILIES[name]
         present = not info.weights or (weights_folder(name) / "model_index.json").is_file()
         rows.append(
             {
@@ -86,4 +87,4 @@ def generators(as_json: JsonOption = False) -> None:
         console.put(f"    licence: {row['licence']}")
         console.put(f"    checked: {row['checked'] or 'nothing yet'}")
     for scheme in SCHEMES:
-        console.put(f"{scheme}:PLACE   any family that the pipeline there serves")
+        console.put(f"{scheme}:PLACE   named by its place; see `tooling generate --help`")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from diffusers.utils import logging
 from safetensors import SafetensorError, safe_open
 
 from generation.errors import GenerationError
@@ -63,20 +61,5 @@ def _problems_of_generator(folder: Path, stored: str, wanted: str) -> list[str]:
         return [f"{folder}: holds the weights of {stored}, not of {wanted}; name another folder"]
     if stored not in FAMILIES:
         return [f"{folder}: is for the generator {stored}, which is not known here; update this program"]
-    with _quiet():
-        load_pretrained(imported(FAMILIES[stored].location), str(folder), LoadOptions(device="cpu", dtype="float32"))
+    load_pretrained(imported(FAMILIES[stored].location), str(folder), LoadOptions(device="cpu", dtype="float32"))
     return []
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the bars and warnings of diffusers: what is wrong is found and told here."""
-    verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if has_bars:
-            logging.enable_progress_bar()
