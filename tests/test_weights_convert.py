@@ -264,6 +264,7 @@ def test_list(files: list[Path]) -> None:
         "family": "full_face_generation",
         "licence": "LicenseRef-test",
         "files": list(PUBLISHED),
+        "other_files": [],
         "folder": f"weights/{NAME}",
         "is_present": False,
     }
