@@ -100,7 +100,7 @@ def test_card_lists_the_changes_of_every_version(changed: Built, tmp_path: Path)
 
 def test_card_written_again_keeps_its_list(changed: Built) -> None:
     before = (changed.out / "README.md").read_bytes()
-    card.run(changed.workspace, changed.out)
+    changed.write_card()
     assert (changed.out / "README.md").read_bytes() == before
     for _ in range(2):
         card.run(changed.workspace, changed.out, notice="- 2026-11-24, taken out")

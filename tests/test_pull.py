@@ -145,7 +145,7 @@ def test_rerun_fetches_only_what_is_missing(
     assert all_rows(pulled) == all_rows(original)
 
 
-@pytest.mark.parametrize("after", ["raw_video", "swap_video"])
+@pytest.mark.parametrize("after", ["raw_video", pytest.param("swap_video", marks=pytest.mark.slow)])
 def test_killed_pull_goes_on_and_ends_alike(after: str, hub: Served, tmp_path: Path) -> None:
     pull.run(REPO, tmp_path / "undisturbed")
     undisturbed, root = open_workspace(tmp_path / "undisturbed"), tmp_path / "killed"

@@ -37,7 +37,7 @@ from starlette.responses import Response
 
 from tooling.errors import InputError
 from tooling.remote import MAX_WAIT_SECONDS, RemoteError
-from tooling.stages import card, push
+from tooling.stages import push
 from tooling.stages.push import PushResult
 from tooling.workspace import Workspace
 
@@ -238,7 +238,7 @@ def test_of_two_maintainers_one_wins_and_the_other_learns_what_changed(
     (later,) = (found for version, found in both.items() if version != won.tag)
     with pytest.raises(InputError, match=rf"does not go on from {won.tag} .*tooling card --since {TARGET}@main"):
         later.prepare()
-    card.run(later.workspace, later.out, since=f"{TARGET}@main")
+    later.write_card(f"{TARGET}@main")
     shown = later.prepare().plan  # looks at it, as it was told
     assert {name.split("/")[1] for name in shown.changed if "/" in name} >= {"GAN_images", "metadata"}
     hub.traffic.requests.clear()
