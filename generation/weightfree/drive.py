@@ -43,6 +43,7 @@ from generation.weightfree.rigid_motion import face_area, fit_rigid, rigid_basis
 NUM_INVERSIONS = 4  # rounds of the fixed point that inverts a motion field
 OPEN_LID, SHUT_LID = 0.18, 0.80  # of a blink's closure: lids begin to fall, and are shut
 STILL_SHARE, STILL_ENOUGH = 0.12, 0.12  # of the frames, or by features: those that may become key frames
+_NEIGHBOURS = np.ones((3, 3), np.uint8)
 _POSE = [FEATURES.index(name) for name in ("yaw", "pitch")]
 _EXPRESSION = [at for at, name in enumerate(FEATURES) if at not in _POSE]
 
@@ -215,18 +216,26 @@ class _Batch:
 
         small = hann_mean(self.small, number, self.settings.context_frames)
         made = blending.shrink(face)
-        skin = np.minimum(blending.skin(small, landmarks), blending.skin(made, landmarks))
+        there, shown = blending.skin(small, landmarks), blending.skin(made, landmarks)
+        skin = np.minimum(there, shown)
         light = skin * (1 - blending.feature_areas(landmarks)) * blending.face_outline(landmarks, brows)
         face = blending.relight(face, blending.low_band(made, light), blending.low_band(small, light), skin)
-        mask = self._mask(landmarks, skin)
+        mask = self._mask(landmarks, there, shown)
         # float32 [0, 1] -> uint8
         crop = np.clip(np.rint(face * 255), 0, 255).astype(np.uint8)
         return crop, np.ascontiguousarray(blending.enlarge(mask, self.settings.crop_px))
 
-    def _mask(self, landmarks: Floats, skin: Floats) -> Floats:
-        """At its edge only skin is laid over skin: no background over a cheek, no cheek over the background."""
-        face, core = (face_area(landmarks, self.prepared.brow_height, *reach) for reach in ((0.88, 1.10), (0.62, 0.90)))
-        soft = cv2.GaussianBlur(face * (core + (1 - core) * blending.fill_thin(skin)), (0, 0), 1.0)
+    def _mask(self, landmarks: Floats, there: Floats, shown: Floats) -> Floats:
+        """At its edge only skin is laid over skin: no background over a cheek, no cheek over the background.
+
+        Args:
+            landmarks: float32 (5, 2), shares of the side.
+            there, shown: float32 (GRID_PX, GRID_PX), how much is skin in the target and in what replaces it.
+        """
+        face, core = (face_area(landmarks, self.prepared.brow_height, *reach) for reach in ((0.88, 1.10), (0.50, 0.80)))
+        # A key frame that is turned farther has hair or background where this face has a cheek, if only a strand.
+        skin = np.minimum(blending.fill_thin(there), cv2.erode(shown, _NEIGHBOURS))
+        soft = cv2.GaussianBlur(face * (core + (1 - core) * skin), (0, 0), 1.0)
         return np.asarray(np.maximum(soft, core * face), np.float32)
 
     def _weights(self, time: int) -> dict[int, float]:

@@ -112,6 +112,7 @@ def face_area(landmarks: Floats, brow_height: float, inner: float, outer: float)
     # Between a circle and a square: a face is broader at brows and jaw than an ellipse.
     distance = (np.abs(x) ** 2.2 + np.abs(y) ** 2.2) ** (1 / 2.2)
     share = np.clip((outer - distance) / (outer - inner), 0, 1)
-    # Lids belong to it even where a fringe comes down to them.
-    lids = np.minimum(1.7 * blending.eye_areas(landmarks), 1)  # soft throughout, as small as they are
-    return np.asarray(np.maximum(share * share * (3 - 2 * share), lids), np.float32)
+    # Lids belong to it even where a fringe comes down to them, and so do lips in a turned head.
+    features = np.maximum(blending.eye_areas(landmarks), blending.mouth_area(landmarks))
+    features = np.minimum(1.7 * features, 1)  # soft throughout, as small as they are
+    return np.asarray(np.maximum(share * share * (3 - 2 * share), features), np.float32)
