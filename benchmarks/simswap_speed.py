@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -36,12 +37,12 @@ WIDTH, HEIGHT, FACE_PX = 1280, 720, 420
 PUBLISHED = {224: ((64, 128, 256, 512), 1, "poses"), 512: ((32, 64, 128, 256, 512), 0, "ffhq")}
 
 
-def filled(side: int) -> SwapGenerator:
+def filled(side: int) -> Any:
     """The published layout with repeatable weights."""
     channels, first_level, _ = PUBLISHED[side]
-    network = SwapGenerator(channels=channels, first_level=first_level)
+    network: Any = SwapGenerator(channels=channels, first_level=first_level).eval()
     network.load_state_dict(filled_state(network.state_dict(), Path("none"), 0))
-    return network.eval()
+    return network
 
 
 def film(num_frames: int) -> FaceClip:
@@ -105,10 +106,10 @@ def main() -> None:
     cv2.setNumThreads(arguments.threads)
     side, is_cpu = arguments.size, arguments.device == "cpu"
     network = filled(side).to(arguments.device)
-    own = filled(side)
-    if not is_cpu:
-        own = own.to(arguments.device, torch.float16)
-    identity = SwapIdentity(layers=(1, 1, 1, 1), widths=(8, 8, 8, 8)).eval().to(own.device, own.dtype)
+    dtype = torch.float32 if is_cpu else torch.float16
+    own = filled(side).to(arguments.device, dtype)
+    identity: Any = SwapIdentity(layers=(1, 1, 1, 1), widths=(8, 8, 8, 8)).eval()
+    identity = identity.to(arguments.device, dtype)
     settings = {"crop_px": side, "template": PUBLISHED[side][2], "pasting": "published"}
     pipeline = SimSwap(own, identity, **settings, is_compiled=arguments.compiled)
     clip = film(arguments.frames)

@@ -50,9 +50,9 @@ class Block(nn.Module):
 
 def stylise(features: Tensor, style: Tensor) -> Tensor:
     """Normalises each channel of each sample (N, C, H, W) over its pixels, then scales and shifts it by (N, 2, C)."""
-    variance, mean = torch.var_mean(features, (2, 3), correction=0)
-    scale = style[:, 0] * torch.rsqrt(variance + NORM_EPS)
-    return torch.addcmul((style[:, 1] - scale * mean)[..., None, None], features, scale[..., None, None])
+    centred = features - features.mean((2, 3), keepdim=True)
+    deviation = torch.sqrt(centred.square().mean((2, 3), keepdim=True) + NORM_EPS)
+    return centred / deviation * style[:, 0, :, None, None] + style[:, 1, :, None, None]
 
 
 class SwapGenerator(ModelMixin, ConfigMixin):  # type: ignore[misc]

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from generation.models.simswap import NORM_EPS, SwapGenerator, apply_head
-from generation.models.tiled_convolution import TILE_PX, convolve, join_tiles, transform_kernels
+from generation.models.tiled_convolution import TILE_PX, convolve, transform_kernels
 
+IMAGES_AT_ONCE = 2  # on a processor: what is between two layers stays in its cache
 # Bilinear enlargement by two, as weights of the pixels before, at and after; for the even and the odd new pixel.
 _EVEN, _ODD = (0.25, 0.75, 0.0), (0.0, 0.75, 0.25)
 # New pixels -1, 0, 1 around an even one and 0, 1, 2 around an odd one, by the old pixels around it.
@@ -72,7 +73,7 @@ class TiledConv(nn.Module):
 
     def forward(self, padded: Tensor) -> Tensor:
         height, width = padded.shape[2] - 2, padded.shape[3] - 2
-        result = join_tiles(convolve(_to_tiles(padded), self.kernels))
+        result = convolve(_to_tiles(padded), self.kernels)
         return result if result.shape[2:] == (height, width) else result[..., :height, :width].contiguous()
 
 
@@ -98,18 +99,15 @@ class TiledEnlargingConv(nn.Module):
         self.register_buffer("weight", weight.detach().clone())
         self.register_buffer("bias", bias.detach().clone())
         around = torch.tensor(_AROUND, dtype=torch.float64)
-        # rows and columns of the four new pixels: (2, 2, O, I, 3, 3)
-        phases = torch.einsum("yak,xbl,oiab->yxoikl", around, around, weight.detach().double())
+        # of each channel the four new pixels, row by row: (O, 2, 2, I, 3, 3)
+        phases = torch.einsum("yak,xbl,oiab->oyxikl", around, around, weight.detach().double())
         self.register_buffer("kernels", transform_kernels(phases.flatten(0, 2)))
 
     def forward(self, features: Tensor) -> Tensor:
-        num, _, height, width = features.shape
+        height, width = features.shape[2:]
         padded = functional.pad(features, (1, 1, 1, 1), mode="replicate")
-        tiles = convolve(_to_tiles(padded), self.kernels)
-        rows, columns = tiles.shape[4:]
-        # by tile, place in the tile and new pixel -> picture
-        tiles = tiles.view(TILE_PX, TILE_PX, 2, 2, -1, num, rows, columns).permute(5, 4, 6, 0, 2, 7, 1, 3)
-        large = tiles.reshape(num, -1, 2 * TILE_PX * rows, 2 * TILE_PX * columns)[..., : 2 * height, : 2 * width]
+        small = convolve(_to_tiles(padded), self.kernels)[..., :height, :width]
+        large = functional.pixel_shuffle(small, 2)
         self._redo_ring(features, large)
         return large.add_(self.bias[:, None, None])
 
@@ -144,7 +142,8 @@ class BlockwiseConv(nn.Module):
         self.register_buffer("bias", bias.detach().repeat_interleave(4))
 
     def forward(self, padded: Tensor) -> Tensor:
-        return functional.pixel_shuffle(functional.conv2d(padded, self.weight, self.bias, stride=2), 2)
+        blocks = functional.conv2d(padded, self.weight, self.bias, stride=2)
+        return functional.pixel_shuffle(blocks, 2)
 
 
 class FusedSwapGenerator(nn.Module):
@@ -196,14 +195,17 @@ class FusedSwapGenerator(nn.Module):
     def forward(self, images: Tensor, styles: Tensor) -> Tensor:
         """As `SwapGenerator.forward`, with `styles` from the method of this name in the place of the latent."""
         if not self.is_tiled:
-            images = images.contiguous(memory_format=torch.channels_last)
+            return self._run(images.contiguous(memory_format=torch.channels_last), styles)
+        return torch.cat([self._run(part, styles) for part in torch.split(images, IMAGES_AT_ONCE)])
+
+    def _run(self, images: Tensor, styles: Tensor) -> Tensor:
         features = torch.relu_(self.first(_reflect(images, 3)))
         for down in self.downs:
             features = torch.relu_(down(features))
         for number in range(self.num_blocks):
             first, second = self.convs[2 * number], self.convs[2 * number + 1]
             inner = torch.relu_(_stylise(first(_reflect(features, 1)), styles[2 * number]))
-            features = features + _stylise(second(_reflect(inner, 1)), styles[2 * number + 1])
+            features = _stylise(second(_reflect(inner, 1)), styles[2 * number + 1]).add_(features)
         for up in self.ups:
             features = torch.relu_(up(features))
         return apply_head(self.last(_reflect(features, 3)), self.head)
@@ -214,8 +216,9 @@ def _reflect(features: Tensor, size: int) -> Tensor:
 
 
 def _stylise(features: Tensor, style: Tensor) -> Tensor:
-    """`simswap.stylise` with one style (2, C) for all samples; statistics in float32."""
-    variance, mean = torch.var_mean(features.float(), (2, 3), correction=0)
-    scale = style[0] * torch.rsqrt(variance + NORM_EPS)
-    shift = style[1] - scale * mean
-    return torch.addcmul(shift.to(features.dtype)[..., None, None], features, scale.to(features.dtype)[..., None, None])
+    """`simswap.stylise` with one style (2, C) for all samples, in the place of the features; statistics in float32."""
+    num_pixels = features.shape[2] * features.shape[3]
+    features -= features.mean((2, 3), keepdim=True, dtype=torch.float32).to(features.dtype)
+    lengths = torch.linalg.vector_norm(features, dim=(2, 3), keepdim=True, dtype=torch.float32)
+    scale = style[0, :, None, None] * torch.rsqrt(lengths.square() / num_pixels + NORM_EPS)
+    return features.mul_(scale.to(features.dtype)).add_(style[1, :, None, None])

@@ -18,6 +18,7 @@ from torch import Tensor
 
 TILE_PX = 4  # a tile's results along either side
 REACH_PX = TILE_PX + 2  # its inputs
+TILES_AT_ONCE = 256  # of all pictures; what is between the steps stays in the cache
 POINTS = (Fraction(0), Fraction(3, 4), Fraction(-3, 4), Fraction(3, 2), Fraction(-3, 2))
 
 
@@ -70,18 +71,34 @@ def transform_kernels(weight: Tensor) -> Tensor:
 
 
 def convolve(padded: Tensor, kernels: Tensor) -> Tensor:
-    """Convolves float32 (N, I, 4 h + 2, 4 w + 2), padded as is wanted, with kernels from `transform_kernels`.
+    """Convolves pictures.
+
+    Args:
+        padded: float32 (N, I, 4 h + 2, 4 w + 2), padded as is wanted.
+        kernels: from `transform_kernels`.
 
     Returns:
-        float32 (4, 4, O, N, h, w): results by their place in the tile, for `join_tiles`.
+        float32 (N, O, 4 h, 4 w).
     """
+    num, _, height, width = padded.shape
+    rows, columns = (height - 2) // TILE_PX, (width - 2) // TILE_PX
+    result = padded.new_empty(num, kernels.shape[1], TILE_PX * rows, TILE_PX * columns)
+    step = TILE_PX * max(TILES_AT_ONCE // (num * columns), 1)
+    for top in range(0, TILE_PX * rows, step):
+        _convolve_strip(padded[:, :, top : top + step + 2], kernels, result[:, :, top : top + step])
+    return result
+
+
+def _convolve_strip(padded: Tensor, kernels: Tensor, out: Tensor) -> None:
+    num_points, num_in, num_out = kernels.shape[0], padded.shape[1], kernels.shape[1]
     tiles = _tiles(padded)
-    num_points, num_in = tiles.shape[0] * tiles.shape[1], tiles.shape[2]
     places = tiles.shape[3:]
     transformed = (_INPUTS_2D @ tiles.reshape(num_points, -1)).view(num_points, num_in, -1)
     products = torch.bmm(kernels, transformed)
-    results = _RESULTS_2D @ products.view(num_points, -1)
-    return results.view(TILE_PX, TILE_PX, kernels.shape[1], *places)
+    results = (_RESULTS_2D @ products.view(num_points, -1)).view(TILE_PX, TILE_PX, num_out, *places)
+    # by place in the tile, channel, sample and tile -> picture
+    grouped = torch.unflatten(torch.unflatten(out, 3, (-1, TILE_PX)), 2, (-1, TILE_PX))
+    grouped.copy_(results.permute(3, 2, 4, 0, 5, 1))
 
 
 def _tiles(padded: Tensor) -> Tensor:
@@ -89,11 +106,5 @@ def _tiles(padded: Tensor) -> Tensor:
     num, channels, height, width = padded.shape
     sample, channel, row, column = padded.stride()
     shape = (REACH_PX, REACH_PX, channels, num, (height - 2) // TILE_PX, (width - 2) // TILE_PX)
-    return padded.as_strided(shape, (row, column, channel, sample, TILE_PX * row, TILE_PX * column))
-
-
-def join_tiles(results: Tensor) -> Tensor:
-    """(4, 4, O, N, h, w) from `convolve` -> (N, O, 4 h, 4 w)."""
-    _, _, channels, num, rows, columns = results.shape
-    joined = results.permute(3, 2, 4, 0, 5, 1)
-    return joined.reshape(num, channels, TILE_PX * rows, TILE_PX * columns)
+    stride = (row, column, channel, sample, TILE_PX * row, TILE_PX * column)
+    return padded.as_strided(shape, stride, padded.storage_offset())
