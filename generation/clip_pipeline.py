@@ -17,6 +17,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -115,7 +116,7 @@ class ClipPipeline(RecordedPipeline):
             yield from replace_faces(target, replace, self.batching)
             return
         # Decoding and pasting go on while the network works.
-        decoded = FaceClip(target.name, lambda: ahead(target.frames()), target.landmarks)
+        decoded = replace_fields(target, frames=lambda: ahead(target.frames()))
         yield from ahead(replace_faces(decoded, replace, self.batching))
 
     def _collect(

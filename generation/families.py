@@ -26,6 +26,7 @@ class GeneratorInfo:
         location: "module:Class", imported only when it is asked for.
         licence: of code and weights together, as an SPDX expression or in the words of the publisher.
         weights: names of the published files it needs; empty where it needs none.
+        other_weights: names of published files that may be given too, or in the place of one of `weights`.
         converter: "module:function" that turns these files into a folder for `from_pretrained`; "" without weights.
         checked: what the implementation was compared with.
         is_fitted: whether it is first fitted to the face crops of the workspace.
@@ -35,6 +36,7 @@ class GeneratorInfo:
     location: str
     licence: str
     weights: tuple[str, ...] = ()
+    other_weights: tuple[str, ...] = ()
     converter: str = ""
     checked: str = ""
     is_fitted: bool = False
@@ -67,6 +69,24 @@ FAMILIES: dict[str, GeneratorInfo] = {
         "Apache-2.0",
         checked="looked at on synthetic actors and a real clip",
     ),
+    "simswap": GeneratorInfo(
+        "face_swap",
+        "generation.pipelines.simswap:SimSwap",
+        "CC-BY-NC-4.0 (network: CC-BY-NC-SA-4.0; identity and parsing networks: their publishers' terms)",
+        weights=("latest_net_G.pth", "arcface_checkpoint.tar"),
+        other_weights=("550000_net_G.pth", "79999_iter.pth"),
+        converter="generation.weights.simswap:convert_published",
+        checked="stored vectors of the published implementation, random weights; published weights never seen",
+    ),
+    "simswap-trained": GeneratorInfo(
+        "face_swap",
+        "generation.pipelines.simswap:SimSwap",
+        "CC-BY-NC-4.0 (network: CC-BY-NC-SA-4.0; identity and parsing networks: their publishers' terms)",
+        weights=("latest_net_G.pth", "arcface_checkpoint.tar"),
+        other_weights=("79999_iter.pth",),
+        converter="generation.weights.simswap:convert_trained",
+        checked="names and shapes of the published trainer's networks; its colours as described, never seen",
+    ),
     "stylegan3": GeneratorInfo(
         "full_face_generation",
         "generation.pipelines.stylegan3:Stylegan3Faces",
@@ -87,6 +107,7 @@ FAMILIES: dict[str, GeneratorInfo] = {
 # Generators named by a scheme and a place, "scheme:place" -> "module:function" that loads them.
 SCHEMES: dict[str, str] = {
     "diffusers": "generation.diffusers_loading:load",
+    "onnx": "generation.onnx_swap:load",
 }
 
 
