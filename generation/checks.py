@@ -32,8 +32,9 @@ class OutputLimits:
         largest_clipping: mean share of the replaced pixels that are black or white and were not in the target.
         smallest_motion: mean difference between successive frames, as a share of the target's.
         largest_flicker: mean second difference over time, as a multiple of the target's, beyond `flicker_allowance`.
-        largest_flash: the same for the single worst frame.
+        largest_flash: the same for the single worst frame, beyond `flash_allowance`.
         flicker_allowance: levels of flicker that grain and rounding may cause by themselves.
+        flash_allowance: levels of the worst frame that a blink or an opening mouth may cause in a still target.
     """
 
     smallest_change: float = 2.0
@@ -44,6 +45,7 @@ class OutputLimits:
     largest_flicker: float = 1.8
     largest_flash: float = 4.0
     flicker_allowance: float = 1.5
+    flash_allowance: float = 1.5
 
 
 def limits_of(family: str, factor: float | None = None) -> OutputLimits:
@@ -59,6 +61,8 @@ def limits_of(family: str, factor: float | None = None) -> OutputLimits:
         return OutputLimits(smallest_change=min(1.0, abs(factor or 1.0)))
     if family == "face_swap":
         return OutputLimits(largest_likeness=0.97)
+    if family == "expression_driven":
+        return OutputLimits(flash_allowance=4.0)
     return OutputLimits()
 
 
@@ -153,7 +157,7 @@ class OutputMeter:
     def _reason(self, num_frames: int) -> str:
         limits, got = self.limits, self.results()
         flicker = limits.largest_flicker * got["target_flicker"] + limits.flicker_allowance
-        flash = limits.largest_flash * got["target_flash"] + limits.flicker_allowance
+        flash = limits.largest_flash * got["target_flash"] + limits.flash_allowance
         failed = (
             (self.num_frames != num_frames, f"it has {self.num_frames} frames and its target {num_frames}"),
             (self._num_outside > 0, f"{self._num_outside} pixels outside the mask changed"),
