@@ -87,6 +87,14 @@ FAMILIES: dict[str, GeneratorInfo] = {
         converter="generation.weights.simswap:convert_trained",
         checked="names and shapes of the published trainer's networks; its colours as described, never seen",
     ),
+    "mcnet": GeneratorInfo(
+        "expression_driven",
+        "generation.pipelines.mcnet:McnetDrive",
+        "weights: no licence given, ask their authors before use in a release; code: Apache-2.0",
+        weights=("00000099-checkpoint.pth.tar",),
+        converter="generation.weights.mcnet:convert_mcnet",
+        checked="stored vectors of the published implementation, random weights; published weights never seen",
+    ),
     "stylegan3": GeneratorInfo(
         "full_face_generation",
         "generation.pipelines.stylegan3:Stylegan3Faces",
@@ -102,6 +110,15 @@ FAMILIES: dict[str, GeneratorInfo] = {
         weights=("stylegan3-t-ffhq-1024x1024.pkl", "pytorch_model.bin", "config.json", "vocab.json", "merges.txt"),
         converter="generation.weights.stylegan3:convert_text2stylegan",
         checked="stored steps of the published loop with a stand-in for CLIP; published weights never seen",
+    ),
+    "styleganex": GeneratorInfo(
+        "attribute_editing",
+        "generation.pipelines.styleganex:StyleganexEdit",
+        "weights: S-Lab License 1.0, non-commercial; code: Apache-2.0",
+        weights=("styleganex_edit_age.pt",),
+        other_weights=("styleganex_edit_hair.pt",),
+        converter="generation.weights.styleganex:convert_styleganex",
+        checked="stored vectors of the published implementation, random weights; published weights never seen",
     ),
 }
 # Generators named by a scheme and a place, "scheme:place" -> "module:function" that loads them.

@@ -30,13 +30,15 @@ Floats = NDArray[np.float32]
 TEMPLATE: Floats = np.array(
     [[0.35, 0.38], [0.65, 0.38], [0.50, 0.555], [0.377, 0.727], [0.623, 0.727]], dtype=np.float32
 )
-# By name, for `Batching.template`. "head" shows the head with its hair down to the shoulders. Groups of templates for
+# By name, for `Batching.template`. "head" shows the head with its hair down to the shoulders,
+# "styleganex" has the eyes in the middle, an eighth of the side apart. Groups of templates for
 # heads that turn are in `generation.templates`.
 TEMPLATES: dict[str, Floats] = {
     **PUBLISHED_TEMPLATES,
     "face": TEMPLATE,
     "head": np.array([0.5, 0.40], np.float32) + (TEMPLATE - np.array([0.5, 0.38], np.float32)) / 2.6,
     "portrait": np.array([0.5, 0.44], np.float32) + (TEMPLATE - np.array([0.5, 0.38], np.float32)) / 1.8,
+    "styleganex": np.array([0.5, 0.5], np.float32) + (TEMPLATE - np.array([0.5, 0.38], np.float32)) / 2.4,
 }
 SMOOTHING_FRAMES = 9  # of landmarks over time; odd
 CHOICE_FRAMES = 31  # over which the choice among templates is averaged; odd
