@@ -183,7 +183,7 @@ class StyleganexEditor(ModelMixin, ConfigMixin):  # type: ignore[misc]
         Args:
             latents: (styles, 8 width) of the person, without the edit.
             factor: of the editing vector; None has no vector and no masks, which 0 has.
-            is_tiled: whether convolutions are done by `generation.models.winograd`; for processors.
+            is_tiled: whether convolutions are done in tiles; for processors.
         """
         edit = None if factor is None else self.editing_w * factor
         network = FrameNetwork(self.encoder, self.decoder, latents, edit, use_skip=self.config.use_skip)

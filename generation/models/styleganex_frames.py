@@ -6,7 +6,7 @@
 - A fusion's instance norm, scale and shift are folded into the kernel of its mask, frame by frame, which is done as
   nine products of one pixel that are then moved to their places; no normalised features are made.
 - Filters of enlarged features are separable.
-- On a processor 3x3 convolutions use `generation.models.winograd`; on a GPU they are left to its library.
+- On a processor 3x3 convolutions use `generation.models.tiled_convolution`; on a GPU they are left to its library.
 """
 
 from __future__ import annotations

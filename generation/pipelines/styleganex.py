@@ -162,7 +162,7 @@ class StyleganexEdit(AttributePipeline):
 
     def _images(self, crops: NDArray[np.uint8]) -> torch.Tensor:
         # NHWC uint8 -> NCHW float [-1, 1]
-        pixels = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).permute(0, 3, 1, 2)
+        pixels = torch.from_numpy(np.array(crops)).to(self.device).permute(0, 3, 1, 2)
         return (pixels.float() / 255 - 0.5).div_(0.5).to(self.dtype)
 
     def _areas(self, faces: AlignedFaces, model: HeadModel) -> Floats:
