@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cuda_setup import require_cuda
 from safetensors.numpy import load_file
 
 from benchmarks.filled_weights import extra_values, filled_state
@@ -269,3 +270,18 @@ def test_missing_attribute_is_named(pipeline: StyleganexEdit, clip: FaceClip) ->
         next(pipeline.stream(clip, attribute="hair"))
     with pytest.raises(GenerationError, match="divisible by 8"):
         StyleganexEdit(crop_px=100)
+
+
+@pytest.mark.cuda
+def test_half_precision_on_a_gpu_gives_the_same_picture() -> None:
+    device = require_cuda()
+    network = filled(width=16).to(device)
+    random = torch.Generator().manual_seed(0)
+    frames = (torch.rand((2, 3, 64, 96), generator=random) * 2 - 1).to(device)
+    face = (torch.rand((1, 3, 256, 256), generator=random) * 2 - 1).to(device)
+    with torch.inference_mode():
+        wanted = torch.cat([FrameAtATime(network)(frame[None], face, 2.0) for frame in frames])
+        half = network.frame_network(network.latents(face)[0], 2.0).half().to(memory_format=torch.channels_last)
+        got = half(frames.half()).float()
+    error = float((got.clamp(-1, 1) - wanted.clamp(-1, 1)).square().mean())
+    assert -10 * np.log10(error / 4) > 40
