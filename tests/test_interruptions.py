@@ -121,7 +121,13 @@ def test_control_c_is_one_line_and_a_rerun_ends_alike(
     place = open_workspace(tmp_path / "workspace")
     command: list[str | Path] = [TOOLING, "ingest", "sources", "--workers", f"{num_workers}"]
     process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=_hear_control_c,
     )
     _wait_for(place.root / ".staging" / "raw_video" / "2.mp4", process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
@@ -136,6 +142,11 @@ def test_control_c_is_one_line_and_a_rerun_ends_alike(
         done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     assert snapshot(tmp_path) == snapshot(undisturbed)
+
+
+def _hear_control_c() -> None:
+    """Tests that run in the background of a shell are started deaf to it, and hand that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _wait_for(path: Path, process: subprocess.Popen[str]) -> None:
