@@ -19,7 +19,7 @@ SEAM_PX, BLUR_PX = 40, 41  # of the frame
 WHITE_FROM = 20
 MARGIN_PX = 42  # beyond the face's square, where seam and blur are surely zero
 FEWEST_LEVELS = 5000  # of a map of 0 and 255; below it there is no face
-EROSION_PX, EROSION_STEPS, FULL_FROM = 17, 6, 0.9
+EROSION_PX, EROSION_STEPS, FULL_FROM, NOISE = 17, 6, 0.9, 1e-5
 
 Labels = NDArray[np.integer]
 
@@ -62,6 +62,7 @@ def soft_erosion(mask: Floats) -> Floats:
     for _ in range(EROSION_STEPS):
         mask = np.minimum(mask, _spread(mask))
     mask = _spread(mask)
+    mask[mask < NOISE] = 0  # of the filter's rounding
     full = mask >= FULL_FROM
     largest = float(mask[~full].max(initial=0.0))
     return np.asarray(np.where(full, 1.0, mask / largest if largest > 0 else mask), np.float32)

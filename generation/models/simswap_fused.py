@@ -3,8 +3,8 @@
 - Batch norms are folded into the convolutions before them.
 - The biases of the blocks' convolutions are left out: the instance norms after them take them away again.
 - The identity's scales and shifts are computed once for a source, in one product for all blocks.
-- On a processor 3x3 convolutions of stride 1 use `tiled_convolution`. Those that follow an enlargement by two work on the small
-  picture instead and give the four pixels of each place as channels (Shi et al. 2016, "Real-Time Single Image and
+- On a processor 3x3 convolutions of stride 1 use `tiled_convolution`; those after an enlargement by two work on the
+  small picture instead and give the four pixels of each place as channels (Shi et al. 2016, "Real-Time Single Image and
   Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network"). So does the last convolution,
   whose three channels would leave most of a vector register empty.
 - On a GPU, tensors lie channels-last and convolutions are left to its library.
@@ -21,7 +21,9 @@ from torch.nn import functional
 from generation.models.simswap import NORM_EPS, SwapGenerator, apply_head
 from generation.models.tiled_convolution import TILE_PX, convolve, transform_kernels
 
-IMAGES_AT_ONCE = 2  # on a processor: what is between two layers stays in its cache
+# Always as many, filled up where there are fewer: the order of sums may depend on the number, results must not. On a
+# processor what is between two layers of two images stays in its cache.
+IMAGES_TILED, IMAGES_AT_ONCE = 2, 8
 # Bilinear enlargement by two, as weights of the pixels before, at and after; for the even and the odd new pixel.
 _EVEN, _ODD = (0.25, 0.75, 0.0), (0.0, 0.75, 0.25)
 # New pixels -1, 0, 1 around an even one and 0, 1, 2 around an odd one, by the old pixels around it.
@@ -194,9 +196,12 @@ class FusedSwapGenerator(nn.Module):
 
     def forward(self, images: Tensor, styles: Tensor) -> Tensor:
         """As `SwapGenerator.forward`, with `styles` from the method of this name in the place of the latent."""
+        step = IMAGES_TILED if self.is_tiled else IMAGES_AT_ONCE
+        lacking = -len(images) % step
+        filled = torch.cat([images, images[-1:].expand(lacking, -1, -1, -1)])
         if not self.is_tiled:
-            return self._run(images.contiguous(memory_format=torch.channels_last), styles)
-        return torch.cat([self._run(part, styles) for part in torch.split(images, IMAGES_AT_ONCE)])
+            filled = filled.contiguous(memory_format=torch.channels_last)
+        return torch.cat([self._run(part, styles) for part in torch.split(filled, step)])[: len(images)]
 
     def _run(self, images: Tensor, styles: Tensor) -> Tensor:
         features = torch.relu_(self.first(_reflect(images, 3)))
