@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -58,6 +59,28 @@ def test_every_item_ends_once_with_value_or_error(num_workers: int) -> None:
     outcomes = {outcome.item: outcome for outcome in run_side_by_side(square, range(6), num_workers=num_workers)}
     assert {item: outcome.value for item, outcome in outcomes.items()} == {0: 0, 1: 1, 2: 4, 3: None, 4: 16, 5: 25}
     assert isinstance(outcomes[3].error, ValueError)
+
+
+LEAK = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_engines import hold_lock, run_side_by_side
+if __name__ == "__main__":
+    assert [outcome.error for outcome in run_side_by_side(hold_lock, range(4), num_workers=2)] == [None] * 4
+"""
+_held: list[object] = []
+
+
+def hold_lock(number: int) -> int:
+    _held.append(multiprocessing.RLock())  # as progress bars of libraries do
+    return number
+
+
+def test_workers_give_back_what_they_hold(tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(LEAK.format(tests=str(Path(__file__).parent)))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_dead_workers_cost_only_the_item_that_kills_again(tmp_path: Path) -> None:

@@ -218,6 +218,8 @@ def _run_pool(
                 else:
                     yield future.result()
         lost += running.values()
+        if not lost:
+            pool.shutdown()  # workers end by themselves and give back what they hold
     finally:
         _stop(pool)
     return lost
