@@ -146,7 +146,7 @@ def main() -> None:
     all_pictures = pictures(arguments.frames, network.config["image_px"]).to(device)
     source, driving = all_pictures[:1], all_pictures[1:]
     plain = network.to(torch.float32)
-    folded = plain.to(getattr(torch, arguments.dtype)).folded(has_winograd=device.type == "cpu")
+    folded = plain.to(getattr(torch, arguments.dtype)).folded(is_tiled=device.type == "cpu")
     still = folded.encode(source, detector(source))
     ways = {
         "frame at a time": lambda: straightforward(plain, detector, source, driving),

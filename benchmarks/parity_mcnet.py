@@ -121,7 +121,7 @@ class _Set:
 
     @cached_property
     def folded(self) -> McnetGenerator:
-        return self.stored.folded(has_winograd=True)
+        return self.stored.folded(is_tiled=True)
 
     @cached_property
     def detector(self) -> McnetDetector:

@@ -27,8 +27,7 @@ from generation.keypoint_motion import (
 )
 from generation.models.mcnet import McnetGenerator
 from generation.models.mcnet_keypoints import Keypoints, McnetDetector, movement_scale, relative_keypoints
-from generation.models.mcnet_layers import Hourglass, PhasesUp, UpBlock
-from generation.models.winograd import WinogradConv
+from generation.models.mcnet_layers import Hourglass, PhasesUp, TiledConv, UpBlock
 from generation.pipelines.mcnet import McnetDrive
 from generation.video import Frame
 from generation.warp import TEMPLATES, FaceClip, Floats, PastedFrame, aligned_batches
@@ -106,12 +105,12 @@ def test_all_vectors_are_met() -> None:
 # Rewrites
 
 
-@pytest.mark.parametrize("has_winograd", [False, True])
-def test_folding_changes_no_result(has_winograd: bool) -> None:
+@pytest.mark.parametrize("is_tiled", [False, True])
+def test_folding_changes_no_result(is_tiled: bool) -> None:
     network, image, own, driving = tiny(), torch.rand(1, 3, CROP_PX, CROP_PX), keypoints(1, 1), keypoints(2, 3)
     noise = torch.randn(3, 3, 1, TINY["memory_px"], TINY["memory_px"])
     wanted = network(network.encode(image, own), driving, noise)
-    folded = network.folded(has_winograd=has_winograd)
+    folded = network.folded(is_tiled=is_tiled)
     assert not any(isinstance(part, UpBlock) for part in folded.modules())
     still = folded.encode(image, own)
     torch.testing.assert_close(folded(still, driving, noise), wanted, atol=2e-5, rtol=0)
@@ -140,11 +139,11 @@ def test_noise_changes_the_result_and_only_by_its_weight() -> None:
 
 
 @pytest.mark.parametrize(("num_in", "num_out", "height", "width"), [(5, 7, 8, 8), (16, 8, 72, 64), (64, 64, 16, 20)])
-def test_winograd_is_a_convolution(num_in: int, num_out: int, height: int, width: int) -> None:
+def test_tiles_are_a_convolution(num_in: int, num_out: int, height: int, width: int) -> None:
     conv = torch.nn.Conv2d(num_in, num_out, 3, padding=1).requires_grad_(False)
     x = torch.randn(2, num_in, height, width)
     wanted = conv.double()(x.double()).float()
-    found = WinogradConv(conv.weight, conv.bias)(x.to(memory_format=torch.channels_last))
+    found = TiledConv(conv.weight, conv.bias)(x.to(memory_format=torch.channels_last))
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
 
 
@@ -167,7 +166,7 @@ def test_an_hourglass_ends_with_its_input() -> None:
 def test_half_precision_keeps_weights_and_places_in_float32() -> None:
     network, detector = tiny().to(torch.bfloat16), tiny_detector().to(torch.bfloat16)
     assert {part.dtype for part in (*network.parameters(), *detector.parameters())} == {torch.float32}
-    folded = network.folded(has_winograd=False)
+    folded = network.folded(is_tiled=False)
     assert folded.final.weight.dtype == torch.bfloat16
     assert folded.dense_motion_network.mask.weight.dtype == torch.float32
     image, own, driving = torch.rand(1, 3, CROP_PX, CROP_PX), keypoints(1, 1), keypoints(2, 1)
@@ -188,7 +187,7 @@ def test_a_gpu_gives_nearly_the_same() -> None:
     wanted = network(network.encode(image, own), driving)
     network.to(device)
     for dtype, least in ((torch.float32, 60), (torch.float16, 40), (torch.bfloat16, 35)):
-        folded = network.to(dtype).folded(has_winograd=False)
+        folded = network.to(dtype).folded(is_tiled=False)
         found = folded(folded.encode(image.to(device), own.to(device)), driving.to(device)).cpu()
         assert psnr(found, wanted) > least
 

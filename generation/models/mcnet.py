@@ -84,7 +84,7 @@ class McnetGenerator(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.final = nn.Conv2d(widths[0], 3, 7, padding=3)
         sizes = {image_px // 2**level: widths[level] // 2 for level in range(1, NUM_LEVELS + 1)}
         self.mbUnit = MemoryUnit(num_keypoints, memory_channels, memory_px, sizes)
-        self.work_dtype = torch.float32
+        self.work_dtype, self.layout = torch.float32, torch.contiguous_format
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """As torch's, but a dtype is that of the body of `folded`; the weights themselves stay in float32."""
@@ -95,28 +95,30 @@ class McnetGenerator(ModelMixin, ConfigMixin):  # type: ignore[misc]
             super().to(device)
         return self
 
-    def folded(self, *, has_winograd: bool) -> Self:
+    def folded(self, *, is_tiled: bool) -> Self:
         """A copy for inference that computes the same with less arithmetic, its body in the dtype given to `to`.
 
         Args:
-            has_winograd: whether 3x3 convolutions are done by `winograd.WinogradConv`: faster on a CPU, in float32.
+            is_tiled: whether 3x3 convolutions are `TiledConv`: faster on a CPU, in float32.
         """
         result = copy.deepcopy(self)
-        fold(result, has_winograd=has_winograd)
-        if has_winograd:
-            result.mbUnit.use_winograd()
+        fold(result, is_tiled=is_tiled)
+        if is_tiled:
+            result.mbUnit.use_tiles()
         for part in result.children():
             if part is not result.dense_motion_network:
                 part.to(result.work_dtype)
-        for module in result.modules():
-            if isinstance(module, nn.Conv2d):
-                module.to(memory_format=torch.channels_last)
+        if not is_tiled:
+            result.layout = torch.channels_last
+            for module in result.modules():
+                if isinstance(module, nn.Conv2d):
+                    module.to(memory_format=torch.channels_last)
         result.eval().requires_grad_(False)
         return result
 
     def encode(self, image: Tensor, keypoints: Keypoints) -> Still:
         """Looks at the source picture once: RGB float32 [0, 1] (1, 3, S, S) and its keypoints."""
-        worked = image.to(self.final.weight.dtype, memory_format=torch.channels_last)
+        worked = image.to(self.final.weight.dtype, memory_format=self.layout)
         features = [self.first(worked)]
         for block in self.down_blocks:
             features.append(block(features[-1]))
@@ -142,13 +144,14 @@ class McnetGenerator(ModelMixin, ConfigMixin):  # type: ignore[misc]
         points, noises = still.keypoints.value, (None,) * NUM_NOISES if noise is None else noise.unbind(1)
         deepest = len(still.features) - 1
         y = self.mbUnit(seen(still.features[deepest], motion).to(dtype), points, noises[0])
+        y = y.to(memory_format=self.layout)
         for number, block in enumerate(self.up_blocks):
             for residual in self.resblock[2 * number : 2 * number + 2]:
                 y = residual(y)
             y, level = block(y), deepest - number - 1
             if level > 0:
                 kept = self.mbUnit(seen(still.features[level], motion).to(dtype), points, noises[number + 1])
-                y = torch.cat([y, kept], 1)
+                y = torch.cat([y, kept.to(memory_format=self.layout)], 1)
         shown = resized(motion.occlusion, y.shape[-1])
         y = y * (1 - shown).to(dtype) + seen(still.features[0], motion).to(dtype)
         made = torch.sigmoid(self.final(y).float())

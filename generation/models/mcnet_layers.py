@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's usual name
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from generation.models.winograd import WinogradConv
+from generation.models.tiled_convolution import convolve, transform_kernels
 
 HOURGLASS_LEVELS = 5
 REDUCTION = 4  # of the picture before keypoints and motion are looked for
@@ -156,19 +156,38 @@ class PhasesUp(nn.Module):
         return F.relu_(result)
 
 
+class TiledConv(nn.Module):
+    """A 3x3 convolution with a border of 1 by `tiled_convolution`; sides are multiples of 4.
+
+    Attributes:
+        weight: (36, num_out, num_in), transformed kernels.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(transform_kernels(weight), requires_grad=False)
+        self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, num_out, H, W), float32."""
+        padded = F.pad(x.contiguous(), (1, 1, 1, 1))
+        y = convolve(padded, self.weight)
+        return y if self.bias is None else y.add_(self.bias[:, None, None])
+
+
 def _format_of(x: Tensor) -> torch.memory_format:
     is_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return torch.channels_last if is_last else torch.contiguous_format
 
 
-def fold(module: nn.Module, *, has_winograd: bool) -> None:
+def fold(module: nn.Module, *, is_tiled: bool) -> None:
     """Rewrites all blocks below a module for inference, in place: the same function with less arithmetic.
 
     Batch norms after a convolution go into its weights, and `UpBlock`s become `PhasesUp`.
 
     Args:
         module: of blocks in evaluation.
-        has_winograd: whether the convolutions of residual blocks are done by `winograd.WinogradConv`.
+        is_tiled: whether the convolutions of residual blocks are `TiledConv`.
     """
     for name, child in list(module.named_children()):
         if isinstance(child, ConvBlock) and isinstance(child.norm, nn.BatchNorm2d):
@@ -178,10 +197,10 @@ def fold(module: nn.Module, *, has_winograd: bool) -> None:
         elif isinstance(child, ResBlock):
             child.conv1 = fuse_conv_bn_eval(child.conv1, child.norm2)  # type: ignore[type-var,arg-type]
             child.norm2 = nn.Identity()
-            if has_winograd:
-                child.conv1, child.conv2 = (WinogradConv(*weights_of(conv)) for conv in (child.conv1, child.conv2))
+            if is_tiled:
+                child.conv1, child.conv2 = (TiledConv(*weights_of(conv)) for conv in (child.conv1, child.conv2))
         else:
-            fold(child, has_winograd=has_winograd)
+            fold(child, is_tiled=is_tiled)
 
 
 def weights_of(module: nn.Module) -> tuple[Tensor, Tensor]:

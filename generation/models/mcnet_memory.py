@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's usual name
 from torch import Tensor, nn
 
-from generation.models.mcnet_layers import fan_in_scale, weights_of
-from generation.models.winograd import WinogradConv
+from generation.models.mcnet_layers import TiledConv, fan_in_scale, weights_of
 
 NUM_KERNELS = 4
 KERNEL_TEMPERATURE = 34  # of the softmax over the kernels; not stored in the checkpoint
@@ -71,11 +70,11 @@ class MemoryUnit(nn.Module):
         )
         self.styleconv = StyleConv(channels)
 
-    def use_winograd(self) -> None:
-        """From now on does its plain 3x3 convolutions by `winograd.WinogradConv`."""
+    def use_tiles(self) -> None:
+        """From now on does its plain 3x3 convolutions by `TiledConv`."""
         for side in self.sides:
-            self.set_submodule(f"conv_{side}", WinogradConv(*weights_of(self.get_submodule(f"conv_{side}"))))
-        self.styleconv.modulated_conv.use_winograd()
+            self.set_submodule(f"conv_{side}", TiledConv(*weights_of(self.get_submodule(f"conv_{side}"))))
+        self.styleconv.modulated_conv.use_tiles()
 
     def forward(self, x: Tensor, points: Tensor, noise: Tensor | None = None) -> Tensor:
         """The features, their odd channels completed from the memory: the same shape.
@@ -94,7 +93,7 @@ class MemoryUnit(nn.Module):
         image = completed.transpose(1, 2).reshape(len(x), -1, side, side)
         image = F.relu(self.get_submodule(f"norm_{side}")(self.get_submodule(f"conv_{side}")(image)))
         # The two halves alternate again.
-        return torch.stack([passed, image], 2).flatten(1, 2).to(memory_format=torch.channels_last)
+        return torch.stack([passed, image], 2).flatten(1, 2)
 
     def projections(self, asking: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
         """f, the query before its ReLU, and the difference's convolution of f: (B, n * n, C) of (B, n * n, half)."""
@@ -164,11 +163,11 @@ class ModulatedConv(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(1, channels, channels, 3, 3))
         self.modulation = nn.Linear(channels, channels)
-        self.faster: WinogradConv | None = None
+        self.faster: TiledConv | None = None
 
-    def use_winograd(self) -> None:
-        """From now on convolves by `winograd.WinogradConv`."""
-        self.faster = WinogradConv(self.weight[0], None)
+    def use_tiles(self) -> None:
+        """From now on convolves by `TiledConv`."""
+        self.faster = TiledConv(self.weight[0], None)
 
     def forward(self, memory: Tensor, style: Tensor) -> Tensor:
         """(B, C, m, m) of the memory (1, C, m, m) and styles (B, C)."""

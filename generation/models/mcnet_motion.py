@@ -59,7 +59,7 @@ class DenseMotion(nn.Module):
         deformed = F.grid_sample(small.expand(num, -1, -1, -1), moved.flatten(1, 2), align_corners=False)
         deformed = deformed.view(num, 3, -1, height, width).transpose(1, 2)
         given = torch.cat([heat[:, :, None], deformed], 2).flatten(1, 2)
-        seen_maps = self.hourglass(given.to(memory_format=torch.channels_last))
+        seen_maps = self.hourglass(given)
         mask = torch.softmax(self.mask(seen_maps), 1)
         deformation = torch.einsum("bkhw,bkhwc->bhwc", mask, moved)
         return Motion(deformation, torch.sigmoid(self.occlusion(seen_maps)), mask, deformed)

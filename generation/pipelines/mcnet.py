@@ -187,7 +187,7 @@ class McnetDrive(PairPipeline):
         in_own = still_number if settings.head == "target" else 0
         how = MotionSettings(settings.motion, settings.is_scaled, settings.head, settings.smoothing_frames)
         driving = driving_keypoints(moves, own, start, in_own, how)
-        network = self.animator.folded(has_winograd=self.device.type == "cpu")
+        network = self.animator.folded(is_tiled=self.device.type == "cpu")
         still = network.encode(self._input(crop[None]), own[in_own : in_own + 1].to(self.device))
         return PreparedMcnet(network, still, driving, neutral.brow_height, still_number, start)
 
