@@ -41,21 +41,21 @@ class OnnxSwap(PairPipeline):
     """The pipeline; `attach` opens its files.
 
     Args:
-        swapper: what the network takes and gives, from `OnnxSwapper.to_json`.
+        contract: what the network takes and gives, from `OnnxSwapper.to_json`.
         batch_frames: frames at a time.
     """
 
     draws: ClassVar[bool] = False
 
-    def __init__(self, swapper: Mapping[str, Any], batch_frames: int = 8) -> None:
+    def __init__(self, contract: Mapping[str, Any] | None = None, batch_frames: int = 8) -> None:
         super().__init__()
-        self.register_to_config(swapper=dict(swapper), batch_frames=batch_frames)
+        self.register_to_config(contract=dict(contract or {}), batch_frames=batch_frames)
         self._files: SwapperFiles | None = None
 
     @property
     def swapper(self) -> OnnxSwapper:
         """What the network takes and gives."""
-        return swapper_from(self.config.swapper)
+        return swapper_from(self.config.contract)
 
     def attach(self, files: SwapperFiles, device: str = "cpu") -> None:
         """Opens the files.

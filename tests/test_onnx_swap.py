@@ -1,0 +1,268 @@
+"""Face swap networks in ONNX: tiny ones with the published contracts, made here."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from actor_clips import render_actor
+from onnx import TensorProto, helper, numpy_helper
+
+from generation.clip_pipeline import ClipOutput
+from generation.errors import GenerationError
+from generation.face_identity import OnnxIdentity, clip_embedding
+from generation.families import LoadOptions, load_generator
+from generation.onnx_swappers import find_swapper
+from generation.pipelines.onnx_swap import OnnxSwap
+from generation.placement import describe_generator
+from generation.video import Frame
+from generation.warp import FaceClip, Floats, aligned_batches
+
+pytest.importorskip("onnxruntime")
+
+NUM_FRAMES, FLOAT = 5, TensorProto.FLOAT
+
+
+@pytest.fixture(scope="module")
+def clips() -> tuple[FaceClip, FaceClip]:
+    return film_actor(4), film_actor(1)
+
+
+def film_actor(seed: int) -> FaceClip:
+    clip = render_actor(seed, "male", NUM_FRAMES, motion_seed=seed)
+    return FaceClip(f"{seed}.mp4", lambda: iter(clip.frames), clip.landmarks)
+
+
+def save(path: Path, nodes: list[Any], inputs: list[Any], output: Any, weights: dict[str, Any]) -> Path:
+    tensors = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    graph = helper.make_graph(nodes, "tiny", inputs, [output], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return path
+
+
+def swapper(path: Path, side: int, projection: Floats | None = None, *, source_px: int = 0, gain: float = 0.5) -> Path:
+    """output = gain x target + the first three values of the source (or the means of its picture), by channel.
+
+    Target comes before source in the graph, and `projection` is its last weight, as in the published file.
+    """
+    shape = [1, 3, source_px, source_px] if source_px else [1, 512]
+    inputs = [
+        helper.make_tensor_value_info("target", FLOAT, [1, 3, side, side]),
+        helper.make_tensor_value_info("source", FLOAT, shape),
+    ]
+    tint = (
+        [helper.make_node("ReduceMean", ["source"], ["tint"], axes=[2, 3], keepdims=1)]
+        if source_px
+        else [
+            helper.make_node("Slice", ["source", "zero", "three", "one"], ["first"]),
+            helper.make_node("Reshape", ["first", "shape"], ["tint"]),
+        ]
+    )
+    nodes = [
+        *tint,
+        helper.make_node("Mul", ["target", "gain"], ["dim"]),
+        helper.make_node("Add", ["dim", "tint"], ["output"]),
+    ]
+    weights: dict[str, Any] = {"gain": np.array(gain, np.float32)}
+    if not source_px:
+        weights |= {"zero": np.array([0]), "three": np.array([3]), "one": np.array([1])}
+        weights["shape"] = np.array([1, 3, 1, 1])
+    if projection is not None:
+        weights["buff2fs"] = projection
+    return save(path, nodes, inputs, helper.make_tensor_value_info("output", FLOAT, [1, 3, side, side]), weights)
+
+
+def identity(path: Path) -> Path:
+    """An embedding of 512 values from the means of rows, as an ArcFace network takes and gives them."""
+    values = np.random.default_rng(0).standard_normal((3 * 112, 512)).astype(np.float32)
+    nodes = [
+        helper.make_node("ReduceMean", ["input.1"], ["rows"], axes=[3], keepdims=0),
+        helper.make_node("Flatten", ["rows"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["683"]),
+    ]
+    given = helper.make_tensor_value_info("input.1", FLOAT, ["None", 3, 112, 112])
+    return save(path, nodes, [given], helper.make_tensor_value_info("683", FLOAT, ["None", 512]), {"weights": values})
+
+
+def crossface(path: Path, matrix: Floats) -> Path:
+    given = helper.make_tensor_value_info("input", FLOAT, [1, 512])
+    made = helper.make_tensor_value_info("output", FLOAT, [1, 512])
+    return save(path, [helper.make_node("MatMul", ["input", "matrix"], ["output"])], [given], made, {"matrix": matrix})
+
+
+def matrix(seed: int) -> Floats:
+    return np.random.default_rng(seed).standard_normal((512, 512)).astype(np.float32)
+
+
+def load(path: Path, **options: Any) -> OnnxSwap:
+    pipeline: OnnxSwap = load_generator(f"onnx:{path}", LoadOptions(device="cpu", **options), family="face_swap")
+    return pipeline
+
+
+def first_crop(pipeline: OnnxSwap, clip: FaceClip) -> Frame:
+    crop: Frame = next(aligned_batches(clip, pipeline.batching)).crops[0]
+    return crop
+
+
+def unit(values: Floats) -> Floats:
+    return np.asarray(values / np.linalg.norm(values), np.float32)
+
+
+@pytest.mark.parametrize("length", ["unit", "divided"])
+def test_inswapper(clips: tuple[FaceClip, FaceClip], tmp_path: Path, length: str) -> None:
+    projection = matrix(1)
+    path = swapper(tmp_path / "inswapper_128.onnx", 128, projection)
+    identity(tmp_path / "w600k_r50.onnx")
+    if length == "divided":  # the other reading of the contract, by a description beside the file
+        (tmp_path / "inswapper_128.toml").write_text(
+            'files = ["inswapper_128.onnx"]\nlicence = "test"\nsize_px = 128\ntemplate = "arcface-128"\n'
+            '[source]\nprojection = "last-initializer"\nlength = "divided"\n'
+        )
+    pipeline = load(path)
+    embedding = clip_embedding(clips[1], OnnxIdentity(tmp_path / "w600k_r50.onnx"))
+    projected = embedding @ projection
+    wanted = unit(projected) if length == "unit" else projected / np.linalg.norm(embedding)
+    prepared = pipeline.prepare(*clips)
+    np.testing.assert_allclose(prepared[0], wanted, rtol=1e-4, atol=1e-6)
+    assert np.linalg.norm(prepared) == pytest.approx(1, abs=1e-5) or length == "divided"
+    crop = first_crop(pipeline, clips[0])
+    made = np.clip(np.rint((crop / 255 * 0.5 + wanted[:3]) * 255), 0, 255)
+    assert np.abs(pipeline.swap(crop, prepared) - made).max() <= 1
+
+
+def test_ghost_with_its_converter(clips: tuple[FaceClip, FaceClip], tmp_path: Path) -> None:
+    converter = matrix(2) * np.float32(1e-4)
+    path = swapper(tmp_path / "ghost_1_256.onnx", 256)
+    extra = tmp_path / "weights"
+    extra.mkdir()
+    identity(extra / "identity.onnx")
+    crossface(extra / "crossface_ghost.onnx", converter)
+    pipeline = load(path, weights=str(extra))
+    wanted = clip_embedding(clips[1], OnnxIdentity(extra / "identity.onnx")) @ converter
+    prepared = pipeline.prepare(*clips)
+    np.testing.assert_allclose(prepared[0], wanted, rtol=1e-4, atol=1e-5)
+    crop = first_crop(pipeline, clips[0])
+    given = (crop / 255 - 0.5) / 0.5
+    made = ((given * 0.5 + wanted[:3]) * 0.5 + 0.5) * 255
+    assert np.abs(pipeline.swap(crop, prepared) - np.clip(np.rint(made), 0, 255)).max() <= 1
+
+
+def test_imagenet_input_and_plain_output(clips: tuple[FaceClip, FaceClip], tmp_path: Path) -> None:
+    path = swapper(tmp_path / "simswap_256.onnx", 256, gain=0.1)
+    identity(tmp_path / "identity.onnx")
+    crossface(tmp_path / "crossface_simswap.onnx", matrix(3))
+    pipeline = load(path)
+    prepared = pipeline.prepare(*clips)
+    assert np.linalg.norm(prepared) == pytest.approx(1, abs=1e-5)
+    crop = first_crop(pipeline, clips[0])
+    given = (crop / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    made = np.clip(np.rint((given * 0.1 + prepared[0, :3]) * 255), 0, 255)
+    assert np.abs(pipeline.swap(crop, prepared) - made).max() <= 1
+
+
+def test_source_as_a_picture(clips: tuple[FaceClip, FaceClip], tmp_path: Path) -> None:
+    pipeline = load(swapper(tmp_path / "uniface_256.onnx", 256, source_px=256))
+    prepared = pipeline.prepare(*clips)
+    assert prepared.shape == (1, 3, 256, 256)
+    assert 0 <= prepared.min() < prepared.max() <= 1
+    crop = first_crop(pipeline, clips[0])
+    made = (((crop / 255 - 0.5) / 0.5 * 0.5 + prepared[0].mean((1, 2))) * 0.5 + 0.5) * 255
+    assert np.abs(pipeline.swap(crop, prepared) - np.clip(np.rint(made), 0, 255)).max() <= 1
+
+
+def test_the_loop(clips: tuple[FaceClip, FaceClip], tmp_path: Path) -> None:
+    path = swapper(tmp_path / "hyperswap_1a_256.onnx", 256)
+    identity(tmp_path / "identity.onnx")
+    seen = np.array([True, True, False, True, True])
+    target = dataclasses.replace(clips[0], is_detected=seen)
+    pipeline = load(path, batch_frames=2)
+    result = list(pipeline.stream(target, clips[1]))
+    assert len(result) == NUM_FRAMES
+    for pasted, is_seen in zip(result, seen, strict=True):
+        mask = np.zeros(pasted.frame.shape[:2], np.float32)
+        mask[pasted.region] = pasted.mask
+        assert np.array_equal(pasted.frame[mask == 0], pasted.original[mask == 0])
+        assert is_seen == (pasted.frame != pasted.original).any() == (mask.max() > 0.9)
+    whole: Any = load(path)(target, clips[1])
+    assert isinstance(whole, ClipOutput)
+    assert np.array_equal(np.stack([pasted.frame for pasted in result]), np.asarray(whole.frames))
+
+
+def test_saved_and_loaded(clips: tuple[FaceClip, FaceClip], tmp_path: Path) -> None:
+    identity(tmp_path / "identity.onnx")
+    pipeline = load(swapper(tmp_path / "inswapper_128_fp32.onnx", 128, matrix(1)))
+    pipeline.save_pretrained(tmp_path / "saved")
+    again = OnnxSwap.from_pretrained(tmp_path / "saved")
+    one, other = (np.stack([pasted.frame for pasted in pipe.stream(*clips)]) for pipe in (pipeline, again))
+    assert np.array_equal(one, other)
+    assert again.swapper == pipeline.swapper
+
+
+def test_what_is_recorded(tmp_path: Path) -> None:
+    identity(tmp_path / "identity.onnx")
+    path = swapper(tmp_path / "inswapper_128.onnx", 128, matrix(1))
+    first = describe_generator(f"onnx:{path}", LoadOptions(device="cpu"), family="face_swap")
+    assert first["contract"]["template"] == "arcface-128"
+    assert set(first["sha256"]) == {"network", "identity"}
+    swapper(path, 128, matrix(2))
+    assert describe_generator(f"onnx:{path}", LoadOptions(device="cpu"))["sha256"] != first["sha256"]
+    assert str(tmp_path) not in str(first)
+
+
+def test_errors_name_file_and_remedy(tmp_path: Path) -> None:
+    with pytest.raises(GenerationError, match=r"gone\.onnx: no such file"):
+        load(tmp_path / "gone.onnx")
+    path = swapper(tmp_path / "unheard_of.onnx", 128)
+    with pytest.raises(GenerationError, match=r"no description of this network; known are .*inswapper_128\*\.onnx"):
+        load(path)
+    path = path.rename(tmp_path / "inswapper_128.onnx")
+    with pytest.raises(GenerationError, match=r"needs identity\.onnx or w600k_r50\.onnx .*--weights"):
+        load(path)
+    identity(tmp_path / "identity.onnx")
+    with pytest.raises(GenerationError, match="its last weight is"):
+        load(path)
+    with pytest.raises(GenerationError, match="swaps faces, and cannot do attribute_editing"):
+        load_generator(f"onnx:{path}", family="attribute_editing")
+    with pytest.raises(GenerationError, match=r"takes a target of \[1, 3, 64, 64\], not \(1, 3, 128, 128\)"):
+        load(swapper(path, 64, matrix(1)))
+    path.write_bytes(b"no network")
+    with pytest.raises(GenerationError, match=r"inswapper_128\.onnx: is no ONNX file"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("size_px =", "Invalid value"),
+        ('files = ["a"]\nlicence = "x"\nsize_px = 64\ntemplate = "profile"', "template 'profile'; use one of"),
+        ('files = ["a"]\nlicence = "x"\nsize_px = 64\ntemplate = "ffhq"\nmean = [1, 2]', "one number, or three"),
+        ('files = ["a"]\nlicence = "x"\nsize_px = 64\ntemplate = "ffhq"\nsize = 3', "unknown key size"),
+        ('files = ["a"]\nlicence = "x"\nsize_px = 64\ntemplate = "ffhq"\n[source]\nkind = "video"', "kind 'video'"),
+        ('files = ["a"]', "missing"),
+    ],
+)
+def test_wrong_descriptions(tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / "net.toml").write_text(text)
+    with pytest.raises(GenerationError, match=problem) as caught:
+        find_swapper(tmp_path / "net.onnx")
+    assert "net.toml" in str(caught.value)
+
+
+def test_every_published_file_is_known() -> None:
+    names = {
+        "inswapper_128_fp16": 128,
+        "simswap_256": 256,
+        "simswap_unofficial_512": 512,
+        "ghost_3_256": 256,
+        "hififace_unofficial_256": 256,
+        "hyperswap_1c_256": 256,
+        "blendswap_256": 256,
+        "uniface_256": 256,
+    }
+    assert {name: find_swapper(Path(f"{name}.onnx")).size_px for name in names} == names
