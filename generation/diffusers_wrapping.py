@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 import shutil
@@ -19,6 +18,7 @@ from PIL import Image
 from generation.clip_pipeline import RecordedPipeline
 from generation.diffusers_catalogue import SETTINGS_FILE, CatalogueEntry
 from generation.diffusers_loading import load, quiet_libraries
+from generation.digests import file_sha256
 from generation.errors import GenerationError
 from generation.families import LoadOptions
 from generation.video import Frame
@@ -105,7 +105,7 @@ class WrappedPipeline(RecordedPipeline):
             if found:
                 self._attached[name] = found[-1]
         if self._attached:
-            self.register_to_config(files={name: _digest(path) for name, path in self._attached.items()})
+            self.register_to_config(files={name: file_sha256(path) for name, path in self._attached.items()})
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
         """Writes a folder that `from_pretrained` and `--generator diffusers:FOLDER` read."""
@@ -174,11 +174,6 @@ class WrappedPipeline(RecordedPipeline):
             raise GenerationError(
                 f"{self.place}: {name} refused its arguments ({reason}); correct {SETTINGS_FILE} or its components"
             ) from error
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def resized(picture: Frame, side_px: int) -> Frame:

@@ -15,6 +15,7 @@ from diffusers.utils import logging
 from huggingface_hub import snapshot_download
 from safetensors import safe_open
 
+from generation.digests import file_sha256
 from generation.errors import GenerationError
 from generation.families import LoadOptions, load_generator
 
@@ -64,7 +65,8 @@ def place_pipeline(pipeline: Any, options: LoadOptions) -> Any:
         pipeline.register_to_config(batch_frames=options.batch_frames)
     pipeline.set_progress_bar_config(disable=True)
     if any(isinstance(part, torch.nn.Module) for part in pipeline.components.values()):
-        pipeline.to(device, dtype)
+        with _quiet():
+            pipeline.to(device, dtype)
     return pipeline
 
 
@@ -117,8 +119,7 @@ def folder_digest(folder: Path) -> str:
     for path in sorted((*folder.rglob("*.safetensors"), *folder.rglob("*.json"))):
         if path.name == "provenance.json":
             continue
-        with path.open("rb") as file:
-            total.update(f"{path.relative_to(folder)} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        total.update(f"{path.relative_to(folder)} {file_sha256(path)}\n".encode())
     return total.hexdigest()
 
 

@@ -8,7 +8,7 @@ one encoder thread (libx264's output differs between thread counts) and a contai
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -183,56 +183,22 @@ def read_image(path: Path) -> Frame:
         raise VideoError(f"{path}: cannot be read as a picture ({error}); make it again") from error
 
 
-class VideoWriter:
-    """Writes a constant-rate H.264 MP4, yuv420p, BT.709, no audio; use as a context manager.
+class StreamWriter:
+    """One encoded stream in a file of its own; use as a context manager.
 
-    The file appears complete or not at all: it is written as `path` only if the block ends without an exception,
-    and is removed otherwise. It is synced to disk on leaving.
-
-    Args:
-        path: target, ending in .mp4, in an existing folder.
-        width, height: even numbers of pixels.
-        fps: constant frames per second.
-
-    Raises:
-        VideoError: odd size, or a frame of another shape or type than announced.
+    The file appears complete or not at all: it stays only if the block ends without an exception, and is removed
+    otherwise. It is synced to disk on leaving. A subclass sets the stream up and puts pictures in.
     """
 
-    def __init__(self, path: Path, *, width: int, height: int, fps: int | Fraction = 30) -> None:
-        if width % 2 or height % 2:
-            raise VideoError(f"{path}: size {width}x{height} is odd, which 4:2:0 video cannot be; use even numbers")
+    def __init__(self, path: Path, *, fps: int | Fraction, options: Mapping[str, str]) -> None:
         self.path = path
         self.num_frames = 0
-        self._shape = (height, width, 3)
         self._container = av.open(str(path), "w", format="mp4", options=CONTAINER_OPTIONS)
-        stream = self._container.add_stream("libx264", rate=fps, options=X264_OPTIONS)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        context = stream.codec_context
-        context.thread_count = 1
-        context.color_range = ColorRange.MPEG
-        context.colorspace = Colorspace.ITU709
-        context.color_primaries = 1  # BT.709
-        context.color_trc = 1  # BT.709
-        self._stream = stream
+        self._stream = self._container.add_stream("libx264", rate=fps, options=dict(options))
+        self._stream.codec_context.thread_count = 1
 
-    def write(self, frame: Frame) -> None:
-        """Appends one frame, RGB uint8 (H, W, 3)."""
-        if frame.shape != self._shape or frame.dtype != np.uint8:
-            raise VideoError(f"{self.path}: frame is {frame.dtype} {frame.shape}, wanted uint8 {self._shape}")
-        picture = VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-        self.write_picture(
-            # RGB full range -> YUV 4:2:0 limited range BT.709
-            picture.reformat(
-                format="yuv420p",
-                src_color_range=ColorRange.JPEG,
-                dst_color_range=ColorRange.MPEG,
-                dst_colorspace=Colorspace.ITU709,
-            )
-        )
-
-    def write_picture(self, picture: VideoFrame) -> None:
-        """Appends one decoded frame that is already yuv420p, BT.709, limited range; its time is set here."""
-        picture.pict_type = PictureType.NONE  # else the encoder repeats the picture types of the file it came from
+    def _put(self, picture: VideoFrame) -> None:
+        """Encodes one picture; its time is set here."""
         picture.pts = self.num_frames
         picture.time_base = 1 / self._stream.codec_context.framerate
         self.num_frames += 1
@@ -256,6 +222,51 @@ class VideoWriter:
             return
         with self.path.open("rb") as file:
             os.fsync(file.fileno())
+
+
+class VideoWriter(StreamWriter):
+    """Writes a constant-rate H.264 MP4, yuv420p, BT.709, no audio; use as a context manager.
+
+    Args:
+        path: target, ending in .mp4, in an existing folder.
+        width, height: even numbers of pixels.
+        fps: constant frames per second.
+
+    Raises:
+        VideoError: odd size, or a frame of another shape or type than announced.
+    """
+
+    def __init__(self, path: Path, *, width: int, height: int, fps: int | Fraction = 30) -> None:
+        if width % 2 or height % 2:
+            raise VideoError(f"{path}: size {width}x{height} is odd, which 4:2:0 video cannot be; use even numbers")
+        super().__init__(path, fps=fps, options=X264_OPTIONS)
+        self._shape = (height, width, 3)
+        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+        context = self._stream.codec_context
+        context.color_range = ColorRange.MPEG
+        context.colorspace = Colorspace.ITU709
+        context.color_primaries = 1  # BT.709
+        context.color_trc = 1  # BT.709
+
+    def write(self, frame: Frame) -> None:
+        """Appends one frame, RGB uint8 (H, W, 3)."""
+        if frame.shape != self._shape or frame.dtype != np.uint8:
+            raise VideoError(f"{self.path}: frame is {frame.dtype} {frame.shape}, wanted uint8 {self._shape}")
+        picture = VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        self.write_picture(
+            # RGB full range -> YUV 4:2:0 limited range BT.709
+            picture.reformat(
+                format="yuv420p",
+                src_color_range=ColorRange.JPEG,
+                dst_color_range=ColorRange.MPEG,
+                dst_colorspace=Colorspace.ITU709,
+            )
+        )
+
+    def write_picture(self, picture: VideoFrame) -> None:
+        """Appends one decoded frame that is already yuv420p, BT.709, limited range; its time is set here."""
+        picture.pict_type = PictureType.NONE  # else the encoder repeats the picture types of the file it came from
+        self._put(picture)
 
 
 def write_clip(path: Path, frames: Iterable[Frame], *, fps: int | Fraction = 30) -> int:

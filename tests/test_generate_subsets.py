@@ -95,6 +95,15 @@ def test_a_near_duplicate_is_made_anew(workspace: Workspace, monkeypatch: pytest
     assert seed in (plan_prompt(2).seed + 2, plan_prompt(2).seed + 3)
 
 
+def test_what_stays_too_near_is_refused_and_not_made(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generate_images, "find_near_duplicate", lambda descriptor, others: 0 if others else None)
+    result = run(workspace, "GAN_images", limit=2)
+    assert result.made == ["GAN_images/000001"]
+    assert "came too near to another image 4 times" in result.refused["GAN_images/000002"]
+    assert list(workspace.records("GAN_images")) == ["GAN_images/000001"]
+    assert not workspace.path("GAN_images/000002.png").exists()
+
+
 def test_images_need_the_consent_of_those_they_are_fitted_to(workspace: Workspace) -> None:
     text = workspace.identities_path.read_text("utf-8")
     workspace.identities_path.write_text(text.replace("2,male,granted", "2,male,withdrawn"), "utf-8")

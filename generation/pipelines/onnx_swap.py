@@ -5,7 +5,6 @@ What a network takes and gives is data (`generation.onnx_swappers`); files, not 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import onnx
 from numpy.typing import NDArray
 
 from generation.clip_pipeline import CropsOutput, PairPipeline
+from generation.digests import file_sha256
 from generation.errors import GenerationError
 from generation.face_identity import OnnxIdentity, align_by, clip_embedding, good_crops
 from generation.onnx_network import OnnxNetwork
@@ -90,7 +90,7 @@ class OnnxSwap(PairPipeline):
         """The settings that decide the result, and the digests of the files."""
         files = self._attached()
         named = {"network": files.network, "identity": files.identity, "projection": files.projection}
-        digests = {name: _digest(path) for name, path in named.items() if path is not None}
+        digests = {name: file_sha256(path) for name, path in named.items() if path is not None}
         return {**super().parameters, "sha256": digests}
 
     def _attached(self) -> SwapperFiles:
@@ -193,8 +193,3 @@ def _last_matrix(path: Path) -> Floats:
     if len(shape) != 2 or shape[0] != shape[1]:
         raise GenerationError(f"{path}: its last weight is {list(shape)}, not the matrix for embeddings; use another")
     return np.asarray(file.initializer(name).float().numpy(), np.float32)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

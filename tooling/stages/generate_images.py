@@ -78,12 +78,14 @@ def run(
         made = make_files(
             workspace, SUBSET, tasks, make_image, num_workers=num_workers, engine=request.engine, progress=progress
         )
-        result = made if not result.made and not result.kept else _joined(result, made)
+        result = _joined(result, made)
         tasks = _too_near(workspace, tasks)
         if not tasks:
             return result
-    for task in tasks:
-        result.refused[task.wanted.sample_id] = f"came too near to another image {NUM_ROUNDS} times; try another --seed"
+    gone = [task.wanted.sample_id for task in tasks]
+    result.made, result.kept = ([name for name in names if name not in gone] for names in (result.made, result.kept))
+    for name in gone:
+        result.refused[name] = f"came too near to another image {NUM_ROUNDS} times; try another --seed"
     return result
 
 
@@ -128,7 +130,8 @@ def _joined(first: StageResult, later: StageResult) -> StageResult:
     again = {*later.made, *later.kept, *later.refused}
     refused = {name: reason for name, reason in first.refused.items() if name not in again} | later.refused
     made = sorted({*first.made, *later.made} - set(refused), key=natural_key)
-    return StageResult(made, [name for name in first.kept if name not in again], refused)
+    kept = [name for name in first.kept if name not in again] + later.kept
+    return StageResult(made, kept, refused)
 
 
 def _too_near(workspace: Workspace, tasks: Sequence[Task]) -> list[Task]:
