@@ -62,6 +62,10 @@ class FileRecord:
         companions: further files written with it, path -> sha256 (a face crop's track, a fake's masks).
         results: what the generator found or measured; JSON values only; no part of the comparison that decides
             whether a finished file still fits.
+        unmarked_sha256: hex digest of the file before it was marked. A signature is never the same twice, so this is
+            what `inputs` of later files name and what reproduces; empty where it is not known.
+        digital_source_type: IPTC's word in the file's signed manifest, "digitalCapture" for a real file; empty where
+            the file carries no mark.
     """
 
     sample_id: str
@@ -78,6 +82,13 @@ class FileRecord:
     num_frames: int
     companions: dict[str, str] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
+    unmarked_sha256: str = ""
+    digital_source_type: str = ""
+
+    @property
+    def input_sha256(self) -> str:
+        """Digest by which files made from this one name it in their `inputs`."""
+        return self.unmarked_sha256 or self.sha256
 
 
 def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:

@@ -4,7 +4,9 @@
       workspace.toml                  format version and settings
       identities.csv                  who is filmed, with consent
       plan.json                       folds, splits, pairs
-      verification.parquet            findings of the last verification
+      keys/                           the certificate that marks are signed with; never leaves this machine
+      verification.parquet            findings and measurements of the last verification
+      audit.json                      how well simple probes tell real from fake
       tombstones.jsonl                who was taken down, and when; such a person is refused from then on
       takedowns/1.json                receipt of a takedown
       rejects.jsonl                   fakes that failed their own checks, with seed and reason of each try
@@ -71,6 +73,15 @@ class Workspace:
     @property
     def verification_path(self) -> Path:
         return self.root / "verification.parquet"
+
+    @property
+    def keys_path(self) -> Path:
+        """Signing certificate, private key and root; see `tooling.keys`."""
+        return self.root / "keys"
+
+    @property
+    def audit_path(self) -> Path:
+        return self.root / "audit.json"
 
     @property
     def tombstones_path(self) -> Path:
