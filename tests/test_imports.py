@@ -21,6 +21,8 @@ GENERATION_USERS = (
     "cli_generate",
     "cli_weights",
     "verify",
+    "audit",
+    "probes",
     "importing",
     "pull",
     "card",

@@ -18,6 +18,7 @@ import homologous_deepfake
 from generation.families import FAMILIES
 from homologous_deepfake import SUBSETS, Subset
 from tooling import changes, contact_sheet
+from tooling.audit_results import format_table, read_audit
 from tooling.errors import InputError
 from tooling.release import Release, dataset_card_configs, read_release
 from tooling.workspace import Workspace, write_text
@@ -50,6 +51,7 @@ def run(workspace: Workspace, out: Path, *, since: str | None = None, notice: st
         "catalogue": _catalogue(release),
         "generators": _generators(workspace),
         "pictures": _pictures(workspace, out),
+        "audit": _audit(workspace),
         "contact": _contact(workspace),
     }
 
@@ -136,6 +138,13 @@ def _pictures(workspace: Workspace, out: Path) -> str:
     (out / PICTURE).parent.mkdir(exist_ok=True)
     contact_sheet.write_contact_sheet(workspace, out / PICTURE, ("swap_video",), max_rows=4)
     return f"![Frames of targets, sources and the swapped results side by side]({PICTURE})\n"
+
+
+def _audit(workspace: Workspace) -> str:
+    audit = read_audit(workspace)
+    if audit is None:
+        return "The files of this release were not audited.\n"
+    return f"{format_table(audit)}\n{audit.note} Probes above their limit stand in bold.\n"
 
 
 def _contact(workspace: Workspace) -> str:

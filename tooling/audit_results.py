@@ -1,0 +1,110 @@
+"""audit.json: how well simple probes tell real from fake. Written by `tooling audit`, read by card and report."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+
+from homologous_deepfake import SUBSETS
+from tooling.errors import WorkspaceError
+from tooling.workspace import Workspace, write_text
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """One probe on one subset of fakes.
+
+    Attributes:
+        subset: of the fakes.
+        probe: its name.
+        is_pixel: looks at decoded pixels.
+        auc: cross-validated area under the ROC curve; None where fakes and real files are not comparable by it, or
+            of too few people.
+        low, high: its 95 % interval.
+        num_real, num_fake: files compared.
+        limit: the largest area allowed; None for probes of pixels.
+        is_ok: within the limit, or too few people to tell.
+    """
+
+    subset: str
+    probe: str
+    is_pixel: bool
+    auc: float | None
+    low: float | None
+    high: float | None
+    num_real: int
+    num_fake: int
+    limit: float | None
+    is_ok: bool
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All results, what must be known to read them, and the digest of the files that they are of."""
+
+    probes: tuple[ProbeResult, ...]
+    note: str
+    records_sha256: str
+
+
+def records_digest(workspace: Workspace) -> str:
+    """Hex SHA-256 over path and digest of every recorded file, in the catalogue's order."""
+    digest = hashlib.sha256()
+    for subset in SUBSETS:
+        for record in workspace.records(subset).values():
+            digest.update(f"{record.path} {record.sha256}\n".encode())
+    return digest.hexdigest()
+
+
+def write_audit(workspace: Workspace, audit: Audit) -> None:
+    """Writes audit.json."""
+    content = {"format": FORMAT, **dataclasses.asdict(audit)}
+    write_text(workspace.audit_path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+
+
+def read_audit(workspace: Workspace) -> Audit | None:
+    """The last audit if it is of the files as they are now; None where there is none, or files changed since.
+
+    Raises:
+        WorkspaceError: audit.json is damaged.
+    """
+    path = workspace.audit_path
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        probes = tuple(ProbeResult(**row) for row in content["probes"])
+        audit = Audit(probes, str(content["note"]), str(content["records_sha256"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise WorkspaceError(f"{path}: damaged ({error}); run `tooling audit` again") from error
+    return audit if audit.records_sha256 == records_digest(workspace) else None
+
+
+def format_area(result: ProbeResult) -> str:
+    """The area and its interval, or why there is none."""
+    if result.auc is None:
+        return "not comparable" if SUBSETS[result.subset].media == "image" else "too few people"
+    return f"{result.auc:.2f} ({result.low:.2f} to {result.high:.2f})"
+
+
+def format_table(audit: Audit) -> str:
+    """Markdown: one row a probe, one column a subset of fakes, those above their limit in bold."""
+    subsets = list(dict.fromkeys(result.subset for result in audit.probes))
+    cells = {(result.probe, result.subset): result for result in audit.probes}
+    lines = [f"| probe | {' | '.join(f'`{subset}`' for subset in subsets)} |", "|---" * (len(subsets) + 1) + "|"]
+    for is_pixel in (False, True):
+        for probe in dict.fromkeys(result.probe for result in audit.probes if result.is_pixel == is_pixel):
+            row = [_cell(cells.get((probe, subset))) for subset in subsets]
+            lines.append(f"| {probe.replace('_', ' ')}{' (pixels)' if is_pixel else ''} | {' | '.join(row)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(result: ProbeResult | None) -> str:
+    if result is None:
+        return ""
+    is_above = None not in (result.auc, result.limit) and not result.is_ok
+    return f"**{format_area(result)}**" if is_above else format_area(result)
