@@ -59,8 +59,7 @@ def make_features(name: str) -> datasets.Features:
     """Columns of a config: one of SUBSETS, or METADATA for those that all of them have."""
     string, integer, number = datasets.Value("string"), datasets.Value("int32"), datasets.Value("float32")
     common = {
-        "path": string,
-        "sample_id": string,
+        **{"path": string, "sample_id": string},
         "label": datasets.ClassLabel(names=LABELS),
         "method": datasets.ClassLabel(names=METHODS),
         "generator": string,
@@ -73,9 +72,9 @@ def make_features(name: str) -> datasets.Features:
         "fold": integer,
         "fps": datasets.Value("float64"),
         "num_frames": integer,
-        "width": integer,
-        "height": integer,
+        **{"width": integer, "height": integer},
         "sha256": string,
+        "digital_source_type": string,  # IPTC's word in the file's signed C2PA manifest
     }
     if name == METADATA:
         return datasets.Features(common)
@@ -133,6 +132,7 @@ def _describe(record: dict[str, Any], subset: Subset, people: dict[str, tuple[st
         folds = {int(parameters.get("fold", int(re.sub(r"\D", "", stem) or 0) % 5))}
     return {
         **{key: record[key] for key in ("path", "sample_id", "fps", "num_frames", "width", "height", "sha256")},
+        "digital_source_type": record.get("digital_source_type") or None,
         "seed": record["results"].get("seed", record["seed"]),  # a second try has another seed
         "label": "fake" if is_fake else "real",
         "method": subset.method,
@@ -195,10 +195,10 @@ def _read_people(workspace: str) -> dict[str, tuple[str, Any]]:
 
 
 def _read(path: str) -> bytes:
-    if os.path.isfile(path):
-        with open(path, "rb") as file:
-            return file.read()
-    return b""
+    if not os.path.isfile(path):
+        return b""
+    with open(path, "rb") as file:
+        return file.read()
 
 
 class WorkspaceConfig(datasets.BuilderConfig):  # type: ignore[misc]

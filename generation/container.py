@@ -14,19 +14,20 @@ from PIL import PngImagePlugin
 from generation.errors import VideoError
 from generation.video import CONTAINER_OPTIONS, open_video
 
+SAID_CHUNKS = (b"tEXt", b"iTXt", b"zTXt", b"tIME", b"eXIf", b"caBX")  # what a PNG says beside its picture
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 
 
 def write_tags(source: Path, target: Path, tags: Mapping[str, str]) -> None:
-    """Copies an MP4 or PNG with text fields added; fields that it has by these names are replaced. Synced.
+    """Copies an MP4 or PNG with these text fields in place of those that it has. Synced.
 
     MP4: packets are copied, not encoded again; fields become keyed metadata (`moov/meta/keys`).
-    PNG: chunks are copied; fields become `iTXt` chunks.
+    PNG: chunks are copied but for text, time, Exif and an older C2PA manifest; fields become `iTXt` chunks.
 
     Raises:
         VideoError: the file cannot be read, or is of another kind.
     """
-    if source.suffix == ".png":
+    if target.suffix == ".png":
         _write_png(source, target, tags)
     else:
         _write_mp4(source, target, tags)
@@ -63,8 +64,7 @@ def _write_png(source: Path, target: Path, tags: Mapping[str, str]) -> None:
     with target.open("wb") as file:
         file.write(PNG_HEAD)
         for kind, body in _chunks(source):
-            field = _text_of(kind, body)
-            if field and field[0] in tags:
+            if kind in SAID_CHUNKS:
                 continue
             _write_chunk(file, kind, body)
             if kind == b"IHDR":

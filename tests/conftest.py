@@ -11,6 +11,7 @@ import os
 import random
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from PIL import Image
 
 from generation.video import write_clip
 from tooling.engines import finished_record, wanted_record
+from tooling.marking import mark_made
 from tooling.records import FileRecord, Identity, format_identities
 from tooling.release import Release, dataset_card_configs
 from tooling.settings import ClipSettings, FaceSettings, Settings, ShardSettings
 from tooling.stages import plan
-from tooling.workspace import Workspace, create_workspace, open_workspace, write_text
+from tooling.workspace import Workspace, create_workspace, file_sha256, open_workspace, write_text
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when datasets is first imported: no test needs the network
 
@@ -107,8 +109,31 @@ def add_file(
         staged[name].write_text(text, encoding="utf-8")
     fps, num_frames = (None, 1) if is_image else (30.0, NUM_FRAMES)
     record = finished_record(wanted, staged, width=width, height=height, fps=fps, num_frames=num_frames)
-    workspace.publish(subset, record, staged)
-    return record
+    return publish_marked(workspace, record, staged)
+
+
+def publish_marked(workspace: Workspace, record: FileRecord, staged: dict[str, Path]) -> FileRecord:
+    """Marks and publishes a finished file, as the engine does."""
+    marked, path = mark_made(workspace, record, staged)
+    workspace.publish(record.path.partition("/")[0], marked, {**staged, record.path: path})
+    return marked
+
+
+def reproducible_state(workspace: Workspace) -> dict[str, Any]:
+    """All of a workspace that every run ends with alike: everything but keys, locks and what signatures change."""
+    state: dict[str, Any] = {}
+    media = set()
+    for path in workspace.root.glob("*/metadata.jsonl"):
+        for name, record in workspace.records(path.parent.name).items():
+            assert file_sha256(workspace.path(record.path)) == record.sha256, name
+            media.add(workspace.path(record.path))
+            state[name] = asdict(replace(record, sha256=""))
+        media.add(path)
+    for path in workspace.root.rglob("*"):
+        relative = path.relative_to(workspace.root).as_posix()
+        if path.is_file() and path not in media and not relative.startswith(("keys/", ".lock")):
+            state[relative] = path.read_bytes()
+    return state
 
 
 def add_noise(workspace: Workspace, path: str, num_bytes: int) -> FileRecord:
@@ -117,6 +142,7 @@ def add_noise(workspace: Workspace, path: str, num_bytes: int) -> FileRecord:
     staged = {path: workspace.staging_path(path)}
     staged[path].write_bytes(random.Random(path).randbytes(num_bytes))
     record = finished_record(wanted, staged, width=WIDTH, height=HEIGHT, fps=30.0, num_frames=NUM_FRAMES)
+    record = replace(record, digital_source_type="digitalCapture")  # which noise cannot say by itself
     workspace.publish(path.partition("/")[0], record, staged)
     return record
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import publish_marked
 
 from generation.face_track import FaceTrack
 from generation.video import write_clip
@@ -56,7 +57,7 @@ def _film(workspace: Workspace, identity: str) -> None:
     shape = {"width": WIDTH, "height": HEIGHT, "fps": 30.0, "num_frames": NUM_FRAMES}
     for name, files in ((raw, {raw: staged[raw]}), (crop, {crop: staged[crop], track: staged[track]})):
         wanted = wanted_record(name[:-4], name, {}, "test", {})
-        workspace.publish(name.partition("/")[0], finished_record(wanted, files, **shape), files)  # type: ignore[arg-type]
+        publish_marked(workspace, finished_record(wanted, files, **shape), files)  # type: ignore[arg-type]
 
 
 @pytest.fixture

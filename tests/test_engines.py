@@ -11,11 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import HEIGHT, WIDTH, moving_pattern, reproducible_state
 
+from generation.video import write_clip
 from tooling.engines import Made, Task, finished_record, make_files, run_side_by_side, wanted_record
 from tooling.errors import InputError, WorkerError
 from tooling.settings import Settings
-from tooling.workspace import Workspace, create_workspace, open_workspace
+from tooling.workspace import Workspace, create_workspace, file_sha256, open_workspace
 
 NAMES = [str(number) for number in range(1, 9)]
 
@@ -42,7 +44,7 @@ def make_text(workspace: Workspace, task: Task) -> Made:
         raise InputError("bad.mp4: is bad; mend it")
     time.sleep(float(os.environ.get("TEST_ITEM_SECONDS", "0")))
     staged = workspace.staging_path(task.wanted.path)
-    staged.write_text(f"content of {task.wanted.sample_id}")
+    write_clip(staged, moving_pattern(WIDTH, HEIGHT, sum(task.wanted.sample_id.encode())))
     files = {task.wanted.path: staged}
     return Made(finished_record(task.wanted, files, width=2, height=2, fps=30.0, num_frames=1), files)
 
@@ -110,11 +112,6 @@ def test_refused_item_does_not_stop_the_others(tmp_path: Path) -> None:
     assert (again.made, sorted(again.kept)) == (["raw_video/2"], ["raw_video/1", "raw_video/3", "raw_video/4"])
 
 
-def snapshot(root: Path) -> dict[str, bytes]:
-    files = (path for path in root.rglob("*") if path.is_file() and path.name != ".lock")
-    return {str(path.relative_to(root)): path.read_bytes() for path in files}
-
-
 RUN = """
 import sys
 from pathlib import Path
@@ -141,7 +138,7 @@ def test_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         records = open_workspace(place.root).records("raw_video")
-        assert all(place.path(record.path).read_text() == f"content of {name}" for name, record in records.items())
+        assert all(file_sha256(place.path(record.path)) == record.sha256 for record in records.values())
     result = make_files(place, "raw_video", tasks(NAMES), make_text, num_workers=1)
     assert len(result.made) + len(result.kept) == len(NAMES)
-    assert snapshot(place.root) == snapshot(undisturbed.root)
+    assert reproducible_state(place) == reproducible_state(undisturbed)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import reproducible_state
 from filmed_setup import filmed, workspace
 
 from generation.likeness import Descriptor
@@ -16,7 +17,7 @@ from homologous_deepfake import complete_row, read_rows
 from tooling.errors import ConsentError, UsageError
 from tooling.records import StageResult
 from tooling.stages import generate, generate_images
-from tooling.workspace import Workspace, file_sha256
+from tooling.workspace import Workspace
 
 __all__ = ["filmed", "workspace"]
 
@@ -68,15 +69,16 @@ def test_images_are_planned_fitted_and_recorded(workspace: Workspace) -> None:
     assert row["seed"] in (planned.seed, planned.seed + 1)
     record = workspace.records("GAN_images")["GAN_images/000002"]
     inputs = ["raw_video/1.mp4", "raw_video/2.mp4", "tracks/1.json", "tracks/2.json"]
-    assert record.inputs == {name: file_sha256(workspace.path(name)) for name in inputs}
+    assert sorted(record.inputs) == inputs
+    assert all(workspace.holds(name, digest) for name, digest in record.inputs.items())
     image = read_image(workspace.path(record.path))
     assert image.shape == (record.height, record.width, 3)
-    before = {name: workspace.path(f"{name}.png").read_bytes() for name in result.made}
+    before = reproducible_state(workspace)
     again = run(workspace, "GAN_images", limit=3)
     assert again.kept == result.made
     workspace.forget("GAN_images", ["GAN_images/000002"])
     assert run(workspace, "GAN_images", limit=3).made == ["GAN_images/000002"]
-    assert {name: workspace.path(f"{name}.png").read_bytes() for name in result.made} == before
+    assert reproducible_state(workspace) == before
 
 
 def test_a_near_duplicate_is_made_anew(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

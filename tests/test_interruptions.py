@@ -10,8 +10,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from conftest import reproducible_state
 from test_normalise import Kind, write_source
 
 from tooling.errors import WorkspaceError
@@ -40,9 +42,12 @@ CAN_MOUNT = (
 )
 
 
-def snapshot(root: Path) -> dict[str, bytes]:
-    files = (path for path in root.rglob("*") if path.is_file() and path.name != ".lock")
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
+def snapshot(root: Path) -> dict[str, Any]:
+    """A folder with a workspace in it: all that every run ends with alike."""
+    place = open_workspace(root / "workspace")
+    others = (path for path in root.rglob("*") if path.is_file() and place.root not in path.parents)
+    files = {path.relative_to(root).as_posix(): path.read_bytes() for path in others}
+    return files | {f"workspace/{name}": state for name, state in reproducible_state(place).items()}
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +174,7 @@ def test_killed_start_of_a_workspace_is_taken_up(tmp_path: Path) -> None:
     (tmp_path / "w" / ".workspace.toml.new").write_text("form")
     created = create_workspace(tmp_path / "w", Settings(clip=CLIP))
     assert open_workspace(created.root).settings.clip == CLIP
-    assert os.listdir(created.root) == ["workspace.toml"]
+    assert sorted(os.listdir(created.root)) == ["keys", "workspace.toml"]
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.new").touch()
     with pytest.raises(WorkspaceError, match="is not empty and no workspace"):

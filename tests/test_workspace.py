@@ -29,7 +29,7 @@ def publish(place: Workspace, name: str, content: bytes = b"x", **changes: Any) 
     staged = place.staging_path(wanted.path)
     staged.write_bytes(content)
     record = finished_record(wanted, {wanted.path: staged}, width=2, height=2, fps=30.0, num_frames=1)
-    record = replace(record, **changes)
+    record = replace(record, digital_source_type="digitalCapture", **changes)
     place.publish("raw_video", record, {wanted.path: staged})
     return record
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from generation.errors import GenerationError, RejectedOutputError
 from tooling.errors import DiskFullError, ToolingError, UsageError, WorkerError
+from tooling.keys import read_keys
 from tooling.records import FileRecord, StageResult
 from tooling.workspace import Workspace, file_sha256, naming_full_disk
 
@@ -44,7 +45,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Made:
-    """What a stage's function returns: the complete record, and where the files lie now (relative name -> staged)."""
+    """What a stage's function returns: the complete record, and where the files lie now (relative name -> staged).
+
+    It is marked afterwards, by the engine.
+    """
 
     record: FileRecord
     staged: dict[str, Path]
@@ -106,7 +110,7 @@ def make_files(
     engine: str = "local",
     progress: Progress = no_progress,
 ) -> StageResult:
-    """Makes the files of a subset that are not there yet, publishing each as soon as it is complete.
+    """Makes the files of a subset that are not there yet, marking and publishing each as soon as it is complete.
 
     Args:
         workspace: held by the caller's lock.
@@ -121,6 +125,7 @@ def make_files(
         What was made, kept and refused. An item that fails does not stop the others.
 
     Raises:
+        WorkspaceError, InputError: there are no keys to sign marks with, or they cannot be used.
         DiskFullError: no space is left; what was finished before is kept.
     """
     result = StageResult()
@@ -131,6 +136,8 @@ def make_files(
             result.kept.append(task.wanted.sample_id)
         else:
             todo.append((function, workspace, task))
+    if todo:
+        read_keys(workspace.keys_path)  # told once, before any work
     progress(0, len(todo), "")
     outcomes = run_side_by_side(_make_one, todo, num_workers=num_workers, engine=engine)
     for done, outcome in enumerate(outcomes, start=1):
@@ -151,9 +158,13 @@ def make_files(
 
 
 def _make_one(item: tuple[Callable[[Workspace, Task], Made], Workspace, Task]) -> Made:
+    from tooling.marking import mark_made
+
     function, workspace, task = item
     with naming_full_disk(workspace.root):
-        return function(workspace, task)
+        made = function(workspace, task)
+        record, marked = mark_made(workspace, made.record, made.staged)
+        return Made(record, {**made.staged, record.path: marked})
 
 
 def run_side_by_side(

@@ -58,14 +58,14 @@ class SigningKeys:
         return "TEST" in self.subject
 
 
-def init_keys(folder: Path) -> SigningKeys:
+def init_keys(folder: Path, *, is_replacing: bool = False) -> SigningKeys:
     """Makes a test chain: a root that signs one certificate.
 
     Raises:
-        WorkspaceError: there are keys already.
+        WorkspaceError: there are keys already, and they are not to be replaced.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise WorkspaceError(f"{folder}: holds keys already; remove them first if they are not needed any more")
+    if not is_replacing and folder.exists() and any(folder.iterdir()):
+        raise WorkspaceError(f"{folder}: holds keys already; --force replaces them, and marks signed so far lose trust")
     folder.mkdir(parents=True, exist_ok=True)
     root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     root = _certificate("root", "root", root_key, root_key, ROOT_DAYS)
@@ -156,6 +156,7 @@ def _name(common: str) -> x509.Name:
 
 
 def _write_private(path: Path, content: bytes) -> None:
+    path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)

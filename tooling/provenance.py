@@ -105,21 +105,22 @@ class FoundMarks:
     ingredients: tuple[str, ...]
 
 
-def mark_file(path: Path, mark: Mark, keys: SigningKeys) -> None:
-    """Marks a finished file in its place, synced; what it decodes to stays the same.
+def mark_file(path: Path, mark: Mark, keys: SigningKeys, *, target: Path | None = None) -> None:
+    """Marks a finished file, in its place or as a new file, synced; what it decodes to stays the same.
 
     Raises:
         InputError: the kind of file cannot be marked, or an ingredient cannot be read.
     """
-    if path.suffix not in FORMATS:
+    target = target or path
+    if target.suffix not in FORMATS:
         raise InputError(f"{path}: cannot be marked; only {' and '.join(FORMATS)} can")
-    labelled, signed = (path.with_name(f".{step}-{path.name}") for step in ("labelled", "signed"))
+    labelled, signed = (target.with_name(f".{step}-{target.name}") for step in ("labelled", "signed"))
     try:
         write_tags(path, labelled, {LABEL_FIELD if mark.is_fake else NOTE_FIELD: label_text(mark)})
         _sign(labelled, signed, mark, keys)
         with signed.open("rb") as file:
             os.fsync(file.fileno())
-        os.replace(signed, path)
+        os.replace(signed, target)
     except c2pa.C2paError as error:
         raise InputError(f"{path}: cannot be signed ({' '.join(str(error).split())[:200]}); check keys/") from error
     finally:

@@ -15,6 +15,7 @@ from tooling.changes import CARD
 from tooling.diff import folder_rows
 from tooling.engines import Progress
 from tooling.errors import ConsentError, InputError, UsageError, VerificationError, WorkspaceError
+from tooling.keys import CERTIFICATE, read_keys
 from tooling.records import FileRecord, natural_key
 from tooling.release import CHECKSUMS, Release, read_release
 from tooling.remote import blob_sha1
@@ -172,11 +173,15 @@ def _check_verified(workspace: Workspace, records: dict[str, FileRecord], of_unc
 
 def _check_marks(workspace: Workspace, records: dict[str, FileRecord], is_public: bool) -> list[str]:
     fakes = (record for record in records.values() if SUBSETS[record.path.partition("/")[0]].method != "real")
-    unmarked = [record.path for record in fakes if not record.results.get("marks")]
+    unmarked = [record.path for record in fakes if not record.digital_source_type]
     if unmarked and is_public:
-        way_out = "mark them, or push with --private or --gated"
+        way_out = "make them again, which marks them, or push with --private"
         raise WorkspaceError(f"{workspace.root}: {len(unmarked)} fakes carry no mark ({_some(unmarked)}); {way_out}")
-    return [f"{len(unmarked)} fakes carry no mark; a public push would be refused"] if unmarked else []
+    if unmarked:
+        return [f"{len(unmarked)} fakes carry no mark; a public push would be refused"]
+    if is_public and (workspace.keys_path / CERTIFICATE).is_file() and read_keys(workspace.keys_path).is_test:
+        return [f"marks are signed with the test certificate in {workspace.keys_path}; nobody else can vouch for them"]
+    return []
 
 
 def _some(names: Collection[str]) -> str:

@@ -164,21 +164,37 @@ class Workspace:
     def current(self, wanted: FileRecord, records: Mapping[str, FileRecord]) -> FileRecord | None:
         """The finished record for `wanted` if it was made from the same inputs in the same way and its file is there.
 
-        Only sample_id, inputs, generator, parameters and seed of `wanted` are looked at.
+        Only sample_id, inputs, generator, parameters and seed of `wanted` are looked at. A file without a mark is not
+        finished.
         """
         record = records.get(wanted.sample_id)
         if record is None:
             return None
-        made_alike = all(
-            getattr(record, name) == getattr(wanted, name) for name in ("inputs", "generator", "parameters", "seed")
+        names = ("inputs", "generator", "parameters", "seed")
+        made_alike = bool(record.digital_source_type) and all(
+            getattr(record, name) == getattr(wanted, name) for name in names
         )
         path = self.path(record.path)
         is_there = path.is_file() and path.stat().st_size == record.num_bytes
         is_there = is_there and all(self.path(companion).is_file() for companion in record.companions)
         return record if made_alike and is_there else None
 
+    def holds(self, relative: str, input_sha256: str) -> bool:
+        """Whether a file lies there as recorded and is the one that `inputs` name by that digest."""
+        subset, path = relative.partition("/")[0], self.path(relative)
+        record = next((r for r in self.records(subset).values() if r.path == relative), None)
+        if record is None:  # a track, or another file that carries no mark
+            return file_sha256(path) == input_sha256
+        return record.input_sha256 == input_sha256 and file_sha256(path) == record.sha256
+
     def publish(self, subset: str, record: FileRecord, staged: Mapping[str, Path]) -> None:
-        """Moves staged, synced files (relative name -> staged path) to their places, then appends the record."""
+        """Moves staged, synced files (relative name -> staged path) to their places, then appends the record.
+
+        Raises:
+            WorkspaceError: the record is of a file that is not marked.
+        """
+        if not record.digital_source_type:
+            raise WorkspaceError(f"{record.path}: carries no mark and stays out of the workspace; mark it first")
         with naming_full_disk(self.root):
             for relative, source in staged.items():
                 target = self.path(relative)
@@ -248,7 +264,7 @@ def open_workspace(root: Path) -> Workspace:
 
 
 def create_workspace(root: Path, settings: Settings) -> Workspace:
-    """Starts a workspace in a new or empty folder.
+    """Starts a workspace in a new or empty folder, with a test certificate to sign marks.
 
     Raises:
         WorkspaceError: the folder holds something else.
@@ -259,7 +275,11 @@ def create_workspace(root: Path, settings: Settings) -> Workspace:
         raise WorkspaceError(f"{root}: is not empty and no workspace; name a new folder")
     root.mkdir(parents=True, exist_ok=True)
     write_text(path, format_settings(settings, FORMAT_VERSION))
-    return Workspace(root.resolve(), settings)
+    from tooling.keys import init_keys  # which writes by this module
+
+    workspace = Workspace(root.resolve(), settings)
+    init_keys(workspace.keys_path)
+    return workspace
 
 
 def open_or_create_workspace(root: Path, clip_seconds: float | None = None) -> Workspace:

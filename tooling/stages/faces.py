@@ -20,7 +20,7 @@ from generation.video import Frame, VideoWriter, probe_video, read_frames
 from tooling.engines import Made, Progress, Task, finished_record, make_files, no_progress, wanted_record
 from tooling.errors import InputError
 from tooling.records import FileRecord, StageResult
-from tooling.workspace import Workspace, file_sha256, write_text
+from tooling.workspace import Workspace, write_text
 
 SUBSET = "face_video"
 GENERATOR = "mtcnn"
@@ -58,7 +58,7 @@ def run(
 def _task(workspace: Workspace, identity: str, clip: FileRecord) -> Task:
     parameters = {**asdict(workspace.settings.faces), "facenet_pytorch": version("facenet-pytorch")}
     wanted = wanted_record(
-        f"{SUBSET}/{identity}", f"{SUBSET}/{identity}.mp4", {clip.path: clip.sha256}, GENERATOR, parameters
+        f"{SUBSET}/{identity}", f"{SUBSET}/{identity}.mp4", {clip.path: clip.input_sha256}, GENERATOR, parameters
     )
     return Task(wanted, clip.num_frames)
 
@@ -73,7 +73,7 @@ def make_face_video(workspace: Workspace, task: Task) -> Made:
     """
     ((clip_name, digest),) = task.wanted.inputs.items()
     clip, settings = workspace.path(clip_name), workspace.settings.faces
-    if file_sha256(clip) != digest:
+    if not workspace.holds(clip_name, digest):
         raise InputError(f"{clip_name}: is not the file that was recorded; run `tooling ingest` again")
     tracking = TrackSettings(settings.detect_every_frames, settings.detect_scale, settings.margin)
     with one_thread():

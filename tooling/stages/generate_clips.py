@@ -19,7 +19,7 @@ from tooling.engines import Made, Task, finished_record, wanted_record
 from tooling.errors import ConsentError, InputError, UsageError, WorkspaceError
 from tooling.records import FileRecord, natural_key
 from tooling.stages.generate_work import GenerateRequest, GeneratorChoice, loaded, sample_seed, tried_twice
-from tooling.workspace import Workspace, file_sha256
+from tooling.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def clip_inputs(workspace: Workspace, people: Sequence[str]) -> dict[str, str]:
             raise WorkspaceError(f"{missing}: not made yet; run `tooling ingest SOURCES` first")
         if crop is None or track not in crop.companions or not workspace.path(track).is_file():
             raise WorkspaceError(f"{workspace.path(track)}: not made yet; run `tooling faces` first")
-        inputs |= {clip.path: clip.sha256, track: crop.companions[track]}
+        inputs |= {clip.path: clip.input_sha256, track: crop.companions[track]}
     return inputs
 
 
@@ -205,9 +205,10 @@ def face_clip(workspace: Workspace, person: str, inputs: Mapping[str, str]) -> t
         InputError: one of them is another file.
         FaceError: the track is damaged.
     """
-    clip, track = (workspace.path(name) for name in (f"raw_video/{person}.mp4", workspace.track_name(person)))
-    for path, stage in ((clip, "ingest SOURCES"), (track, "faces")):
-        if file_sha256(path) != inputs[path.relative_to(workspace.root).as_posix()]:
-            raise InputError(f"{path}: is not the file that was recorded; run `tooling {stage}` again")
+    names = (f"raw_video/{person}.mp4", workspace.track_name(person))
+    for name, stage in zip(names, ("ingest SOURCES", "faces"), strict=True):
+        if not workspace.holds(name, inputs[name]):
+            raise InputError(f"{workspace.path(name)}: is not the file that was recorded; run `tooling {stage}` again")
+    clip, track = map(workspace.path, names)
     found = FaceTrack.from_json(track.read_text("utf-8"), name=str(track))
     return FaceClip(str(clip), lambda: read_frames(clip), found.landmarks, found.is_detected), found

@@ -21,9 +21,6 @@ WANTED_COLOURS, WANTED_RANGES = (1, 2), (0, 1)  # BT.709 or unsaid, limited rang
 MAX_RATE_ERROR = 0.01  # of the frame rate: beyond, equal frame numbers do not show equal moments
 MAX_PIXELS = 50_000_000  # of one image
 IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
-# What a container says in any case. Anything else may name a person, a place or a device.
-CONTAINER_TAGS = frozenset(("major_brand", "minor_version", "compatible_brands", "encoder"))
-STREAM_TAGS = frozenset(("language", "handler_name", "vendor_id", "encoder"))
 # Differences that encoding anew cannot take away without another picture, moment or number of frames.
 LASTING = frozenset(("size", "rotation", "frames", "rate"))
 
@@ -63,7 +60,7 @@ def take_file(workspace: Workspace, task: Task) -> Made:
     differences = video_differences(work.path, contract)
     _raise_if_unfit(work, differences, contract.subset)
     width, height = contract.size
-    staged, results = work.path, {**work.results, "media": "kept bytes"}
+    staged, results = work.path, {**work.results, "media": "kept as encoded"}
     if differences:
         staged = workspace.staging_path(task.wanted.path)
         with VideoWriter(staged, width=width, height=height, fps=contract.fps) as writer:
@@ -102,11 +99,8 @@ def video_differences(path: Path, contract: Contract) -> dict[str, str]:
         "audio": ("yes" if info.has_audio else "no", "no"),
     }
     with open_video(path) as container:
-        stream = container.streams.video[0]
-        tags = sorted(set(container.metadata) - CONTAINER_TAGS | set(stream.metadata) - STREAM_TAGS)
         found["container"] = ("mp4" if "mp4" in container.format.name.split(",") else container.format.name, "mp4")
         found["streams"] = (len(container.streams) - info.has_audio, 1)
-        found["metadata"] = (", ".join(tags) or "none", "none")
     fps = Fraction(contract.fps)
     key = "rate" if abs(info.fps - fps) > fps * Fraction(MAX_RATE_ERROR) else "frames per second"
     found[key] = (f"{float(info.fps):.4g}", f"{contract.fps}")
@@ -144,7 +138,7 @@ def _frame_facts(path: Path, contract: Contract) -> dict[str, tuple[Any, Any]]:
 def _take_image(workspace: Workspace, task: Task, work: Work) -> Made:
     picture, differences = _read_image(work)
     _raise_if_unfit(work, differences, task.wanted.path.partition("/")[0])
-    staged, results = work.path, {**work.results, "media": "kept bytes"}
+    staged, results = work.path, {**work.results, "media": "kept as encoded"}
     if differences:
         staged = workspace.staging_path(task.wanted.path)
         with staged.open("wb") as file:

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from homologous_deepfake import METADATA, SUBSETS, make_features
 from tooling.engines import Progress, no_progress
 from tooling.errors import InputError
+from tooling.keys import SigningKeys, read_keys
 from tooling.records import Identity, StageResult, format_identities, format_plan, natural_key
 from tooling.release import CHECKSUMS
 from tooling.remote import (
@@ -95,6 +96,7 @@ class _Pull:
     missing: set[str]
     result: PullResult
     progress: Progress
+    keys: SigningKeys
     total: int = 0
 
     @property
@@ -144,7 +146,8 @@ def run(
     workspace = create_workspace(root, settings) if is_new else open_workspace(root)
     pull_rows.check_settings(workspace, settings)
     with workspace.locked(), naming_full_disk(workspace.root), quiet_client():
-        work = _Pull(remote, origin, workspace, rows, set(), PullResult(commit=origin.commit), progress)
+        keys, result = read_keys(workspace.keys_path), PullResult(commit=origin.commit)
+        work = _Pull(remote, origin, workspace, rows, set(), result, progress, keys)
         _write_tables(work, identities)
         _find_missing(work)
         _pull_shards(work, shards, num_workers)
@@ -349,10 +352,12 @@ def _take(work: _Pull, shard: _Shard, row: Row) -> None:
         write_text(work.frames_path(person), pull_rows.frames_text(row))
     if name not in work.missing:
         return
-    staged = {row["path"]: pull_rows.write_media(work.workspace, place, row)}
+    media = pull_rows.write_media(work.workspace, place, row)
+    source_type = pull_rows.read_source_type(media, place, row, work.keys)
+    staged = {row["path"]: media}
     if shard.config == "face_video":
         staged |= _stage_track(work, person, row)
-    work.workspace.publish(shard.config, pull_rows.record_of(row, staged, work.origin), staged)
+    work.workspace.publish(shard.config, pull_rows.record_of(row, staged, work.origin, source_type), staged)
     work.missing.remove(name)
     work.result.made.append(name)
     work.progress(len(work.result.made), work.total, name)

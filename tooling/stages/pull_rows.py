@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from generation.face_track import FaceTrack, round_px
 from homologous_deepfake import GENDERS, LABELS, METHODS, SUBSETS
 from tooling.engines import finished_record, wanted_record
 from tooling.errors import InputError, WorkspaceError
+from tooling.keys import SigningKeys
+from tooling.provenance import CAPTURED, read_marks
 from tooling.records import FileRecord, Identity, Pair, Plan, natural_key, read_identities
 from tooling.settings import ClipSettings, FaceSettings, Settings
 from tooling.workspace import Workspace
@@ -88,8 +90,24 @@ def write_media(workspace: Workspace, place: str, row: Row) -> Path:
     return staged
 
 
-def record_of(row: Row, staged: dict[str, Path], origin: Origin) -> FileRecord:
-    """The record of a pulled file, as far as a release says."""
+def read_source_type(path: Path, place: str, row: Row, keys: SigningKeys) -> str:
+    """The digital source type that a staged file's manifest states; by whom it is signed does not matter here.
+
+    Raises:
+        InputError: it carries no valid manifest, or a fake's says that it is real.
+    """
+    found = read_marks(path, keys)
+    if found.state in ("missing", "invalid") or not found.source_types:
+        state = "carries no mark" if found.state == "missing" else "was changed after it was marked"
+        raise InputError(f"{place}: {row['path']} {state}; import it as an archive instead, `tooling import` marks it")
+    is_real = METHODS[row["method"]] == "real"
+    if is_real != (found.source_types[-1] == CAPTURED) or len(found.labels) != (0 if is_real else 1):
+        raise InputError(f"{place}: the marks of {row['path']} do not fit its method; do not use this release")
+    return found.source_types[-1]
+
+
+def record_of(row: Row, staged: dict[str, Path], origin: Origin, source_type: str) -> FileRecord:
+    """The record of a pulled file, as far as a release says; `source_type` is what its marks say."""
     parameters: dict[str, Any] = {"imported": True}
     number = row["sample_id"].rpartition("/")[2]
     if SUBSETS[subset_of(row)].media == "image" and row["fold"] != int(number) % 5:
@@ -101,7 +119,7 @@ def record_of(row: Row, staged: dict[str, Path], origin: Origin) -> FileRecord:
     wanted = wanted_record(row["sample_id"], row["path"], {}, generator, parameters, row.get("seed"))
     shape = {name: row[name] for name in ("width", "height", "fps", "num_frames")}
     results = {"repository": origin.repo_id, "commit": origin.commit}
-    return finished_record(wanted, staged, **shape, results=results)
+    return replace(finished_record(wanted, staged, **shape, results=results), digital_source_type=source_type)
 
 
 def frames_text(row: Row) -> str:

@@ -1,0 +1,53 @@
+"""The commands of `tooling keys`: the certificate that marks are signed with."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tooling import console
+from tooling.cli_hub import WORKSPACE, JsonOption, WorkspaceOption
+from tooling.keys import SigningKeys, init_keys, read_keys
+from tooling.workspace import open_workspace
+
+app = typer.Typer(
+    help="The certificate that marks are signed with.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def init(
+    workspace: WorkspaceOption = WORKSPACE,
+    force: Annotated[bool, typer.Option("--force", help="Replace the keys that are there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a test chain, a root and one certificate: keys/ in the workspace. New workspaces come with one."""
+    place = open_workspace(workspace)
+    with place.locked():
+        made = init_keys(place.keys_path, is_replacing=force)
+    _tell(made, as_json)
+
+
+@app.command()
+def show(workspace: WorkspaceOption = WORKSPACE, as_json: JsonOption = False) -> None:
+    """Check the keys and say whose they are; the private key is never shown."""
+    _tell(read_keys(open_workspace(workspace).keys_path), as_json)
+
+
+def _tell(keys: SigningKeys, as_json: bool) -> None:
+    facts = {
+        "subject": keys.subject,
+        "algorithm": keys.algorithm,
+        "expires": keys.expires.date().isoformat(),
+        "is_test": keys.is_test,
+    }
+    if as_json:
+        console.put(console.to_json(facts))
+        return
+    console.put(f"{keys.subject}; {keys.algorithm}, valid until {facts['expires']}")
+    if keys.is_test:
+        console.say("a test chain: put your own certificate.pem, private_key.pem and root.pem there before you publish")
