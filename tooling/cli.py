@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from generation.errors import GenerationError
-from tooling import __version__, cli_generate, cli_hub, cli_weights, console
+from tooling import __version__, cli_generate, cli_hub, cli_keys, cli_trust, cli_weights, console
 from tooling.cli_hub import RELEASE, WORKSPACE, JsonOption, ReleaseOption, WorkersOption, WorkspaceOption
 from tooling.errors import ToolingError, UsageError
 from tooling.hub import commands as hub_commands
@@ -125,6 +125,9 @@ def verify(workspace: WorkspaceOption = WORKSPACE, workers: WorkersOption = 0, a
         console.put("verified: no errors")
 
 
+app.command()(cli_trust.audit)
+
+
 @app.command()
 def build(workspace: WorkspaceOption = WORKSPACE, out: ReleaseOption = RELEASE) -> None:
     """Write the release's Parquet shards."""
@@ -197,6 +200,7 @@ def _names(text: str) -> list[str] | None:
 for _command in (cli_hub.push, cli_hub.diff, cli_hub.takedown, cli_hub.pull):
     app.command()(_command)
 app.command("import")(cli_hub.import_archive)
+app.add_typer(cli_keys.app, name="keys")
 app.add_typer(cli_weights.app, name="weights")
 app.add_typer(cli_hub.access_app, name="access")
 app.add_typer(hub_commands.app, name="hub")
