@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -43,3 +44,17 @@ def fill_gaps(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     times, known = np.arange(len(values)), np.flatnonzero(np.isfinite(values[:, 0]))
     return np.stack([np.interp(times, known, column[known]) for column in values.T], axis=1)
+
+
+def fill_short_gaps(is_known: NDArray[np.bool_], longest: int) -> NDArray[np.bool_]:
+    """Marks short gaps as known: those of at most `longest` rows that have a known row on both sides.
+
+    Args:
+        is_known: bool (T,), one for each row; not changed.
+        longest: rows; 0 fills none.
+    """
+    filled, known = is_known.copy(), np.flatnonzero(is_known)
+    for before, after in pairwise(known):
+        if after - before - 1 <= longest:
+            filled[before:after] = True
+    return filled

@@ -36,4 +36,4 @@ def inset(side_px: int) -> Floats:
 
 def is_seen(faces: AlignedFaces, number: int) -> bool:
     """Whether the face is seen in a crop of a batch."""
-    return faces.is_detected is None or bool(faces.is_detected[number])
+    return faces.is_seen is None or bool(faces.is_seen[number])

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.errors import FaceError
-from generation.smoothing import smooth_over_time
+from generation.smoothing import fill_short_gaps, smooth_over_time
 from generation.templates import PUBLISHED_TEMPLATES, TEMPLATE_GROUPS
 from generation.video import Frame
 
@@ -42,6 +42,7 @@ TEMPLATES: dict[str, Floats] = {
 }
 SMOOTHING_FRAMES = 9  # of landmarks over time; odd
 CHOICE_FRAMES = 31  # over which the choice among templates is averaged; odd
+MISSED_FRAMES = 3  # in a row, in which a face that was seen before and after them is there all the same
 MASK_FLOOR = 1 / 255  # a smaller weight changes no pixel
 
 
@@ -89,7 +90,8 @@ class AlignedFaces:
         matrices: float32 (N, 2, 3), affine map from px of the frame to px of the crop.
         start: number in the clip of the first frame asked for.
         num_before, num_after: crops at either end that are only context; results are wanted for those between.
-        is_detected: bool (N,), crops in which the face is seen; None where it is seen in all.
+        is_seen: bool (N,), crops that show the face; None where all do. A detector misses single frames, which would
+            let the real face flash up: up to `MISSED_FRAMES` in a row count as seen between two that were detected.
     """
 
     crops: NDArray[np.uint8]
@@ -98,7 +100,7 @@ class AlignedFaces:
     start: int = 0
     num_before: int = 0
     num_after: int = 0
-    is_detected: NDArray[np.bool_] | None = None
+    is_seen: NDArray[np.bool_] | None = None
 
     @property
     def wanted(self) -> slice:
@@ -301,7 +303,7 @@ class _Window:
     """The frames in flight; `first` is the number of the first crop held."""
 
     batching: Batching
-    is_detected: NDArray[np.bool_] | None = None
+    is_seen: NDArray[np.bool_] | None = None
     frames: deque[Frame] = field(default_factory=deque)
     crops: deque[tuple[Frame, Floats, Floats]] = field(default_factory=deque)
     first: int = 0
@@ -317,7 +319,7 @@ class _Window:
         used = list(self.crops)[: before + num_frames + self.batching.context_frames]
         crops, landmarks, matrices = (np.stack(part) for part in zip(*used, strict=True))
         after = len(used) - before - num_frames
-        seen = None if self.is_detected is None else self.is_detected[self.first : self.first + len(used)]
+        seen = None if self.is_seen is None else self.is_seen[self.first : self.first + len(used)]
         faces = AlignedFaces(crops, landmarks, matrices, self.done, before, after, seen)
         self.done += num_frames
         while self.first < self.done - self.batching.context_frames:
@@ -327,7 +329,8 @@ class _Window:
 
 
 def _batches(clip: FaceClip, batching: Batching) -> Iterator[tuple[list[Frame], AlignedFaces]]:
-    window = _Window(batching, clip.is_detected)
+    is_seen = None if clip.is_detected is None else fill_short_gaps(clip.is_detected, MISSED_FRAMES)
+    window = _Window(batching, is_seen)
     landmarks = smooth_landmarks(clip.landmarks)
     templates = choose_templates(landmarks, batching.template)
     num_frames = 0

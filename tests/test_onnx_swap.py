@@ -179,8 +179,9 @@ def test_source_as_a_picture(clips: tuple[FaceClip, FaceClip], tmp_path: Path) -
 def test_the_loop(clips: tuple[FaceClip, FaceClip], tmp_path: Path) -> None:
     path = swapper(tmp_path / "hyperswap_1a_256.onnx", 256)
     identity(tmp_path / "identity.onnx")
-    seen = np.array([True, True, False, True, True])
-    target = dataclasses.replace(clips[0], is_detected=seen)
+    detected = np.array([False, True, False, True, True])
+    seen = np.array([False, True, True, True, True])  # the third was missed between two that show the face
+    target = dataclasses.replace(clips[0], is_detected=detected)
     pipeline = load(path, batch_frames=2)
     result = list(pipeline.stream(target, clips[1]))
     assert len(result) == NUM_FRAMES

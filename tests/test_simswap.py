@@ -213,9 +213,11 @@ def test_only_pixels_under_the_mask_change(clips: tuple[FaceClip, FaceClip], pas
 
 @pytest.mark.parametrize("has_parsing", [False, True])
 def test_frames_without_a_face_pass_through(clips: tuple[FaceClip, FaceClip], has_parsing: bool) -> None:
-    seen = np.ones(NUM_FRAMES, bool)
-    seen[[0, 3, 4, 5]] = False
-    target = dataclasses.replace(clips[0], is_detected=seen)
+    detected = np.ones(NUM_FRAMES, bool)
+    detected[[0, 2, 4, 5, 6, 7]] = False
+    seen = detected.copy()
+    seen[2] = True  # missed between two frames that show the face
+    target = dataclasses.replace(clips[0], is_detected=detected)
     pipeline = tiny_pipeline(has_parsing=has_parsing, batch_frames=2)
     for pasted, is_seen in zip(run(pipeline, (target, clips[1])), seen, strict=True):
         assert is_seen or not pasted.mask.any()

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from generation import blending
 from generation.errors import FaceError
+from generation.smoothing import fill_short_gaps
 from generation.video import Frame
 from generation.warp import (
+    MISSED_FRAMES,
     TEMPLATE,
     TEMPLATES,
     AlignedFaces,
@@ -196,6 +198,25 @@ def test_a_clip_that_does_not_fit_its_track_is_refused(num_frames: int, said: st
     clip = FaceClip("1.mp4", lambda: (picture(at) for at in range(num_frames)), np.stack([POINTS] * 8))
     with pytest.raises(FaceError, match=f"1.mp4: {said}"):
         list(replace_faces(clip, invert, Batching(SIDE)))
+
+
+@pytest.mark.parametrize(("batch", "context"), [(1, 0), (4, 2), (50, 3)])
+def test_missed_frames_count_as_seen_and_longer_gaps_do_not(batch: int, context: int) -> None:
+    detected = np.ones(23, bool)
+    detected[[0, 2, *range(6, 6 + MISSED_FRAMES), *range(12, 13 + MISSED_FRAMES), 21, 22]] = False
+    wanted = np.ones(23, bool)
+    wanted[[0, *range(12, 13 + MISSED_FRAMES), 21, 22]] = False  # at either end there is nothing beyond the gap
+    clip = dataclasses.replace(moving_clip(23), is_detected=detected)
+    parts = []
+    for faces in aligned_batches(clip, Batching(SIDE, batch, context)):
+        assert faces.is_seen is not None
+        parts.append(faces.is_seen[faces.wanted])
+        first = faces.start - faces.num_before
+        assert np.array_equal(faces.is_seen, wanted[first : first + len(faces.crops)])
+    assert np.array_equal(np.concatenate(parts), wanted)
+    assert clip.is_detected is detected  # what was detected stays what it was
+    assert not fill_short_gaps(np.zeros(3, bool), 3).any()
+    assert next(aligned_batches(moving_clip(5), Batching(SIDE))).is_seen is None
 
 
 def test_a_clip_without_frames_or_faces_is_refused() -> None:
