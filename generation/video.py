@@ -231,15 +231,24 @@ class VideoWriter(StreamWriter):
         path: target, ending in .mp4, in an existing folder.
         width, height: even numbers of pixels.
         fps: constant frames per second.
+        options: of the encoder; another than the default for previews alone, never for files of the dataset.
 
     Raises:
         VideoError: odd size, or a frame of another shape or type than announced.
     """
 
-    def __init__(self, path: Path, *, width: int, height: int, fps: int | Fraction = 30) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        width: int,
+        height: int,
+        fps: int | Fraction = 30,
+        options: Mapping[str, str] = X264_OPTIONS,
+    ) -> None:
         if width % 2 or height % 2:
             raise VideoError(f"{path}: size {width}x{height} is odd, which 4:2:0 video cannot be; use even numbers")
-        super().__init__(path, fps=fps, options=X264_OPTIONS)
+        super().__init__(path, fps=fps, options=options)
         self._shape = (height, width, 3)
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
         context = self._stream.codec_context

@@ -53,12 +53,21 @@ def entries_since(since: str, out: Path, version: str) -> Entries:
         RemoteError: the Hub refuses or cannot be reached.
     """
     place = locate(since)
-    earlier = read_entries(_folder_card(place) if isinstance(place, Path) else remote_card(*place))
+    earlier = earlier_entries(place)
     if version in earlier:
         way_out = f"raise [card] version in workspace.toml, or name a release before {version}"
         raise UsageError(f"{since}: its list of changes has version {version} already; {way_out}")
     found = compare_rows(rows_at(place), folder_rows(out))
     return {version: changelog_entry(found), **earlier}
+
+
+def earlier_entries(place: Path | tuple[Remote, str]) -> Entries:
+    """The entries in the card of a release at a place that `diff.locate` found.
+
+    Raises:
+        RemoteError: the Hub refuses or cannot be reached.
+    """
+    return read_entries(_folder_card(place) if isinstance(place, Path) else remote_card(*place))
 
 
 def own_entries(out: Path, version: str) -> Entries:

@@ -1,4 +1,4 @@
-"""A picture to look at: frames of the fakes beside the frames that they were made from."""
+"""A picture to look at: frames of the fakes, visibly labelled, beside the frames that they were made from."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from generation.face_track import FaceTrack
 from generation.video import Frame, pick_frames, read_image
 from homologous_deepfake import ATTRIBUTES, METHODS, SUBSETS
 from tooling.errors import WorkspaceError
+from tooling.previews import draw_label
 from tooling.records import FileRecord, natural_key
 from tooling.workspace import Workspace, write_bytes
 
 TILE_PX = 200
 GAP_PX = 6
-LABEL_PX = 26
+HEADING_PX = 26
 MOMENTS = (0.15, 0.5, 0.85)  # of the clip's length
 ROW_TILES = 3 * len(MOMENTS)
 BACKGROUND, PLAIN, WARNING = (24, 26, 30), (200, 204, 210), (235, 90, 80)
@@ -32,10 +33,11 @@ FAKES = tuple(name for name, subset in SUBSETS.items() if subset.method != METHO
 
 @dataclass(frozen=True)
 class Tile:
-    """One labelled picture: RGB uint8 (TILE_PX, TILE_PX, 3)."""
+    """One picture with its heading: RGB uint8 (TILE_PX, TILE_PX, 3); that of a fake carries the visible label."""
 
-    label: str
+    heading: str
     picture: Frame
+    is_fake: bool = False
 
 
 def write_contact_sheet(workspace: Workspace, path: Path, subsets: Sequence[str] = FAKES, *, max_rows: int = 8) -> None:
@@ -114,7 +116,8 @@ def _edit_tiles(workspace: Workspace, subset: str, person: str) -> list[Tile]:
 
 def _image_tile(workspace: Workspace, record: FileRecord) -> Tile:
     picture = cv2.resize(read_image(workspace.path(record.path)), (TILE_PX, TILE_PX), interpolation=cv2.INTER_AREA)
-    return Tile(f"{record.sample_id.rpartition('/')[2]}: FAKE", np.asarray(picture, np.uint8))
+    heading = f"{record.sample_id.rpartition('/')[2]}: FAKE"
+    return Tile(heading, draw_label(np.asarray(picture, np.uint8)), is_fake=True)
 
 
 def _short(record: FileRecord) -> str:
@@ -125,20 +128,23 @@ def _moments(record: FileRecord) -> list[int]:
     return [min(int(share * record.num_frames), record.num_frames - 1) for share in MOMENTS]
 
 
-def _clip_tiles(workspace: Workspace, name: str, identity: str, moments: list[int], label: str) -> list[Tile]:
+def _clip_tiles(workspace: Workspace, name: str, identity: str, moments: list[int], heading: str) -> list[Tile]:
     track = FaceTrack.from_json(workspace.path(workspace.track_name(identity)).read_text(encoding="utf-8"))
     frames = pick_frames(workspace.path(name), moments)
-    return [Tile(label, _cut(frames[number], track.crop[number])) for number in moments]
+    pictures = [_cut(frames[number], track.crop[number]) for number in moments]
+    if name.partition("/")[0] in FAKES:
+        return [Tile(heading, draw_label(picture), is_fake=True) for picture in pictures]
+    return [Tile(heading, picture) for picture in pictures]
 
 
 def _draw_row(tiles: Sequence[Tile]) -> Image.Image:
     width = ROW_TILES * (TILE_PX + GAP_PX) + (len(MOMENTS) + 1) * 2 * GAP_PX
-    row = Image.new("RGB", (width, TILE_PX + LABEL_PX + GAP_PX), BACKGROUND)
+    row = Image.new("RGB", (width, TILE_PX + HEADING_PX + GAP_PX), BACKGROUND)
     draw, font = ImageDraw.Draw(row), ImageFont.load_default(15)
     left = 2 * GAP_PX
     for number, tile in enumerate(tiles):
-        draw.text((left, GAP_PX), tile.label, font=font, fill=WARNING if "FAKE" in tile.label else PLAIN)
-        row.paste(Image.fromarray(tile.picture), (left, LABEL_PX))
+        draw.text((left, GAP_PX), tile.heading, font=font, fill=WARNING if tile.is_fake else PLAIN)
+        row.paste(Image.fromarray(tile.picture), (left, HEADING_PX))
         left += TILE_PX + GAP_PX + (2 * GAP_PX if number % len(MOMENTS) == len(MOMENTS) - 1 else 0)
     return row
 
