@@ -21,13 +21,17 @@ GENERATION_USERS = (
     "cli_generate",
     "cli_weights",
     "verify",
+    "verification",
     "audit",
     "probes",
     "importing",
     "pull",
     "card",
+    "papers",
     "contact_sheet",
+    "previews",
     "provenance",
+    "report",
     "actors",
 )
 # What stages stand on, what is typed and what is served knows files, records and repositories, but not which dataset

@@ -16,6 +16,7 @@ from tooling.diff import folder_rows
 from tooling.engines import Progress
 from tooling.errors import ConsentError, InputError, UsageError, VerificationError, WorkspaceError
 from tooling.keys import CERTIFICATE, read_keys
+from tooling.papers import PAPERS
 from tooling.records import FileRecord, natural_key
 from tooling.release import CHECKSUMS, Release, read_release
 from tooling.remote import blob_sha1
@@ -70,7 +71,8 @@ def read_files(out: Path, progress: Progress) -> tuple[Release, dict[str, LocalF
         for shard in split.shards
     }
     pictures = (path for path in (out / PICTURES).rglob("*") if path.is_file() and not path.is_symlink())
-    others = [CARD, f"data/{CHECKSUMS}", *(path.relative_to(out).as_posix() for path in pictures)]
+    papers = (name for name in PAPERS if (out / name).is_file())
+    others = [CARD, f"data/{CHECKSUMS}", *papers, *(path.relative_to(out).as_posix() for path in pictures)]
     names = sorted([*digests, *others])
     total, done, found = sum((out / name).stat().st_size for name in names), 0, {}
     progress(0, total, "")

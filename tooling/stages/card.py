@@ -17,7 +17,7 @@ import yaml
 import homologous_deepfake
 from generation.families import FAMILIES
 from homologous_deepfake import SUBSETS, Subset
-from tooling import changes, contact_sheet
+from tooling import changes, contact_sheet, papers
 from tooling.audit_results import format_table, read_audit
 from tooling.errors import InputError
 from tooling.release import Release, dataset_card_configs, read_release
@@ -29,7 +29,7 @@ SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"
 
 
 def run(workspace: Workspace, out: Path, *, since: str | None = None, notice: str = "") -> Path:
-    """Writes README.md, and a picture of the fakes, into a built release.
+    """Writes README.md, a picture of the fakes, and the papers (see `tooling.papers`) into a built release.
 
     Args:
         since: the release before, for the list of changes: a folder, `REPO_ID` or `REPO_ID@REVISION`; None keeps the
@@ -40,7 +40,7 @@ def run(workspace: Workspace, out: Path, *, since: str | None = None, notice: st
         Path of the card.
 
     Raises:
-        InputError: `out` or `since` is no built release.
+        InputError: `out` or `since` is no built release, or answers.toml cannot be read.
         UsageError: `since` is of the same version.
         RemoteError: `since` cannot be fetched.
     """
@@ -52,8 +52,10 @@ def run(workspace: Workspace, out: Path, *, since: str | None = None, notice: st
         "generators": _generators(workspace),
         "pictures": _pictures(workspace, out),
         "audit": _audit(workspace),
+        "papers": papers.LINKS,
         "contact": _contact(workspace),
     }
+    papers.write_papers(workspace, out, release)  # before the card, which stands for a complete release
 
     def replace(match: re.Match[str]) -> str:
         return "" if match[2] is None else blocks[match[2]]
@@ -65,10 +67,11 @@ def run(workspace: Workspace, out: Path, *, since: str | None = None, notice: st
 
 
 def missing_answers(workspace: Workspace) -> list[str]:
-    """Names of the settings that only the maintainers can fill in and have not."""
+    """Names of what only the maintainers can fill in and have not, and in which file."""
     card = workspace.settings.card
     wanted = ["contact"] + (["licence_name", "licence_link"] if card.licence == "other" else [])
-    return [f"[card] {name}" for name in wanted if not getattr(card, name)]
+    settings = [f"workspace.toml: [card] {name}" for name in wanted if not getattr(card, name)]
+    return settings + [f"answers.toml: {name}" for name in papers.missing_answers(workspace)]
 
 
 def _source_text() -> str:
@@ -95,6 +98,7 @@ def _metadata(workspace: Workspace, release: Release) -> dict[str, Any]:
         "size_categories": [next((name for limit, name in SIZE_CATEGORIES if total < limit), "100K<n<1M")],
         "task_categories": ["video-classification", "image-classification"],
         "tags": ["deepfake-detection", "face-swap", "face-reenactment", "face-editing", "video", "image"],
+        **papers.gate_texts(workspace),
         **dataset_card_configs(release),
     }
 
