@@ -147,11 +147,15 @@ def card(
         str, typer.Option(help="The release before, for the list of changes: a folder, or OWNER/NAME@REVISION.")
     ] = "",
 ) -> None:
-    """Write the release's README.md, the dataset card, beside its shards."""
+    """Write the release's README.md, the dataset card, beside its shards, and its papers; say which answers lack."""
     from tooling.stages import card as stage
 
     place = open_workspace(workspace)
     console.put(str(stage.run(place, out, since=since or None)))
+    if missing := stage.missing_answers(place):
+        console.say(f"{len(missing)} answers are missing in {place.root}, which the papers name as open:")
+        for name in missing:
+            console.say(f"  {name}")
 
 
 @app.command("contact-sheet")
