@@ -36,6 +36,7 @@ X264_OPTIONS = {
     "bf": "2",
     "mbtree": "0",  # with it, equal frames give other bytes depending on what the process did before
 }
+MASTER_OPTIONS = {**X264_OPTIONS, "crf": "8"}  # 3 to 5 times the size; for what is decoded and encoded once more
 PLAYLIST_HEADS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"v=0")  # FFmpeg would open what they name
 CONTAINER_OPTIONS = {"movflags": "+faststart", "fflags": "+bitexact"}
 
@@ -109,12 +110,12 @@ def probe_video(path: Path) -> VideoInfo:
         )
 
 
-def read_frames(path: Path, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
+def read_frames(path: Path, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[Frame]:
     """Decodes frames one by one, in presentation order.
 
     Args:
         path: any video that FFmpeg decodes.
-        start, stop: frame numbers as in a slice; decoding begins at the file's start, so it is exact.
+        start, stop, step: frame numbers as in a slice; decoding begins at the file's start, so it is exact.
 
     Yields:
         RGB uint8 (H, W, 3).
@@ -128,7 +129,7 @@ def read_frames(path: Path, start: int = 0, stop: int | None = None) -> Iterator
         for number, frame in enumerate(container.decode(stream)):
             if stop is not None and number >= stop:
                 return
-            if number >= start:
+            if number >= start and (number - start) % step == 0:
                 yield to_rgb(frame)
 
 
@@ -168,6 +169,17 @@ def read_clip(path: Path, start: int = 0, stop: int | None = None) -> NDArray[np
 def to_rgb(frame: VideoFrame) -> Frame:
     """One decoded frame as RGB uint8 (H, W, 3), by the colour matrix that the file names."""
     return np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
+
+
+def to_picture(frame: Frame) -> VideoFrame:
+    """RGB uint8 (H, W, 3) as an encoder takes it."""
+    # RGB full range -> YUV 4:2:0 limited range BT.709
+    return VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
+        format="yuv420p",
+        src_color_range=ColorRange.JPEG,
+        dst_color_range=ColorRange.MPEG,
+        dst_colorspace=Colorspace.ITU709,
+    )
 
 
 def read_image(path: Path) -> Frame:
@@ -231,7 +243,7 @@ class VideoWriter(StreamWriter):
         path: target, ending in .mp4, in an existing folder.
         width, height: even numbers of pixels.
         fps: constant frames per second.
-        options: of the encoder; another than the default for previews alone, never for files of the dataset.
+        options: of the encoder; others than the default for masters and previews, never for files of the dataset.
 
     Raises:
         VideoError: odd size, or a frame of another shape or type than announced.
@@ -261,16 +273,7 @@ class VideoWriter(StreamWriter):
         """Appends one frame, RGB uint8 (H, W, 3)."""
         if frame.shape != self._shape or frame.dtype != np.uint8:
             raise VideoError(f"{self.path}: frame is {frame.dtype} {frame.shape}, wanted uint8 {self._shape}")
-        picture = VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-        self.write_picture(
-            # RGB full range -> YUV 4:2:0 limited range BT.709
-            picture.reformat(
-                format="yuv420p",
-                src_color_range=ColorRange.JPEG,
-                dst_color_range=ColorRange.MPEG,
-                dst_colorspace=Colorspace.ITU709,
-            )
-        )
+        self.write_picture(to_picture(frame))
 
     def write_picture(self, picture: VideoFrame) -> None:
         """Appends one decoded frame that is already yuv420p, BT.709, limited range; its time is set here."""

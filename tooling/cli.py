@@ -174,6 +174,10 @@ def contact_sheet(
     console.put(str(out))
 
 
+app.command()(cli_trust.previews)
+app.command()(cli_trust.report)
+
+
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Folder to work in; a rerun goes on in it.")] = Path("demo"),

@@ -178,10 +178,8 @@ def read_small(
     """
     path, subset = workspace.path(record.path), SUBSETS[record.path.partition("/")[0]]
     is_image = subset.media == "image"
-    pictures = iter([read_image(path)]) if is_image else read_frames(path, frames.start, frames.stop)
-    for number, picture in enumerate(pictures):
-        if number % frames.step:
-            continue
+    pictures = iter([read_image(path)]) if is_image else read_frames(path, frames.start, frames.stop, frames.step)
+    for picture in pictures:
         if square:
             x, y, side = square
             picture = picture[y : y + side, x : x + side]

@@ -81,5 +81,5 @@ def _audit(facts: Facts) -> CheckLine:
         return CheckLine("warn", "Shortcut audit", f"{text}; run `tooling audit`", "audit")
     above = sum(not result.is_ok for result in facts.audit.probes)
     if above:
-        return CheckLine("bad", "Shortcut audit", f"{above} probes tell real from fake", "audit")
+        return CheckLine("bad", "Shortcut audit", f"{above} probe{'s' * (above > 1)} above the limit", "audit")
     return CheckLine("good", "Shortcut audit", "no probe above its limit", "audit")

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from generation.video import Frame, VideoWriter
+from generation.video import Frame, VideoWriter, to_picture
 from homologous_deepfake import SUBSETS
 from tooling.engines import Progress, no_progress, run_side_by_side
 from tooling.previews import face_square, read_small, shown_frames
@@ -36,7 +36,7 @@ MAX_CLIP_BYTES = 90_000
 BYTES_PER_PX = 0.28  # of a clip's picture area, below which a smaller side looks better
 POSTER_BYTES_PER_PX = 0.16
 QUALITIES = (82, 72, 60, 48, 36, 24, 12)
-RATE_FACTORS = (22, 25, 28, 31, 34, 38, 42, 47)
+RATE_FACTORS = (22, 25, 28, 31, 35, 39, 44)
 SHEET_COLUMNS = 10
 MAX_SHEET_PX = 16_000  # WebP's largest side is 16383
 
@@ -160,16 +160,21 @@ def _make(item: tuple[Workspace, Shot, tuple[int, int], int, int]) -> tuple[Fram
 def _encode(frames: Sequence[Frame], fps: Fraction, most: int) -> bytes | None:
     """MP4 (H.264) of the best quality that fits into `most` bytes; None where none does."""
     height, width = frames[0].shape[:2]
+    pictures = [to_picture(frame) for frame in frames]
+    best, low, high = None, 0, len(RATE_FACTORS)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "clip.mp4")
-        for factor in RATE_FACTORS:
-            options = {"preset": "slow", "crf": str(factor), "mbtree": "0", "g": "60"}
+        while low < high:  # sizes fall with the rate factor
+            middle = (low + high) // 2
+            options = {"preset": "medium", "crf": str(RATE_FACTORS[middle]), "mbtree": "0", "g": "60"}
             with VideoWriter(path, width=width, height=height, fps=fps, options=options) as writer:
-                for frame in frames:
-                    writer.write(frame)
+                for picture in pictures:
+                    writer.write_picture(picture)
             if path.stat().st_size <= most:
-                return path.read_bytes()
-    return None
+                best, high = path.read_bytes(), middle
+            else:
+                low = middle + 1
+    return best
 
 
 class _Sheets:
