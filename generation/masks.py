@@ -57,4 +57,7 @@ def read_masks(path: Path) -> Iterator[Mask]:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         for frame in container.decode(stream):
-            yield np.ascontiguousarray(frame.to_ndarray(format="gray"))
+            # x264 keeps grey in the first plane, full range; the other two are empty
+            plane = frame.planes[0]
+            rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)  # type: ignore[call-overload]
+            yield np.ascontiguousarray(rows[:, : plane.width])

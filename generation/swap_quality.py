@@ -115,12 +115,21 @@ class SwapMeter:
         changed = np.abs(fake[mask == 0].astype(np.int16) - target[mask == 0]) > self.tolerance
         self._changed += int(changed.any(-1).sum())
         if self._number in self._wanted:
-            points = self._landmarks[self._number]
-            first, second = (align(frame, points, LOOK_PX, LOOK_TEMPLATE)[0] for frame in (target, fake))
-            self._looks.append((first, second))
-            if self.identity is not None:
-                self._faces.append((self.identity.cut(target, points), self.identity.cut(fake, points)))
+            self.look(self._number, target, fake)
         self._number += 1
+
+    @property
+    def wanted(self) -> frozenset[int]:
+        """Numbers of the frames that are looked at."""
+        return frozenset(self._wanted)
+
+    def look(self, number: int, target: Frame, fake: Frame) -> None:
+        """Takes one of the frames that are looked at, for landmarks and identity alone; RGB uint8 (H, W, 3) each."""
+        points = self._landmarks[number]
+        first, second = (align(frame, points, LOOK_PX, LOOK_TEMPLATE)[0] for frame in (target, fake))
+        self._looks.append((first, second))
+        if self.identity is not None:
+            self._faces.append((self.identity.cut(target, points), self.identity.cut(fake, points)))
 
     def add_pasted(self, pasted: PastedFrame) -> None:
         """Takes the next frame before it is encoded."""

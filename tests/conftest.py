@@ -98,7 +98,7 @@ def add_file(
     width, height = (CROP_SIDE, CROP_SIDE) if subset == "face_video" else (WIDTH, HEIGHT)
     wanted = wanted_record(sample_id, path, {}, generator, parameters, seed)
     staged = {path: workspace.staging_path(path)}
-    frames = moving_pattern(width, height, sum(path.encode()))
+    frames = _scene(path, json.dumps([generator, parameters]))
     is_image = path.endswith(".png")
     if is_image:
         Image.fromarray(next(frames)).save(staged[path])
@@ -110,6 +110,36 @@ def add_file(
     fps, num_frames = (None, 1) if is_image else (30.0, NUM_FRAMES)
     record = finished_record(wanted, staged, width=width, height=height, fps=fps, num_frames=num_frames)
     return publish_marked(workspace, record, staged)
+
+
+def _scene(path: str, detail: str) -> Iterator[NDArray[np.uint8]]:
+    """What a file of the workspace shows: a fake has its target's background, a crop is cut out of its clip."""
+    subset, _, name = path.partition("/")
+    if subset == "GAN_images":
+        yield from _waves(path + detail)
+        return
+    person = name.rpartition(".")[0].rpartition("/")[2].partition("_")[0]
+    face = None if subset in ("raw_video", "face_video") else _waves(path + detail)
+    for time, frame in enumerate(_waves(f"person {person}")):
+        if face is not None:
+            left = round(30.0 + time / 4)
+            frame[20:40, left : left + 20] = next(face)[20:40, left : left + 20]
+        if subset == "face_video":
+            x, y, side = (*map(int, CROP_CORNER), int(CROP_RAW_SIDE))
+            square = Image.fromarray(frame[y : y + side, x : x + side])
+            frame = np.asarray(square.resize((CROP_SIDE, CROP_SIDE), Image.Resampling.BOX))
+        yield frame
+
+
+def _waves(name: str) -> Iterator[NDArray[np.uint8]]:
+    """NUM_FRAMES frames, RGB uint8 (HEIGHT, WIDTH, 3): colours of its own for each name, and waves that move."""
+    drawn = np.random.default_rng(list(name.encode()))
+    field = Image.fromarray(drawn.integers(0, 256, (4, 6, 3), dtype=np.uint8))
+    colours = np.asarray(field.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC), np.float64)
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    for time in range(NUM_FRAMES):
+        waves = np.sin((x + y + 4 * time) / 6)
+        yield np.clip(colours * 0.7 + 38 + 30 * waves[..., None], 0, 255).astype(np.uint8)
 
 
 def publish_marked(workspace: Workspace, record: FileRecord, staged: dict[str, Path]) -> FileRecord:
@@ -173,8 +203,8 @@ def moving_pattern(width: int, height: int, seed: int) -> Iterator[NDArray[np.ui
 
 
 def _track_text(identity: int) -> str:
-    boxes = [[30.0 + time, 20.0, 50.0 + time, 40.25] for time in range(NUM_FRAMES)]
-    landmarks = [[[32.0 + time, 25.0 + point] for point in range(5)] for time in range(NUM_FRAMES)]
+    boxes = [[30.0 + time / 4, 20.0, 50.0 + time / 4, 40.25] for time in range(NUM_FRAMES)]
+    landmarks = [[[32.0 + time / 4, 25.0 + point] for point in range(5)] for time in range(NUM_FRAMES)]
     track = {
         "format": 1,
         "width": WIDTH,

@@ -537,7 +537,9 @@ def test_pairs_across_folds_are_released_in_crossing_alone(published: Workspace,
     first, second = (next(p for p in folds if folds[p] == fold) for fold in sorted(set(folds.values())))
     own.forget("swap_video", list(own.records("swap_video")))
     names = [f"{first}_{second}.mp4", f"{second}_{first}.mp4"]
-    folder = write_folder(tmp_path / "mine", dict.fromkeys(names, clip(published)))
+    theirs = {record.path.split("/")[1].split("_")[0]: record for record in published.records("swap_video").values()}
+    films = [published.path(theirs[target].path).read_bytes() for target in (first, second)]
+    folder = write_folder(tmp_path / "mine", dict(zip(names, films, strict=True)))
     assert not run(own, folder, subset="swap_video", generator="swapface").refused
     findings = verify.run(own, num_workers=1)
     assert [str(found) for found in findings if found.severity == "error"] == []

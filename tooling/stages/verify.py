@@ -1,77 +1,116 @@
 """verify: every file against its record and its subset's contract; every finding collected, sorted, told once.
 
-What was found goes to verification.parquet, one row for each file (path, sha256, is_ok, findings), so that a later
-push can tell whether the very files it sends were verified.
+What was found goes to verification.parquet, one row for each file, so that a later push can tell whether the very
+files it sends were verified. A file that was found right and has not changed, nor anything that it is compared with,
+is not decoded again: its digest is compared. What was checked when a run is interrupted is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from fractions import Fraction
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from PIL import Image, UnidentifiedImageError
-
-from generation.errors import VideoError
-from generation.video import open_video, probe_video
-from homologous_deepfake import CROSSING, SUBSETS
+from homologous_deepfake import SUBSETS
 from tooling.engines import Progress, no_progress, run_side_by_side
-from tooling.errors import VerificationError
-from tooling.records import FileRecord, Identity, Plan, natural_key
-from tooling.workspace import Workspace, file_sha256, write_bytes
+from tooling.errors import InputError, VerificationError, WorkspaceError
+from tooling.keys import read_keys
+from tooling.records import FileRecord, Plan, natural_key
+from tooling.verification.contract import (
+    FileFacts,
+    Finding,
+    Severity,
+    contract_of,
+    is_image,
+    people_of,
+    split_of,
+    subset_of,
+)
+from tooling.verification.duplicates import check_duplicates, name_real_clips
+from tooling.verification.group import Circumstances, GroupWork, check_group
+from tooling.verification.people import Records, check_counts, check_folders, check_inputs, check_people
+from tooling.verification.table import check_digest, read_known, write_table
+from tooling.workspace import Workspace, file_sha256
 
-Severity = Literal["error", "note"]
+ENCODER_FILES = ("identity.onnx", "w600k_r50.onnx", "arcface_w600k_r50.onnx")
+IMAGES_AT_ONCE = 32
+SECONDS_BETWEEN_WRITES = 30.0
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong (error) or worth knowing (note), and where."""
+class VerifyOptions:
+    """How to verify.
 
-    severity: Severity
-    place: str
-    message: str
+    Attributes:
+        is_anew: decodes all files, also those that were found right before.
+        identity_encoder: ONNX file or its folder; None takes models/identity/ of the workspace, if it is there.
+    """
 
-    def __str__(self) -> str:
-        return f"{self.severity}: {self.place}: {self.message}"
-
-
-@dataclass(frozen=True)
-class Contract:
-    """What a file of a subset must be; None where the subset does not fix it."""
-
-    size: tuple[int, int] | None
-    num_frames: int
-    fps: int | None
+    is_anew: bool = False
+    identity_encoder: Path | None = None
 
 
-def run(workspace: Workspace, *, num_workers: int = 0, progress: Progress = no_progress) -> list[Finding]:
+@dataclass
+class _Verification:
+    """One run: what is known of each file by path."""
+
+    workspace: Workspace
+    records: Records
+    digests: Mapping[str, str]
+    facts: dict[str, FileFacts] = field(default_factory=dict)
+    broken: list[Finding] = field(default_factory=list)
+
+    @property
+    def all_records(self) -> list[FileRecord]:
+        return [record for found in self.records.values() for record in found.values()]
+
+    def write(self, findings: Sequence[Finding] | None) -> None:
+        write_table(self.workspace, self.all_records, findings, self.facts, self.digests)
+
+
+def run(
+    workspace: Workspace,
+    options: VerifyOptions | None = None,
+    *,
+    num_workers: int = 0,
+    progress: Progress = no_progress,
+) -> list[Finding]:
     """Verifies the workspace and writes verification.parquet.
+
+    Args:
+        workspace: held by the caller's lock.
+        options: None takes the defaults.
+        num_workers: processes; 0 takes one for each processor.
+        progress: told of each checked file.
 
     Returns:
         All findings, errors first, in natural order of their places.
+
+    Raises:
+        InputError: the identity encoder that was asked for is not there.
+        GenerationError: it is none.
     """
+    options = options or VerifyOptions()
     records = {subset: workspace.records(subset) for subset in SUBSETS}
-    items = [
-        (workspace, record, _contract(workspace, subset))
-        for subset, found in records.items()
-        for record in found.values()
-    ]
-    findings = _check_people(workspace, records) + _check_folders(workspace, records)
-    findings += _check_inputs(records) + _check_counts(records)
-    progress(0, len(items), "")
-    for done, outcome in enumerate(run_side_by_side(_check_file, items, num_workers=num_workers), start=1):
-        record = outcome.item[1]
-        if outcome.error:
-            findings.append(Finding("error", record.path, f"could not be checked: {outcome.error}"))
-        else:
-            findings += outcome.value
-        progress(done, len(items), record.sample_id)
-    findings.sort(key=lambda finding: (finding.severity, natural_key(finding.place), finding.message))
-    _write(workspace, [item[1] for item in items], findings)
+    plan = workspace.plan() or Plan(seed=0)
+    findings, root = _read_root(workspace)
+    circumstances = Circumstances(
+        clips=frozenset(record.path for record in records["raw_video"].values()),
+        has_keys=not findings,
+        encoder=_find_encoder(options.identity_encoder, workspace.models_path),
+    )
+    state = _Verification(workspace, records, _digests(workspace, records, circumstances, root))
+    known = {} if options.is_anew else read_known(workspace, state.digests)
+    state.facts.update(known)
+    groups = _groups(workspace, records, circumstances, set(known))
+    _check_files(state, groups, num_workers, progress)
+    findings += check_people(workspace, records, plan) + check_folders(workspace, records)
+    findings += check_inputs(records) + check_counts(records) + state.broken
+    findings += _findings_of(state.facts)
+    findings += _compare_files(state, plan) + _unmeasured(state, circumstances)
+    findings = sorted(set(findings), key=lambda found: (found.severity, natural_key(found.place), found.message))
+    state.write(findings)
     return findings
 
 
@@ -87,187 +126,129 @@ def raise_for_errors(findings: Sequence[Finding]) -> None:
         raise VerificationError(f"{errors[0].place}: {errors[0].message}{more}; correct that and verify again")
 
 
-def _contract(workspace: Workspace, subset: str) -> Contract:
-    clip = workspace.settings.clip
-    if SUBSETS[subset].media == "image":
-        return Contract(None, 1, None)
-    side = workspace.settings.faces.size_px
-    size = (side, side) if subset == "face_video" else (clip.width_px, clip.height_px)
-    return Contract(size, clip.num_frames, clip.fps)
+def _find_encoder(place: Path | None, models: Path) -> Path | None:
+    """The identity encoder's ONNX file, as asked for or as it lies in the workspace; None where there is none."""
+    folder = place or models / "identity"
+    files = [folder] if folder.is_file() else [folder / name for name in ENCODER_FILES]
+    found = next((file for file in files if file.is_file()), None)
+    if found is None and place is not None:
+        raise InputError(f"{place}: no identity encoder; hand in an ONNX file, or a folder with {ENCODER_FILES[0]}")
+    if found is not None:
+        from generation.face_identity import OnnxIdentity  # imports torch
+
+        OnnxIdentity(found)
+    return found
 
 
-def _check_file(item: tuple[Workspace, FileRecord, Contract]) -> list[Finding]:
-    """Digests and full decode of one file; runs in a worker."""
-    workspace, record, contract = item
-    problems = []
-    for relative, digest in {record.path: record.sha256, **record.companions}.items():
-        path = workspace.path(relative)
-        if not path.is_file():
-            problems.append(Finding("error", relative, "is missing; run its stage again"))
-        elif file_sha256(path) != digest:
-            problems.append(Finding("error", relative, "differs from its record (sha256); delete it and make it again"))
-    if any(problem.place == record.path for problem in problems):
-        return problems
-    path = workspace.path(record.path)
-    check = _check_image if contract.fps is None else _check_video
-    return problems + [Finding("error", record.path, message) for message in check(path, record, contract)]
-
-
-def _check_image(path: Path, record: FileRecord, contract: Contract) -> list[str]:
+def _read_root(workspace: Workspace) -> tuple[list[Finding], str]:
+    """Digest of whom marks are trusted by; a finding where there is nobody."""
     try:
-        with Image.open(path) as image:
-            image.load()
-            size = image.size
-    except (UnidentifiedImageError, OSError) as error:
-        return [f"does not decode ({error})"]
-    return [] if size == (record.width, record.height) else [f"is {size}, its record says otherwise"]
+        return [], read_keys(workspace.keys_path).root.hex()
+    except (WorkspaceError, InputError) as error:
+        place = workspace.keys_path.name
+        return [Finding("error", place, f"marks were not checked: {error}")], ""
 
 
-def _check_video(path: Path, record: FileRecord, contract: Contract) -> list[str]:
+def _digests(workspace: Workspace, records: Records, circumstances: Circumstances, root: str) -> dict[str, str]:
+    """Path -> digest of all that the check of a file depends on."""
+    clips = {record.path: record.sha256 for record in records["raw_video"].values()}
+    tracks = {name: digest for record in records["face_video"].values() for name, digest in record.companions.items()}
+    encoder = file_sha256(circumstances.encoder) if circumstances.encoder else ""
+    digests = {}
+    for subset, found in records.items():
+        for record in found.values():
+            names = people_of(record)
+            beside = [clips.get(f"raw_video/{name}.mp4", "") for name in names]
+            beside += [tracks.get(workspace.track_name(name), "") for name in names]
+            about = encoder if SUBSETS[subset].method == "face_swap" else ""
+            digests[record.path] = check_digest(record, contract_of(workspace, subset), *beside, root, about)
+    return digests
+
+
+def _groups(
+    workspace: Workspace, records: Records, circumstances: Circumstances, known: set[str]
+) -> Iterator[GroupWork]:
+    """Files that are decoded together: all of one target, and images by the dozen."""
+    by_person: dict[str, list[FileRecord]] = {}
+    images: list[FileRecord] = []
+    for found in records.values():
+        for record in found.values():
+            if is_image(record):
+                images.append(record)
+            else:
+                by_person.setdefault(people_of(record)[0], []).append(record)
+    clips = records["raw_video"]
+    for person in sorted(by_person, key=natural_key):
+        yield _group(workspace, circumstances, by_person[person], known, clips.get(f"raw_video/{person}"))
+    for start in range(0, len(images), IMAGES_AT_ONCE):
+        yield _group(workspace, circumstances, images[start : start + IMAGES_AT_ONCE], known, None)
+
+
+def _group(
+    workspace: Workspace,
+    circumstances: Circumstances,
+    files: Sequence[FileRecord],
+    known: set[str],
+    clip: FileRecord | None,
+) -> GroupWork:
+    checked = tuple(record for record in files if record.path not in known)
+    unchanged = tuple(record for record in files if record.path in known)
+    return GroupWork(workspace, circumstances, checked, unchanged, clip)
+
+
+def _check_files(state: _Verification, groups: Iterator[GroupWork], num_workers: int, progress: Progress) -> None:
+    """Every file by itself and beside its target; what is found is kept from time to time, and at an interruption."""
+    total, done, is_ended = len(state.all_records), 0, False
+    progress(0, total, "")
+    written = time.monotonic()
     try:
-        info = probe_video(path)
-        times, keys = _decode(path)
-    except VideoError as error:
-        return [f"does not decode ({error})"]
-    assert contract.fps is not None
-    step = Fraction(1, contract.fps)
-    wanted = {
-        "size": ((info.width, info.height), contract.size),
-        "frames": (len(times), contract.num_frames),
-        "frames in its record": (record.num_frames, contract.num_frames),
-        "frames per second": (f"{float(info.fps):g}", f"{contract.fps:g}"),
-        "codec": (info.codec, "h264"),
-        "pixel format": (info.pixel_format, "yuv420p"),
-        "audio": (info.has_audio, False),
-        "frame times": (times == [number * step for number in range(len(times))], True),
-        "key frame distance": (keys == list(range(0, len(times), 15)), True),
+        for outcome in run_side_by_side(check_group, groups, num_workers=num_workers):
+            work: GroupWork = outcome.item
+            if outcome.error:
+                message = f"could not be checked: {outcome.error}"
+                state.broken += [Finding("error", record.path, message) for record in work.checked]
+            else:
+                state.facts.update(outcome.value)
+            done += len(work.paths)
+            progress(done, total, work.paths[-1])
+            if time.monotonic() - written > SECONDS_BETWEEN_WRITES:
+                state.write(None)
+                written = time.monotonic()
+        is_ended = True
+    finally:
+        if not is_ended:
+            state.write(None)
+
+
+def _findings_of(facts: Mapping[str, FileFacts]) -> list[Finding]:
+    return [Finding(*told) for found in facts.values() for told in found.findings]
+
+
+def _compare_files(state: _Verification, plan: Plan) -> list[Finding]:
+    """What only many files together tell."""
+    records = {record.path: record for record in state.all_records}
+    splits = {path: split_of(record, plan) for path, record in records.items()}
+    return check_duplicates(state.facts, splits) + name_real_clips(state.facts, records)
+
+
+def _unmeasured(state: _Verification, circumstances: Circumstances) -> list[Finding]:
+    """One note for each subset and thing that could not be looked at."""
+    notes = {
+        "faces": "files are too small for faces to be looked for",
+        "step": "files: nothing moves outside of their masks, so whether they are in step was not measured",
+        "settings": "files were encoded elsewhere, with other settings",
     }
-    return [f"{name}: {got}, must be {must}" for name, (got, must) in wanted.items() if got != must]
+    counts: dict[tuple[str, str], int] = {}
+    for path, found in state.facts.items():
+        for what in [*found.unmeasured, *["settings"] * found.is_other_settings]:
+            key = path.partition("/")[0], what
+            counts[key] = counts.get(key, 0) + 1
+    told = [Finding("note", subset, f"{num} {notes[what]}") for (subset, what), num in counts.items()]
+    swaps = [record for record in state.all_records if SUBSETS[subset_of(record)].method == "face_swap"]
+    if swaps and circumstances.encoder is None:
+        way = "hand in an ArcFace network by --identity-encoder, or put it at models/identity/identity.onnx"
+        told.append(Finding("note", subset_of(swaps[0]), f"whose face a swap shows was not measured; {way}"))
+    return told
 
 
-def _decode(path: Path) -> tuple[list[Fraction], list[int]]:
-    times, keys = [], []
-    with open_video(path) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1
-        for number, frame in enumerate(container.decode(stream)):
-            times.append((frame.pts or 0) * Fraction(frame.time_base or 0))
-            if frame.key_frame:
-                keys.append(number)
-    return times, keys
-
-
-def _check_people(workspace: Workspace, records: dict[str, dict[str, FileRecord]]) -> list[Finding]:
-    """Everyone known, consenting, in one fold, and paired inside it; every clip with its crop."""
-    identities = workspace.identities()
-    plan = workspace.plan() or Plan(seed=0)
-    findings = []
-    for subset, found in records.items():
-        if SUBSETS[subset].media == "image":
-            continue
-        planned = {f"{subset}/{target}_{source}" for target, source in plan.pairs.get(subset, [])}
-        for record in found.values():
-            messages = _check_identities(record, identities, plan)
-            if subset in plan.pairs and record.sample_id not in planned and not _is_imported(record):
-                messages.append("is not in plan.json; delete it or plan again")
-            findings += [Finding("error", record.path, message) for message in messages]
-            findings += _check_fold(record, plan)
-        # Who takes over a finished set of fakes does not want the pairs that were drawn here as well.
-        if not all(map(_is_imported, found.values())):
-            missing = sorted(planned - set(found), key=natural_key)
-            findings += [
-                Finding("error", f"{name}.mp4", "is planned, not there; run `tooling generate`") for name in missing
-            ]
-    crops = {record.sample_id.rpartition("/")[2] for record in records["face_video"].values()}
-    clips = {record.sample_id.rpartition("/")[2] for record in records["raw_video"].values()}
-    findings += [Finding("error", f"raw_video/{i}.mp4", "has no crop; run `tooling faces`") for i in clips - crops]
-    findings += [Finding("error", f"face_video/{i}.mp4", "has no clip in raw_video") for i in crops - clips]
-    return findings
-
-
-def _check_identities(record: FileRecord, identities: dict[str, Identity], plan: Plan) -> list[str]:
-    people = record.sample_id.rpartition("/")[2].split("_")
-    messages = []
-    for identity in people:
-        if identity not in identities:
-            messages.append(f"identity {identity} has no row in identities.csv")
-        elif identities[identity].consent_status != "granted":
-            status = identities[identity].consent_status
-            messages.append(f"consent of identity {identity} is '{status}'; take the person out")
-        if plan.folds and identity not in plan.folds:
-            messages.append(f"identity {identity} has no fold; run `tooling plan`")
-    return messages
-
-
-def _check_fold(record: FileRecord, plan: Plan) -> list[Finding]:
-    """A pair across folds is an error, but for imported ones: they are in no split but `crossing`."""
-    people = record.sample_id.rpartition("/")[2].split("_")
-    if len({plan.folds[identity] for identity in people if identity in plan.folds}) <= 1:
-        return []
-    message = f"identities {' and '.join(people)} lie in different folds"
-    if _is_imported(record):
-        return [Finding("note", record.path, f"{message}: it is in the split {CROSSING} alone")]
-    return [Finding("error", record.path, message)]
-
-
-def _is_imported(record: FileRecord) -> bool:
-    return bool(record.parameters.get("imported"))
-
-
-def _check_folders(workspace: Workspace, records: dict[str, dict[str, FileRecord]]) -> list[Finding]:
-    """Files that no record names."""
-    findings = []
-    for subset, found in records.items():
-        known = {record.path for record in found.values()} | {f"{subset}/metadata.jsonl"}
-        there = (path for path in (workspace.root / subset).rglob("*") if path.is_file())
-        names = (path.relative_to(workspace.root).as_posix() for path in there)
-        findings += [
-            Finding("error", name, "has no record; remove it or import it") for name in names if name not in known
-        ]
-    return findings
-
-
-def _check_inputs(records: dict[str, dict[str, FileRecord]]) -> list[Finding]:
-    """Fakes and crops made from a clip or track that has changed since."""
-    now: dict[str, str] = {}
-    for found in records.values():
-        for record in found.values():
-            now |= {record.path: record.sha256, **record.companions}
-    findings = []
-    for found in records.values():
-        for record in found.values():
-            stale = [name for name, digest in record.inputs.items() if name in now and now[name] != digest]
-            findings += [
-                Finding("error", record.path, f"was made from an older {name}; run its stage again") for name in stale
-            ]
-    return findings
-
-
-def _check_counts(records: dict[str, dict[str, FileRecord]]) -> list[Finding]:
-    return [
-        Finding("note", subset, f"{len(found)} of the catalogue's {SUBSETS[subset].count} files")
-        for subset, found in records.items()
-        if len(found) != SUBSETS[subset].count
-    ]
-
-
-def _write(workspace: Workspace, records: Sequence[FileRecord], findings: Sequence[Finding]) -> None:
-    by_place: dict[str, list[str]] = {}
-    for finding in findings:
-        by_place.setdefault(finding.place, []).append(str(finding))
-    failed = {finding.place for finding in findings if finding.severity == "error"}
-    rows = [
-        {
-            "path": record.path,
-            "sha256": record.sha256,
-            "is_ok": record.path not in failed and not failed & set(record.companions),
-            "findings": by_place.get(record.path, []),
-        }
-        for record in records
-    ]
-    schema = pa.schema(
-        {"path": pa.string(), "sha256": pa.string(), "is_ok": pa.bool_(), "findings": pa.list_(pa.string())}
-    )
-    buffer = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), buffer)
-    write_bytes(workspace.verification_path, buffer.getvalue().to_pybytes())
+__all__ = ["Finding", "Severity", "VerifyOptions", "raise_for_errors", "run"]
