@@ -108,13 +108,23 @@ app.command()(cli_generate.generators)
 
 
 @app.command()
-def verify(workspace: WorkspaceOption = WORKSPACE, workers: WorkersOption = 0, as_json: JsonOption = False) -> None:
-    """Check every file against its record and its subset's contract; exit 1 on any error."""
+def verify(
+    workspace: WorkspaceOption = WORKSPACE,
+    is_anew: Annotated[
+        bool, typer.Option("--all", help="Decode also what was found right and has not changed.")
+    ] = False,
+    identity_encoder: Annotated[
+        Path | None, typer.Option(help="ArcFace network in ONNX, to measure whose face a swap shows.")
+    ] = None,
+    workers: WorkersOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every file: contract, marks, faces, fakes beside their targets; exit 1 on any error."""
     from tooling.stages import verify as stage
 
-    place = open_workspace(workspace)
+    place, options = open_workspace(workspace), stage.VerifyOptions(is_anew, identity_encoder)
     with place.locked(), console.progress_bar("verify") as bar:
-        findings = stage.run(place, num_workers=workers, progress=bar)
+        findings = stage.run(place, options, num_workers=workers, progress=bar)
     if as_json:
         console.put(console.to_json([vars(finding) for finding in findings]))
     else:
