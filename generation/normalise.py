@@ -6,7 +6,7 @@ source's first picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -25,7 +25,7 @@ from generation.source_video import (
     display_matrix,
     picture_time,
 )
-from generation.video import VideoWriter
+from generation.video import X264_OPTIONS, VideoWriter
 
 MAX_CROP = 0.125  # share of one side that may be cropped to fill the picture; beyond it bars are added
 TIME_TOLERANCE = Fraction(1, 1000)  # Matroska rounds times to whole milliseconds
@@ -166,7 +166,13 @@ def _turn_filters(matrix: tuple[int, ...]) -> list[tuple[str, str]]:
     return [("hflip", "")] * (a < 0) + [("vflip", "")] * (d < 0)
 
 
-def write_clip_of(source: Source, target: Path, start_seconds: float, shape: ClipShape) -> None:
+def write_clip_of(
+    source: Source,
+    target: Path,
+    start_seconds: float,
+    shape: ClipShape,
+    options: Mapping[str, str] = X264_OPTIONS,
+) -> None:
     """Writes a part of a source at a constant rate: each frame is the last picture shown at or before its time.
 
     Args:
@@ -174,13 +180,15 @@ def write_clip_of(source: Source, target: Path, start_seconds: float, shape: Cli
         target: .mp4, see `VideoWriter`.
         start_seconds: of the part.
         shape: of the clip.
+        options: of the encoder.
 
     Raises:
         VideoError: the part is not inside the source, or is damaged.
     """
     start = Fraction(start_seconds)
     current: VideoFrame | None = None
-    with VideoWriter(target, width=shape.width_px, height=shape.height_px, fps=shape.fps) as writer:
+    width, height = shape.width_px, shape.height_px
+    with VideoWriter(target, width=width, height=height, fps=shape.fps, options=options) as writer:
         for at, picture in _normalised(source, start_seconds, shape):
             while current and writer.num_frames < shape.num_frames:
                 if at <= start + Fraction(writer.num_frames, shape.fps) + TIME_TOLERANCE:

@@ -15,16 +15,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import reproducible_state
 from test_normalise import Kind, cut_short, write_audio, write_source
 
-from generation.video import Frame, read_clip
+from generation.video import Frame, read_clip, read_frames, write_clip
 from tooling.actors import ClipSettings as ActorSettings
 from tooling.actors import render_clip, sample_actor
 from tooling.errors import InputError
 from tooling.records import StageResult
 from tooling.settings import ClipSettings, Settings
 from tooling.stages import ingest
-from tooling.workspace import Workspace, create_workspace
+from tooling.stages.ingest_window import VERSION
+from tooling.workspace import Workspace, create_workspace, file_sha256
 
 SIZE = (320, 180)
 RATE = 12
@@ -110,11 +112,24 @@ def test_subject_is_chosen_not_the_interviewer_and_no_cut_is_inside(
     assert record.parameters == {
         "clip": {"seconds": 1.5, "fps": 12, "width_px": 320, "height_px": 180},
         "start_seconds": None,
-        "version": 1,
+        "version": VERSION,
     }
     window = record.results["window"]
     assert (window["num_cuts"], window["num_people"], window["share_good"]) == (3, 2, 1.0)
     assert record.results["source"]["duration_seconds"] == 7.5
+
+
+def test_a_fake_in_which_nothing_changed_would_be_the_very_clip(
+    people: People, place: Workspace, sources: Path, tmp_path: Path
+) -> None:
+    put(sources, "1.mp4", shown(people.man, 2))
+    assert run(place, sources).made == ["raw_video/1"]
+    record = place.records("raw_video")["raw_video/1"]
+    assert list(record.companions) == ["masters/1.mp4"]
+    write_clip(tmp_path / "unchanged.mp4", read_frames(place.path("masters/1.mp4")), fps=12)
+    assert file_sha256(tmp_path / "unchanged.mp4") == record.unmarked_sha256
+    place.path("masters/1.mp4").unlink()
+    assert run(place, sources).made == ["raw_video/1"]
 
 
 def test_stretch_without_a_jump_cut_is_chosen(people: People, place: Workspace, sources: Path) -> None:
@@ -244,11 +259,6 @@ if __name__ == "__main__":
 """
 
 
-def snapshot(root: Path) -> dict[str, bytes]:
-    files = (path for path in root.rglob("*") if path.is_file() and path.name != ".lock")
-    return {str(path.relative_to(root)): path.read_bytes() for path in files}
-
-
 def processes(place: Workspace, sources: Path, script: Path) -> Iterator[subprocess.Popen[bytes]]:
     script.write_text(RUN)
     path = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
@@ -277,5 +287,5 @@ def test_killed_run_goes_on_and_ends_with_the_same_bytes(
     assert len(place.records("raw_video")) < 3
     result = run(place, sources)
     assert len(result.made) + len(result.kept) == 3
-    assert snapshot(place.root) == snapshot(undisturbed.root)
+    assert reproducible_state(place) == reproducible_state(undisturbed)
     assert json.loads(place.records_path("raw_video").read_text().splitlines()[0])["sample_id"] == "raw_video/1"

@@ -12,6 +12,7 @@
       rejects.jsonl                   fakes that failed their own checks, with seed and reason of each try
       models/GENERATOR/fold2/         a generator that was fitted to the faces of a fold
       masks/SUBSET/...                where each fake replaces its target's pixels
+      masters/1.mp4                   clip 1 in higher quality; raw_video/1.mp4 and its fakes are encoded from it
       tracks/1.json                   per-frame boxes and landmarks of clip 1
       raw_video/1.mp4 ...             and one metadata.jsonl in each subset's folder
       face_video/1.mp4, avatarify_video/{target}_{source}.mp4, edit_video/age/1.mp4, edit_video/hair/1.mp4,
@@ -102,6 +103,10 @@ class Workspace:
     def track_name(self, identity: str) -> str:
         """Relative name of the face track of an identity's clip."""
         return f"tracks/{identity}.json"
+
+    def master_name(self, identity: str) -> str:
+        """Relative name of what an identity's clip and its fakes are encoded from."""
+        return f"masters/{identity}.mp4"
 
     def identities(self) -> dict[str, Identity]:
         """The checked rows of identities.csv."""

@@ -62,8 +62,7 @@ def clip_tasks(workspace: Workspace, subset: str, request: GenerateRequest, choi
     tasks = []
     for one in chosen:
         sample_id = f"{subset}/{one.name}"
-        names = [name for who in one.people for name in (f"raw_video/{who}.mp4", workspace.track_name(who))]
-        inputs = {name: known[name] for name in sorted(names)}
+        inputs = {name: digest for name, digest in known.items() if name.rpartition("/")[2].split(".")[0] in one.people}
         edit = {"attribute": one.attribute, "factor": request.factor} if one.attribute else {}
         seed = sample_seed(request.seed, sample_id)
         record = wanted_record(sample_id, f"{sample_id}.mp4", inputs, choice.name, settings | edit, seed)
@@ -106,7 +105,7 @@ def _write(workspace: Workspace, task: Task, pipeline: Any, generator: torch.Gen
     meter = OutputMeter(limits_of(work.choice.family, work.factor), ~track.is_detected)
     face_check = FaceCheck(track.landmarks, list(track.is_detected))
     settings = workspace.settings.clip
-    shape = {"width": settings.width_px, "height": settings.height_px, "fps": work.fps}
+    shape: dict[str, Any] = {"width": settings.width_px, "height": settings.height_px, "fps": work.fps}
     film, masks = (workspace.staging_path(name) for name in (task.wanted.path, mask_name(task.wanted)))
     name = task.wanted.sample_id
     with VideoWriter(film, **shape) as writer, MaskWriter(masks, **shape) as mask_writer:
@@ -179,7 +178,8 @@ def refuse_without_consent(workspace: Workspace, people: Sequence[str]) -> None:
 
 
 def clip_inputs(workspace: Workspace, people: Sequence[str]) -> dict[str, str]:
-    """Digests of the people's clips and tracks, by name, as recorded.
+    """Digests of the people's clips and tracks, by name, as recorded; of their masters, where there are any, in place
+    of the clips.
 
     Raises:
         WorkspaceError: one of them is not made yet.
@@ -194,18 +194,23 @@ def clip_inputs(workspace: Workspace, people: Sequence[str]) -> dict[str, str]:
             raise WorkspaceError(f"{missing}: not made yet; run `tooling ingest SOURCES` first")
         if crop is None or track not in crop.companions or not workspace.path(track).is_file():
             raise WorkspaceError(f"{workspace.path(track)}: not made yet; run `tooling faces` first")
-        inputs |= {clip.path: clip.input_sha256, track: crop.companions[track]}
-    return inputs
+        master = workspace.master_name(person)
+        if master in clip.companions and not workspace.path(master).is_file():
+            raise WorkspaceError(f"{workspace.path(master)}: is missing; run `tooling ingest SOURCES` again")
+        film = (master, clip.companions[master]) if master in clip.companions else (clip.path, clip.input_sha256)
+        inputs |= dict([film, (track, crop.companions[track])])
+    return dict(sorted(inputs.items()))
 
 
 def face_clip(workspace: Workspace, person: str, inputs: Mapping[str, str]) -> tuple[FaceClip, FaceTrack]:
-    """A clip and its track, both exactly the files of these digests.
+    """A clip, from its master if that is among the inputs, and its track: exactly the files of these digests.
 
     Raises:
         InputError: one of them is another file.
         FaceError: the track is damaged.
     """
-    names = (f"raw_video/{person}.mp4", workspace.track_name(person))
+    master = workspace.master_name(person)
+    names = (master if master in inputs else f"raw_video/{person}.mp4", workspace.track_name(person))
     for name, stage in zip(names, ("ingest SOURCES", "faces"), strict=True):
         if not workspace.holds(name, inputs[name]):
             raise InputError(f"{workspace.path(name)}: is not the file that was recorded; run `tooling {stage}` again")

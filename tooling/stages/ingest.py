@@ -3,6 +3,10 @@
 A folder holds the source videos, named by identity (1.mp4, 17.MOV, whatever FFmpeg reads), and identities.csv. Each
 becomes raw_video/{id}.mp4: upright, 1280x720, 450 frames at constant 30 fps in a full release. Shapes near 16:9 are
 cropped a little, others get black bars; nothing is stretched and no two pictures are blended.
+
+The part is first written as masters/{id}.mp4, of a higher quality, and the clip is encoded from that. So are the fakes:
+then real and fake files are encoded equally often, from the same pictures. Fakes made from the clips themselves have
+P-frames that are 4 to 17 % smaller than their real counterparts', which tells them apart without a look at a picture.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from typing import Any
 
 from generation.normalise import ClipShape, write_clip_of
 from generation.source_video import Source, survey_source
+from generation.video import MASTER_OPTIONS, read_frames, write_clip
 from tooling.engines import Made, Progress, Task, finished_record, make_files, no_progress, wanted_record
 from tooling.errors import ConsentError, InputError, ToolingError
 from tooling.records import (
@@ -145,9 +150,11 @@ def make_clip(workspace: Workspace, task: Task) -> Made:
         start, results = window.start_seconds, window.results
     else:
         results = {"start_seconds": start}
-    staged = workspace.staging_path(task.wanted.path)
-    write_clip_of(source, staged, start, shape)
-    files = {task.wanted.path: staged}
+    names = (task.wanted.path, workspace.master_name(task.wanted.sample_id.rpartition("/")[2]))
+    files = {name: workspace.staging_path(name) for name in names}
+    staged, master = files.values()
+    write_clip_of(source, master, start, shape, MASTER_OPTIONS)
+    write_clip(staged, read_frames(master), fps=shape.fps)
     found: dict[str, Any] = {"source": source.description, "window": results}
     size = {"width": clip.width_px, "height": clip.height_px}
     record = finished_record(task.wanted, files, **size, fps=float(clip.fps), num_frames=clip.num_frames, results=found)

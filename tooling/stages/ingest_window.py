@@ -24,7 +24,7 @@ from generation.normalise import ClipShape
 from generation.source_video import Source
 from tooling.errors import InputError
 
-VERSION = 1  # of the choice; a change makes every clip that was chosen anew
+VERSION = 2  # of the choice and of what is written; a change makes every clip anew
 
 SAMPLE_SECONDS = 0.5  # between two looked-at pictures,
 MIN_SAMPLES = 6  # of which a clip has at least so many
