@@ -61,7 +61,7 @@ class Built:
         self.write_card(since)
 
     def write_card(self, since: str | None = None) -> None:
-        with mock.patch.object(contact_sheet, "TILE_PX", 40):  # a picture of usual size takes longer than all else
+        with mock.patch.object(contact_sheet, "TILE_PX", 60):  # a picture of usual size takes longer than all else
             card.run(self.workspace, self.out, since=since)
 
     def renewed(self, version: str) -> Built:

@@ -99,7 +99,7 @@ def draw_label(frame: Frame) -> Frame:
         frame: RGB uint8 (H, W, 3).
 
     Raises:
-        ValueError: the picture is too small to hold a legible label.
+        InputError: the picture is too small to hold a legible label.
     """
     height, width = frame.shape[:2]
     plate = _label_plate(width, height)
@@ -121,7 +121,7 @@ def _label_plate(width: int, height: int) -> Frame:
             plate = np.full((*size, 3), PLATE, np.uint8)
             cv2.putText(plate, text, (pad, font_px + pad // 2), INK, face, font_px, 500)
             return plate
-    raise ValueError(f"{width}x{height} is too small for a label of {font_px} px")
+    raise InputError(f"a picture of {width}x{height} px: too small for a label that can be read; ask for a larger one")
 
 
 def face_square(

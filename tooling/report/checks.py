@@ -67,7 +67,7 @@ def _verified(facts: Facts, files: list[FileFacts]) -> CheckLine:
         return CheckLine("bad", "Verification", "not verified; run `tooling verify`", "findings")
     counts = Counter(file.check for file in files)
     if counts["error"]:
-        return CheckLine("bad", "Verification", f"{counts['error']:,} files have errors", "findings")
+        return CheckLine("bad", "Verification", f"{_files(counts['error'])} errors", "findings")
     unknown = counts["stale"] + counts["unverified"]
     if unknown:
         text = f"{unknown:,} files are new or changed since; run `tooling verify`"
@@ -83,3 +83,7 @@ def _audit(facts: Facts) -> CheckLine:
     if above:
         return CheckLine("bad", "Shortcut audit", f"{above} probe{'s' * (above > 1)} above the limit", "audit")
     return CheckLine("good", "Shortcut audit", "no probe above its limit", "audit")
+
+
+def _files(count: int) -> str:
+    return "1 file has" if count == 1 else f"{count:,} files have"

@@ -147,7 +147,7 @@ def _make(item: tuple[Workspace, Shot, tuple[int, int], int, int]) -> tuple[Fram
     shown = shown_frames(record, SECONDS)
     step = max(1, round((record.fps or CLIP_FPS) / CLIP_FPS))
     square = face_square(workspace, shot.identity, shown) if shot.identity else None
-    if shot.identity and square is None:
+    if square is None and size[0] == size[1]:  # no track, or an image
         side = min(record.width, record.height)
         square = (record.width - side) // 2, (record.height - side) // 2, side
     small = read_small(workspace, record, range(shown.start, shown.stop, step), size, square=square)
