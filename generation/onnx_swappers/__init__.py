@@ -21,6 +21,7 @@ A network is known by its file's name; NAME.toml beside NAME.onnx, in the same f
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -65,8 +66,9 @@ class OnnxSwapper:
     source_input: SourceInput = field(default_factory=SourceInput)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, for a pipeline's configuration."""
-        return asdict(self)
+        """As JSON values, for a pipeline's configuration and for records: lists, no tuples."""
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return values
 
 
 def find_swapper(path: Path) -> OnnxSwapper:
