@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from cuda_setup import require_cuda
+from networks_setup import OPTS, styleganex_parts
 from safetensors.numpy import load_file
 
 from benchmarks.filled_weights import extra_values, filled_state
@@ -33,18 +34,6 @@ DATA = Path(__file__).parent / "data" / "styleganex"
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "styleganex"
 SETTINGS = ClipSettings(5, fps=12, width_px=384, height_px=270, motion_seed=4)
 WIDTH, CROP_PX = 4, 128
-OPTS = {
-    "encoder_type": "GradualStyleEncoder",
-    "input_nc": 3,
-    "output_size": 1024,
-    "use_skip": True,
-    "use_att": 1,
-    "skip_max_layer": 7,
-    "start_from_latent_avg": True,
-    "learn_in_w": False,
-    "toonify_weights": None,
-    "lr": 1e-4,
-}
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +53,6 @@ def pipeline(network: StyleganexEditor) -> StyleganexEdit:
     pipe = StyleganexEdit(age=network, crop_px=CROP_PX)
     pipe.set_progress_bar_config(disable=True)
     return pipe
-
-
-def checkpoint(network: StyleganexEditor, **opts: Any) -> dict[str, Any]:
-    """What a publisher's file holds."""
-    state = {name: value for name, value in network.state_dict().items() if "." in name}
-    editing = torch.stack([network.editing_w, -network.editing_w])
-    parts = {"state_dict": state, "latent_avg": network.latent_avg, "editing_w": editing, "opts": {**OPTS, **opts}}
-    return parts | {"discriminator": {"weight": torch.zeros(2)}}
 
 
 def test_rules_of_crop_and_alignment_are_the_published_ones() -> None:
@@ -164,8 +145,8 @@ def test_factor_none_has_no_mask_and_zero_has(network: StyleganexEditor) -> None
 
 def test_published_layout_is_converted_and_saved(tmp_path: Path, network: StyleganexEditor) -> None:
     paths = [tmp_path / "styleganex_edit_age.pt", tmp_path / "styleganex_edit_hair.pt"]
-    torch.save(checkpoint(network), paths[0])
-    torch.save(checkpoint(filled(width=WIDTH, use_skip_torgb=True), use_skip_torgb=True), paths[1])
+    torch.save(styleganex_parts(network), paths[0])
+    torch.save(styleganex_parts(filled(width=WIDTH, use_skip_torgb=True), use_skip_torgb=True), paths[1])
     assert convert("styleganex", paths, tmp_path / "both")
     pipe = StyleganexEdit.from_pretrained(tmp_path / "both")
     assert pipe.hair.config.use_skip_torgb
@@ -192,14 +173,14 @@ def test_checkpoint_that_does_not_fit_is_refused(
     tmp_path: Path, network: StyleganexEditor, change: dict[str, Any], problem: str
 ) -> None:
     path = tmp_path / "styleganex_edit_age.pt"
-    torch.save(checkpoint(network) | change, path)
+    torch.save(styleganex_parts(network) | change, path)
     with pytest.raises(WeightsError, match=problem) as caught:
         read_editor(path)
     assert "\n" not in str(caught.value)
 
 
 def test_missing_name_is_refused(tmp_path: Path, network: StyleganexEditor) -> None:
-    parts = checkpoint(network)
+    parts = styleganex_parts(network)
     del parts["state_dict"]["encoder.latlayer1.bias"]
     torch.save(parts, tmp_path / "age.pt")
     with pytest.raises(WeightsError, match=r"encoder\.latlayer1\.bias is missing"):
