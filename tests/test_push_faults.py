@@ -231,7 +231,7 @@ def test_of_two_maintainers_one_wins_and_the_other_learns_what_changed(
     results = push_together(monkeypatch, *both.values())
     (won,) = (found for found in results if isinstance(found, PushResult))
     (lost,) = (found for found in results if isinstance(found, RemoteError))
-    assert "someone else changed README.md, data/GAN_images/" in str(lost)
+    assert "someone else changed CITATION.cff, DATASHEET.md, README.md" in str(lost)
     assert "nothing of this push is visible" in str(lost)
     assert hub.num_commits() == 3
     assert hub.tags()[won.tag] == won.commit
