@@ -117,7 +117,7 @@ def _zero(*parts: nn.Module) -> None:
 @torch.no_grad()
 def show_the_still(generator: McnetGenerator, detector: McnetDetector) -> None:
     """The picture is the still, moved by all keypoints alike; keypoints are blobs of the picture's own colours."""
-    dense = generator.dense_motion_network
+    dense: Any = generator.dense_motion_network
     _zero(detector.kp, detector.jacobian, dense.mask, dense.occlusion)
     steps = torch.arange(7) - 3.0
     blob = torch.exp(-(steps[:, None] ** 2 + steps**2) / 4)
@@ -132,13 +132,16 @@ def show_the_still(generator: McnetGenerator, detector: McnetDetector) -> None:
 @torch.no_grad()
 def show_the_crop(network: SwapGenerator, seed: int = 0) -> None:
     """Three channels carry the picture down and up again; the blocks between tint it by the identity."""
-    _lead(network.first_layer[1:3], 3)
+    first: Any = network.first_layer
+    _lead(first[1:3], 3)
     for name in network.down_names:
         _lead(network.get_submodule(name), 2)
     for name in network.up_names:
-        _lead(network.get_submodule(name)[1:], 1)
+        up: Any = network.get_submodule(name)
+        _lead(up[1:], 1)
     strength = 0.05 / len(network.BottleNeck)
-    for block in network.BottleNeck:
+    blocks: Any = network.BottleNeck
+    for block in blocks:
         linear = block.style2.linear
         num = len(linear.bias) // 2
         size = linear.weight.shape[1]
@@ -147,7 +150,7 @@ def show_the_crop(network: SwapGenerator, seed: int = 0) -> None:
             linear.bias[channel] = -1.0  # scales are one plus this
             linear.weight[num + channel] = strength * torch.randn(size, generator=seeded(seed + channel))
             linear.bias[num + channel] = 0.0
-    last = network.last_layer[1]
+    last: Any = network.last_layer[1]
     _zero(last)
     for channel in RGB:
         # [0, 1] -> about what the head's tanh turns into it again
@@ -173,7 +176,9 @@ def _lead(layers: Any, taps: int) -> None:
 @torch.no_grad()
 def show_the_frame(network: StyleganexEditor, seed: int = 0) -> None:
     """The last fusion takes the picture into the generator, whose last but one picture layer shows and tints it."""
-    encoder, decoder, fusion = network.encoder, network.decoder, network.encoder.fusion[6]
+    encoder: Any = network.encoder
+    decoder: Any = network.decoder
+    fusion = encoder.fusion[6]
     conv, norm, slope = encoder.input_layer
     for channel in RGB:
         nn.init.zeros_(conv.weight[channel])
@@ -223,7 +228,7 @@ def show_the_frame(network: StyleganexEditor, seed: int = 0) -> None:
 @torch.no_grad()
 def name_all_skin(parsing: FaceParsing) -> None:
     """Every pixel is the face's, so that a swap is pasted as a square."""
-    output = parsing.conv_out
+    output: Any = parsing.conv_out
     output.conv.bn.bias[0] = 100.0
     output.conv_out.weight[:, 0] = 0.0
     output.conv_out.weight[FACE_CLASSES[0], 0] = 1.0
