@@ -179,6 +179,15 @@ def test_state_of_each_file(full: Workspace) -> None:
     assert [finding.severity for finding in facts.findings] == ["error", "note", "note"]
 
 
+def test_file_with_an_error_beside_it_says_so(copied: Workspace) -> None:
+    rows = pq.read_table(copied.verification_path).to_pylist()
+    rows[0]["is_ok"] = False  # as verify leaves it for a damaged track
+    pq.write_table(pa.Table.from_pylist(rows), copied.verification_path)
+    (finding,) = read_facts(copied, None).files["raw_video"][0].findings
+    assert (finding.severity, finding.place) == ("error", "raw_video/1.mp4")
+    assert "`tooling verify` names it" in finding.message
+
+
 def test_same_workspace_gives_the_same_bytes(full: Workspace, page: Path, tmp_path: Path) -> None:
     again = write_report(full, tmp_path / "again.html", num_workers=1)
     assert again.read_bytes() == page.read_bytes()

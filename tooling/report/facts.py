@@ -19,6 +19,7 @@ from tooling.records import FileRecord, Identity, natural_key
 from tooling.workspace import Workspace
 
 Check = Literal["ok", "error", "stale", "unverified"]
+BESIDE = "a file beside it, a track or masks, is wrong; `tooling verify` names it"
 Rows = dict[str, dict[str, Any]]
 """sample_id -> columns of the dataset, without media."""
 
@@ -150,6 +151,8 @@ def _file_facts(record: FileRecord, row: dict[str, Any], split: str, verified: R
     if found["sha256"] != record.sha256:
         return FileFacts(record, row, split, "stale", findings)
     check: Check = "ok" if found["is_ok"] else "error"
+    if check == "error" and all(finding.severity != "error" for finding in findings):
+        findings += (Finding("error", record.path, BESIDE),)
     return FileFacts(record, row, split, check, findings, _numbers(found.get("measurements")))
 
 
