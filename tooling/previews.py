@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from generation.face_track import FaceTrack
-from generation.video import Frame, read_frames, read_image, write_clip
+from generation.video import Frame, VideoWriter, read_frames, read_image
 from homologous_deepfake import SUBSETS
 from tooling.engines import Progress, no_progress, run_side_by_side
 from tooling.errors import InputError, UsageError
@@ -36,6 +36,7 @@ LABELS = ("AI生成 AI-generated", "AI生成")  # the longest that fits is used
 LABEL_SHARE = 0.05  # of the shorter side, at least, from the baseline to the top of a capital letter
 CAPITAL_SHARE = 0.68  # of the font's size
 MIN_FONT_PX = 14  # below, strokes of 生 and 成 run together
+ENCODER_OPTIONS = {"preset": "medium", "crf": "24", "g": "60", "mbtree": "0"}
 INK, PLATE = (255, 255, 255), (12, 12, 14)
 
 
@@ -200,7 +201,10 @@ def _write_preview(item: tuple[Workspace, FileRecord, Path, PreviewSettings]) ->
         Image.fromarray(first).save(poster)
         if is_video:
             clip = Path(folder, "clip.mp4")
-            write_clip(clip, chain([first], pictures), fps=Fraction(record.fps or 30).limit_denominator(1001))
+            fps = Fraction(record.fps or 30).limit_denominator(1001)
+            with VideoWriter(clip, width=width, height=height, fps=fps, options=ENCODER_OPTIONS) as writer:
+                for picture in chain([first], pictures):
+                    writer.write(picture)
             made.append(_mark_preview(workspace, record, clip, out))
         made.append(_mark_preview(workspace, record, poster, out))
     return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -191,4 +192,5 @@ def _read_changes(since: str, rows: dict[str, Rows]) -> Changes:
         for of_subset in rows.values()
         for name, row in of_subset.items()
     }
-    return Changes(since, compare_rows(rows_at(place), now), changes.earlier_entries(place))
+    name = place.resolve().name if isinstance(place, Path) else since
+    return Changes(name, compare_rows(rows_at(place), now), changes.earlier_entries(place))

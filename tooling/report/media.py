@@ -23,7 +23,7 @@ from PIL import Image
 from generation.video import Frame, VideoWriter, to_picture
 from homologous_deepfake import SUBSETS
 from tooling.engines import Progress, no_progress, run_side_by_side
-from tooling.previews import face_square, read_small, shown_frames
+from tooling.previews import ENCODER_OPTIONS, face_square, read_small, shown_frames
 from tooling.report.cards import Shot
 from tooling.workspace import Workspace
 
@@ -166,7 +166,7 @@ def _encode(frames: Sequence[Frame], fps: Fraction, most: int) -> bytes | None:
         path = Path(folder, "clip.mp4")
         while low < high:  # sizes fall with the rate factor
             middle = (low + high) // 2
-            options = {"preset": "medium", "crf": str(RATE_FACTORS[middle]), "mbtree": "0", "g": "60"}
+            options = {**ENCODER_OPTIONS, "crf": str(RATE_FACTORS[middle])}
             with VideoWriter(path, width=width, height=height, fps=fps, options=options) as writer:
                 for picture in pictures:
                     writer.write_picture(picture)
