@@ -99,7 +99,8 @@ class StepMeter:
         if len(places) > most:
             places = places[np.argpartition(changes.ravel()[places], -most)[-most:]]
         first, others = self._window.between(number - REACH, number + REACH, places)
-        near = np.abs(others - cells.ravel()[places].astype(np.int16)).mean(1)
+        away = (others - cells.ravel()[places].astype(np.int16)).astype(np.float32)
+        near = np.abs(away - away.mean(1, keepdims=True)).mean(1)  # a little light more or less is no motion
         distances[first - number + REACH : first - number + REACH + len(near)] = near
 
     @property

@@ -204,7 +204,7 @@ def encoder_settings(path: Path) -> str:
 def _own_settings(size: tuple[int, int], fps: int) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "settings.mp4"
-        write_clip(path, [np.zeros((size[1], size[0], 3), np.uint8)], fps=fps)
+        write_clip(path, [np.zeros((size[1], size[0], 3), np.uint8)] * 4, fps=fps)  # the last packet is filled up
         return encoder_settings(path)
 
 

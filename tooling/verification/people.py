@@ -12,7 +12,7 @@ from tooling.workspace import Workspace
 Records = Mapping[str, Mapping[str, FileRecord]]
 """Subset -> sample_id -> record."""
 
-FOLDERS_BESIDE = ("masks", "tracks")  # of companions
+FOLDERS_BESIDE = ("masks", "masters", "tracks")  # of companions
 
 
 def check_people(workspace: Workspace, records: Records, plan: Plan) -> list[Finding]:
