@@ -86,7 +86,8 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     write_verification(workspace, findings, stale="raw_video/4.mp4")
     probe = ProbeResult("swap_video", "file_size", False, 0.71, 0.6, 0.8, 4, 4, 0.55, False)
     pixel = replace(probe, probe="mean_colour", is_pixel=True, limit=None, is_ok=True, auc=None, low=None, high=None)
-    write_audit(workspace, Audit((probe, pixel), HOSTILE, records_digest(workspace)))
+    few = replace(probe, probe="gop", auc=0.62, low=0.3, high=0.9, is_ok=True)
+    write_audit(workspace, Audit((probe, pixel, few), HOSTILE, records_digest(workspace)))
     return workspace
 
 
@@ -164,6 +165,8 @@ def test_checks_findings_and_audit_are_told(full: Workspace, read: Reader) -> No
     assert "stop Shortcut audit 1 probe above the limit" in text
     assert f"OK Marks every file says how it came to be ({num_files} files)" in text
     assert "swap_video file size shortcut 0.71 (0.60 to 0.80)" in text
+    assert "swap_video gop too few to tell 0.62 (0.30 to 0.90)" in text
+    assert "swap_video mean colour (pixels) no limit too few people" in text
     assert "note raw_video/3.mp4 the face: is small" in text
     assert "run tooling generate again" in text  # the backticks became an element
     assert "Face size of face_video: 4 files, from 104 to 107 px, median 106" in text

@@ -30,7 +30,7 @@ from tooling.engines import Progress, no_progress
 from tooling.errors import InputError
 from tooling.report import plots
 from tooling.report.cards import Grid, Shot, lay_out, shots_of
-from tooling.report.checks import check_lines
+from tooling.report.checks import check_lines, is_unclear
 from tooling.report.facts import Facts, read_facts
 from tooling.report.media import Media, make_media
 from tooling.workspace import Workspace, write_text
@@ -122,6 +122,7 @@ def _numbers(facts: Facts, grids: list[Grid], shots: list[Shot]) -> dict[str, An
         "scatter": plots.scatter(facts),
         "folds": plots.fold_rows(facts),
         "format_area": format_area,
+        "is_unclear": is_unclear,
         "num_changes": _num_changes(facts),
     }
 

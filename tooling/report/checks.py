@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from homologous_deepfake import SUBSETS
+from tooling.audit_results import ProbeResult
 from tooling.report.facts import Facts, FileFacts
 
 State = Literal["bad", "warn", "good"]
@@ -82,7 +83,20 @@ def _audit(facts: Facts) -> CheckLine:
     above = sum(not result.is_ok for result in facts.audit.probes)
     if above:
         return CheckLine("bad", "Shortcut audit", f"{above} probe{'s' * (above > 1)} above the limit", "audit")
+    unclear = sum(is_unclear(result) for result in facts.audit.probes)
+    if unclear:
+        text = f"no shortcut found; too few people to judge {unclear} of {len(facts.audit.probes)} probes"
+        return CheckLine("warn", "Shortcut audit", text, "audit")
     return CheckLine("good", "Shortcut audit", "no probe above its limit", "audit")
+
+
+def is_unclear(result: ProbeResult) -> bool:
+    """Whether a probe with a limit passed only because there are too few people to tell."""
+    if result.limit is None or not result.is_ok:
+        return False
+    if result.auc is None:
+        return SUBSETS[result.subset].media != "image"  # images are not comparable by it
+    return result.auc > result.limit
 
 
 def _files(count: int) -> str:

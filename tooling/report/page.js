@@ -114,7 +114,6 @@
       if (goal === undefined || !event.target.matches(".reel, summary")) return;
       event.preventDefault();
       const card = cards[Math.min(Math.max(goal, 0), cards.length - 1)];
-      setStop(grid, card);
       card.querySelector(".reel").focus();
     });
   }
