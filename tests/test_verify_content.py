@@ -106,7 +106,7 @@ def copy_person(workspace: Workspace) -> None:
 def move_crop(workspace: Workspace) -> None:
     """Crop and track agree, and are a quarter of the side beside the face."""
     track = track_of(workspace, "1")
-    squares = track.crop + np.float32([[0.25, 0, 0]]) * track.crop[:, 2:]
+    squares = track.crop + np.array([[0.25, 0, 0]], np.float32) * track.crop[:, 2:]
     name = workspace.track_name("1")
     workspace.path(name).write_text(dataclasses.replace(track, crop=squares).to_json())
     clip = frames_of(workspace, "raw_video/1.mp4")

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -141,7 +142,7 @@ def driven(number: int, target: Frame, landmarks: NDArray[np.float32]) -> Pasted
     rows, columns = np.mgrid[:ALIGNED_PX, :ALIGNED_PX].astype(np.float32)
     opened = 3 + 3 * np.sin(number / 2)
     rows = rows - opened * np.clip((rows - 50) / 20, 0, 1)
-    return paste(target, cv2.remap(face, columns, rows, cv2.INTER_LINEAR), _oval(), matrix)
+    return paste(target, np.asarray(cv2.remap(face, columns, rows, cv2.INTER_LINEAR), np.uint8), _oval(), matrix)
 
 
 def aged(number: int, target: Frame, landmarks: NDArray[np.float32]) -> PastedFrame:
@@ -175,7 +176,7 @@ def publish(
     frames: Sequence[Frame] | Iterator[Frame],
     record: FileRecord | None = None,
     companions: dict[str, Path] | None = None,
-    **parameters: object,
+    **parameters: Any,
 ) -> FileRecord:
     """Encodes, marks and publishes a clip; with a record, in its place and with its companions as they lie there."""
     staged = {path: workspace.staging_path(path), **(companions or {})}
@@ -212,7 +213,7 @@ def make_fake(workspace: Workspace, path: str, fake: Fake) -> None:
             made.append(pasted.frame)
             writer.write(pasted)
     parts = path.split("/")
-    parameters = {"attribute": parts[1], "factor": 2.0} if len(parts) == 3 else {}
+    parameters: dict[str, Any] = {"attribute": parts[1], "factor": 2.0} if len(parts) == 3 else {}
     publish(workspace, path, made, companions={f"masks/{path}": mask}, **parameters)
 
 

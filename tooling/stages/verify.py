@@ -29,6 +29,7 @@ from tooling.verification.contract import (
 )
 from tooling.verification.duplicates import check_duplicates, name_real_clips
 from tooling.verification.group import Circumstances, GroupWork, check_group
+from tooling.verification.motion import check_motion
 from tooling.verification.people import Records, check_counts, check_folders, check_inputs, check_people
 from tooling.verification.table import check_digest, read_known, write_table
 from tooling.workspace import Workspace, file_sha256
@@ -228,7 +229,8 @@ def _compare_files(state: _Verification, plan: Plan) -> list[Finding]:
     """What only many files together tell."""
     records = {record.path: record for record in state.all_records}
     splits = {path: split_of(record, plan) for path, record in records.items()}
-    return check_duplicates(state.facts, splits) + name_real_clips(state.facts, records)
+    shown = check_duplicates(state.facts, splits) + name_real_clips(state.facts, records)
+    return shown + check_motion(state.facts, records)
 
 
 def _unmeasured(state: _Verification, circumstances: Circumstances) -> list[Finding]:

@@ -5,6 +5,7 @@
     group           one person's clip, its crop and every fake of it, decoded side by side, each file once
     against_target  a fake beside its target: equal outside of the mask, different inside, in step
     in_step         which frame of a reference each frame shows
+    motion          a driven mouth beside its source's
     crops           the crop beside its clip; one face, centred and steady
     looks           descriptors for near-duplicates, brightness, sharpness
     swaps           landmarks and identity of a swap

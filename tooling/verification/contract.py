@@ -10,7 +10,7 @@ from homologous_deepfake import CROSSING, SPLIT_FOLDS, SUBSETS
 from tooling.records import FileRecord, Plan
 from tooling.workspace import Workspace
 
-CHECK_VERSION = 1  # counts up when a check changes, so that files are looked at again
+CHECK_VERSION = 2  # counts up when a check changes, so that files are looked at again
 
 Severity = Literal["error", "note"]
 
@@ -47,6 +47,7 @@ class FileFacts:
         content: hex digest of what it shows, frame by frame; empty where it does not decode.
         looks: `looks.pack` of a few of its frames.
         backdrop: `looks.pack_backdrop` of its mean picture; empty for images.
+        mouth: how far the mouth is open, frame by frame, as `motion` keeps it; empty where that is not needed.
         is_other_settings: whether the encoder was set otherwise than this tooling's.
         unmeasured: what could not be measured: "faces" (too small), "step" (nothing moves).
         is_far: whether it is far from its target all over, so that it may be another one's.
@@ -58,6 +59,7 @@ class FileFacts:
     content: str = ""
     looks: str = ""
     backdrop: str = ""
+    mouth: str = ""
     is_other_settings: bool = False
     unmeasured: list[str] = field(default_factory=list)
     is_far: bool = False

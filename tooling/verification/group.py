@@ -26,6 +26,7 @@ from tooling.verification.in_step import Cells, Window, cells_of
 from tooling.verification.looks import LookMeter
 from tooling.verification.marks import check_marks
 from tooling.verification.media import Luma, VideoPass, luma_of
+from tooling.verification.motion import MouthMeter
 from tooling.workspace import Workspace, file_sha256
 
 if TYPE_CHECKING:  # imports torch
@@ -82,6 +83,7 @@ class _Watched:
     crop: CropMeter | None = None
     face: FaceLook | None = None
     swap: SwapLook | None = None
+    mouth: MouthMeter | None = None
     masks: Iterator[Luma] | None = None
 
     @property
@@ -93,6 +95,7 @@ class _Watched:
         facts = self.film.facts
         facts.content, facts.looks, facts.backdrop = self.looks.content(), self.looks.looks(), self.looks.backdrop()
         facts.measurements.update(self.looks.measurements())
+        facts.mouth = self.mouth.text() if self.mouth is not None else ""
         for meter in (self.target, self.crop, self.face, self.swap):
             if meter is not None and self.film.is_whole:
                 meter.finish()
@@ -133,6 +136,8 @@ class _Group:
                 clip_luma = luma
                 self.window.add(one.cells)
             one.looks.add(number, luma, one.cells)
+            if one.mouth is not None:
+                one.mouth.add(number, luma)
             if one.looks.wants(number):
                 one.looks.describe(one.film.rgb())
             if one.face is not None and number in one.face.wanted:
@@ -270,7 +275,10 @@ def _open(work: GroupWork, record: FileRecord, facts: FileFacts, track: FaceTrac
     is_crop = subset_of(record) == "face_video"
     boxes = looks.boxes_of(track, record.width if is_crop else None)
     film = VideoPass(work.workspace.path(record.path), record, contract, facts)
-    return _Watched(film, LookMeter(contract.num_frames, boxes))
+    subset = subset_of(record)
+    is_mouth_needed = subset == "raw_video" or SUBSETS[subset].method == "expression_driven"
+    mouth = MouthMeter(track) if track is not None and is_mouth_needed else None
+    return _Watched(film, LookMeter(contract.num_frames, boxes), mouth=mouth)
 
 
 def _is_intact(work: GroupWork, clip: FileRecord) -> bool:

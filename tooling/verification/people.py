@@ -108,9 +108,11 @@ def check_inputs(records: Records) -> list[Finding]:
     for found in records.values():
         for record in found.values():
             stale = [name for name, digest in record.inputs.items() if name in now and now[name] != digest]
-            findings += [
-                Finding("error", record.path, f"was made from an older {name}; run its stage again") for name in stale
-            ]
+            if stale:
+                first = min(stale, key=natural_key)
+                more = f" and {len(stale) - 1} other older files" if len(stale) > 1 else ""
+                message = f"was made from an older {first}{more}; run its stage again"
+                findings.append(Finding("error", record.path, message))
     return findings
 
 
