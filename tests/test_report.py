@@ -268,7 +268,7 @@ def test_bytes_are_shared_out_within_the_bound(full: Workspace) -> None:
     shares = media.share_out(whole)
     posters = 700 * shares.side_px**2 + 360 * shares.image_px**2
     assert shares.side_px >= 160  # still large enough to judge
-    assert (700 * shares.clip_bytes + posters * media.POSTER_BYTES_PER_PX) * 4 / 3 <= media.MEDIA_BYTES < 17_000_000
+    assert (700 * shares.clip_bytes + posters * media.POSTER_BYTES_PER_PX) * 4 / 3 <= media.MEDIA_BYTES <= 18_000_000
     assert media.share_out(whole[:9]).side_px == 256
     assert media.share_out([]).clip_bytes <= media.MAX_CLIP_BYTES
 

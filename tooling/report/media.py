@@ -27,7 +27,7 @@ from tooling.previews import ENCODER_OPTIONS, face_square, read_small, shown_fra
 from tooling.report.cards import Shot
 from tooling.workspace import Workspace
 
-MEDIA_BYTES = 16_500_000  # of the page, for posters and clips, base64 and all
+MEDIA_BYTES = 18_000_000  # of the page, for posters and clips, base64 and all
 TEXT_RATIO = 4 / 3  # base64
 SECONDS, CLIP_FPS = 2.0, 15
 SIDES_PX = (256, 224, 192, 160)
