@@ -1,8 +1,9 @@
 """Reading and writing video with PyAV. Public frames are RGB uint8 (T, H, W, 3) or, one at a time, (H, W, 3).
 
-Every video of the dataset, real or fake, is written by `VideoWriter` with the same fixed settings, so that codec,
-bitrate pattern, GOP and container tell nothing about the label. The bytes depend on frames and settings only:
-one encoder thread (libx264's output differs between thread counts) and a container without times or versions.
+Every video of the dataset, real or fake, is written by `VideoWriter` with the same fixed settings and filled up to the
+same size, so that codec, bitrate, size, GOP and container tell nothing about the label. The bytes depend on frames and
+settings only: one encoder thread (libx264's output differs between thread counts) and a container without times or
+versions.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias, cast
 
 import av
 import numpy as np
@@ -24,16 +25,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from generation.errors import VideoError
+from generation.filling import bits_per_second, filling, full_size, rate_options, stored_size
 
 Frame = NDArray[np.uint8]
+Packet: TypeAlias = "av.Packet[av.VideoStream]"
 
 X264_OPTIONS = {
     "preset": "veryfast",
-    "crf": "20",
     "g": "15",  # a random frame costs at most 15 decodes
     "keyint_min": "15",
     "sc_threshold": "0",  # the GOP is the same for every content
     "bf": "2",
+    "b_strategy": "0",  # B frames are at the same places for every content
     "mbtree": "0",  # with it, equal frames give other bytes depending on what the process did before
 }
 MASTER_OPTIONS = {**X264_OPTIONS, "crf": "8"}  # 3 to 5 times the size; for what is decoded and encoded once more
@@ -214,7 +217,15 @@ class StreamWriter:
         picture.pts = self.num_frames
         picture.time_base = 1 / self._stream.codec_context.framerate
         self.num_frames += 1
-        self._container.mux(self._stream.encode(picture))
+        self._mux(self._stream.encode(picture))
+
+    def _mux(self, packets: Iterable[Packet]) -> None:
+        for packet in packets:
+            self._container.mux(packet)
+
+    def _finish(self) -> None:
+        """Puts in what the encoder still holds."""
+        self._mux(self._stream.encode(None))
 
     def __enter__(self) -> Self:
         return self
@@ -224,7 +235,7 @@ class StreamWriter:
     ) -> None:
         try:
             if kind is None:
-                self._container.mux(self._stream.encode(None))
+                self._finish()
             self._container.close()
         except BaseException:
             self.path.unlink(missing_ok=True)
@@ -243,7 +254,9 @@ class VideoWriter(StreamWriter):
         path: target, ending in .mp4, in an existing folder.
         width, height: even numbers of pixels.
         fps: constant frames per second.
-        options: of the encoder; others than the default for masters and previews, never for files of the dataset.
+        options: of the encoder; others than the default for masters and previews, never for files of the dataset. Where
+            they name no quality ("crf"), the rate is constant, and the file is filled up to a size that depends on
+            picture size and length alone.
 
     Raises:
         VideoError: odd size, or a frame of another shape or type than announced.
@@ -260,7 +273,10 @@ class VideoWriter(StreamWriter):
     ) -> None:
         if width % 2 or height % 2:
             raise VideoError(f"{path}: size {width}x{height} is odd, which 4:2:0 video cannot be; use even numbers")
-        super().__init__(path, fps=fps, options=options)
+        self._rate = None if "crf" in options else bits_per_second(width, height, fps)
+        self._last: Packet | None = None  # held back, since the last one is filled up
+        self._num_bytes = 0
+        super().__init__(path, fps=fps, options={**options, **(rate_options(self._rate) if self._rate else {})})
         self._shape = (height, width, 3)
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
         context = self._stream.codec_context
@@ -279,6 +295,32 @@ class VideoWriter(StreamWriter):
         """Appends one decoded frame that is already yuv420p, BT.709, limited range; its time is set here."""
         picture.pict_type = PictureType.NONE  # else the encoder repeats the picture types of the file it came from
         self._put(picture)
+
+    def _mux(self, packets: Iterable[Packet]) -> None:
+        for packet in packets:
+            if self._last is not None:
+                super()._mux([self._last])
+            self._last = packet
+            self._num_bytes += stored_size(bytes(packet))
+
+    def _finish(self) -> None:
+        super()._finish()
+        last = self._last
+        if last is None:
+            return
+        if self._rate:
+            seconds = self.num_frames / Fraction(self._stream.codec_context.framerate)
+            lacking = full_size(self._num_bytes, self._rate, seconds) - self._num_bytes
+            filled = cast("Packet", av.Packet(filling(lacking) + bytes(last)))
+            filled.pts, filled.dts, filled.duration, filled.time_base = (
+                last.pts,
+                last.dts,
+                last.duration,
+                last.time_base,
+            )
+            filled.is_keyframe, filled.stream = last.is_keyframe, last.stream
+            last = filled
+        super()._mux([last])
 
 
 def write_clip(path: Path, frames: Iterable[Frame], *, fps: int | Fraction = 30) -> int:

@@ -34,7 +34,7 @@ from tooling.workspace import Workspace, create_workspace, file_sha256, open_wor
 
 NUM_PEOPLE, NUM_FRAMES, WIDTH, HEIGHT = 20, 20, 64, 48
 FAKE = "edit_video/age"
-OF_SIZES = {"file_size", "bitrate", "frame_sizes"}
+OF_SIZES = {"file_size", "bitrate"}
 
 Plant = Callable[[Path, list[NDArray[np.uint8]]], None]
 
@@ -164,10 +164,10 @@ def blurred(path: Path, frames: list[NDArray[np.uint8]]) -> None:
     [
         (short_gop, {"gop"}, {"codec", "atoms", *OF_SIZES}),
         (other_preset, {"codec"}, {"gop", "atoms", *OF_SIZES}),
-        (coarser, {*OF_SIZES}, {"codec"}),
+        (coarser, {*OF_SIZES}, {"codec", "atoms"}),
         (larger, {"file_size", "atoms"}, set()),
         (index_last, {"atoms"}, set()),
-        (with_comment, {"metadata"}, {"atoms", "headers"}),
+        (with_comment, {"metadata"}, {"atoms", "headers", "file_size"}),
         (blurred, set(), OF_SIZES),
     ],
 )
@@ -198,11 +198,7 @@ def test_takes_of_one_scene_pass(clean: Workspace) -> None:
     assert [one.probe for one in made.probes] == [probe.name for probe in PROBES]
     for one in made.probes:
         assert (one.num_real, one.num_fake, one.subset) == (NUM_PEOPLE, NUM_PEOPLE, "edit_video")
-        assert one.auc is not None
-        assert one.low is not None
-        assert one.low <= 0.5
-    by_name = {one.probe: one.auc for one in made.probes}
-    assert {by_name[name] for name in ("gop", "codec", "headers", "metadata", "duration", "num_frames")} == {0.5}
+        assert one.is_pixel or one.auc == 0.5
 
 
 def test_marks_are_no_shortcut(tmp_path: Path) -> None:
@@ -296,8 +292,8 @@ def test_unreadable_file_is_named(clean: Workspace, tmp_path: Path) -> None:
         audit.run(workspace, num_workers=1)
 
 
-def samples(separation: float, num_people: int = 60) -> list[Sample]:
-    rng = np.random.default_rng(1)
+def samples(separation: float, num_people: int = 60, seed: int = 1) -> list[Sample]:
+    rng = np.random.default_rng(seed)
     return [
         Sample({"x": float(rng.normal(separation * is_fake))}, is_fake, person % 5, str(person))
         for person in range(num_people)
@@ -314,6 +310,14 @@ def test_area_is_that_of_known_distributions() -> None:
     nothing = measure_separability(samples(0.0, num_people=1_000))
     assert nothing is not None
     assert nothing.auc == pytest.approx(0.5, abs=0.05)
+
+
+def test_intervals_of_what_tells_nothing_hold_one_half() -> None:
+    found = [measure_separability(samples(0.0, num_people=100, seed=seed)) for seed in range(40)]
+    held = [one is not None and one.low <= 0.5 <= one.high for one in found]
+    above = [one is not None and one.low > 0.5 for one in found]
+    assert sum(held) >= 30
+    assert sum(above) <= 3
 
 
 def test_band_between_two_sides_is_told() -> None:

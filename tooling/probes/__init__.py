@@ -18,7 +18,7 @@ class Probe:
 
     Attributes:
         name: in audit.json and on the card.
-        is_pixel: looks at decoded pixels, where fakes may differ; all others must not tell a fake.
+        is_pixel: follows from what the pictures show, where fakes may differ; all others must not tell a fake.
         is_scale_free: can be compared between an image and a video's frame of another size and compression.
         remedy: what to do when it tells real from fake.
     """
@@ -32,9 +32,8 @@ class Probe:
 _SAME_WRITER = "write real and fake files with the one encoder (generation.video) and the same settings"
 
 PROBES = (
-    Probe("file_size", False, False, f"{_SAME_WRITER}, and fill every file up to a common size"),
-    Probe("bitrate", False, False, f"{_SAME_WRITER} at a constant bitrate"),
-    Probe("frame_sizes", False, False, f"{_SAME_WRITER} at a constant bitrate"),
+    Probe("file_size", False, False, f"{_SAME_WRITER}, which fills every file up to one size"),
+    Probe("bitrate", False, False, f"{_SAME_WRITER}, which keeps to one bitrate"),
     Probe("gop", False, False, f"{_SAME_WRITER}: key frames and B frames at fixed places"),
     Probe("codec", False, False, _SAME_WRITER),
     Probe("atoms", False, False, f"{_SAME_WRITER}; write the container's parts in one order and size"),
@@ -44,6 +43,7 @@ PROBES = (
     Probe("num_frames", False, False, "cut all clips of the subset to one number of frames"),
     Probe("dimensions", False, False, "make all clips of the subset of one width and height"),
     Probe("box_jitter", False, False, "give fakes the boxes of their targets: run `tooling faces` and build again"),
+    Probe("frame_sizes", True, False, ""),  # not decoded, but what an encoder spends on a frame follows from its pixels
     Probe("mean_colour", True, True, ""),
     Probe("border_pixels", True, True, ""),
     Probe("sharpness", True, False, ""),

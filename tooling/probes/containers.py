@@ -21,7 +21,7 @@ from tooling.provenance import LABEL_FIELD, NOTE_FIELD
 PARENTS = {"moov", "trak", "mdia", "minf", "stbl", "edts", "dinf", "udta", "meta", "ilst", "mvex", "moof", "traf"}
 HEADERS = {"ftyp", "mvhd", "tkhd", "mdhd", "hdlr", "vmhd", "elst", "dref"}
 MEDIA = {"mdat"}  # its size is the probes' of sizes
-SEI, FILLER = 6, 12  # H.264 unit types
+SEI, FILLER = 6, 12  # H.264 unit types that show nothing
 USER_DATA = 5  # SEI payload: an encoder's own text behind 16 bytes of identifier
 MAX_TEXT = 4_000
 
@@ -38,10 +38,10 @@ class Box:
 
 @dataclass(frozen=True)
 class Packet:
-    """One coded frame: size without filler in bytes, its time and order in ticks, H.264 unit types in it."""
+    """One coded frame: bytes without and of filling, its time and order in ticks, H.264 unit types in it."""
 
     num_bytes: int
-    num_filler: int
+    num_filling: int
     pts: int
     dts: int
     is_key: bool
@@ -74,8 +74,8 @@ def measure_container(path: Path) -> dict[str, Measured]:
             "time_base": str(stream.time_base),
             "rate": f"{stream.average_rate} {stream.guessed_rate}",
             "parameter_sets": (context.extradata or b"").hex()[:MAX_TEXT],
-            "units": " ".join(map(str, packets[0].units)) if packets else "",
-            "texts": " | ".join(packets[0].texts)[:MAX_TEXT] if packets else "",
+            "units": " ".join(map(str, sorted({unit for packet in packets for unit in packet.units}))),
+            "texts": " | ".join(text for packet in packets for text in packet.texts if text)[:MAX_TEXT],
             "num_streams": float(len(container.streams)),
         }
         duration: Measured = {
@@ -128,7 +128,7 @@ def read_boxes(path: Path) -> Iterator[Box]:
 
 def _read_packet(content: bytes, pts: int, dts: int, is_key: bool) -> Packet:
     """Splits a packet into H.264 units, each behind its size in 4 bytes."""
-    units, texts, num_filler, at = [], [], 0, 0
+    units, texts, num_filling, at = [], [], 0, 0
     while at + 5 <= len(content):
         size = int.from_bytes(content[at : at + 4], "big")
         unit = content[at + 4 : at + 4 + size]
@@ -137,20 +137,25 @@ def _read_packet(content: bytes, pts: int, dts: int, is_key: bool) -> Packet:
             continue
         kind = unit[0] & 31
         units.append(kind)
-        if kind == FILLER:
-            num_filler += 4 + len(unit)
-        elif kind == SEI and unit[1] == USER_DATA:
-            texts.append("".join(chr(byte) for byte in unit[18:] if 32 <= byte < 127))
-    return Packet(len(content) - num_filler, num_filler, pts, dts, is_key, tuple(units), tuple(texts))
+        if kind in (FILLER, SEI):
+            num_filling += 4 + len(unit)
+        if kind == SEI and unit[1] == USER_DATA:
+            texts.append(_user_text(unit))
+    return Packet(len(content) - num_filling, num_filling, pts, dts, is_key, tuple(units), tuple(texts))
+
+
+def _user_text(unit: bytes) -> str:
+    """What can be read of user data: behind the coding of its length and 16 bytes of identifier."""
+    at = 2
+    while at < len(unit) and unit[at] == 255:
+        at += 1
+    return "".join(chr(byte) for byte in unit[at + 17 :] if 32 <= byte < 127)
 
 
 def _bitrate(packets: list[Packet], seconds: float) -> Measured:
-    coded, filled = (sum(getattr(packet, name) for packet in packets) for name in ("num_bytes", "num_filler"))
-    per_second = 8 / max(seconds, 1e-3)
-    return {
-        "log_all": math.log(max((coded + filled) * per_second, 1)),
-        "log_coded": math.log(max(coded * per_second, 1)),
-    }
+    """As any tool tells it: all bytes of the stream, with whatever it is filled up with."""
+    num_bytes = sum(packet.num_bytes + packet.num_filling for packet in packets)
+    return {"log_bits_per_second": math.log(max(8 * num_bytes / max(seconds, 1e-3), 1))}
 
 
 def _frame_sizes(packets: list[Packet]) -> Measured:

@@ -31,7 +31,7 @@ MIN_PEOPLE = 50  # below, chance alone moves the area by more than the limit all
 MIN_TESTED = 4  # people; fewer give no number at all
 NUM_FRAMES = 5  # looked at, spread over a clip
 KEPT = "audit_measured.jsonl"
-KEPT_FORMAT = 1  # counted up when what a probe measures changes
+KEPT_FORMAT = 2  # counted up when what a probe measures changes
 
 Row = dict[str, Any]
 
@@ -240,8 +240,9 @@ def _note(comparisons: Sequence[Comparison]) -> str:
     """What must be known to read the numbers; every sentence follows from the files or from the method."""
     parts = [
         f"Area under the ROC curve of a logistic regression on each probe's numbers, tested on people it was not "
-        f"trained on, with 95 % bootstrap intervals over people; 0.5 tells nothing. Probes that decode no pixels must "
-        f"stay at or below {LIMIT:g}; probes of {NUM_FRAMES} frames' pixels have no limit.",
+        f"trained on, with 95 % bootstrap intervals over people; 0.5 tells nothing. Probes of what has nothing to do "
+        f"with the pictures must stay at or below {LIMIT:g}; probes of pixels ({NUM_FRAMES} frames of a clip), and of "
+        "the coded sizes of single frames, which follow from pixels, have no limit.",
         "Videos are compared with the raw clips of their targets.",
         "Marks say openly which files are fakes; their text and content are not probed, their sizes are.",
     ]
