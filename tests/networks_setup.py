@@ -7,6 +7,7 @@ its crop and tints it by the edit. So a whole stage can be run without any publi
 
 from __future__ import annotations
 
+import math
 import sys
 import types
 from pathlib import Path
@@ -125,7 +126,7 @@ def show_the_still(generator: McnetGenerator, detector: McnetDetector) -> None:
     colours = torch.randn((len(detector.kp.weight), 3), generator=seeded(0))
     detector.kp.weight[:, -3:] = 20 * colours[..., None, None] * blob  # the last channels are the picture itself
     torch.as_tensor(detector.jacobian.bias)[:] = torch.eye(2).flatten().repeat(len(colours))
-    torch.as_tensor(dense.mask.bias)[0] = 2.0
+    torch.as_tensor(dense.mask.bias)[0] = 2.5 + math.log(len(colours))  # nine tenths are the background's, which stays
     torch.as_tensor(dense.occlusion.bias)[:] = 4.0
 
 
