@@ -154,7 +154,7 @@ def sign_by_others(workspace: Workspace, path: str) -> None:
 
 FAULTS: dict[str, tuple[Callable[[Workspace], object], str]] = {
     "key frames": (lambda w: encode(w, REAL, g="5", keyint_min="5"), f"{REAL}: key frames: not every 15th"),
-    "quality": (lambda w: encode(w, REAL, crf="30"), f"{REAL}: encoder settings differ ("),
+    "quality": (lambda w: encode(w, REAL, crf="30"), f"{REAL}: encoder settings: "),
     "profile": (lambda w: encode(w, REAL, profile="baseline"), f"{REAL}: profile: "),
     "variable rate": (lambda w: vary_rate(w, REAL), f"{REAL}: frame times: uneven, must be constant"),
     "audio": (lambda w: add_audio(w, REAL), f"{REAL}: audio: yes, must be no"),

@@ -117,8 +117,9 @@ class VideoPass:
         if is_imported(self.record):
             self.facts.is_other_settings = True
             return
-        differing = sorted(set(found.split()) ^ set(wanted.split()))
-        self.facts.error(f"encoder settings differ ({', '.join(differing[:4]) or 'none told'}); make it again")
+        got, must = set(found.split()) - set(wanted.split()), set(wanted.split()) - set(found.split())
+        told = [", ".join(sorted(some)[:4]) or "nothing told" for some in (got, must)]
+        self.facts.error(f"encoder settings: {told[0]}, must be {told[1]}; make it again")
 
     def _time(self, frame: VideoFrame) -> None:
         base, fps = Fraction(frame.time_base or 0), self.contract.fps or 0

@@ -110,7 +110,7 @@ def check_inputs(records: Records) -> list[Finding]:
             stale = [name for name, digest in record.inputs.items() if name in now and now[name] != digest]
             if stale:
                 first = min(stale, key=natural_key)
-                more = f" and {len(stale) - 1} other older files" if len(stale) > 1 else ""
+                more = f" and {len(stale) - 1} more" if len(stale) > 1 else ""
                 message = f"was made from an older {first}{more}; run its stage again"
                 findings.append(Finding("error", record.path, message))
     return findings
