@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +26,7 @@ from tooling.keys import init_keys, read_keys
 from tooling.marking import mark_of
 from tooling.provenance import LABEL_FIELD, NOTE_FIELD, read_marks
 from tooling.records import FileRecord, format_record
+from tooling.stages import card, shards
 from tooling.workspace import Workspace, file_sha256, write_text
 
 SOURCE_TYPES = {
@@ -90,6 +95,24 @@ def test_rows_say_it_too(made: Workspace) -> None:
         for row in (row for rows in read_rows(str(made.root), subset).values() for row in rows):
             assert row["digital_source_type"] == SOURCE_TYPES[row["method"]]
     assert set(SOURCE_TYPES) == set(METHODS)
+
+
+def test_a_researcher_checks_marks_with_what_the_release_holds(made: Workspace, tmp_path: Path) -> None:
+    out = tmp_path / "homologous_deepfake"
+    shards.run(made, out)
+    card.run(made, out)
+    assert (out / "root.pem").read_bytes() == (made.keys_path / "root.pem").read_bytes()
+    assert not any(b"PRIVATE" in path.read_bytes() for path in out.rglob("*") if path.is_file())
+    example = Path(__file__).parent.parent / "examples" / "check_marks.py"
+    environment = {**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, str(example)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    real, fake = done.stdout.splitlines()
+    assert re.fullmatch(r"raw_video/\d\.mp4 Trusted digitalCapture", real)
+    composed = r"Trusted compositeWithTrainedAlgorithmicMedia"
+    assert re.fullmatch(rf"swap_video/(\d)_(\d)\.mp4 {composed} raw_video/\1\.mp4 raw_video/\2\.mp4", fake)
 
 
 def test_what_a_stage_makes_is_marked_before_it_is_there(workspace: Workspace) -> None:

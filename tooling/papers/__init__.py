@@ -6,6 +6,7 @@
       TAKEDOWN.md         how a person is taken out
       CITATION.cff        how to cite
       croissant.json      Croissant metadata with its RAI fields, for programs
+      root.pem            whom the marks are signed by, for those who check them
 
 What the workspace knows is filled in. What only the maintainers know is asked for by name in WORKSPACE/answers.toml and
 stands in the papers as a question as long as it has no answer: nothing is made up.
@@ -20,6 +21,7 @@ from typing import Any
 
 import jinja2
 
+from tooling.keys import read_keys
 from tooling.papers.answers import read_or_start_answers
 from tooling.papers.citation import format_citation
 from tooling.papers.croissant import make_croissant
@@ -28,13 +30,14 @@ from tooling.papers.facts import gather_facts
 from tooling.release import Release
 from tooling.workspace import Workspace, write_text
 
-PAPERS = ("DATASHEET.md", "TERMS.md", "TAKEDOWN.md", "CITATION.cff", "croissant.json")
+PAPERS = ("DATASHEET.md", "TERMS.md", "TAKEDOWN.md", "CITATION.cff", "croissant.json", "root.pem")
 LINKS = (
     "- [DATASHEET.md](DATASHEET.md): how the set came to be, what is in it, what it is for and not for\n"
     "- [TERMS.md](TERMS.md): terms of use\n"
     "- [TAKEDOWN.md](TAKEDOWN.md): how a person is taken out\n"
     "- [CITATION.cff](CITATION.cff): how to cite\n"
     "- [croissant.json](croissant.json): Croissant metadata, for programs\n"
+    "- [root.pem](root.pem): the root certificate of the marks\n"
 )
 
 
@@ -42,7 +45,8 @@ def write_papers(workspace: Workspace, out: Path, release: Release) -> None:
     """Writes all papers into a built release, and answers.toml into the workspace where there is none.
 
     Raises:
-        InputError: answers.toml cannot be read.
+        InputError: answers.toml or the keys cannot be read.
+        WorkspaceError: there are no keys.
     """
     answers = read_or_start_answers(workspace)
     facts = gather_facts(workspace, release)
@@ -58,6 +62,7 @@ def write_papers(workspace: Workspace, out: Path, release: Release) -> None:
         "TAKEDOWN.md": _render("takedown", facts, response_time=answers.told("takedown", "response_time")),
         "CITATION.cff": format_citation(workspace, answers),
         "croissant.json": json.dumps(make_croissant(workspace, release, answers, sections), indent=2) + "\n",
+        "root.pem": read_keys(workspace.keys_path).root.decode("ascii"),
     }
     for name in PAPERS:
         write_text(out / name, texts[name])
