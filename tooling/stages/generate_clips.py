@@ -65,7 +65,7 @@ def clip_tasks(workspace: Workspace, subset: str, request: GenerateRequest, choi
         inputs = {name: digest for name, digest in known.items() if name.rpartition("/")[2].split(".")[0] in one.people}
         edit = {"attribute": one.attribute, "factor": request.factor} if one.attribute else {}
         seed = sample_seed(request.seed, sample_id)
-        record = wanted_record(sample_id, f"{sample_id}.mp4", inputs, choice.name, settings | edit, seed)
+        record = wanted_record(sample_id, f"{sample_id}.mp4", inputs, choice.recorded_name, settings | edit, seed)
         clip = clips[f"raw_video/{one.target}"]
         factor = request.factor if one.attribute else None
         tasks.append(Task(record, ClipWork(one, choice, factor, round(clip.fps or 0), clip.num_frames)))

@@ -71,7 +71,8 @@ def run(
         about = {"prompt": one.prompt.text, "attributes": one.prompt.attributes, "fold": source.fold}
         path = f"{SUBSET}/{one.name}.png"
         parameters = settings[source.fold] | about
-        wanted = wanted_record(f"{SUBSET}/{one.name}", path, source.inputs, choice.name, parameters, one.prompt.seed)
+        name = choice.recorded_name
+        wanted = wanted_record(f"{SUBSET}/{one.name}", path, source.inputs, name, parameters, one.prompt.seed)
         tasks.append(Task(wanted, ImageWork(one.prompt.text, source.choice)))
     result = StageResult()
     for _ in range(NUM_ROUNDS):

@@ -7,13 +7,14 @@ import hashlib
 import multiprocessing
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
 import torch
 
 from generation.errors import RejectedOutputError
-from generation.families import Family, LoadOptions, load_generator
+from generation.families import SCHEMES, Family, LoadOptions, load_generator
 from generation.placement import describe_generator
 
 Result = TypeVar("Result")
@@ -49,6 +50,13 @@ class GeneratorChoice:
     name: str
     family: Family
     options: LoadOptions
+
+    @property
+    def recorded_name(self) -> str:
+        """The name for the record: of a file or folder its own name only, as nobody needs to know where it lay."""
+        scheme, _, place = self.name.partition(":")
+        is_local = scheme in SCHEMES and bool(place) and Path(place).exists()
+        return f"{scheme}:{Path(place).resolve().name}" if is_local else self.name
 
     def parameters(self) -> dict[str, Any]:
         """Settings, dtype and digest of the weights, as JSON values for the record."""
