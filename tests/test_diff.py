@@ -36,10 +36,10 @@ def test_every_kind_of_difference_is_told_by_subset(changed: Built, tmp_path: Pa
     assert list(found.subsets) == ["edit_video", "GAN_images"]
     images, edits = found.subsets["GAN_images"], found.subsets["edit_video"]
     assert (images.added, images.removed, images.changed) == (("GAN_images/000009",), ("GAN_images/000001",), ())
-    assert edits.changed == (ChangedRow("edit_video/age/1", ("factor",)),)
+    assert edits.changed == (ChangedRow("edit_video/age/1", ("factor", "sha256")),)
     assert format_diff(found).splitlines() == [
         "edit_video: 1 changed",
-        "  ~ edit_video/age/1 (factor)",
+        "  ~ edit_video/age/1 (factor, sha256)",
         "GAN_images: 1 added, 1 removed",
         "  + GAN_images/000009",
         "  - GAN_images/000001",
@@ -86,7 +86,7 @@ def test_card_lists_the_changes_of_every_version(changed: Built, tmp_path: Path)
     text = (changed.out / "README.md").read_text()
     section = text.partition("## Changes\n")[2].partition("\n## ")[0].strip()
     assert section == (
-        "### 1.1.0\n\n- `edit_video`: 1 changed (`factor` of 1)\n- `GAN_images`: 1 added, 1 removed\n\n"
+        "### 1.1.0\n\n- `edit_video`: 1 changed (`factor` of 1, `sha256` of 1)\n- `GAN_images`: 1 added, 1 removed\n\n"
         "### 1.0.0\n\nThe first release."
     )
     shutil.copytree(changed.out, tmp_path / "second")
