@@ -59,7 +59,7 @@ def make_features(name: str) -> datasets.Features:
     """Columns of a config: one of SUBSETS, or METADATA for those that all of them have."""
     string, integer, number = datasets.Value("string"), datasets.Value("int32"), datasets.Value("float32")
     common = {
-        **{"path": string, "sample_id": string},
+        **dict.fromkeys(("path", "sample_id"), string),
         "label": datasets.ClassLabel(names=LABELS),
         "method": datasets.ClassLabel(names=METHODS),
         "generator": string,
@@ -72,7 +72,7 @@ def make_features(name: str) -> datasets.Features:
         "fold": integer,
         "fps": datasets.Value("float64"),
         "num_frames": integer,
-        **{"width": integer, "height": integer},
+        **dict.fromkeys(("width", "height"), integer),
         "sha256": string,
         "digital_source_type": string,  # IPTC's word in the file's signed C2PA manifest
     }

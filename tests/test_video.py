@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from generation.errors import VideoError
-from generation.video import pick_frames, probe_video, read_clip, read_frames, write_clip
+from generation.video import pick_frames, probe_video, read_clip, read_frames, to_picture, to_rgb, write_clip
 
 
 def moving(num_frames: int, width: int = 94, height: int = 62) -> NDArray[np.uint8]:
@@ -30,6 +30,18 @@ def test_frames_come_back_in_order_and_nearly_equal(tmp_path: Path) -> None:
     assert decoded.shape == frames.shape
     assert np.abs(decoded.astype(int) - frames).mean() < 8  # colour at half size
     np.testing.assert_array_equal(read_clip(tmp_path / "a.mp4", 7, 9), decoded[7:9])
+
+
+def test_colours_there_and_back_leave_luma_as_it_is(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mp4", moving(8, 96, 64))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        for picture in container.decode(video=0):
+            again = to_picture(to_rgb(picture))
+            one, other = (np.asarray(p.to_ndarray(), int)[:64] for p in (picture, again))  # the plane of luma
+            assert np.abs(one - other).mean() < 0.02
+            assert abs((other - one).mean()) < 0.01
+            fast = to_rgb(picture, is_exact=False)
+            assert np.abs(fast.astype(int) - to_rgb(picture)).mean() < 6
 
 
 def test_picked_frames_are_exact(tmp_path: Path) -> None:

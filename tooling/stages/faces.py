@@ -77,7 +77,8 @@ def make_face_video(workspace: Workspace, task: Task) -> Made:
         raise InputError(f"{clip_name}: is not the file that was recorded; run `tooling ingest` again")
     tracking = TrackSettings(settings.detect_every_frames, settings.detect_scale, settings.margin)
     with one_thread():
-        track = follow_face(_detectors(settings.detect_scale), read_frames(clip), tracking, name=clip_name)
+        frames = read_frames(clip, is_exact=False)  # a level does not matter to a detector
+        track = follow_face(_detectors(settings.detect_scale), frames, tracking, name=clip_name)
     if len(track) != task.work:
         raise InputError(f"{clip_name}: holds {len(track)} frames, its record says {task.work}; ingest it again")
     fps = probe_video(clip).fps
