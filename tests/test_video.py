@@ -41,7 +41,7 @@ def test_colours_there_and_back_leave_luma_as_it_is(tmp_path: Path) -> None:
             assert np.abs(one - other).mean() < 0.02
             assert abs((other - one).mean()) < 0.01
             fast = to_rgb(picture, is_exact=False)
-            assert np.abs(fast.astype(int) - to_rgb(picture)).mean() < 6
+            assert np.abs(fast.astype(int) - to_rgb(picture)).mean() < 10
 
 
 def test_picked_frames_are_exact(tmp_path: Path) -> None:
