@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from generation import video
 from generation.container import write_tags
 from generation.video import VideoWriter
-from tooling.audit_results import Audit, format_table, read_audit
+from tooling.audit_results import MEASURED, Audit, format_table, read_audit
 from tooling.cli import app
 from tooling.engines import finished_record, wanted_record
 from tooling.errors import InputError, VerificationError, WorkspaceError
@@ -221,7 +221,7 @@ def test_rerun_gives_the_same_bytes_and_measures_nothing_again(clean: Workspace,
     audit.run(workspace, num_workers=1, progress=lambda *step: told.append(step))
     assert workspace.audit_path.read_bytes() == before
     assert told == [(0, 0, "")]
-    (workspace.root / audit.KEPT).unlink()
+    (workspace.root / MEASURED).unlink()
     audit.run(workspace, num_workers=2, progress=lambda *step: told.append(step))
     assert workspace.audit_path.read_bytes() == before
     assert told[-1][:2] == (2 * NUM_PEOPLE, 2 * NUM_PEOPLE)

@@ -230,21 +230,23 @@ def test_purge_leaves_nothing_at_the_hub(place: Place) -> None:
 
 
 def test_what_generators_and_killed_runs_left_of_the_person_goes(place: Place) -> None:
-    root, clips = place.workspace.root, ["raw_video/7.mp4", "raw_video/8.mp4"]
-    for fold, inputs in (("fold0", clips), ("fold1", clips[1:])):
+    root, clips = place.workspace.root, ["raw_video/7.mp4", "masters/7.mp4", "masters/8.mp4"]
+    for fold, inputs in (("fold0", clips[::2]), ("fold2", clips[1:]), ("fold1", clips[2:])):
         folder = root / "models/fitted" / fold
         (folder / "net").mkdir(parents=True)
         (folder / "inputs.json").write_text(json.dumps(dict.fromkeys(inputs, "0" * 64)))
         (folder / "net/weights.safetensors").write_bytes(b"weights")
     left = ["models/fitted/.fold0/half", "masks/swap_video/7_9.mp4", ".pulling/frames/7.json", ".importing/1"]
-    kept = ["masks/swap_video/9_10.mp4", "models/fitted/fold1/net/weights.safetensors"]
-    for name in (*left, kept[0]):
+    left += ["masters/7.mp4", "audit_measured.jsonl"]
+    kept = ["masks/swap_video/9_10.mp4", "masters/8.mp4", "models/fitted/fold1/net/weights.safetensors"]
+    for name in (*left, *kept[:2]):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"left by a kill")
     lines = [json.dumps({"sample_id": f"swap_video/{pair}", "reason": "x"}) for pair in ("7_9", "9_10", "17_18", "8_7")]
     place.workspace.rejects_path.write_text("\n".join(lines) + '\n{"torn')
     found = plan_takedown(place.workspace, PERSON)
-    assert {"models/fitted/fold0/net/weights.safetensors", "masks/swap_video/7_9.mp4"} <= found.files.keys()
+    fitted = {f"models/fitted/{fold}/net/weights.safetensors" for fold in ("fold0", "fold2")}
+    assert {*fitted, "masks/swap_video/7_9.mp4", "masters/7.mp4"} <= found.files.keys()
     assert not found.files.keys() & set(kept)
     assert "rejects.jsonl: 3 rows" in found.lines()
     takedown.run(place.workspace, TakedownRequest(PERSON, DATE))

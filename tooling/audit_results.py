@@ -12,6 +12,7 @@ from tooling.errors import WorkspaceError
 from tooling.workspace import Workspace, write_text
 
 FORMAT = 1
+MEASURED = "audit_measured.jsonl"  # what was measured of each file, in the workspace; it may be deleted
 
 
 @dataclass(frozen=True)

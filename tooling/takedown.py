@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tooling import access, takedown_hub
+from tooling.audit_results import MEASURED
 from tooling.engines import Progress, no_progress
 from tooling.errors import InputError, UsageError
 from tooling.records import Pair, Plan, format_identities, format_plan, is_identity_id, natural_key
@@ -220,6 +221,7 @@ def clear_workspace(workspace: Workspace, receipt: Receipt) -> None:
         shutil.rmtree(workspace.root / name, ignore_errors=True)
     for folder in workspace.models_path.glob("*/.*"):  # a fitting that was killed
         shutil.rmtree(folder, ignore_errors=True)
+    (workspace.root / MEASURED).unlink(missing_ok=True)  # measured anew when it is needed
     person = Person(identity, frozenset(receipt.samples))
     if len(left := _rejects_left(workspace, person)) < len(_rejects(workspace)):
         write_text(workspace.rejects_path, "".join(line + "\n" for line in left))
@@ -265,16 +267,16 @@ def _named_files(workspace: Workspace, identity: str) -> Iterator[str]:
     for path in sorted(workspace.root.glob("*/**/*")):
         name = path.relative_to(workspace.root).as_posix()
         folder, stem = name.removeprefix("masks/").partition("/")[0], re.split(r"\.", path.name.lstrip("."))[0]
-        is_own = folder == "tracks" and stem == identity
+        is_own = folder in ("tracks", "masters") and stem == identity
         if path.is_file() and folder != ".staging" and (is_own or identity in people_of(f"{folder}/{stem}")):
             yield name
 
 
 def _fitted_files(workspace: Workspace, identity: str) -> Iterator[str]:
     """Files of generators that were fitted to clips of the person, among others."""
-    clip = f"raw_video/{identity}.mp4"
+    own = {f"raw_video/{identity}.mp4", workspace.master_name(identity), workspace.track_name(identity)}
     for note in sorted(workspace.models_path.glob("*/*/inputs.json")):
-        if clip in json.loads(note.read_text(encoding="utf-8")):
+        if own & json.loads(note.read_text(encoding="utf-8")).keys():
             paths = (path for path in sorted(note.parent.rglob("*")) if path.is_file())
             yield from (path.relative_to(workspace.root).as_posix() for path in paths)
 

@@ -16,7 +16,7 @@ from typing import Any
 from generation.errors import GenerationError
 from generation.video import pick_frames, read_image
 from homologous_deepfake import SUBSETS, complete_row, read_rows
-from tooling.audit_results import Audit, ProbeResult, format_area, records_digest, write_audit
+from tooling.audit_results import MEASURED, Audit, ProbeResult, format_area, records_digest, write_audit
 from tooling.engines import Progress, no_progress, run_side_by_side
 from tooling.errors import InputError, VerificationError, WorkspaceError
 from tooling.probes import PROBES, Measured, Probe
@@ -30,7 +30,6 @@ LIMIT = 0.55
 MIN_PEOPLE = 50  # below, chance alone moves the area by more than the limit allows (standard error 1 / sqrt(6 n))
 MIN_TESTED = 4  # people; fewer give no number at all
 NUM_FRAMES = 5  # looked at, spread over a clip
-KEPT = "audit_measured.jsonl"
 KEPT_FORMAT = 2  # counted up when what a probe measures changes
 
 Row = dict[str, Any]
@@ -118,7 +117,7 @@ def _measure(
     workspace: Workspace, rows: Sequence[Row], num_workers: int, progress: Progress
 ) -> dict[str, dict[str, Measured]]:
     """Path -> probe -> what it says; new files are measured side by side, each as soon as it is done is kept."""
-    path = workspace.root / KEPT
+    path = workspace.root / MEASURED
     kept = _read_kept(path, {row["sha256"] for row in rows})
     todo = [row for row in rows if row["sha256"] not in kept]
     progress(0, len(todo), "")
