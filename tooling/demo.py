@@ -20,8 +20,9 @@ from tooling.hub.access import add_organisation, add_token, add_user
 from tooling.hub.hub import Hub
 from tooling.hub.server import serve
 from tooling.records import StageResult
+from tooling.report import write_report
 from tooling.settings import ClipSettings, Settings
-from tooling.stages import card, faces, generate, ingest, plan, shards, verify
+from tooling.stages import audit, card, faces, generate, ingest, plan, shards, verify
 from tooling.workspace import Workspace, create_workspace, open_workspace
 
 REPO_ID = "lab/homologous_deepfake"
@@ -49,6 +50,7 @@ def run_demo(folder: Path, settings: DemoSettings) -> None:
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     sources, release, sheet = folder / "sources", folder / "homologous_deepfake", folder / "contact_sheet.png"
+    page = folder / "report.html"
     if not (sources / "identities.csv").exists():
         with console.progress_bar("actors") as bar:
             seconds = settings.clip_seconds + SOURCE_EXTRA_SECONDS
@@ -61,10 +63,13 @@ def run_demo(folder: Path, settings: DemoSettings) -> None:
             shards.run(workspace, release, progress=bar)
     card.run(workspace, release)
     write_contact_sheet(workspace, sheet, max_rows=3)
+    with console.progress_bar("report") as bar:
+        write_report(workspace, page, num_workers=settings.num_workers, progress=bar)
     console.say('load_dataset("homologous_deepfake", "swap_video")')
     console.put(_load(folder))
     console.put(_publish(folder))
-    console.say(f"contact sheet: {sheet}   release: {release}   {time.monotonic() - started:.0f} s in all")
+    console.say(f"report: {page}   contact sheet: {sheet}   release: {release}")
+    console.say(f"{time.monotonic() - started:.0f} s in all")
 
 
 def _workspace(root: Path, settings: DemoSettings) -> Workspace:
@@ -86,6 +91,8 @@ def _make_everything(workspace: Workspace, sources: Path, settings: DemoSettings
             _insist(generate.run(workspace, subset, request, num_workers=num_workers, progress=bar))
     with console.progress_bar("verify") as bar:
         verify.raise_for_errors(verify.run(workspace, num_workers=num_workers, progress=bar))
+    with console.progress_bar("audit") as bar:
+        audit.raise_for_failures(audit.run(workspace, num_workers=num_workers, progress=bar))
 
 
 def _insist(result: StageResult) -> None:
