@@ -107,7 +107,9 @@ class TargetMeter:
         self.facts.is_far = outside > self.limits.far
         step = self._steps.problem()
         if self.facts.is_far:
-            self.facts.error(f"its background is not that of {self.target} ({outside:.1f} levels from it)")
+            self.facts.error(
+                f"its background is not that of {self.target} ({outside:.1f} levels from it); make it again"
+            )
         elif step:
             self.facts.error(f"is out of step: {step} {self.target}; make it again")
         else:
@@ -140,10 +142,10 @@ class TargetMeter:
         means = self._sums / np.maximum(self._counts, 1)
         if (means > self.limits.largest_cell).sum() >= self.limits.fewest_cells:
             row, column = (int(part) for part in np.unravel_index(int(means.argmax()), means.shape))
-            return f"{self._differs(row, column)} by {means.max():.1f} levels on average"
+            return f"{self._differs(row, column)} by {means.max():.1f} levels on average; make it again"
         levels, number, (row, column) = self._worst
         if self._num_worst:
-            return f"{self._differs(row, column)} by {levels:.0f} levels in frame {number}"
+            return f"{self._differs(row, column)} by {levels:.0f} levels in frame {number}; make it again"
         return ""
 
     def _differs(self, row: int, column: int) -> str:
@@ -160,7 +162,7 @@ class TargetMeter:
             return
         inside = self._inside / self._num_inside
         wanted = limits_of(subset.method, factor).smallest_change * self.limits.share_of_change
-        if inside < max(wanted, self.limits.smallest_change * outside):
+        if not self.facts.is_far and inside < max(wanted, self.limits.smallest_change * outside):
             self.facts.error(
                 f"does not differ from {self.target} inside of its mask ({inside:.1f} levels, {outside:.1f} outside); "
                 "make it again"
@@ -169,7 +171,7 @@ class TargetMeter:
         if not is_hair and self._num_faces and self._num_covered < self.limits.smallest_cover * self._num_faces:
             self.facts.error(
                 f"its mask lies on the face in {self._num_covered} of {self._num_faces} frames only; it is no "
-                f"{subset.method.replace('_', ' ')} of {self.target}"
+                f"{subset.method.replace('_', ' ')} of {self.target}; make it again"
             )
 
     def _box(self, number: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -57,7 +57,9 @@ class SwapLook:
         """Tells `facts` what was measured, and what is wrong."""
         quality = self._meter.results()
         for problem in find_problems(quality):
-            self.facts.findings.append(("error" if self.is_strict else "note", self.facts.path, problem))
+            self.facts.findings.append(
+                ("error" if self.is_strict else "note", self.facts.path, f"{problem}; make it again")
+            )
         for name in ("source_similarity", "target_similarity"):
             value = getattr(quality, name)
             if value is not None:
