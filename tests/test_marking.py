@@ -26,6 +26,7 @@ from tooling.keys import init_keys, read_keys
 from tooling.marking import mark_of
 from tooling.provenance import LABEL_FIELD, NOTE_FIELD, read_marks
 from tooling.records import FileRecord, format_record
+from tooling.signing import sign_anew
 from tooling.stages import card, shards
 from tooling.workspace import Workspace, file_sha256, write_text
 
@@ -180,6 +181,33 @@ def test_files_from_before_marks_are_made_again(workspace: Workspace) -> None:
 
 
 NEW_FIELDS = ("unmarked_sha256", "digital_source_type")
+
+
+def test_replaced_keys_sign_everything_anew_without_making_it_again(workspace: Workspace) -> None:
+    before = {r.path: r for subset in SUBSETS for r in workspace.records(subset).values()}
+    init_keys(workspace.keys_path, is_replacing=True)
+    damaged, pulled = workspace.path("edit_video/age/3.mp4"), workspace.records("raw_video")["raw_video/4"]
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    pulled = dataclasses.replace(pulled, results={"repository": "lab/other"})
+    write_text(
+        workspace.records_path("raw_video"),
+        workspace.records_path("raw_video").read_text() + format_record(pulled) + "\n",
+    )
+    result = sign_anew(workspace, num_workers=2)
+    assert list(result.refused) == ["edit_video/age/3"]
+    assert result.kept == ["raw_video/4"]
+    assert len(result.made) == len(before) - 2
+    keys = read_keys(workspace.keys_path)
+    for subset in SUBSETS:
+        for name in workspace.records(subset).keys() & set(result.made):
+            record = workspace.records(subset)[name]
+            found, old = read_marks(workspace.path(record.path), keys), before[record.path]
+            assert (found.state, len(found.labels)) == ("trusted", int(SUBSETS[subset].method != "real"))
+            assert record.sha256 == file_sha256(workspace.path(record.path)) != old.sha256
+            assert dataclasses.replace(record, sha256=old.sha256) == old
+    parent = mark_of(workspace, swap(workspace)).ingredients[0]
+    assert parent.sha256 == workspace.records("raw_video")["raw_video/1"].sha256
+    assert not sign_anew(workspace, num_workers=1).made
 
 
 def test_keys_commands_show_and_replace(workspace: Workspace) -> None:

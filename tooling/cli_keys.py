@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tooling import console
-from tooling.cli_hub import WORKSPACE, JsonOption, WorkspaceOption
+from tooling.cli_hub import WORKSPACE, JsonOption, WorkersOption, WorkspaceOption
 from tooling.keys import SigningKeys, init_keys, read_keys
 from tooling.workspace import open_workspace
 
@@ -38,6 +38,19 @@ def show(workspace: WorkspaceOption = WORKSPACE, as_json: JsonOption = False) ->
     _tell(read_keys(open_workspace(workspace).keys_path), as_json)
 
 
+@app.command()
+def sign(workspace: WorkspaceOption = WORKSPACE, workers: WorkersOption = 0, as_json: JsonOption = False) -> None:
+    """Sign every file anew that is not signed by these keys, after they were replaced; pulled files stay."""
+    from tooling.signing import sign_anew
+
+    place = open_workspace(workspace)
+    with place.locked(), console.progress_bar("sign") as bar:
+        result = sign_anew(place, num_workers=workers, progress=bar)
+    console.put_result("keys", result, as_json=as_json)
+    if result.refused:
+        raise typer.Exit(1)
+
+
 def _tell(keys: SigningKeys, as_json: bool) -> None:
     facts = {
         "subject": keys.subject,
@@ -50,4 +63,4 @@ def _tell(keys: SigningKeys, as_json: bool) -> None:
         return
     console.put(f"{keys.subject}; {keys.algorithm}, valid until {facts['expires']}")
     if keys.is_test:
-        console.say("a test chain: put your own certificate.pem, private_key.pem and root.pem there before you publish")
+        console.say("a test chain: put your own three files there before you publish, then run `tooling keys sign`")

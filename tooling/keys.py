@@ -4,7 +4,8 @@
     keys/private_key.pem    its private key; only the owner may read it
     keys/root.pem           whom a verifier trusts
 
-A test chain says so in its names. Replace the three files by your own from a certificate authority before you publish.
+A test chain says so in its names. Replace the three files by your own from a certificate authority before you
+publish, and sign what is there anew: `tooling keys sign`.
 """
 
 from __future__ import annotations
@@ -65,7 +66,9 @@ def init_keys(folder: Path, *, is_replacing: bool = False) -> SigningKeys:
         WorkspaceError: there are keys already, and they are not to be replaced.
     """
     if not is_replacing and folder.exists() and any(folder.iterdir()):
-        raise WorkspaceError(f"{folder}: holds keys already; --force replaces them, and marks signed so far lose trust")
+        raise WorkspaceError(
+            f"{folder}: holds keys already; --force replaces them; then `tooling keys sign` signs anew"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     root = _certificate("root", "root", root_key, root_key, ROOT_DAYS)

@@ -182,7 +182,7 @@ def _check_marks(workspace: Workspace, records: dict[str, FileRecord], is_public
     if unmarked:
         return [f"{len(unmarked)} fakes carry no mark; a public push would be refused"]
     if is_public and (workspace.keys_path / CERTIFICATE).is_file() and read_keys(workspace.keys_path).is_test:
-        return [f"marks are signed with the test certificate in {workspace.keys_path}; nobody else can vouch for them"]
+        return ["marks are signed with the test certificate in keys/; put your own there and run `tooling keys sign`"]
     return []
 
 

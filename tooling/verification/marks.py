@@ -37,7 +37,7 @@ def check_marks(path: Path, record: FileRecord, keys: SigningKeys, clips: Collec
         if record.results.get("repository"):
             facts.note(f"is signed by others than keys/: it was pulled from {record.results['repository']}")
         else:
-            facts.error("is signed by others than keys/; make it again, or put the right keys there")
+            facts.error("is signed by others than keys/; run `tooling keys sign`, or put the right keys there")
     told = found.source_types[-1] if found.source_types else ""
     if told != mark.source_type:
         facts.error(f"its mark says {told or 'nothing'}, must be {mark.source_type}; make it again")

@@ -1,0 +1,71 @@
+"""Signing what a workspace holds anew, after its keys were replaced: nothing is generated or encoded again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from homologous_deepfake import SUBSETS
+from tooling.engines import Made, Progress, no_progress, run_side_by_side
+from tooling.errors import DiskFullError, InputError, ToolingError
+from tooling.keys import read_keys
+from tooling.marking import mark_made
+from tooling.provenance import read_marks
+from tooling.records import FileRecord, StageResult
+from tooling.workspace import Workspace, file_sha256, naming_full_disk
+
+
+def sign_anew(workspace: Workspace, *, num_workers: int = 0, progress: Progress = no_progress) -> StageResult:
+    """Marks every file anew that is not signed by the keys that are there; pulled files keep their own marks.
+
+    Real files come first: the marks of fakes name them by digest. A rerun goes on where it stopped.
+
+    Args:
+        workspace: held by the caller's lock.
+        num_workers: processes; 0 takes one for each processor.
+        progress: told of each file.
+
+    Returns:
+        What was signed, kept and refused, by sample_id.
+
+    Raises:
+        WorkspaceError, InputError: there are no keys, or they cannot be used.
+        DiskFullError: no space is left; what was signed before is kept.
+    """
+    read_keys(workspace.keys_path)
+    result, order = StageResult(), sorted(SUBSETS, key=lambda subset: SUBSETS[subset].method != "real")
+    records = {subset: list(workspace.records(subset).values()) for subset in order}
+    total, done = sum(map(len, records.values())), 0
+    progress(0, total, "")
+    for subset in order:
+        todo = [(workspace, record) for record in records[subset]]
+        for outcome in run_side_by_side(_sign, todo, num_workers=num_workers):
+            name, error, made = outcome.item[1].sample_id, outcome.error, outcome.value
+            if isinstance(error, ToolingError) and not isinstance(error, DiskFullError):
+                result.refused[name] = str(error)
+            elif error is not None:
+                raise error
+            elif made is None:
+                result.kept.append(name)
+            else:
+                workspace.publish(subset, made.record, made.staged)
+                result.made.append(name)
+            done += 1
+            progress(done, total, name)
+        workspace.finish(subset)
+    return result
+
+
+def _sign(item: tuple[Workspace, FileRecord]) -> Made | None:
+    """The file signed anew; None where its marks stay."""
+    workspace, record = item
+    path = workspace.path(record.path)
+    if file_sha256(path) != record.sha256:
+        raise InputError(f"{record.path}: differs from its record (sha256); delete it and run its stage again")
+    is_pulled = "repository" in record.results
+    if record.digital_source_type and (
+        is_pulled or read_marks(path, read_keys(workspace.keys_path)).state == "trusted"
+    ):
+        return None
+    with naming_full_disk(workspace.root):
+        marked, staged = mark_made(workspace, record, {record.path: path})
+    return Made(replace(marked, unmarked_sha256=record.input_sha256), {record.path: staged})
