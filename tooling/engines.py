@@ -141,20 +141,31 @@ def make_files(
     progress(0, len(todo), "")
     outcomes = run_side_by_side(_make_one, todo, num_workers=num_workers, engine=engine)
     for done, outcome in enumerate(outcomes, start=1):
-        sample_id = outcome.item[2].wanted.sample_id
-        error = outcome.error
-        if isinstance(error, (ToolingError, GenerationError)) and not isinstance(error, DiskFullError):
-            result.refused[sample_id] = str(error)
-            if isinstance(error, RejectedOutputError):
-                workspace.note_rejects(outcome.item[2].wanted, error.attempts)
-        elif error is not None:
-            raise error
-        else:
-            workspace.publish(subset, outcome.value.record, outcome.value.staged)
-            result.made.append(sample_id)
-        progress(done, len(todo), sample_id)
+        wanted = outcome.item[2].wanted
+        settle(workspace, subset, wanted, outcome, result)
+        progress(done, len(todo), wanted.sample_id)
     workspace.finish(subset)
     return result
+
+
+def settle(workspace: Workspace, subset: str, wanted: FileRecord, outcome: Outcome, result: StageResult) -> None:
+    """Publishes the file that an item made and notes in `result` what became of it; None as value: it was kept.
+
+    Raises:
+        Exception: the item's error, where it is none about this file alone.
+    """
+    error, name = outcome.error, wanted.sample_id
+    if isinstance(error, (ToolingError, GenerationError)) and not isinstance(error, DiskFullError):
+        result.refused[name] = str(error)
+        if isinstance(error, RejectedOutputError):
+            workspace.note_rejects(wanted, error.attempts)
+    elif error is not None:
+        raise error
+    elif outcome.value is None:
+        result.kept.append(name)
+    else:
+        workspace.publish(subset, outcome.value.record, outcome.value.staged)
+        result.made.append(name)
 
 
 def _make_one(item: tuple[Callable[[Workspace, Task], Made], Workspace, Task]) -> Made:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 from homologous_deepfake import SUBSETS
-from tooling.keys import SigningKeys, read_keys
+from tooling.keys import read_keys
 from tooling.provenance import Ingredient, Mark, mark_file
 from tooling.records import FileRecord
+from tooling.samples import people_of
 from tooling.workspace import Workspace, file_sha256
 
 
@@ -32,7 +32,7 @@ def mark_made(workspace: Workspace, record: FileRecord, staged: Mapping[str, Pat
         WorkspaceError, InputError: no keys, or the file cannot be marked; see `read_keys` and `mark_file`.
     """
     mark, target = mark_of(workspace, record), workspace.staging_path(record.path)
-    mark_file(staged[record.path], mark, _keys(workspace.keys_path), target=target)
+    mark_file(staged[record.path], mark, read_keys(workspace.keys_path), target=target)
     marked = replace(
         record,
         sha256=file_sha256(target),
@@ -48,19 +48,13 @@ def mark_of(workspace: Workspace, record: FileRecord) -> Mark:
 
     Clips that the workspace does not hold (an archive of fakes alone) are not named.
     """
-    subset = SUBSETS[record.path.partition("/")[0]]
-    if subset.method == "real" or subset.media == "image":
-        return Mark(record.path, subset.method, record.generator)
+    method, people = SUBSETS[record.path.partition("/")[0]].method, people_of(record.sample_id)
+    if method == "real" or not people:
+        return Mark(record.path, method, record.generator)
     clips = workspace.records("raw_video")
-    people = record.sample_id.rpartition("/")[2].split("_")
     ingredients = tuple(
         Ingredient(clips[name].path, clips[name].sha256, "componentOf" if number else "parentOf")
         for number, name in enumerate(f"raw_video/{person}" for person in people)
         if name in clips
     )
-    return Mark(record.path, subset.method, record.generator, ingredients)
-
-
-@lru_cache(maxsize=2)
-def _keys(folder: Path) -> SigningKeys:
-    return read_keys(folder)
+    return Mark(record.path, method, record.generator, ingredients)

@@ -20,6 +20,7 @@ from tooling.papers import PAPERS
 from tooling.records import FileRecord, natural_key
 from tooling.release import CHECKSUMS, Release, read_release
 from tooling.remote import blob_sha1
+from tooling.samples import people_of
 from tooling.workspace import Workspace, file_sha256
 
 PICTURES = "pictures"
@@ -119,16 +120,11 @@ def check_release(
     stale = {name for name, row in rows.items() if there.get(name) != row["sha256"]} | (there.keys() - rows.keys())
     if stale:
         raise InputError(f"{out}: was built from other files ({_some(stale)}); run `tooling build` and `tooling card`")
-    people = {name: _people(record) for name, record in records.items()}
+    people = {name: set(people_of(record.sample_id)) for name, record in records.items()}
     unconsented = _check_consent(workspace, people, is_closed, allow_unconsented)
     _check_verified(workspace, records, {name for name, found in people.items() if found & unconsented})
     notes = [f"without granted consent, allowed by name: {', '.join(sorted(unconsented, key=natural_key))}"]
     return (notes if unconsented else []) + _check_marks(workspace, records, is_public)
-
-
-def _people(record: FileRecord) -> set[str]:
-    is_image = SUBSETS[record.path.partition("/")[0]].media == "image"
-    return set() if is_image else set(record.sample_id.rpartition("/")[2].split("_"))
 
 
 def _check_consent(

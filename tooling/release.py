@@ -159,3 +159,8 @@ def _read_footer(path: Path) -> Any:
         return pq.read_metadata(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path}: missing or damaged; run `tooling build` again") from error
+
+
+def format_bytes(num_bytes: int) -> str:
+    """A size in megabytes or gigabytes, for people."""
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from homologous_deepfake import SUBSETS
-from tooling.engines import Made, Progress, no_progress, run_side_by_side
-from tooling.errors import DiskFullError, InputError, ToolingError
+from tooling.engines import Made, Progress, no_progress, run_side_by_side, settle
+from tooling.errors import InputError
 from tooling.keys import read_keys
 from tooling.marking import mark_made
 from tooling.provenance import read_marks
@@ -39,18 +39,10 @@ def sign_anew(workspace: Workspace, *, num_workers: int = 0, progress: Progress 
     for subset in order:
         todo = [(workspace, record) for record in records[subset]]
         for outcome in run_side_by_side(_sign, todo, num_workers=num_workers):
-            name, error, made = outcome.item[1].sample_id, outcome.error, outcome.value
-            if isinstance(error, ToolingError) and not isinstance(error, DiskFullError):
-                result.refused[name] = str(error)
-            elif error is not None:
-                raise error
-            elif made is None:
-                result.kept.append(name)
-            else:
-                workspace.publish(subset, made.record, made.staged)
-                result.made.append(name)
+            record = outcome.item[1]
+            settle(workspace, subset, record, outcome, result)
             done += 1
-            progress(done, total, name)
+            progress(done, total, record.sample_id)
         workspace.finish(subset)
     return result
 

@@ -24,7 +24,7 @@ from tooling.engines import Progress, no_progress
 from tooling.errors import InputError, UsageError
 from tooling.records import Pair, Plan, format_identities, format_plan, is_identity_id, natural_key
 from tooling.remote import connect
-from tooling.stages.shards import people_of
+from tooling.samples import people_of
 from tooling.takedown_hub import HubHoldings
 from tooling.takedown_receipt import Receipt, read_receipt
 from tooling.takedown_release import Person, check_shards, clear_release, rows_of

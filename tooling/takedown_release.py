@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from homologous_deepfake import SUBSETS
 from tooling.errors import InputError
 from tooling.release import CHECKSUMS
+from tooling.samples import people_of
 from tooling.stages import card
 from tooling.stages.shards import (
-    people_of,
     read_checksums,
     recover,
     rewrite_checksums,

@@ -9,7 +9,8 @@ from generation.families import FAMILIES
 from homologous_deepfake import METADATA, SUBSETS
 from tooling import __version__
 from tooling.audit_results import read_audit
-from tooling.release import Release
+from tooling.release import Release, format_bytes
+from tooling.samples import people_of
 from tooling.workspace import Workspace
 
 SYNTHETIC = "synthetic actor"  # how `tooling actors` begins its consent evidence
@@ -19,7 +20,7 @@ def gather_facts(workspace: Workspace, release: Release) -> dict[str, Any]:
     """Facts by name, for the templates. Counts of files are the release's, all else is the workspace's."""
     settings, identities = workspace.settings, workspace.identities()
     records = [record for subset in SUBSETS for record in workspace.records(subset).values()]
-    shown = {person for record in records for person in _people(record.sample_id)}
+    shown = {person for record in records for person in people_of(record.sample_id)}
     people = [identity for name, identity in identities.items() if name in shown]
     plan = workspace.plan()
     folds = Counter(fold for name, fold in plan.folds.items() if name in shown) if plan else Counter()
@@ -67,17 +68,12 @@ def licence_text(workspace: Workspace) -> str:
     return f"Licence: {card.licence_name}{f' ({card.licence_link})' if card.licence_link else ''}."
 
 
-def _people(sample_id: str) -> list[str]:
-    is_video = SUBSETS[sample_id.partition("/")[0]].media == "video"
-    return sample_id.rpartition("/")[2].split("_") if is_video else []
-
-
 def _config(name: str, config: Any) -> dict[str, Any]:
     num_bytes = sum(found.num_bytes for found in config.splits.values())
     return {
         "name": name,
         "num_files": sum(found.num_examples for found in config.splits.values()),
-        "num_bytes": f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB",
+        "num_bytes": format_bytes(num_bytes),
         "splits": ", ".join(f"{split} {found.num_examples}" for split, found in config.splits.items()),
     }
 

@@ -28,6 +28,7 @@ from tooling import __version__
 from tooling.audit_results import format_area
 from tooling.engines import Progress, no_progress
 from tooling.errors import InputError
+from tooling.release import format_bytes
 from tooling.report import plots
 from tooling.report.cards import Grid, Shot, lay_out, shots_of
 from tooling.report.checks import check_lines, is_unclear
@@ -78,7 +79,7 @@ def render_page(facts: Facts, grids: list[Grid], shots: list[Shot], media: Media
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "bytes": _bytes_text,
+        "bytes": format_bytes,
         "number": lambda count: f"{count:,}",
         "area": plots.area_at,
         "code": _code,
@@ -168,7 +169,3 @@ def _code(text: str) -> Markup:
     if len(parts) % 2 == 0:
         return escape(text)
     return Markup("").join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts))
-
-
-def _bytes_text(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"

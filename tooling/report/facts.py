@@ -17,6 +17,7 @@ from tooling.audit_results import Audit, read_audit
 from tooling.diff import ReleaseDiff, compare_rows, locate, rows_at
 from tooling.errors import WorkspaceError
 from tooling.records import FileRecord, Identity, natural_key
+from tooling.samples import people_of
 from tooling.workspace import Workspace
 
 Check = Literal["ok", "error", "stale", "unverified"]
@@ -57,8 +58,7 @@ class FileFacts:
     @property
     def people(self) -> list[str]:
         """[target, source], [identity], or none for an image."""
-        is_image = self.record.fps is None
-        return [] if is_image else self.record.sample_id.rpartition("/")[2].split("_")
+        return list(people_of(self.record.sample_id))
 
 
 @dataclass(frozen=True)

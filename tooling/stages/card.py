@@ -20,7 +20,7 @@ from homologous_deepfake import SUBSETS, Subset
 from tooling import changes, contact_sheet, papers
 from tooling.audit_results import format_table, read_audit
 from tooling.errors import InputError
-from tooling.release import Release, dataset_card_configs, read_release
+from tooling.release import Release, dataset_card_configs, format_bytes, read_release
 from tooling.workspace import Workspace, write_text
 
 BLOCK = re.compile(r"<!-- (repository only|release: (\w+)) -->\n(.*?)<!-- end -->\n", re.DOTALL)
@@ -112,16 +112,12 @@ def _catalogue(release: Release) -> str:
     for name, config in release.configs.items():
         splits = ", ".join(f"{split} {facts.num_examples}" for split, facts in config.splits.items())
         files = sum(facts.num_examples for facts in config.splits.values())
-        size = _bytes_text(sum(facts.num_bytes for facts in config.splits.values()))
+        size = format_bytes(sum(facts.num_bytes for facts in config.splits.values()))
         subset = SUBSETS.get(name, everything)
         kind = {"real": "real", "both": "both"}.get(subset.method, "fake")
         count = subset.count or ""
         lines.append(f"| `{name}` | {kind} | {subset.description} | {files} | {count} | {size} | {splits} |")
     return "\n".join(lines) + "\n"
-
-
-def _bytes_text(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
 
 
 def _generators(workspace: Workspace) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from generation.face_track import FaceTrack, round_px
 from homologous_deepfake import GENDERS, LABELS, METHODS, SUBSETS
+from tooling import samples
 from tooling.engines import finished_record, wanted_record
 from tooling.errors import InputError, WorkspaceError
 from tooling.keys import SigningKeys
@@ -50,9 +51,7 @@ def subset_of(row: Row) -> str:
 
 def people_of(row: Row) -> tuple[str, ...]:
     """Identities in a row: (target, source), (identity,), or none for an image."""
-    subset = SUBSETS[subset_of(row)]
-    stem = row["sample_id"].rpartition("/")[2]
-    return tuple(stem.split("_")) if subset.media == "video" else ()
+    return samples.people_of(row["sample_id"])
 
 
 def check_row(place: str, row: Row) -> None:

@@ -81,13 +81,6 @@ def run(workspace: Workspace, out: Path, *, progress: Progress = no_progress) ->
     return read_release(out)
 
 
-def people_of(sample_id: str) -> tuple[str, ...]:
-    """The identities that a sample shows: target, and source of a pair; nobody for a generated image."""
-    subset = SUBSETS.get(sample_id.partition("/")[0])
-    is_video = subset is not None and subset.media == "video"
-    return tuple(sample_id.rpartition("/")[2].split("_")) if is_video else ()
-
-
 def rewrite_shard(path: Path, staged: Path, removed: Collection[str], settings: ShardSettings) -> None:
     """Writes a shard anew without some of its rows; with nothing to remove, the same bytes.
 

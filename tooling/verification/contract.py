@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from homologous_deepfake import CROSSING, SPLIT_FOLDS, SUBSETS
+from tooling import samples
 from tooling.records import FileRecord, Plan
 from tooling.workspace import Workspace
 
@@ -115,7 +116,7 @@ def is_image(record: FileRecord) -> bool:
 
 def people_of(record: FileRecord) -> list[str]:
     """Identities in a file: [target, source], [identity], or none for an image."""
-    return [] if is_image(record) else record.sample_id.rpartition("/")[2].split("_")
+    return list(samples.people_of(record.sample_id))
 
 
 def is_imported(record: FileRecord) -> bool:
