@@ -22,9 +22,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from generation.arrays import Frame
 from generation.faces import detect_faces, load_detector
 from generation.tracking import follow_face, load_detectors
-from generation.video import Frame, read_frames
+from generation.video import read_frames
 from tooling.actors import ClipSettings, render_clip, sample_actor
 
 Values = NDArray[np.float64]

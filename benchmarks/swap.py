@@ -19,14 +19,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from generation.arrays import Floats, Frame
 from generation.checks import OutputMeter
 from generation.families import load_generator
-from generation.video import Frame, VideoWriter, read_frames, write_clip
+from generation.video import VideoWriter, read_frames, write_clip
 from generation.warp import (
     AlignedFaces,
     FaceClip,
     FaceOutput,
-    Floats,
     PastedFrame,
     aligned_batches,
     paste,

@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.video import Frame
-from generation.warp import Floats
+from generation.arrays import Floats, Frame
 
 Drawn = NDArray[np.uint8]
 

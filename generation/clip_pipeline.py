@@ -27,9 +27,10 @@ from diffusers.utils import BaseOutput
 from numpy.typing import NDArray
 from PIL import Image
 
+from generation.arrays import Floats
 from generation.errors import GenerationError
 from generation.overlap import ahead
-from generation.warp import AlignedFaces, Batching, FaceClip, FaceOutput, Floats, PastedFrame, replace_faces
+from generation.warp import AlignedFaces, Batching, FaceClip, FaceOutput, PastedFrame, replace_faces
 
 Attribute = Literal["age", "hair"]
 OutputType = Literal["np", "pil"]

@@ -15,14 +15,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from generation.arrays import Floats, Frame
 from generation.clip_pipeline import RecordedPipeline
 from generation.diffusers_catalogue import SETTINGS_FILE, CatalogueEntry
 from generation.diffusers_loading import load, quiet_libraries
 from generation.digests import file_sha256
 from generation.errors import GenerationError
 from generation.families import LoadOptions
-from generation.video import Frame
-from generation.warp import Floats
 
 
 class WrappedPipeline(RecordedPipeline):

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from generation.arrays import Floats, Frame
 from generation.errors import RejectedOutputError
 from generation.faces import detect_faces, load_detector, one_thread
-from generation.video import Frame
-from generation.warp import Floats
 
 if TYPE_CHECKING:
     from facenet_pytorch import MTCNN

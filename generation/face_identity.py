@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from generation.arrays import Floats, Frame
 from generation.errors import GenerationError
 from generation.onnx_network import OnnxNetwork
-from generation.video import Frame
-from generation.warp import TEMPLATES, FaceClip, Floats, align, choose_templates, similarity, smooth_landmarks
+from generation.warp import TEMPLATES, FaceClip, align, choose_templates, similarity, smooth_landmarks
 
 SIDE_PX = 112
 NUM_CANDIDATES = 32  # frames of a clip that are compared by their landmarks

@@ -16,13 +16,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from generation.arrays import Floats, Frame
 from generation.smoothing import smooth_over_time
-from generation.video import Frame
 
 if TYPE_CHECKING:  # torch takes seconds to import, and not every run detects
     from facenet_pytorch import MTCNN
-
-Floats = NDArray[np.float32]
 
 SMALLEST_INPUT_PX = 12  # the receptive field of MTCNN's first network
 CENTRE_WINDOW = 31  # frames, of the Hann weights that smooth the centre of the crop,

@@ -17,8 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from generation.video import Frame
-from generation.warp import Floats
+from generation.arrays import Floats, Frame
 
 EYES_PX = 64  # between the eyes of a crop
 REACH_PX = 256  # of the crop, on every side of the eyes' middle

@@ -11,10 +11,10 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from generation.arrays import Frame
 from generation.faces import detect_faces, load_detector
 from generation.normalise import Normaliser
 from generation.source_video import Source, decode_frames
-from generation.video import Frame
 
 DETECT_LINES = 360  # lines of the picture in which faces are looked for
 MIN_PROBABILITY = 0.9

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from scipy.spatial import ConvexHull, QhullError
 
+from generation.arrays import Floats
 from generation.models.mcnet_keypoints import Keypoints, movement_scale, relative_keypoints
 from generation.smoothing import smooth_over_time
-from generation.warp import Floats
 from generation.weightfree.expression import FEATURE_WEIGHTS, FEATURES
 
 Motion = Literal["relative", "absolute"]

@@ -15,8 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.video import Frame
-from generation.warp import Floats
+from generation.arrays import Floats, Frame
 
 HASH_FREQUENCIES = 8  # along either side
 HASH_PX = 32

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from generation.arrays import Floats
 from generation.errors import GenerationError
-from generation.warp import Floats
 from generation.weights.onnx_file import read_onnx
 
 ELEMENTS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}

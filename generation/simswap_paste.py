@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from generation.arrays import Floats, Frame
 from generation.models.face_parsing import FACE_CLASSES, MOUTH_CLASS
-from generation.video import Frame
-from generation.warp import Floats, PastedFrame
+from generation.warp import PastedFrame
 
 SEAM_PX, BLUR_PX = 40, 41  # of the frame
 WHITE_FROM = 20

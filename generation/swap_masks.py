@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from generation import blending
-from generation.warp import AlignedFaces, Floats
+from generation.arrays import Floats
+from generation.warp import AlignedFaces
 
 BROW_HEIGHT = 0.45  # above the eyes, in distances from eyes to mouth: brows are the source's
 EDGE_SHARE = 0.05  # of the crop's side, within which a mask falls to 0

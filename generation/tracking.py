@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from generation.arrays import Frame
 from generation.errors import FaceError
 from generation.face_track import FaceTrack, round_px
 from generation.faces import (
@@ -42,7 +43,6 @@ from generation.tracklet import (
     subject_weight,
     unlikeness,
 )
-from generation.video import Frame
 
 if TYPE_CHECKING:
     from facenet_pytorch import MTCNN

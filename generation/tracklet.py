@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from generation.arrays import Frame
 from generation.faces import DetectedFaces
-from generation.video import Frame
 
 Values = NDArray[np.float64]
 

@@ -24,10 +24,10 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from numpy.typing import NDArray
 from PIL import Image
 
+from generation.arrays import Frame
 from generation.errors import VideoError
 from generation.filling import bits_per_second, filling, full_size, rate_options, stored_size
 
-Frame = NDArray[np.uint8]
 Packet: TypeAlias = "av.Packet[av.VideoStream]"
 
 X264_OPTIONS = {

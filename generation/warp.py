@@ -18,12 +18,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from generation.arrays import Floats, Frame
 from generation.errors import FaceError
 from generation.smoothing import fill_short_gaps, smooth_over_time
 from generation.templates import PUBLISHED_TEMPLATES, TEMPLATE_GROUPS
-from generation.video import Frame
-
-Floats = NDArray[np.float32]
 
 # Where the five landmarks lie in an aligned crop, as shares of its side: about a mean frontal face, from above the
 # brows to below the chin.

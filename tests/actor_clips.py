@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.video import Frame
+from generation.arrays import Frame
 from tooling.actors import ClipSettings, render_clip, sample_actor
 
 WIDTH, HEIGHT, NUM_FRAMES = 640, 360, 36  # px, px, frames of the fixtures

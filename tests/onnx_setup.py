@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from generation.warp import Floats
+from generation.arrays import Floats
 
 FLOAT = TensorProto.FLOAT
 

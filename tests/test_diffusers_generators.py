@@ -16,6 +16,7 @@ from diffusers_tiny import BUILDERS, SIDE_PX
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from generation.arrays import Floats
 from generation.diffusers_catalogue import Strength, read_catalogue
 from generation.errors import GenerationError
 from generation.face_identity import OnnxIdentity, clip_identity
@@ -24,7 +25,7 @@ from generation.pipelines.diffusers_animate import DiffusersAnimate, draw_skelet
 from generation.pipelines.diffusers_edit import DiffusersEdit
 from generation.pipelines.diffusers_images import DiffusersImages
 from generation.pipelines.diffusers_swap import DiffusersInpaintSwap
-from generation.warp import TEMPLATES, FaceClip, Floats
+from generation.warp import TEMPLATES, FaceClip
 from tooling.actors import ClipSettings, render_clip, sample_actor
 from tooling.actors.render import ActorFrame
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from generation.arrays import Floats, Frame
 from generation.checks import OutputMeter, limits_of
 from generation.clip_pipeline import ClipOutput
 from generation.errors import GenerationError
 from generation.families import generators_of, load_generator
-from generation.video import Frame
-from generation.warp import Batching, FaceClip, Floats, PastedFrame, align, aligned_batches, smooth_landmarks
+from generation.warp import Batching, FaceClip, PastedFrame, align, aligned_batches, smooth_landmarks
 from generation.weightfree.drive import PreparedDrive, WeightfreeDrive
 from generation.weightfree.driving import DrivingClip
 from generation.weightfree.expression import FEATURES, Neutral, comparable, small_grey

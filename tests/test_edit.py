@@ -12,12 +12,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from generation.arrays import Floats, Frame
 from generation.checks import OutputMeter
 from generation.clip_pipeline import Attribute
 from generation.errors import GenerationError
 from generation.families import generators_of, load_generator
-from generation.video import Frame
-from generation.warp import TEMPLATES, FaceClip, Floats, PastedFrame, align
+from generation.warp import TEMPLATES, FaceClip, PastedFrame, align
 from generation.weightfree.edit import WeightfreeEdit
 from generation.weightfree.hair import COLOURS, choose_colour, hair_alone, recolour
 from generation.weightfree.head_crop import ANALYSIS_PX

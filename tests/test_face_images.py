@@ -12,12 +12,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from generation.arrays import Frame
 from generation.errors import GenerationError
 from generation.faces import detect_faces, load_detector
 from generation.families import FAMILIES, LoadOptions, generators_of, load_generator
 from generation.likeness import Descriptor, describe_image, distance, find_near_duplicate
 from generation.prompts import PlannedPrompt, gender_of, plan_prompt
-from generation.video import Frame
 from generation.warp import FaceClip, align
 from generation.weightfree.face_fitting import Person
 from generation.weightfree.face_painting import SMALLEST_NOVELTY, Painter

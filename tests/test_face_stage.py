@@ -15,11 +15,12 @@ import torch
 from actor_clips import HEIGHT, NUM_FRAMES, WIDTH, Clip, render_actor
 from conftest import publish_marked, reproducible_state
 
+from generation.arrays import Frame
 from generation.face_track import FaceTrack
 from generation.faces import (
     crop_face,
 )
-from generation.video import Frame, read_clip, write_clip
+from generation.video import read_clip, write_clip
 from tooling.engines import finished_record, wanted_record
 from tooling.errors import InputError
 from tooling.settings import ClipSettings as WorkspaceClipSettings

@@ -11,6 +11,7 @@ import torch
 from actor_clips import HEIGHT, NUM_FRAMES, WIDTH, Clip, render_actor
 from numpy.typing import NDArray
 
+from generation.arrays import Frame
 from generation.errors import FaceError
 from generation.face_track import FaceTrack
 from generation.faces import (
@@ -21,7 +22,7 @@ from generation.faces import (
 )
 from generation.smoothing import fill_gaps, smooth_over_time
 from generation.tracking import Detectors, follow_face, load_detectors
-from generation.video import Frame, read_clip
+from generation.video import read_clip
 from tooling.actors import ClipSettings, render_clip, sample_actor
 
 REAL_CLIP = Path(__file__).parents[2] / "shared" / "real" / "talking-head-50fps.mp4"

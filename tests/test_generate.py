@@ -17,11 +17,12 @@ from conftest import reproducible_state
 from filmed_setup import HEIGHT, NUM_FRAMES, WIDTH, filmed, workspace
 
 from generation import checks
+from generation.arrays import Floats
 from generation.errors import RejectedOutputError
 from generation.families import FAMILIES, generators_of, load_generator
 from generation.masks import read_masks
 from generation.video import read_clip
-from generation.warp import Floats, PastedFrame
+from generation.warp import PastedFrame
 from tooling.errors import ConsentError, UsageError, WorkspaceError
 from tooling.records import StageResult, format_identities
 from tooling.stages import generate, generate_clips

@@ -15,14 +15,14 @@ import pytest
 import torch
 from networks_setup import tiny_detector, tiny_mcnet
 
+from generation.arrays import Floats, Frame
 from generation.clip_pipeline import ClipOutput
 from generation.errors import GenerationError
 from generation.families import LoadOptions, load_generator
 from generation.models.mcnet import McnetGenerator
 from generation.models.mcnet_keypoints import McnetDetector
 from generation.pipelines.mcnet import McnetDrive
-from generation.video import Frame
-from generation.warp import TEMPLATES, FaceClip, Floats, PastedFrame, aligned_batches
+from generation.warp import TEMPLATES, FaceClip, PastedFrame, aligned_batches
 
 SIDE, NUM_FRAMES, CROP_PX = 200, 12, 128
 NUM_POINTS, SPOT_PX = 3, 7.0

@@ -13,6 +13,7 @@ from actor_clips import render_actor
 from onnx import helper
 from onnx_setup import FLOAT, identity, matrix, save, swapper
 
+from generation.arrays import Floats, Frame
 from generation.clip_pipeline import ClipOutput
 from generation.errors import GenerationError
 from generation.face_identity import OnnxIdentity, clip_embedding
@@ -20,8 +21,7 @@ from generation.families import LoadOptions, load_generator
 from generation.onnx_swappers import find_swapper
 from generation.pipelines.onnx_swap import OnnxSwap
 from generation.placement import describe_generator
-from generation.video import Frame
-from generation.warp import FaceClip, Floats, aligned_batches
+from generation.warp import FaceClip, aligned_batches
 
 pytest.importorskip("onnxruntime")
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from generation.arrays import Floats, Frame
 from generation.checks import OutputMeter
 from generation.clip_pipeline import CropsOutput
 from generation.families import load_generator
-from generation.video import Frame
-from generation.warp import AlignedFaces, FaceClip, Floats, PastedFrame, aligned_batches
+from generation.warp import AlignedFaces, FaceClip, PastedFrame, aligned_batches
 from generation.weightfree.expression import (
     FEATURES,
     are_brows_hidden,

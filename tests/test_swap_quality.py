@@ -10,6 +10,7 @@ import pytest
 from actor_clips import render_actor
 from numpy.typing import NDArray
 
+from generation.arrays import Floats, Frame
 from generation.face_identity import align_arcface, align_by, clip_embedding, clip_identity, good_crops, mean_embedding
 from generation.families import load_generator
 from generation.swap_quality import (
@@ -20,8 +21,7 @@ from generation.swap_quality import (
     find_problems,
     measure_swap,
 )
-from generation.video import Frame
-from generation.warp import FaceClip, Floats, PastedFrame
+from generation.warp import FaceClip, PastedFrame
 
 NUM_FRAMES = 10
 

@@ -35,8 +35,9 @@ from verified_setup import (
     verified_copy,
 )
 
+from generation.arrays import Frame
 from generation.faces import crop_face
-from generation.video import Frame, read_clip
+from generation.video import read_clip
 from tooling.errors import InputError
 from tooling.stages import verify
 from tooling.verification import group

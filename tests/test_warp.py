@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from generation import blending
+from generation.arrays import Floats, Frame
 from generation.errors import FaceError
 from generation.smoothing import fill_short_gaps
-from generation.video import Frame
 from generation.warp import (
     MISSED_FRAMES,
     TEMPLATE,
@@ -20,7 +20,6 @@ from generation.warp import (
     AlignedFaces,
     Batching,
     FaceClip,
-    Floats,
     align,
     aligned_batches,
     paste,

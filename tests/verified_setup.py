@@ -22,9 +22,10 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
+from generation.arrays import Frame
 from generation.face_track import FaceTrack
 from generation.masks import MaskWriter
-from generation.video import Frame, VideoWriter, read_clip, write_clip
+from generation.video import VideoWriter, read_clip, write_clip
 from generation.warp import PastedFrame, align, paste
 from tooling.actors import ClipSettings as ActorClip
 from tooling.actors import render_clip, sample_actor

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from generation.arrays import Frame
 from generation.face_track import FaceTrack
-from generation.video import Frame, pick_frames, read_image
+from generation.video import pick_frames, read_image
 from homologous_deepfake import ATTRIBUTES, METHODS, SUBSETS
 from tooling.errors import WorkspaceError
 from tooling.previews import draw_label

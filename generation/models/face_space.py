@@ -19,7 +19,8 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
-from generation.warp import TEMPLATE, TEMPLATES, Floats, similarity
+from generation.arrays import Floats
+from generation.warp import TEMPLATE, TEMPLATES, similarity
 
 GRID_PX = 64  # of the reference face
 MATTE_PX = 128

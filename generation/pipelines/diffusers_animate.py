@@ -19,16 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation import blending
+from generation.arrays import Floats, Frame
 from generation.clip_pipeline import CropsOutput, PairPipeline, frame_generator
 from generation.diffusers_wrapping import WrappedPipeline, as_pil, border_fade, resized
 from generation.errors import GenerationError
-from generation.video import Frame
 from generation.warp import (
     TEMPLATES,
     AlignedFaces,
     Batching,
     FaceClip,
-    Floats,
     align,
     aligned_batches,
     similarity,

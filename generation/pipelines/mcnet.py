@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from generation import blending
+from generation.arrays import Floats, Frame
 from generation.clip_pipeline import CropsOutput, PairPipeline, frame_generator
 from generation.errors import GenerationError
 from generation.keypoint_motion import (
@@ -40,8 +41,7 @@ from generation.keypoint_motion import (
 from generation.models.mcnet import NUM_NOISES, McnetGenerator, Still
 from generation.models.mcnet_frames import as_network_input
 from generation.models.mcnet_keypoints import Keypoints, McnetDetector
-from generation.video import Frame
-from generation.warp import AlignedFaces, Batching, FaceClip, Floats, aligned_batches
+from generation.warp import AlignedFaces, Batching, FaceClip, aligned_batches
 from generation.weightfree.expression import comparable
 from generation.weightfree.fields import hann_mean
 from generation.weightfree.measuring import measure_clip

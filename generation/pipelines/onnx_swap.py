@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from generation.arrays import Floats
 from generation.clip_pipeline import CropsOutput, PairPipeline
 from generation.digests import file_sha256
 from generation.errors import GenerationError
@@ -21,7 +22,7 @@ from generation.face_identity import OnnxIdentity, align_by, clip_embedding, goo
 from generation.onnx_network import OnnxNetwork
 from generation.onnx_swappers import OnnxSwapper, swapper_from
 from generation.swap_masks import is_seen, outline_mask
-from generation.warp import AlignedFaces, Batching, FaceClip, Floats
+from generation.warp import AlignedFaces, Batching, FaceClip
 from generation.weights.onnx_file import read_onnx
 
 NETWORK_FILE, PROJECTION_FILE = "network.onnx", "crossface.onnx"

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from generation import simswap_paste
+from generation.arrays import Floats
 from generation.clip_pipeline import CropsOutput, PairPipeline
 from generation.errors import GenerationError
 from generation.face_identity import align_by, clip_identity
@@ -26,7 +27,7 @@ from generation.models.simswap import SwapGenerator, denormalise, normalise
 from generation.models.simswap_fused import FusedSwapGenerator
 from generation.models.simswap_identity import SwapIdentity, shrink_for_identity
 from generation.swap_masks import inset, is_seen, outline_mask
-from generation.warp import AlignedFaces, Batching, FaceClip, Floats
+from generation.warp import AlignedFaces, Batching, FaceClip
 
 Pasting = Literal["soft", "published"]
 

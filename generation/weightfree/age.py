@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from generation.warp import Floats
+from generation.arrays import Floats
 from generation.weightfree.hair import BROWN, GREY, exchanged, greying, hair_alone, recolour
 from generation.weightfree.head_crop import EYE_PLACE, brows, from_lab
 from generation.weightfree.segmentation import HeadModel

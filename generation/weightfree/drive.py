@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation import blending
+from generation.arrays import Floats, Frame
 from generation.clip_pipeline import CropsOutput, PairPipeline
 from generation.errors import GenerationError
-from generation.video import Frame
-from generation.warp import AlignedFaces, Batching, FaceClip, Floats, align, smooth_landmarks
+from generation.warp import AlignedFaces, Batching, FaceClip, align, smooth_landmarks
 from generation.weightfree.driving import DrivingClip, DrivingFrame
 from generation.weightfree.expression import (
     FEATURE_WEIGHTS,

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from generation import blending
-from generation.video import Frame
-from generation.warp import Batching, FaceClip, Floats, aligned_batches
+from generation.arrays import Floats, Frame
+from generation.warp import Batching, FaceClip, aligned_batches
 from generation.weightfree.expression import MotionMeter, Neutral, small_grey
 from generation.weightfree.fields import GRID, hann_mean, sample, sample_at, to_grid
 from generation.weightfree.mouth import COLUMNS, LipMatcher, Seam, SplitMotion, split_motion

@@ -17,10 +17,10 @@ from typing import get_args
 import cv2
 import numpy as np
 
+from generation.arrays import Floats, Frame
 from generation.clip_pipeline import Attribute, AttributePipeline, CropsOutput
 from generation.errors import GenerationError
-from generation.video import Frame
-from generation.warp import AlignedFaces, Batching, FaceClip, Floats
+from generation.warp import AlignedFaces, Batching, FaceClip
 from generation.weightfree.age import Head, older, younger
 from generation.weightfree.fields import hann_mean
 from generation.weightfree.hair import choose_colour, exchanged, hair_alone, recolour

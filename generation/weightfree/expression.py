@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.video import Frame
-from generation.warp import TEMPLATE, Floats
+from generation.arrays import Floats, Frame
+from generation.warp import TEMPLATE
 
 ANALYSIS_PX = 128  # side of the grey crops that are compared
 FLOW_SMOOTHING_PX = 2.0

@@ -12,8 +12,7 @@ from typing import Self
 import cv2
 import numpy as np
 
-from generation.video import Frame
-from generation.warp import Floats
+from generation.arrays import Floats, Frame
 from generation.weightfree.fields import sample_at, sample_sharp
 
 # In distances between the eyes.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation import blending
+from generation.arrays import Floats, Frame
 from generation.errors import GenerationError
 from generation.likeness import Descriptor, describe_image, find_near_duplicate
 from generation.models.face_space import (
@@ -22,8 +23,7 @@ from generation.models.face_space import (
     FaceSpace,
 )
 from generation.prompts import gender_of
-from generation.video import Frame
-from generation.warp import Floats, transform
+from generation.warp import transform
 from generation.weightfree.face_reference import grid_places, light_of, logit, region_masks, sample, skin_of, tone
 
 MOST_DRAWS = 40

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation import blending
+from generation.arrays import Floats, Frame
 from generation.models.face_space import GRID_PX, MATTE_PX, REFERENCE, REGIONS, TO_CROP
-from generation.video import Frame
-from generation.warp import Floats, transform
+from generation.warp import transform
 from generation.weightfree.expression import ANALYSIS_PX, Grey, are_brows_hidden
 from generation.weightfree.face_reference import FINE_PX, grid_places, light_of, logit, region_masks, sample
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation import blending
+from generation.arrays import Floats, Frame
 from generation.models.face_space import GRID_PX, REFERENCE, REGIONS, TO_CROP
-from generation.video import Frame
-from generation.warp import Floats, transform
+from generation.warp import transform
 from generation.weightfree.expression import Grey, displacement
 
 FINE_PX = 4 * GRID_PX

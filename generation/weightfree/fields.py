@@ -10,9 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from generation.arrays import Floats, Frame
 from generation.blending import GRID_PX
-from generation.video import Frame
-from generation.warp import Floats
 
 # The map has both coordinates in one array. An empty second array is not as good: OpenCV 5 then misreads grey images.
 _NO_MAP: Any = None

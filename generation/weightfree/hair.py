@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from generation.arrays import Floats
 from generation.errors import GenerationError
-from generation.warp import Floats
 from generation.weightfree.head_crop import from_lab
 
 # CIE Lab of hair in usual light.

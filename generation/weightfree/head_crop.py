@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.video import Frame
-from generation.warp import Floats
+from generation.arrays import Floats, Frame
 
 ANALYSIS_PX = 224  # side of the head crops in which hair is looked for
 FLOW_PX = 112

@@ -8,8 +8,7 @@ from typing import Self
 import numpy as np
 
 from generation import blending
-from generation.video import Frame
-from generation.warp import Floats
+from generation.arrays import Floats, Frame
 from generation.weightfree.driving import DrivingClip, DrivingFrame
 from generation.weightfree.expression import MotionMeter, Neutral, displacement, small_grey
 from generation.weightfree.eyelids import Eyes, draw_lid, lid_of

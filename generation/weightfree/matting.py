@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.video import Frame
-from generation.warp import Floats
+from generation.arrays import Floats, Frame
 from generation.weightfree.fields import pixels
 from generation.weightfree.head_crop import ANALYSIS_PX, FLOW_PX, colour_places, disc, small_grey
 from generation.weightfree.segmentation import HeadModel

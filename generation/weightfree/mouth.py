@@ -13,8 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.video import Frame
-from generation.warp import Floats
+from generation.arrays import Floats, Frame
 from generation.weightfree.fields import GRID, sample_at
 from generation.weightfree.rigid_motion import smooth_inside
 

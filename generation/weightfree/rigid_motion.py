@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation import blending
-from generation.warp import Floats
+from generation.arrays import Floats
 from generation.weightfree.fields import GRID
 
 FITTED_STEP = 2  # of the grid's places

@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.video import Frame
-from generation.warp import FaceClip, Floats, align, smooth_landmarks
+from generation.arrays import Floats, Frame
+from generation.warp import FaceClip, align, smooth_landmarks
 from generation.weightfree.head_crop import (
     ANALYSIS_PX,
     COLOUR_BITS,

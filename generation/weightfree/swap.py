@@ -20,17 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation import blending
+from generation.arrays import Floats, Frame
 from generation.blending import GRID_PX
 from generation.clip_pipeline import CropsOutput, PairPipeline
-from generation.video import Frame
-from generation.warp import (
-    AlignedFaces,
-    Batching,
-    FaceClip,
-    Floats,
-    align,
-    smooth_landmarks,
-)
+from generation.warp import AlignedFaces, Batching, FaceClip, align, smooth_landmarks
 from generation.weightfree.expression import (
     FEATURES,
     LID_HEIGHT,

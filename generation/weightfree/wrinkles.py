@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.warp import TEMPLATE, TEMPLATES, Floats
+from generation.arrays import Floats
+from generation.warp import TEMPLATE, TEMPLATES
 from generation.weightfree.expression import displacement
 
 CANVAS_PX = 512

@@ -13,10 +13,11 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+from generation.arrays import Frame
 from generation.face_track import FaceTrack
 from generation.faces import crop_face, one_thread
 from generation.tracking import Detectors, TrackSettings, follow_face, load_detectors
-from generation.video import Frame, VideoWriter, probe_video, read_frames
+from generation.video import VideoWriter, probe_video, read_frames
 from tooling.engines import Made, Progress, Task, finished_record, make_files, no_progress, wanted_record
 from tooling.errors import InputError
 from tooling.records import FileRecord, StageResult

@@ -17,12 +17,13 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from generation.arrays import Frame
 from generation.face_check import check_image
 from generation.faces import one_thread
 from generation.families import FAMILIES, imported
 from generation.likeness import Descriptor, describe_image, find_near_duplicate
 from generation.prompts import PlannedPrompt, plan_prompt
-from generation.video import Frame, read_image
+from generation.video import read_image
 from generation.weightfree.face_fitting import Person
 from homologous_deepfake import SPLIT_FOLDS, SUBSETS
 from tooling.engines import Made, Progress, Task, finished_record, make_files, wanted_record

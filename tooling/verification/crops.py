@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from generation.arrays import Frame
 from generation.face_track import FaceTrack
 from generation.faces import DetectedFaces, detect_faces, load_detector, one_thread
-from generation.video import Frame
 from tooling.verification.contract import FileFacts
 from tooling.verification.in_step import Cells, StepMeter, Window
 from tooling.verification.media import Luma

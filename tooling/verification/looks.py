@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from generation.arrays import Frame
 from generation.face_track import FaceTrack
 from generation.likeness import COLOUR_PX, CUTS, HASH_FREQUENCIES, PATTERN_PX, Descriptor, describe_image
-from generation.video import Frame
 from tooling.verification.in_step import Cells
 from tooling.verification.media import Luma
 

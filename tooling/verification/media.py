@@ -20,8 +20,9 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from generation.arrays import Frame
 from generation.errors import VideoError
-from generation.video import X264_OPTIONS, Frame, open_video, to_rgb, write_clip
+from generation.video import X264_OPTIONS, open_video, to_rgb, write_clip
 from tooling.provenance import LABEL_FIELD, NOTE_FIELD
 from tooling.records import FileRecord
 from tooling.verification.contract import Contract, FileFacts, is_imported

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from generation.arrays import Frame
 from generation.face_identity import OnnxIdentity, clip_identity
 from generation.face_track import FaceTrack
 from generation.faces import load_detector
 from generation.swap_quality import IdentityCheck, SwapMeter, find_problems
-from generation.video import Frame, read_frames
+from generation.video import read_frames
 from generation.warp import FaceClip
 from tooling.verification.contract import FileFacts
 
