@@ -25,7 +25,8 @@ from tooling.engines import finished_record, wanted_record
 from tooling.records import Identity, format_identities
 from tooling.settings import Settings
 from tooling.stages import plan
-from tooling.workspace import Workspace, create_workspace, write_text
+from tooling.workspace.files import write_text
+from tooling.workspace.layout import Workspace, create_workspace
 
 NUM_FRAMES = 450
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from generation.arrays import Floats, Frame
 from generation.checks import OutputMeter
-from generation.families import load_generator
+from generation.generators.loading import load_generator
 from generation.video import VideoWriter, read_frames, write_clip
 from generation.warp import (
     AlignedFaces,

@@ -52,7 +52,7 @@ def limits_of(family: str, factor: float | None = None) -> OutputLimits:
     """The limits of a family; an edit with factor 0 has to change nothing.
 
     Args:
-        family: one of `generation.families.Family`.
+        family: one of `generation.generators.registry.Family`.
         factor: strength of an edit.
     """
     if factor == 0:

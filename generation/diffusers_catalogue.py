@@ -68,7 +68,7 @@ class CatalogueEntry:
         previous_frames: of them, those taken from the segment before; 1 or 5.
         cuda_dtype: torch's name of the dtype for a GPU.
         float32_parts: components that stay in float32.
-        licence, checked: as in `generation.families.GeneratorInfo`.
+        licence, checked: as in `generation.generators.registry.GeneratorInfo`.
     """
 
     method: Method

@@ -20,7 +20,7 @@ from huggingface_hub import snapshot_download
 
 from generation.diffusers_catalogue import METHODS, CatalogueEntry, find_entry
 from generation.errors import GenerationError
-from generation.families import LoadOptions, imported
+from generation.generators.registry import LoadOptions, imported
 from generation.placement import choose_device, choose_dtype, place_pipeline
 
 INDEX = "model_index.json"

@@ -21,7 +21,7 @@ from generation.diffusers_catalogue import SETTINGS_FILE, CatalogueEntry
 from generation.diffusers_loading import load, quiet_libraries
 from generation.digests import file_sha256
 from generation.errors import GenerationError
-from generation.families import LoadOptions
+from generation.generators.registry import LoadOptions
 
 
 class WrappedPipeline(RecordedPipeline):
@@ -35,7 +35,7 @@ class WrappedPipeline(RecordedPipeline):
     Args:
         inner: the pipeline of diffusers.
         entry: how it is called.
-        family: one of `generation.families.Family`.
+        family: one of `generation.generators.registry.Family`.
         place: repository or folder name, for the record and for errors.
 
     Raises:

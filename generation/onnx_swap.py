@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from generation.errors import GenerationError
-from generation.families import LoadOptions
+from generation.generators.registry import LoadOptions
 from generation.onnx_swappers import find_swapper
 from generation.pipelines.onnx_swap import IDENTITY_FILES, OnnxSwap, SwapperFiles
 from generation.placement import choose_device, place_pipeline

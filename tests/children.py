@@ -14,7 +14,7 @@ from huggingface_hub import constants
 from tooling import read_back, takedown
 from tooling.stages import pull, push
 from tooling.takedown import TakedownRequest
-from tooling.workspace import open_workspace
+from tooling.workspace.layout import open_workspace
 
 PRELOADED = ["children", "tooling.takedown", "tooling.stages.card", "tooling.stages.push", "datasets"]
 STEPS = ("os.rename", "os.remove", "os.rmdir", "socket.sendto", "socket.connect")  # audit events

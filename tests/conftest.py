@@ -28,7 +28,8 @@ from tooling.records import FileRecord, Identity, format_identities
 from tooling.release import Release, dataset_card_configs
 from tooling.settings import ClipSettings, FaceSettings, Settings, ShardSettings
 from tooling.stages import plan
-from tooling.workspace import Workspace, create_workspace, file_sha256, open_workspace, write_text
+from tooling.workspace.files import file_sha256, write_text
+from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when datasets is first imported: no test needs the network
 

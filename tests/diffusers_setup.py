@@ -13,7 +13,8 @@ from diffusers_tiny import BUILDERS, SIDE_PX
 from safetensors.torch import save_file
 
 from generation.diffusers_catalogue import read_catalogue
-from generation.families import Family, LoadOptions, load_generator
+from generation.generators.loading import load_generator
+from generation.generators.registry import Family, LoadOptions
 
 STEPS = {"num_inference_steps": 2}
 SHORT = {"max_sequence_length": 16}

@@ -17,7 +17,8 @@ from tooling.actors import render_clip, sample_actor
 from tooling.engines import finished_record, wanted_record
 from tooling.records import Identity, format_identities
 from tooling.settings import ClipSettings, Settings
-from tooling.workspace import Workspace, create_workspace, open_workspace, write_text
+from tooling.workspace.files import write_text
+from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 
 __all__ = ["filmed", "workspace"]
 

@@ -31,7 +31,7 @@ from tooling.hub.server import serve
 from tooling.settings import CardSettings, ShardSettings
 from tooling.stages import card, push, shards, verify
 from tooling.stages.push import PreparedPush, PushOptions, PushResult
-from tooling.workspace import Workspace
+from tooling.workspace.layout import Workspace
 
 __all__ = ["built", "hub", "pristine", "wire"]
 TARGET = "lab/homologous_deepfake"

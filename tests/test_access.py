@@ -15,7 +15,7 @@ from tooling import access
 from tooling.errors import ToolingError, UsageError, WorkspaceError
 from tooling.remote import Remote, connect
 from tooling.settings import ShardSettings
-from tooling.workspace import Workspace
+from tooling.workspace.layout import Workspace
 
 __all__ = ["served"]
 

@@ -30,7 +30,8 @@ from tooling.probes.tracks import measure_track
 from tooling.records import FileRecord, Identity, format_identities, format_record
 from tooling.settings import ClipSettings, Settings
 from tooling.stages import audit, plan
-from tooling.workspace import Workspace, create_workspace, file_sha256, open_workspace, write_text
+from tooling.workspace.files import file_sha256, write_text
+from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 
 NUM_PEOPLE, NUM_FRAMES, WIDTH, HEIGHT = 20, 20, 64, 48
 FAKE = "edit_video/age"

@@ -14,7 +14,8 @@ from conftest import CROP_CORNER, CROP_RAW_SIDE, CROP_SIDE, NUM_FRAMES, add_file
 
 import homologous_deepfake
 from homologous_deepfake import METADATA, SPLIT_FOLDS, SUBSETS, HomologousDeepfake, load, make_features, read_rows
-from tooling.workspace import Workspace, write_text
+from tooling.workspace.files import write_text
+from tooling.workspace.layout import Workspace
 
 pytestmark = pytest.mark.usefixtures("datasets_cache")
 

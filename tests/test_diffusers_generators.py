@@ -20,7 +20,7 @@ from generation.arrays import Floats
 from generation.diffusers_catalogue import Strength, read_catalogue
 from generation.errors import GenerationError
 from generation.face_identity import OnnxIdentity, clip_identity
-from generation.families import Family
+from generation.generators.registry import Family
 from generation.pipelines.diffusers_animate import DiffusersAnimate, draw_skeleton
 from generation.pipelines.diffusers_edit import DiffusersEdit
 from generation.pipelines.diffusers_images import DiffusersImages

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from generation.diffusers_catalogue import CatalogueEntry, find_entry, read_catalogue
 from generation.errors import GenerationError
-from generation.families import LoadOptions, load_generator
-from generation.placement import describe_generator
+from generation.generators.loading import describe_generator, load_generator
+from generation.generators.registry import LoadOptions
 
 
 @pytest.fixture(scope="module")

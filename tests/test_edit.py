@@ -16,7 +16,8 @@ from generation.arrays import Floats, Frame
 from generation.checks import OutputMeter
 from generation.clip_pipeline import Attribute
 from generation.errors import GenerationError
-from generation.families import generators_of, load_generator
+from generation.generators.loading import load_generator
+from generation.generators.registry import generators_of
 from generation.warp import TEMPLATES, FaceClip, PastedFrame, align
 from generation.weightfree.edit import WeightfreeEdit
 from generation.weightfree.hair import COLOURS, choose_colour, hair_alone, recolour

@@ -17,7 +17,8 @@ from generation.video import write_clip
 from tooling.engines import Made, Task, finished_record, make_files, run_side_by_side, wanted_record
 from tooling.errors import InputError, WorkerError
 from tooling.settings import Settings
-from tooling.workspace import Workspace, create_workspace, file_sha256, open_workspace
+from tooling.workspace.files import file_sha256
+from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 
 NAMES = [str(number) for number in range(1, 9)]
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from generation.arrays import Frame
 from generation.errors import GenerationError
 from generation.faces import detect_faces, load_detector
-from generation.families import FAMILIES, LoadOptions, generators_of, load_generator
+from generation.generators.loading import load_generator
+from generation.generators.registry import FAMILIES, LoadOptions, generators_of
 from generation.likeness import Descriptor, describe_image, distance, find_near_duplicate
 from generation.prompts import PlannedPrompt, gender_of, plan_prompt
 from generation.warp import FaceClip, align

@@ -26,7 +26,7 @@ from tooling.errors import InputError
 from tooling.settings import ClipSettings as WorkspaceClipSettings
 from tooling.settings import Settings
 from tooling.stages import faces as stage
-from tooling.workspace import Workspace, create_workspace, open_workspace
+from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 
 REAL_CLIP = Path(__file__).parents[2] / "shared" / "real" / "talking-head-50fps.mp4"
 

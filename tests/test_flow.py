@@ -14,7 +14,7 @@ import pytest
 
 from tooling.actors import SourceSettings, write_sources
 from tooling.settings import ClipSettings, Settings
-from tooling.workspace import create_workspace, open_workspace
+from tooling.workspace.layout import create_workspace, open_workspace
 
 TOOLING = Path(sys.executable).with_name("tooling")
 STAGES = (

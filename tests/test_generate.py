@@ -19,7 +19,8 @@ from filmed_setup import HEIGHT, NUM_FRAMES, WIDTH, filmed, workspace
 from generation import checks
 from generation.arrays import Floats
 from generation.errors import RejectedOutputError
-from generation.families import FAMILIES, generators_of, load_generator
+from generation.generators.loading import load_generator
+from generation.generators.registry import FAMILIES, generators_of
 from generation.masks import read_masks
 from generation.video import read_clip
 from generation.warp import PastedFrame
@@ -27,7 +28,8 @@ from tooling.errors import ConsentError, UsageError, WorkspaceError
 from tooling.records import StageResult, format_identities
 from tooling.stages import generate, generate_clips
 from tooling.stages.generate_work import sample_seed
-from tooling.workspace import Workspace, file_sha256, open_workspace, write_text
+from tooling.workspace.files import file_sha256, write_text
+from tooling.workspace.layout import Workspace, open_workspace
 
 __all__ = ["filmed", "workspace"]
 

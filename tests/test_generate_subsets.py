@@ -17,7 +17,7 @@ from homologous_deepfake import complete_row, read_rows
 from tooling.errors import ConsentError, UsageError
 from tooling.records import StageResult
 from tooling.stages import generate, generate_images
-from tooling.workspace import Workspace
+from tooling.workspace.layout import Workspace
 
 __all__ = ["filmed", "workspace"]
 

@@ -39,7 +39,8 @@ from tooling.records import format_identities
 from tooling.stages import importing, shards, verify
 from tooling.stages.importing import ImportResult
 from tooling.stages.importing_names import Sample, Unread, read_name
-from tooling.workspace import Workspace, create_workspace, open_workspace, write_text
+from tooling.workspace.files import write_text
+from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 
 Files = dict[str, bytes]
 

@@ -27,7 +27,8 @@ from tooling.records import StageResult
 from tooling.settings import ClipSettings, Settings
 from tooling.stages import ingest
 from tooling.stages.ingest_window import VERSION
-from tooling.workspace import Workspace, create_workspace, file_sha256
+from tooling.workspace.files import file_sha256
+from tooling.workspace.layout import Workspace, create_workspace
 
 SIZE = (320, 180)
 RATE = 12

@@ -18,7 +18,7 @@ from test_normalise import Kind, write_source
 
 from tooling.errors import WorkspaceError
 from tooling.settings import ClipSettings, Settings
-from tooling.workspace import Workspace, create_workspace, open_workspace
+from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 
 TOOLING = Path(sys.executable).with_name("tooling")
 PEOPLE = ("1", "2", "3")

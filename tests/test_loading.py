@@ -27,7 +27,7 @@ from generation.video import read_frames
 from homologous_deepfake import GENDERS, LABELS, METADATA, SUBSETS, complete_row, make_features, read_rows
 from tooling.settings import ShardSettings
 from tooling.stages import shards
-from tooling.workspace import Workspace
+from tooling.workspace.layout import Workspace
 
 NAMES = [*SUBSETS, METADATA]
 SCRIPT = Path(__file__).parent / "loading_scripts" / "load_everything.py"

@@ -28,7 +28,8 @@ from tooling.provenance import LABEL_FIELD, NOTE_FIELD, read_marks
 from tooling.records import FileRecord, format_record
 from tooling.signing import sign_anew
 from tooling.stages import card, shards
-from tooling.workspace import Workspace, file_sha256, write_text
+from tooling.workspace.files import file_sha256, write_text
+from tooling.workspace.layout import Workspace
 
 SOURCE_TYPES = {
     "real": "digitalCapture",

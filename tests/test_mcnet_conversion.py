@@ -11,7 +11,8 @@ import torch
 from networks_setup import mcnet_parts, tiny_detector, tiny_mcnet
 
 from generation.errors import WeightsError
-from generation.families import FAMILIES, LoadOptions, load_generator
+from generation.generators.loading import load_generator
+from generation.generators.registry import FAMILIES, LoadOptions
 from generation.models.mcnet import McnetGenerator
 from generation.models.mcnet_keypoints import McnetDetector
 from generation.weights import mcnet as converter

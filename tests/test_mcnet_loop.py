@@ -18,7 +18,8 @@ from networks_setup import tiny_detector, tiny_mcnet
 from generation.arrays import Floats, Frame
 from generation.clip_pipeline import ClipOutput
 from generation.errors import GenerationError
-from generation.families import LoadOptions, load_generator
+from generation.generators.loading import load_generator
+from generation.generators.registry import LoadOptions
 from generation.models.mcnet import McnetGenerator
 from generation.models.mcnet_keypoints import McnetDetector
 from generation.pipelines.mcnet import McnetDrive

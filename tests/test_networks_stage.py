@@ -27,7 +27,7 @@ from networks_setup import (
 )
 from onnx_setup import identity, matrix, swapper
 
-from generation.families import LoadOptions
+from generation.generators.registry import LoadOptions
 from generation.masks import read_masks
 from generation.models.mcnet import McnetGenerator
 from generation.models.mcnet_keypoints import McnetDetector
@@ -41,7 +41,7 @@ from generation.weights import simswap as simswap_converter
 from generation.weights.convert import convert
 from tooling.records import FileRecord
 from tooling.stages import generate
-from tooling.workspace import Workspace
+from tooling.workspace.layout import Workspace
 
 __all__ = ["filmed", "workspace"]
 

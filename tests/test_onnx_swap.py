@@ -17,10 +17,10 @@ from generation.arrays import Floats, Frame
 from generation.clip_pipeline import ClipOutput
 from generation.errors import GenerationError
 from generation.face_identity import OnnxIdentity, clip_embedding
-from generation.families import LoadOptions, load_generator
+from generation.generators.loading import describe_generator, load_generator
+from generation.generators.registry import LoadOptions
 from generation.onnx_swappers import find_swapper
 from generation.pipelines.onnx_swap import OnnxSwap
-from generation.placement import describe_generator
 from generation.warp import FaceClip, aligned_batches
 
 pytest.importorskip("onnxruntime")

@@ -27,7 +27,7 @@ from tooling.papers.answers import FILE, asked, read_questions
 from tooling.push_checks import read_files
 from tooling.release import read_release
 from tooling.stages import card, shards
-from tooling.workspace import Workspace, open_workspace
+from tooling.workspace.layout import Workspace, open_workspace
 
 NUM_QUESTIONS = {
     "motivation": 4,

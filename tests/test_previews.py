@@ -26,7 +26,7 @@ from tooling.previews import (
     write_previews,
 )
 from tooling.provenance import read_marks
-from tooling.workspace import Workspace
+from tooling.workspace.layout import Workspace
 
 SIZES = ((160, 160), (256, 256), (350, 350), (480, 270), (1280, 720), (270, 480))
 SUBSETS = ("raw_video", "swap_video", "GAN_images")

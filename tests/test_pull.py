@@ -24,7 +24,8 @@ from tooling.records import format_identities
 from tooling.remote import RemoteError
 from tooling.settings import Settings
 from tooling.stages import pull, pull_rows, shards, verify
-from tooling.workspace import Workspace, create_workspace, file_sha256, open_workspace, write_text
+from tooling.workspace.files import file_sha256, write_text
+from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 
 __all__ = ["served"]
 

@@ -26,7 +26,7 @@ from tooling.records import format_identities, format_record
 from tooling.release import read_release
 from tooling.remote import RemoteError, RemoteFile, connect, remote_files
 from tooling.stages import push, verify
-from tooling.workspace import write_text
+from tooling.workspace.files import write_text
 
 __all__ = ["built", "hub", "pristine"]
 DATASET: dict[str, Any] = {"repo_id": TARGET, "repo_type": "dataset"}

@@ -39,7 +39,7 @@ from tooling.errors import InputError
 from tooling.remote import MAX_WAIT_SECONDS, RemoteError
 from tooling.stages import push
 from tooling.stages.push import PushResult
-from tooling.workspace import Workspace
+from tooling.workspace.layout import Workspace
 
 __all__ = ["built", "hub", "pristine", "wire"]
 COMMIT = f"/api/datasets/{TARGET}/commit/main"

@@ -24,7 +24,7 @@ from tooling.report import cards, media, write_report
 from tooling.report.facts import read_facts
 from tooling.settings import Settings
 from tooling.stages import shards
-from tooling.workspace import Workspace, create_workspace, open_workspace
+from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 
 HOSTILE = '</script><script>window.hit = 1</script><img src="//x.invalid" onerror="window.hit = 1">'
 HOSTILE_NAME = '"><svg onload=hit()>&amp;'

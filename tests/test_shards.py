@@ -23,7 +23,8 @@ from tooling.errors import InputError, ToolingError, WorkspaceError
 from tooling.release import dataset_card_configs, read_release
 from tooling.settings import ShardSettings
 from tooling.stages import shards
-from tooling.workspace import Workspace, file_sha256
+from tooling.workspace.files import file_sha256
+from tooling.workspace.layout import Workspace
 
 SMALL = ShardSettings(row_group_bytes=250_000, max_shard_bytes=1_000_000, min_train_shards=3)
 

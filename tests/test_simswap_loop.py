@@ -16,7 +16,8 @@ from networks_setup import LATENT, save_identity, tiny_identity, tiny_parsing, t
 from torch import nn
 
 from generation.errors import GenerationError, WeightsError
-from generation.families import FAMILIES, LoadOptions, load_generator
+from generation.generators.loading import load_generator
+from generation.generators.registry import FAMILIES, LoadOptions
 from generation.models.face_parsing import FaceParsing
 from generation.models.simswap import SwapGenerator
 from generation.models.simswap_identity import SwapIdentity

@@ -19,7 +19,8 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from benchmarks import parity_stylegan3
 from generation.clip_pipeline import FaceImagePipeline
 from generation.errors import GenerationError, WeightsError
-from generation.families import LoadOptions, load_generator
+from generation.generators.loading import load_generator
+from generation.generators.registry import LoadOptions
 from generation.latent_search import SearchSettings, draw_latents, search, start_latents
 from generation.models import stylegan3_filtering
 from generation.models.stylegan3 import StyleganGenerator

@@ -20,7 +20,7 @@ from benchmarks.parity_styleganex import compare_alignment
 from benchmarks.styleganex_speed import FrameAtATime, filled
 from generation.clip_pipeline import AttributePipeline
 from generation.errors import GenerationError, WeightsError
-from generation.families import FAMILIES
+from generation.generators.registry import FAMILIES
 from generation.models.styleganex import StyleganexEditor
 from generation.models.styleganex_frames import FrameEncoder
 from generation.models.styleganex_tiled import TiledConv

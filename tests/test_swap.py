@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from generation.arrays import Floats, Frame
 from generation.checks import OutputMeter
 from generation.clip_pipeline import CropsOutput
-from generation.families import load_generator
+from generation.generators.loading import load_generator
 from generation.warp import AlignedFaces, FaceClip, PastedFrame, aligned_batches
 from generation.weightfree.expression import (
     FEATURES,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from generation.arrays import Floats, Frame
 from generation.face_identity import align_arcface, align_by, clip_embedding, clip_identity, good_crops, mean_embedding
-from generation.families import load_generator
+from generation.generators.loading import load_generator
 from generation.swap_quality import (
     NUM_LOOKS,
     IdentityCheck,

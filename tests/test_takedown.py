@@ -32,7 +32,8 @@ from tooling.release import read_release
 from tooling.stages import card, generate, ingest, plan, shards, verify
 from tooling.takedown import TakedownRequest, plan_takedown
 from tooling.takedown_receipt import Receipt, read_receipt
-from tooling.workspace import Workspace, file_sha256, open_workspace, write_text
+from tooling.workspace.files import file_sha256, write_text
+from tooling.workspace.layout import Workspace, open_workspace
 
 PERSON, DATE = "7", "2026-11-24"
 DATASET: dict[str, Any] = {"repo_id": TARGET, "repo_type": "dataset"}

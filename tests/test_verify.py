@@ -17,7 +17,8 @@ from homologous_deepfake import SUBSETS
 from tooling.errors import VerificationError
 from tooling.records import FileRecord, format_identities, format_record
 from tooling.stages import verify
-from tooling.workspace import Workspace, file_sha256, write_text
+from tooling.workspace.files import file_sha256, write_text
+from tooling.workspace.layout import Workspace
 
 
 def errors_of(workspace: Workspace) -> list[str]:

@@ -41,7 +41,8 @@ from generation.video import read_clip
 from tooling.errors import InputError
 from tooling.stages import verify
 from tooling.verification import group
-from tooling.workspace import Workspace, file_sha256
+from tooling.workspace.files import file_sha256
+from tooling.workspace.layout import Workspace
 
 __all__ = ["verified", "verified_copy"]
 

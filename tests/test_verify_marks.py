@@ -25,7 +25,8 @@ from tooling.keys import init_keys, read_keys
 from tooling.marking import mark_of
 from tooling.provenance import Mark, label_text, mark_file
 from tooling.stages import verify
-from tooling.workspace import Workspace, file_sha256
+from tooling.workspace.files import file_sha256
+from tooling.workspace.layout import Workspace
 
 REAL, STILL = "raw_video/1.mp4", "GAN_images/000001.png"
 

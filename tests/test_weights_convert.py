@@ -18,7 +18,8 @@ from typer.testing import CliRunner, Result
 from weights_setup import NAME, PUBLISHED, TinyPipeline, publish, register_tiny
 
 from generation.errors import GenerationError, WeightsError
-from generation.families import FAMILIES, LoadOptions, load_generator
+from generation.generators.loading import load_generator
+from generation.generators.registry import FAMILIES, LoadOptions
 from generation.weights import convert as conversion
 from generation.weights.check import check_folder
 from generation.weights.convert import convert

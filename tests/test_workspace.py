@@ -16,7 +16,8 @@ from tooling.engines import finished_record, wanted_record
 from tooling.errors import InputError, ToolingError, WorkspaceError
 from tooling.records import FileRecord, format_identities, format_record, natural_key, read_identities
 from tooling.settings import CardSettings, ClipSettings, Settings, format_settings, read_settings
-from tooling.workspace import Workspace, append_line, create_workspace, file_sha256, open_workspace, write_text
+from tooling.workspace.files import append_line, file_sha256, write_text
+from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 
 
 @pytest.fixture

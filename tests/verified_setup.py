@@ -33,7 +33,8 @@ from tooling.engines import finished_record, wanted_record
 from tooling.records import FileRecord, Identity, format_identities, format_record
 from tooling.settings import ClipSettings, FaceSettings, Settings
 from tooling.stages import faces, verify
-from tooling.workspace import Workspace, create_workspace, open_workspace, write_text
+from tooling.workspace.files import write_text
+from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 
 __all__ = ["verified", "verified_copy"]
 

@@ -16,7 +16,7 @@ from diffusers.configuration_utils import register_to_config
 from numpy.typing import NDArray
 
 from generation.clip_pipeline import FaceImagePipeline
-from generation.families import FAMILIES, GeneratorInfo
+from generation.generators.registry import FAMILIES, GeneratorInfo
 from generation.weights.state import load_strict, state_dict, strip_prefix
 from generation.weights.torch_file import read_torch
 

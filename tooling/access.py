@@ -20,7 +20,8 @@ from huggingface_hub.hf_api import AccessRequest
 
 from tooling.errors import UsageError, WorkspaceError
 from tooling.remote import Remote, RemoteError, explaining, patiently
-from tooling.workspace import Workspace, append_line, sync_folder, write_text
+from tooling.workspace.files import append_line, sync_folder, write_text
+from tooling.workspace.layout import Workspace
 
 Status = Literal["pending", "accepted", "rejected"]
 Action = Literal["accepted", "rejected"]

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from homologous_deepfake import SUBSETS
 from tooling.errors import WorkspaceError
-from tooling.workspace import Workspace, write_text
+from tooling.workspace.files import write_text
+from tooling.workspace.layout import Workspace
 
 FORMAT = 1
 MEASURED = "audit_measured.jsonl"  # what was measured of each file, in the workspace; it may be deleted

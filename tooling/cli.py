@@ -17,7 +17,7 @@ from tooling.cli_hub import RELEASE, WORKSPACE, JsonOption, ReleaseOption, Worke
 from tooling.errors import ToolingError, UsageError
 from tooling.hub import commands as hub_commands
 from tooling.records import format_plan
-from tooling.workspace import Workspace, open_or_create_workspace, open_workspace
+from tooling.workspace.layout import Workspace, open_or_create_workspace, open_workspace
 
 app = typer.Typer(
     help="Makes, checks and releases Homologous_deepfake: clips, faces, plan, fakes, verification, shards, card.",

@@ -9,7 +9,7 @@ import typer
 from tooling import console
 from tooling.cli_hub import WORKSPACE, JsonOption, WorkersOption, WorkspaceOption
 from tooling.errors import UsageError
-from tooling.workspace import open_workspace
+from tooling.workspace.layout import open_workspace
 
 OnlyOption = Annotated[
     str, typer.Option("--only", help="Only these, separated by commas: 1_2,2_1 or age/1,hair/1 or 000001.")
@@ -35,7 +35,7 @@ def generate(
     as_json: JsonOption = False,
 ) -> None:
     """Make the planned fakes of a subset, or of all in the catalogue's order."""
-    from generation.families import LoadOptions
+    from generation.generators.registry import LoadOptions
     from tooling.stages import generate as stage
 
     if subset == "all" and (generator or weights or only):
@@ -56,7 +56,7 @@ def generate(
 
 def generators(as_json: JsonOption = False) -> None:
     """List every generator: family, licence, weights needed and present, and what it was checked against."""
-    from generation.families import FAMILIES, SCHEMES, Family, generators_of, weights_folder
+    from generation.generators.registry import FAMILIES, SCHEMES, Family, generators_of, weights_folder
 
     rows: list[dict[str, Any]] = []
     for name in (name for family in get_args(Family) for name in generators_of(family)):

@@ -10,7 +10,7 @@ import typer
 
 from tooling import console
 from tooling.errors import UsageError
-from tooling.workspace import open_or_create_workspace, open_workspace
+from tooling.workspace.layout import open_or_create_workspace, open_workspace
 
 if TYPE_CHECKING:
     from tooling.takedown import TakedownPlan

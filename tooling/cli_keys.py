@@ -9,7 +9,7 @@ import typer
 from tooling import console
 from tooling.cli_hub import WORKSPACE, JsonOption, WorkersOption, WorkspaceOption
 from tooling.keys import SigningKeys, init_keys, read_keys
-from tooling.workspace import open_workspace
+from tooling.workspace.layout import open_workspace
 
 app = typer.Typer(
     help="The certificate that marks are signed with.",

@@ -9,7 +9,7 @@ import typer
 
 from tooling import console
 from tooling.cli_hub import WORKSPACE, JsonOption, WorkersOption, WorkspaceOption
-from tooling.workspace import open_workspace
+from tooling.workspace.layout import open_workspace
 
 
 def audit(workspace: WorkspaceOption = WORKSPACE, workers: WorkersOption = 0, as_json: JsonOption = False) -> None:

@@ -46,7 +46,7 @@ def convert(
     origin: Annotated[str, typer.Option(help="Where the files are from; goes into provenance.json.")] = "",
 ) -> None:
     """Read published files, running nothing in them, and write them as a folder that generators load."""
-    from generation.families import weights_folder
+    from generation.generators.registry import weights_folder
     from generation.weights.convert import convert as run
 
     folder = out or weights_folder(name)
@@ -81,7 +81,7 @@ def check(
 
 def _folders(place: str) -> dict[Path, str]:
     """The folders to look through, each with the generator that it should be for."""
-    from generation.families import FAMILIES, weights_folder
+    from generation.generators.registry import FAMILIES, weights_folder
 
     if place in FAMILIES:
         return {weights_folder(place): place}
@@ -94,7 +94,7 @@ def _folders(place: str) -> dict[Path, str]:
 
 
 def _rows() -> list[dict[str, Any]]:
-    from generation.families import FAMILIES, weights_folder
+    from generation.generators.registry import FAMILIES, weights_folder
 
     return [
         {

@@ -20,7 +20,8 @@ from homologous_deepfake import ATTRIBUTES, METHODS, SUBSETS
 from tooling.errors import WorkspaceError
 from tooling.previews import draw_label
 from tooling.records import FileRecord, natural_key
-from tooling.workspace import Workspace, write_bytes
+from tooling.workspace.files import write_bytes
+from tooling.workspace.layout import Workspace
 
 TILE_PX = 200
 GAP_PX = 6

@@ -23,7 +23,7 @@ from tooling.records import StageResult
 from tooling.report import write_report
 from tooling.settings import ClipSettings, Settings
 from tooling.stages import audit, card, faces, generate, ingest, plan, shards, verify
-from tooling.workspace import Workspace, create_workspace, open_workspace
+from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 
 REPO_ID = "lab/homologous_deepfake"
 EXAMPLES = Path(tooling.__file__).resolve().parent.parent / "examples"

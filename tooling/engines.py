@@ -18,7 +18,8 @@ from generation.errors import GenerationError, RejectedOutputError
 from tooling.errors import DiskFullError, ToolingError, UsageError, WorkerError
 from tooling.keys import read_keys
 from tooling.records import FileRecord, StageResult
-from tooling.workspace import Workspace, file_sha256, naming_full_disk
+from tooling.workspace.files import file_sha256, naming_full_disk
+from tooling.workspace.layout import Workspace
 
 ENGINES = ("local", "ray")
 

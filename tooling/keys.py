@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tooling.errors import InputError, WorkspaceError
-from tooling.workspace import write_bytes
+from tooling.workspace.files import write_bytes
 
 TEST_NAME = "Homologous_deepfake TEST, not for publication"
 ROOT_DAYS, LEAF_DAYS = 3650, 825

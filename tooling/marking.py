@@ -15,7 +15,8 @@ from tooling.keys import read_keys
 from tooling.provenance import Ingredient, Mark, mark_file
 from tooling.records import FileRecord
 from tooling.samples import people_of
-from tooling.workspace import Workspace, file_sha256
+from tooling.workspace.files import file_sha256
+from tooling.workspace.layout import Workspace
 
 
 def mark_made(workspace: Workspace, record: FileRecord, staged: Mapping[str, Path]) -> tuple[FileRecord, Path]:

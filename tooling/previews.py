@@ -31,7 +31,7 @@ from tooling.errors import InputError, UsageError
 from tooling.keys import read_keys
 from tooling.provenance import Ingredient, Mark, mark_file
 from tooling.records import FileRecord
-from tooling.workspace import Workspace
+from tooling.workspace.layout import Workspace
 
 LABELS = ("AI生成 AI-generated", "AI生成")  # the longest that fits is used
 LABEL_SHARE = 0.05  # of the shorter side, at least, from the baseline to the top of a capital letter

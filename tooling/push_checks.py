@@ -21,7 +21,8 @@ from tooling.records import FileRecord, natural_key
 from tooling.release import CHECKSUMS, Release, read_release
 from tooling.remote import blob_sha1
 from tooling.samples import people_of
-from tooling.workspace import Workspace, file_sha256
+from tooling.workspace.files import file_sha256
+from tooling.workspace.layout import Workspace
 
 PICTURES = "pictures"
 MAX_NAMES = 5

@@ -33,7 +33,7 @@ from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progr
 
 from tooling import __version__
 from tooling.errors import ToolingError
-from tooling.workspace import file_sha256
+from tooling.workspace.files import file_sha256
 
 HTTPError: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]  # of the HTTP library the client uses
 NoJSONError = json.JSONDecodeError  # what the client makes of a busy proxy's page where it expects JSON

@@ -11,7 +11,8 @@ from tooling.keys import read_keys
 from tooling.marking import mark_made
 from tooling.provenance import read_marks
 from tooling.records import FileRecord, StageResult
-from tooling.workspace import Workspace, file_sha256, naming_full_disk
+from tooling.workspace.files import file_sha256, naming_full_disk
+from tooling.workspace.layout import Workspace
 
 
 def sign_anew(workspace: Workspace, *, num_workers: int = 0, progress: Progress = no_progress) -> StageResult:

@@ -28,7 +28,8 @@ from tooling.samples import people_of
 from tooling.takedown_hub import HubHoldings
 from tooling.takedown_receipt import Receipt, read_receipt
 from tooling.takedown_release import Person, check_shards, clear_release, rows_of
-from tooling.workspace import Workspace, append_line, file_sha256, sync_folder, write_bytes, write_text
+from tooling.workspace.files import append_line, file_sha256, sync_folder, write_bytes, write_text
+from tooling.workspace.layout import Workspace
 
 UNFINISHED = (".staging", ".pulling", ".importing")  # what killed runs left; the next run makes it anew
 

@@ -30,7 +30,7 @@ from tooling.remote import (
 from tooling.stages.shards import read_checksums
 from tooling.takedown_receipt import Receipt
 from tooling.takedown_release import Person, rows_of, shard_rows
-from tooling.workspace import file_sha256
+from tooling.workspace.files import file_sha256
 
 MAIN = "refs/heads/main"
 CARD_FILES = ("README.md", f"data/{CHECKSUMS}")

@@ -15,7 +15,8 @@ from typing import Any
 
 from tooling.errors import WorkspaceError
 from tooling.records import Pair, natural_key
-from tooling.workspace import Workspace, write_text
+from tooling.workspace.files import write_text
+from tooling.workspace.layout import Workspace
 
 FORMAT = 1
 

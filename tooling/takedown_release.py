@@ -25,7 +25,8 @@ from tooling.stages.shards import (
     staging_folder,
 )
 from tooling.takedown_receipt import Receipt
-from tooling.workspace import Workspace, file_sha256, naming_full_disk, sync_folder
+from tooling.workspace.files import file_sha256, naming_full_disk, sync_folder
+from tooling.workspace.layout import Workspace
 
 
 @dataclass(frozen=True)

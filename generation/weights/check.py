@@ -8,8 +8,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from generation.errors import GenerationError
-from generation.families import FAMILIES, LoadOptions, imported
-from generation.placement import load_pretrained
+from generation.generators.loading import load_pretrained
+from generation.generators.registry import FAMILIES, LoadOptions, imported
 from generation.weights.provenance import find_changes, read_provenance
 
 ENDINGS = {".json", ".safetensors", ".txt", ".md"}

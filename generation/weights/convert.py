@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from generation.errors import WeightsError
-from generation.families import FAMILIES, GeneratorInfo, imported
+from generation.generators.registry import FAMILIES, GeneratorInfo, imported
 from generation.weights import archive
 from generation.weights.check import check_folder
 from generation.weights.provenance import (

@@ -14,7 +14,7 @@ from tooling.actors.render import ActorRenderer
 from tooling.engines import Progress, no_progress, run_side_by_side
 from tooling.errors import InputError, UsageError
 from tooling.records import Identity, format_identities
-from tooling.workspace import write_text
+from tooling.workspace.files import write_text
 
 
 @dataclass(frozen=True)

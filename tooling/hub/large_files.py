@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tooling.hub.answers import HubError
-from tooling.workspace import sync_folder
+from tooling.workspace.files import sync_folder
 
 CHUNK_BYTES = 16 << 20
 UPLOAD_SECONDS = 24 * 3600  # how long an address is good, and an upload without a commit is kept

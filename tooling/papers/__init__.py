@@ -28,7 +28,8 @@ from tooling.papers.croissant import make_croissant
 from tooling.papers.datasheet import Section, answer_questions
 from tooling.papers.facts import gather_facts
 from tooling.release import Release
-from tooling.workspace import Workspace, write_text
+from tooling.workspace.files import write_text
+from tooling.workspace.layout import Workspace
 
 PAPERS = ("DATASHEET.md", "TERMS.md", "TAKEDOWN.md", "CITATION.cff", "croissant.json", "root.pem")
 LINKS = (

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tooling.errors import InputError
-from tooling.workspace import Workspace, write_text
+from tooling.workspace.files import write_text
+from tooling.workspace.layout import Workspace
 
 FILE = "answers.toml"
 FURTHER = {

@@ -9,7 +9,7 @@ import yaml
 
 from tooling.errors import InputError
 from tooling.papers.answers import FILE, Answers
-from tooling.workspace import Workspace
+from tooling.workspace.layout import Workspace
 
 TITLE = "Homologous_deepfake: a dataset of deepfakes and their real originals from the same faces"
 MAINTAINERS = "The Homologous_deepfake maintainers"

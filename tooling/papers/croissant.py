@@ -17,7 +17,7 @@ from tooling.papers.answers import Answers
 from tooling.papers.citation import TITLE, authors_of, release_date
 from tooling.papers.datasheet import Section
 from tooling.release import Release, ReleaseConfig
-from tooling.workspace import Workspace
+from tooling.workspace.layout import Workspace
 
 CONFORMS_TO = ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"]
 TYPES = {

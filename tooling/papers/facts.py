@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from generation.families import FAMILIES
+from generation.generators.registry import FAMILIES
 from homologous_deepfake import METADATA, SUBSETS
 from tooling import __version__
 from tooling.audit_results import read_audit
 from tooling.release import Release, format_bytes
 from tooling.samples import people_of
-from tooling.workspace import Workspace
+from tooling.workspace.layout import Workspace
 
 SYNTHETIC = "synthetic actor"  # how `tooling actors` begins its consent evidence
 

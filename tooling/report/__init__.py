@@ -34,7 +34,8 @@ from tooling.report.cards import Grid, Shot, lay_out, shots_of
 from tooling.report.checks import check_lines, is_unclear
 from tooling.report.facts import Facts, read_facts
 from tooling.report.media import Media, make_media
-from tooling.workspace import Workspace, write_text
+from tooling.workspace.files import write_text
+from tooling.workspace.layout import Workspace
 
 MAX_FINDINGS = 1500
 MAX_NAMES = 200  # of changed samples in each list

@@ -18,7 +18,7 @@ from tooling.diff import ReleaseDiff, compare_rows, locate, rows_at
 from tooling.errors import WorkspaceError
 from tooling.records import FileRecord, Identity, natural_key
 from tooling.samples import people_of
-from tooling.workspace import Workspace
+from tooling.workspace.layout import Workspace
 
 Check = Literal["ok", "error", "stale", "unverified"]
 BESIDE = "a file beside it, a track or masks, is wrong; `tooling verify` names it"

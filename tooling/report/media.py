@@ -26,7 +26,7 @@ from homologous_deepfake import SUBSETS
 from tooling.engines import Progress, no_progress, run_side_by_side
 from tooling.previews import ENCODER_OPTIONS, face_square, read_small, shown_frames
 from tooling.report.cards import Shot
-from tooling.workspace import Workspace
+from tooling.workspace.layout import Workspace
 
 MEDIA_BYTES = 18_000_000  # of the page, for posters and clips, base64 and all
 TEXT_RATIO = 4 / 3  # base64

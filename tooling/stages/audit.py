@@ -24,7 +24,8 @@ from tooling.probes.containers import measure_container
 from tooling.probes.pixels import measure_pixels
 from tooling.probes.separability import Sample, measure_separability
 from tooling.probes.tracks import measure_track
-from tooling.workspace import Workspace, append_line, write_text
+from tooling.workspace.files import append_line, write_text
+from tooling.workspace.layout import Workspace
 
 LIMIT = 0.55
 MIN_PEOPLE = 50  # below, chance alone moves the area by more than the limit allows (standard error 1 / sqrt(6 n))

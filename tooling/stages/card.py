@@ -15,13 +15,14 @@ from typing import Any
 import yaml
 
 import homologous_deepfake
-from generation.families import FAMILIES
+from generation.generators.registry import FAMILIES
 from homologous_deepfake import SUBSETS, Subset
 from tooling import changes, contact_sheet, papers
 from tooling.audit_results import format_table, read_audit
 from tooling.errors import InputError
 from tooling.release import Release, dataset_card_configs, format_bytes, read_release
-from tooling.workspace import Workspace, write_text
+from tooling.workspace.files import write_text
+from tooling.workspace.layout import Workspace
 
 BLOCK = re.compile(r"<!-- (repository only|release: (\w+)) -->\n(.*?)<!-- end -->\n", re.DOTALL)
 PICTURE = "pictures/swap_video.png"

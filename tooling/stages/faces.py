@@ -21,7 +21,8 @@ from generation.video import VideoWriter, probe_video, read_frames
 from tooling.engines import Made, Progress, Task, finished_record, make_files, no_progress, wanted_record
 from tooling.errors import InputError
 from tooling.records import FileRecord, StageResult
-from tooling.workspace import Workspace, write_text
+from tooling.workspace.files import write_text
+from tooling.workspace.layout import Workspace
 
 SUBSET = "face_video"
 GENERATOR = "mtcnn"

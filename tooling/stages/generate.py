@@ -7,14 +7,14 @@ seed where the generator draws, else refused; reasons go to rejects.jsonl, and n
 
 from __future__ import annotations
 
-from generation.families import FAMILIES, SCHEMES, Family, generators_of
+from generation.generators.registry import FAMILIES, SCHEMES, Family, generators_of
 from homologous_deepfake import METHODS, SUBSETS
 from tooling.engines import Progress, make_files, no_progress
 from tooling.errors import UsageError
 from tooling.records import StageResult
 from tooling.stages.generate_clips import clip_tasks, make_clip
 from tooling.stages.generate_work import GenerateRequest, GeneratorChoice, num_devices
-from tooling.workspace import Workspace
+from tooling.workspace.layout import Workspace
 
 __all__ = ["GENERATED", "GenerateRequest", "run"]
 

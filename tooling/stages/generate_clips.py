@@ -19,7 +19,7 @@ from tooling.engines import Made, Task, finished_record, wanted_record
 from tooling.errors import ConsentError, InputError, UsageError, WorkspaceError
 from tooling.records import FileRecord, natural_key
 from tooling.stages.generate_work import GenerateRequest, GeneratorChoice, loaded, sample_seed, tried_twice
-from tooling.workspace import Workspace
+from tooling.workspace.layout import Workspace
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from PIL import Image
 from generation.arrays import Frame
 from generation.face_check import check_image
 from generation.faces import one_thread
-from generation.families import FAMILIES, imported
+from generation.generators.registry import FAMILIES, imported
 from generation.likeness import Descriptor, describe_image, find_near_duplicate
 from generation.prompts import PlannedPrompt, plan_prompt
 from generation.video import read_image
@@ -31,7 +31,8 @@ from tooling.errors import WorkspaceError
 from tooling.records import StageResult, natural_key
 from tooling.stages.generate_clips import clip_inputs, face_clip, refuse_without_consent, select
 from tooling.stages.generate_work import GenerateRequest, GeneratorChoice, loaded, tried_twice
-from tooling.workspace import Workspace, sync_file, write_text
+from tooling.workspace.files import sync_file, write_text
+from tooling.workspace.layout import Workspace
 
 SUBSET = "GAN_images"
 NUM_FOLDS = sum(len(folds) for folds in SPLIT_FOLDS.values())

@@ -14,8 +14,8 @@ import cv2
 import torch
 
 from generation.errors import RejectedOutputError
-from generation.families import SCHEMES, Family, LoadOptions, load_generator
-from generation.placement import describe_generator
+from generation.generators.loading import describe_generator, load_generator
+from generation.generators.registry import SCHEMES, Family, LoadOptions
 
 Result = TypeVar("Result")
 

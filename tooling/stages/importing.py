@@ -21,7 +21,8 @@ from tooling.errors import InputError, UsageError
 from tooling.records import FileRecord, StageResult, format_identities, read_identities
 from tooling.stages.importing_media import Contract, Work, take_file
 from tooling.stages.importing_names import Sample, is_identities, read_name
-from tooling.workspace import Workspace, naming_full_disk, write_text
+from tooling.workspace.files import naming_full_disk, write_text
+from tooling.workspace.layout import Workspace
 
 PUBLISHED = "published-archive"  # generator of what comes without a program's name
 PUBLISHED_FACTOR = 2.0  # of every edited clip of the published archive

@@ -14,7 +14,7 @@ from generation.errors import VideoError
 from generation.video import VideoWriter, open_video, probe_video, to_rgb
 from tooling.engines import Made, Task, finished_record
 from tooling.errors import InputError
-from tooling.workspace import Workspace
+from tooling.workspace.layout import Workspace
 
 KEY_FRAME_DISTANCE = 15
 WANTED_COLOURS, WANTED_RANGES = (1, 2), (0, 1)  # BT.709 or unsaid, limited range or unsaid

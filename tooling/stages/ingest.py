@@ -31,7 +31,8 @@ from tooling.records import (
     read_identities,
 )
 from tooling.stages.ingest_window import VERSION, choose_window
-from tooling.workspace import Workspace, file_sha256, write_text
+from tooling.workspace.files import file_sha256, write_text
+from tooling.workspace.layout import Workspace
 
 SUBSET = "raw_video"
 GENERATOR = "ingest"

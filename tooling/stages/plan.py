@@ -15,7 +15,8 @@ from collections.abc import Sequence
 
 from tooling.errors import WorkspaceError
 from tooling.records import Identity, Pair, Plan, format_plan, natural_key
-from tooling.workspace import Workspace, write_text
+from tooling.workspace.files import write_text
+from tooling.workspace.layout import Workspace
 
 PAIRED_SUBSETS = ("avatarify_video", "swap_video")
 # Five folds. Small sets fill training first, then test, then validation (homologous_deepfake.py: SPLIT_FOLDS).

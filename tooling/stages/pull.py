@@ -39,15 +39,8 @@ from tooling.remote import (
 )
 from tooling.stages import pull_rows
 from tooling.stages.pull_rows import Origin, Row
-from tooling.workspace import (
-    Workspace,
-    append_line,
-    create_workspace,
-    file_sha256,
-    naming_full_disk,
-    open_workspace,
-    write_text,
-)
+from tooling.workspace.files import append_line, file_sha256, naming_full_disk, write_text
+from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 
 FOLDER = ".pulling"
 JOURNAL = "finished.jsonl"

@@ -22,7 +22,7 @@ from tooling.keys import SigningKeys
 from tooling.provenance import CAPTURED, read_marks
 from tooling.records import FileRecord, Identity, Pair, Plan, natural_key, read_identities
 from tooling.settings import ClipSettings, FaceSettings, Settings
-from tooling.workspace import Workspace
+from tooling.workspace.layout import Workspace
 
 PAIRED_SUBSETS = ("avatarify_video", "swap_video")
 GENERATOR_OF_REAL = "pulled"  # a release does not say what made clips and crops

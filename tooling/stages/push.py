@@ -42,7 +42,7 @@ from tooling.stages.push_prepare import (
     prepare,
     will_be,
 )
-from tooling.workspace import Workspace
+from tooling.workspace.layout import Workspace
 
 __all__ = ["PreparedPush", "PushOptions", "PushResult", "prepare", "run", "send"]
 NUM_UPLOADS = 4  # side by side

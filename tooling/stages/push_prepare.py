@@ -16,7 +16,7 @@ from tooling.push_checks import LocalFile, check_release, read_files
 from tooling.push_plan import MAIN, PushPlan, compare_files
 from tooling.release import CHECKSUMS, Release
 from tooling.remote import Remote, branch_heads, connect, explaining, patiently, remote_files, remote_head
-from tooling.workspace import Workspace
+from tooling.workspace.layout import Workspace
 
 Gated = Literal["auto", "manual"]
 

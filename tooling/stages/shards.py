@@ -30,7 +30,8 @@ from tooling.engines import Progress, no_progress
 from tooling.errors import InputError, WorkspaceError
 from tooling.release import CHECKSUMS, Release, arrow_schema, read_release
 from tooling.settings import ShardSettings
-from tooling.workspace import Workspace, file_sha256, naming_full_disk, sync_file, sync_folder, write_text
+from tooling.workspace.files import file_sha256, naming_full_disk, sync_file, sync_folder, write_text
+from tooling.workspace.layout import Workspace
 
 # What the Hub's own uploads use; equal values let it store equal chunks of two releases once.
 CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}

@@ -32,7 +32,8 @@ from tooling.verification.group import Circumstances, GroupWork, check_group
 from tooling.verification.motion import check_motion
 from tooling.verification.people import Records, check_counts, check_folders, check_inputs, check_people
 from tooling.verification.table import check_digest, read_known, write_table
-from tooling.workspace import Workspace, file_sha256
+from tooling.workspace.files import file_sha256
+from tooling.workspace.layout import Workspace
 
 ENCODER_FILES = ("identity.onnx", "w600k_r50.onnx", "arcface_w600k_r50.onnx")
 IMAGES_AT_ONCE = 32

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from homologous_deepfake import CROSSING, SPLIT_FOLDS, SUBSETS
 from tooling import samples
 from tooling.records import FileRecord, Plan
-from tooling.workspace import Workspace
+from tooling.workspace.layout import Workspace
 
 CHECK_VERSION = 2  # counts up when a check changes, so that files are looked at again
 

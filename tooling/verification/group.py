@@ -27,7 +27,8 @@ from tooling.verification.looks import LookMeter
 from tooling.verification.marks import check_marks
 from tooling.verification.media import Luma, VideoPass, luma_of
 from tooling.verification.motion import MouthMeter
-from tooling.workspace import Workspace, file_sha256
+from tooling.workspace.files import file_sha256
+from tooling.workspace.layout import Workspace
 
 if TYPE_CHECKING:  # imports torch
     from tooling.verification.swaps import SwapLook

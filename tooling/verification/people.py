@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from homologous_deepfake import CROSSING, SUBSETS
 from tooling.records import FileRecord, Identity, Plan, natural_key
 from tooling.verification.contract import Finding, is_imported, people_of
-from tooling.workspace import Workspace
+from tooling.workspace.layout import Workspace
 
 Records = Mapping[str, Mapping[str, FileRecord]]
 """Subset -> sample_id -> record."""

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from tooling.records import FileRecord, format_record
 from tooling.verification.contract import CHECK_VERSION, Contract, FileFacts, Finding
-from tooling.workspace import Workspace, write_bytes
+from tooling.workspace.files import write_bytes
+from tooling.workspace.layout import Workspace
 
 COLUMNS = pa.schema(
     {

@@ -161,34 +161,6 @@ def weights_folder(name: str) -> Path:
     return Path("weights") / name
 
 
-def load_generator(name: str, options: LoadOptions | None = None, *, family: str = "") -> Any:
-    """Imports a generator and makes it, with its weights, on its device.
-
-    Args:
-        name: one of `FAMILIES`, or "scheme:place" with one of `SCHEMES`.
-        options: see there.
-        family: which family is wanted; needed for a scheme that serves several.
-
-    Raises:
-        GenerationError: there is no such generator, its weights are missing or do not fit, or there is no such
-            device or dtype.
-    """
-    options = options or LoadOptions()
-    scheme, _, place = name.partition(":")
-    if scheme in SCHEMES and place:
-        return imported(SCHEMES[scheme])(place, options, family)
-    if name not in FAMILIES:
-        more = "".join(f", {scheme}:PLACE" for scheme in SCHEMES)
-        raise GenerationError(f"{name}: no such generator; use one of {', '.join(FAMILIES)}{more}")
-    info = FAMILIES[name]
-    from generation.placement import load_pretrained, place_pipeline  # torch and diffusers take seconds
-
-    pipeline_class = imported(info.location)
-    if not info.weights and options.weights is None:
-        return place_pipeline(pipeline_class(), options)
-    return load_pretrained(pipeline_class, options.weights or str(weights_folder(name)), options)
-
-
 def imported(location: str) -> Any:
     """The object at "module:name"."""
     module, _, attribute = location.partition(":")

@@ -24,9 +24,7 @@ a kill at any moment every record names a complete file, and a rerun makes what 
 
 from __future__ import annotations
 
-import errno
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -36,7 +34,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tooling.errors import ConsentError, DiskFullError, InputError, UsageError, WorkspaceError
+from tooling.errors import ConsentError, UsageError, WorkspaceError
+from tooling.keys import init_keys
 from tooling.records import (
     FileRecord,
     Identity,
@@ -48,6 +47,15 @@ from tooling.records import (
     read_plan,
 )
 from tooling.settings import ClipSettings, Settings, format_settings, read_settings
+from tooling.workspace.files import (
+    append_line,
+    file_sha256,
+    naming_full_disk,
+    sync_folder,
+    unfinished_path,
+    whole_lines,
+    write_text,
+)
 
 FORMAT_VERSION = 1
 
@@ -124,7 +132,7 @@ class Workspace:
         """
         path = self.tombstones_path
         found: dict[str, str] = {}
-        for line in _whole_lines(path) if path.exists() else ():
+        for line in whole_lines(path) if path.exists() else ():
             try:
                 entry = json.loads(line)
                 found.setdefault(str(entry["identity"]), str(entry["date"]))
@@ -161,7 +169,7 @@ class Workspace:
         path = self.records_path(subset)
         found: dict[str, FileRecord] = {}
         if path.exists():
-            for line in _whole_lines(path):
+            for line in whole_lines(path):
                 record = _parse(path, line)
                 found[record.sample_id] = record
         return dict(sorted(found.items(), key=lambda item: natural_key(item[0])))
@@ -275,13 +283,11 @@ def create_workspace(root: Path, settings: Settings) -> Workspace:
         WorkspaceError: the folder holds something else.
     """
     path = root / "workspace.toml"
-    unfinished = {_beside(path)}  # what a kill during an earlier start left
+    unfinished = {unfinished_path(path)}  # what a kill during an earlier start left
     if root.exists() and (not root.is_dir() or set(root.iterdir()) - unfinished):
         raise WorkspaceError(f"{root}: is not empty and no workspace; name a new folder")
     root.mkdir(parents=True, exist_ok=True)
     write_text(path, format_settings(settings, FORMAT_VERSION))
-    from tooling.keys import init_keys  # which writes by this module
-
     workspace = Workspace(root.resolve(), settings)
     init_keys(workspace.keys_path)
     return workspace
@@ -304,96 +310,8 @@ def open_or_create_workspace(root: Path, clip_seconds: float | None = None) -> W
     return workspace
 
 
-def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file, read in blocks."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: not found") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replaces a text file as a whole: a reader sees the old text or the new, never a part."""
-    write_bytes(path, text.encode("utf-8"))
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replaces a file as a whole, synced to disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = _beside(path)
-    with naming_full_disk(path.parent):
-        try:
-            with beside.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
-        sync_folder(path.parent)
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.new")
-
-
-def append_line(path: Path, line: str) -> None:
-    """Appends one line, synced; a torn line that an earlier kill left at the end is cut off first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab+") as file:
-        _cut_torn_line(file.fileno())
-        file.write(line.encode("utf-8") + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_file(path: Path) -> None:
-    """Flushes a finished file to disk, so that its later rename cannot outrun its content."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Flushes a rename in a folder to disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def naming_full_disk(place: Path) -> Iterator[None]:
-    """Turns "no space left" into one line that names the place."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise DiskFullError(f"{place}: the disk is full; free space and run the command again, it goes on") from error
-
-
-def _whole_lines(path: Path) -> list[str]:
-    content = path.read_bytes()
-    return [line.decode("utf-8", "replace") for line in content[: content.rfind(b"\n") + 1].splitlines()]
-
-
 def _parse(path: Path, line: str) -> FileRecord:
     try:
         return parse_record(line)
     except (ValueError, TypeError) as error:
         raise WorkspaceError(f"{path}: damaged line '{line[:60]}'; remove it and run the stage again") from error
-
-
-def _cut_torn_line(descriptor: int) -> None:
-    size = os.fstat(descriptor).st_size
-    keep, block = 0, 1 << 16
-    for start in range(max(0, size - block), -block, -block):
-        start = max(0, start)
-        at = os.pread(descriptor, block, start).rfind(b"\n")
-        if at >= 0:
-            keep = start + at + 1
-            break
-    if keep != size:
-        os.ftruncate(descriptor, keep)

@@ -1,0 +1,106 @@
+"""Files that appear whole or not at all, and their digests.
+
+A file is written beside its place, synced and renamed; a line is appended and synced. After a kill at any moment a
+reader finds the old content or the new one, and at most a torn last line, which `whole_lines` leaves out.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tooling.errors import DiskFullError, InputError
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file, read in blocks."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: not found") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a text file as a whole: a reader sees the old text or the new, never a part."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replaces a file as a whole, synced to disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = unfinished_path(path)
+    with naming_full_disk(path.parent):
+        try:
+            with beside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
+def unfinished_path(path: Path) -> Path:
+    """Where `write_bytes` writes first."""
+    return path.with_name(f".{path.name}.new")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Appends one line, synced; a torn line that an earlier kill left at the end is cut off first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as file:
+        _cut_torn_line(file.fileno())
+        file.write(line.encode("utf-8") + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_file(path: Path) -> None:
+    """Flushes a finished file to disk, so that its later rename cannot outrun its content."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Flushes a rename in a folder to disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def naming_full_disk(place: Path) -> Iterator[None]:
+    """Turns "no space left" into one line that names the place."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFullError(f"{place}: the disk is full; free space and run the command again, it goes on") from error
+
+
+def whole_lines(path: Path) -> list[str]:
+    """Lines of a file that `append_line` wrote, without a torn last one."""
+    content = path.read_bytes()
+    return [line.decode("utf-8", "replace") for line in content[: content.rfind(b"\n") + 1].splitlines()]
+
+
+def _cut_torn_line(descriptor: int) -> None:
+    size = os.fstat(descriptor).st_size
+    keep, block = 0, 1 << 16
+    for start in range(max(0, size - block), -block, -block):
+        start = max(0, start)
+        at = os.pread(descriptor, block, start).rfind(b"\n")
+        if at >= 0:
+            keep = start + at + 1
+            break
+    if keep != size:
+        os.ftruncate(descriptor, keep)
