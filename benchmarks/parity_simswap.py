@@ -25,8 +25,8 @@ from generation.models.face_parsing import FaceParsing
 from generation.models.simswap import SwapGenerator, normalise
 from generation.models.simswap_fused import FusedSwapGenerator
 from generation.models.simswap_identity import SwapIdentity, shrink_for_identity
-from generation.templates import TEMPLATE_GROUPS
-from generation.warp import TEMPLATES, choose_templates, similarity
+from generation.templates import TEMPLATE_GROUPS, TEMPLATES
+from generation.warp import choose_templates, similarity
 from generation.weights.simswap import generator_config
 
 Arrays = dict[str, Any]

@@ -21,11 +21,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from tooling.engines import finished_record, wanted_record
-from tooling.records import Identity, format_identities
 from tooling.settings import Settings
 from tooling.stages import plan
+from tooling.work.tasks import finished_record, wanted_record
 from tooling.workspace.files import write_text
+from tooling.workspace.identities import Identity, format_identities
 from tooling.workspace.layout import Workspace, create_workspace
 
 NUM_FRAMES = 450

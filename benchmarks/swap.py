@@ -21,18 +21,12 @@ import numpy as np
 
 from generation.arrays import Floats, Frame
 from generation.checks import OutputMeter
+from generation.crops.clip import FaceClip, PastedFrame
+from generation.crops.paste import FaceOutput, paste
 from generation.generators.loading import load_generator
-from generation.video import VideoWriter, read_frames, write_clip
-from generation.warp import (
-    AlignedFaces,
-    FaceClip,
-    FaceOutput,
-    PastedFrame,
-    aligned_batches,
-    paste,
-    similarity,
-    smooth_landmarks,
-)
+from generation.media.writer import VideoWriter, write_clip
+from generation.video import read_frames
+from generation.warp import AlignedFaces, aligned_batches, similarity, smooth_landmarks
 from generation.weightfree.swap import PreparedSwap
 from tooling.actors import ClipSettings, render_clip, sample_actor
 

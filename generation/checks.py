@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from generation.crops.clip import PastedFrame
 from generation.errors import RejectedOutputError
-from generation.warp import PastedFrame
 
 Plane = NDArray[np.int16]
 

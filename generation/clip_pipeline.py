@@ -28,9 +28,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from generation.arrays import Floats
+from generation.crops.clip import FaceClip, PastedFrame
+from generation.crops.paste import FaceOutput, replace_faces
 from generation.errors import GenerationError
 from generation.overlap import ahead
-from generation.warp import AlignedFaces, Batching, FaceClip, FaceOutput, PastedFrame, replace_faces
+from generation.warp import AlignedFaces, Batching
 
 Attribute = Literal["age", "hair"]
 OutputType = Literal["np", "pil"]

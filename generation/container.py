@@ -12,7 +12,8 @@ import av
 from PIL import PngImagePlugin
 
 from generation.errors import VideoError
-from generation.video import CONTAINER_OPTIONS, open_video
+from generation.media.writer import CONTAINER_OPTIONS
+from generation.video import open_video
 
 SAID_CHUNKS = (b"tEXt", b"iTXt", b"zTXt", b"tIME", b"eXIf", b"caBX")  # what a PNG says beside its picture
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"

@@ -60,7 +60,7 @@ class CatalogueEntry:
         invert: keyword arguments of `invert`, called with the picture before each call; None where there is none.
         prompts: of an edit, for each attribute those of a negative and of a positive factor.
         strength: what an edit's factor changes.
-        template: of `generation.warp.TEMPLATES`.
+        template: of `generation.templates.TEMPLATES`.
         smoothing_frames: over how many frames an edit of single frames is averaged; odd.
         adapter_scale: weight of the identity against the prompt, 0 to 1.
         mode: "animate" or "replace", of Wan-Animate.

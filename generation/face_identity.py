@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.arrays import Floats, Frame
+from generation.crops.clip import FaceClip
 from generation.errors import GenerationError
 from generation.onnx_network import OnnxNetwork
-from generation.warp import TEMPLATES, FaceClip, align, choose_templates, similarity, smooth_landmarks
+from generation.templates import TEMPLATES
+from generation.warp import align, choose_templates, similarity, smooth_landmarks
 
 SIDE_PX = 112
 NUM_CANDIDATES = 32  # frames of a clip that are compared by their landmarks

@@ -1,4 +1,4 @@
-"""Faces: MTCNN behind one function that returns clean arrays, the track of one face through a clip, and its crop.
+"""MTCNN behind functions that return clean arrays.
 
 The detector is the MTCNN of facenet-pytorch (Zhang et al. 2016, "Joint Face Detection and Alignment Using Multitask
 Cascaded Convolutional Networks"). Coordinates are px, x to the right, y down, from the picture's upper left corner.
@@ -10,21 +10,18 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from generation.arrays import Floats, Frame
-from generation.smoothing import smooth_over_time
 
 if TYPE_CHECKING:  # torch takes seconds to import, and not every run detects
     from facenet_pytorch import MTCNN
 
+
 SMALLEST_INPUT_PX = 12  # the receptive field of MTCNN's first network
-CENTRE_WINDOW = 31  # frames, of the Hann weights that smooth the centre of the crop,
-SIDE_WINDOW = 151  # and its side
 LAST_NETWORK_PX = 48  # the input of its last
 
 
@@ -131,56 +128,6 @@ def _patch(frame: Frame, corner: Floats, side: float) -> Frame | None:
         return None
     shrunk = cv2.resize(frame[y0:y1, x0:x1], (LAST_NETWORK_PX, LAST_NETWORK_PX), interpolation=cv2.INTER_AREA)
     return np.asarray(shrunk, np.uint8)
-
-
-def crop_squares(boxes: NDArray[np.float64], margin: float) -> NDArray[np.float64]:
-    """Squares around smoothed boxes that move softly and hardly change in size.
-
-    Args:
-        boxes: float64 (T, 4), px.
-        margin: the side is the longer side of the box times 1 + margin.
-
-    Returns:
-        float64 (T, 3): x, y, side.
-    """
-    centres = smooth_over_time((boxes[:, :2] + boxes[:, 2:]) / 2, CENTRE_WINDOW)
-    sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True) * (1 + margin)
-    sides = smooth_over_time(sides, SIDE_WINDOW)
-    return np.concatenate([centres - sides / 2, sides], axis=1)
-
-
-def crop_face(frame: Frame, square: Sequence[float] | Floats, size_px: int) -> Frame:
-    """Cuts a square out of a frame and scales it, without aliasing; the border is replicated beyond the picture.
-
-    Args:
-        frame: RGB uint8 (H, W, 3).
-        square: x, y, side in px, fractions count: a row of `FaceTrack.crop`.
-        size_px: side of the result.
-
-    Returns:
-        RGB uint8 (size_px, size_px, 3). Its point (u, v) is the frame's (x + u * scale, y + v * scale), where scale is
-        side / size_px.
-    """
-    x, y, side = (float(value) for value in square)
-    scale = side / size_px
-    sigma = 0.5 * math.sqrt(max(scale * scale - 1, 0))  # a pixel's own blur, about 0.5, grows to 0.5 * scale
-    reach = 3 + math.ceil(4 * sigma)
-    left, top = math.floor(x) - reach, math.floor(y) - reach
-    region = _region(frame, left, top, math.ceil(side) + 2 * reach + 1)
-    if sigma > 0.1:
-        region = cv2.GaussianBlur(region, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
-    # Pixel centres lie at half a pixel.
-    matrix = np.array([[scale, 0, x + scale / 2 - 0.5 - left], [0, scale, y + scale / 2 - 0.5 - top]], dtype=np.float64)
-    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-    crop = cv2.warpAffine(region, matrix, (size_px, size_px), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(crop, np.uint8)
-
-
-def _region(frame: Frame, left: int, top: int, size: int) -> NDArray[Any]:
-    height, width = frame.shape[:2]
-    rows = np.clip(np.arange(top, top + size), 0, height - 1)
-    columns = np.clip(np.arange(left, left + size), 0, width - 1)
-    return np.ascontiguousarray(frame[rows][:, columns])
 
 
 @contextmanager

@@ -14,8 +14,9 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 from numpy.typing import NDArray
 
-from generation.video import StreamWriter, open_video
-from generation.warp import PastedFrame
+from generation.crops.clip import PastedFrame
+from generation.media.writer import StreamWriter
+from generation.video import open_video
 
 LOSSLESS_OPTIONS = {"preset": "ultrafast", "qp": "0", "g": "15", "mbtree": "0"}
 

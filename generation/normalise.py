@@ -16,6 +16,7 @@ from av.filter import Graph
 from av.video.frame import VideoFrame
 
 from generation.errors import VideoError
+from generation.media.writer import X264_OPTIONS, VideoWriter
 from generation.source_video import (
     HDR_TRANSFERS,
     LENGTH_TOLERANCE_SECONDS,
@@ -25,7 +26,6 @@ from generation.source_video import (
     display_matrix,
     picture_time,
 )
-from generation.video import X264_OPTIONS, VideoWriter
 
 MAX_CROP = 0.125  # share of one side that may be cropped to fill the picture; beyond it bars are added
 TIME_TOLERANCE = Fraction(1, 1000)  # Matroska rounds times to whole milliseconds

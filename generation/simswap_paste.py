@@ -2,7 +2,7 @@
 
 Chen et al. 2020, "SimSwap". `paste_back` is for fakes that must carry the very traces of the published program; it
 gives the same pixels, working on the face's rectangle only. The published seam is 40 px wide whatever the size of the
-face, so faces below that size vanish; `generation.warp.paste` knows no such size.
+face, so faces below that size vanish; `generation.crops.paste.paste` knows no such size.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.arrays import Floats, Frame
+from generation.crops.clip import PastedFrame
 from generation.models.face_parsing import FACE_CLASSES, MOUTH_CLASS
-from generation.warp import PastedFrame
 
 SEAM_PX, BLUR_PX = 40, 41  # of the frame
 WHITE_FROM = 20

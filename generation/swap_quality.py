@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.arrays import Floats, Frame
+from generation.crops.clip import FaceClip, PastedFrame
 from generation.face_identity import Aligner, IdentityEncoder, align_arcface, mean_embedding
 from generation.faces import detect_faces, load_detector, one_thread
-from generation.warp import FaceClip, PastedFrame, align, smooth_landmarks
+from generation.warp import align, smooth_landmarks
 
 if TYPE_CHECKING:
     from facenet_pytorch import MTCNN

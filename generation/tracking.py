@@ -22,14 +22,9 @@ from scipy.optimize import linear_sum_assignment
 
 from generation.arrays import Frame
 from generation.errors import FaceError
+from generation.face_crop import crop_squares
 from generation.face_track import FaceTrack, round_px
-from generation.faces import (
-    DetectedFaces,
-    crop_squares,
-    detect_faces,
-    load_detector,
-    refine_faces,
-)
+from generation.faces import DetectedFaces, detect_faces, load_detector, refine_faces
 from generation.smoothing import fill_gaps, smooth_over_time
 from generation.tracklet import (
     Candidates,

@@ -1,10 +1,7 @@
-"""Aligned face crops and the way back into the picture: the one routine that every family of fakes shares.
+"""Aligned face crops: square crops in which eyes, nose and mouth lie at fixed places, streamed in batches.
 
-A pipeline sees `AlignedFaces`: square crops in which eyes, nose and mouth lie at fixed places. What it returns (crops
-and soft masks of the same size) is pasted into the decoded pictures by `replace_faces`. Only pixels under the mask
-are touched; all others keep their value exactly. Frames are streamed: memory does not grow with the clip's length.
-
-Points count from the centre of the upper left pixel, as OpenCV's do.
+Every family of fakes sees `AlignedFaces`; `generation.crops.paste` lays what it returns back into the frame. Memory
+does not grow with the clip's length.
 """
 
 from __future__ import annotations
@@ -12,70 +9,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol, Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from generation.arrays import Floats, Frame
+from generation.crops.clip import FaceClip, PastedFrame
 from generation.errors import FaceError
 from generation.smoothing import fill_short_gaps, smooth_over_time
-from generation.templates import PUBLISHED_TEMPLATES, TEMPLATE_GROUPS
+from generation.templates import TEMPLATE_GROUPS, TEMPLATES
 
-# Where the five landmarks lie in an aligned crop, as shares of its side: about a mean frontal face, from above the
-# brows to below the chin.
-TEMPLATE: Floats = np.array(
-    [[0.35, 0.38], [0.65, 0.38], [0.50, 0.555], [0.377, 0.727], [0.623, 0.727]], dtype=np.float32
-)
-# By name, for `Batching.template`. "head" shows the head with its hair down to the shoulders,
-# "styleganex" has the eyes in the middle, an eighth of the side apart. Groups of templates for
-# heads that turn are in `generation.templates`.
-TEMPLATES: dict[str, Floats] = {
-    **PUBLISHED_TEMPLATES,
-    "face": TEMPLATE,
-    "head": np.array([0.5, 0.40], np.float32) + (TEMPLATE - np.array([0.5, 0.38], np.float32)) / 2.6,
-    "portrait": np.array([0.5, 0.44], np.float32) + (TEMPLATE - np.array([0.5, 0.38], np.float32)) / 1.8,
-    "styleganex": np.array([0.5, 0.5], np.float32) + (TEMPLATE - np.array([0.5, 0.38], np.float32)) / 2.4,
-}
 SMOOTHING_FRAMES = 9  # of landmarks over time; odd
 CHOICE_FRAMES = 31  # over which the choice among templates is averaged; odd
 MISSED_FRAMES = 3  # in a row, in which a face that was seen before and after them is there all the same
-MASK_FLOOR = 1 / 255  # a smaller weight changes no pixel
-
-
-@dataclass(frozen=True)
-class FaceClip:
-    """A clip whose face is known in every frame.
-
-    Attributes:
-        name: for error messages, such as the file's path.
-        frames: called for each pass over the clip; yields RGB uint8 (H, W, 3).
-        landmarks: float32 (T, 5, 2), px of the frame: eyes, nose tip, mouth corners, each from left to right.
-        is_detected: bool (T,), frames in which the face is seen; in others the landmarks are interpolated. None where
-            it is seen in all.
-    """
-
-    name: str
-    frames: Callable[[], Iterator[Frame]]
-    landmarks: Floats
-    is_detected: NDArray[np.bool_] | None = None
-
-    def __post_init__(self) -> None:
-        if self.landmarks.ndim != 3 or self.landmarks.shape[1:] != (5, 2) or not len(self.landmarks):
-            raise FaceError(f"{self.name}: landmarks have shape {self.landmarks.shape}, wanted (T, 5, 2) with T > 0")
-        if not np.isfinite(self.landmarks).all():
-            raise FaceError(f"{self.name}: has frames without a face; run `tooling faces` again")
-        if self.is_detected is not None and self.is_detected.shape != (len(self.landmarks),):
-            raise FaceError(f"{self.name}: is_detected has shape {self.is_detected.shape}, wanted one for each frame")
-
-    def __len__(self) -> int:
-        return len(self.landmarks)
-
-    @classmethod
-    def still(cls, name: str, image: Frame, landmarks: Floats, num_frames: int) -> Self:
-        """A picture as a clip: RGB uint8 (H, W, 3) with landmarks (5, 2), shown `num_frames` times."""
-        return cls(name, lambda: (image for _ in range(num_frames)), np.repeat(landmarks[None], num_frames, 0))
 
 
 @dataclass(frozen=True)
@@ -106,15 +53,6 @@ class AlignedFaces:
         return slice(self.num_before, len(self.crops) - self.num_after)
 
 
-class FaceOutput(Protocol):
-    """What a pipeline returns: RGB uint8 (B, S, S, 3), and masks float32 (B, S, S): 0 keeps the target, 1 replaces."""
-
-    @property
-    def frames(self) -> NDArray[np.uint8]: ...
-    @property
-    def masks(self) -> Floats: ...
-
-
 @dataclass(frozen=True)
 class Batching:
     """How a clip is cut into batches.
@@ -143,22 +81,6 @@ class Batching:
         known = (*TEMPLATES, *TEMPLATE_GROUPS)
         if self.template not in known:
             raise FaceError(f"{self.template}: no such template of aligned crops; use one of {', '.join(known)}")
-
-
-@dataclass(frozen=True)
-class PastedFrame:
-    """A finished picture.
-
-    Attributes:
-        original, frame: RGB uint8 (H, W, 3), before and after; equal outside `region` and wherever `mask` is 0.
-        region: rows and columns of the frame that the mask covers.
-        mask: float32 (h, w) of the region, 0 to 1.
-    """
-
-    original: Frame
-    frame: Frame
-    region: tuple[slice, slice]
-    mask: Floats
 
 
 def smooth_landmarks(landmarks: Floats, num_frames: int = SMOOTHING_FRAMES) -> Floats:
@@ -223,77 +145,8 @@ def aligned_batches(clip: FaceClip, batching: Batching) -> Iterator[AlignedFaces
     Raises:
         FaceError: the clip has another number of frames than landmarks.
     """
-    for _, faces in _batches(clip, batching):
+    for _, faces in framed_batches(clip, batching):
         yield faces
-
-
-def replace_faces(
-    clip: FaceClip, function: Callable[[AlignedFaces], FaceOutput], batching: Batching
-) -> Iterator[PastedFrame]:
-    """Streams a clip through a pipeline and pastes what it returns.
-
-    Args:
-        clip: the target.
-        function: gets batches in order, returns as many crops and masks as are wanted.
-        batching: crop size, batch size and context that the function needs.
-
-    Yields:
-        One `PastedFrame` for each frame of the clip. At most batch + 2 x context frames are held.
-
-    Raises:
-        FaceError: the clip has another number of frames than landmarks.
-    """
-    for frames, faces in _batches(clip, batching):
-        output = function(faces)
-        crops, matrices = faces.crops[faces.wanted], faces.matrices[faces.wanted]
-        for frame, old, crop, mask, matrix in zip(frames, crops, output.frames, output.masks, matrices, strict=True):
-            if batching.paste is not None:
-                yield batching.paste(frame, crop, mask, matrix)
-                continue
-            yield paste(frame, crop, mask, matrix, old if batching.keeps_detail else None)
-
-
-def paste(frame: Frame, crop: Frame, mask: Floats, matrix: Floats, edited: Frame | None = None) -> PastedFrame:
-    """Lays a crop over the place of the frame that it was aligned from.
-
-    Args:
-        frame: RGB uint8 (H, W, 3); not changed.
-        crop: RGB uint8 (S, S, 3).
-        mask: float32 (S, S), 0 to 1.
-        matrix: float32 (2, 3), from frame to crop.
-        edited: RGB uint8 (S, S, 3), the aligned crop that was edited into this one: their difference is added to the
-            frame, which so keeps the detail that neither has. None replaces the frame by the crop.
-    """
-    region = _covered_region(mask, matrix, frame.shape[:2])
-    height, width = (part.stop - part.start for part in region)
-    result = frame.copy()
-    if height == 0 or width == 0:
-        return PastedFrame(frame, result, region, np.zeros((height, width), np.float32))
-    back = cv2.invertAffineTransform(matrix)
-    back[:, 2] -= [region[1].start, region[0].start]
-    size = (width, height)
-    new = crop if edited is None else crop.astype(np.float32) - edited
-    pasted = cv2.warpAffine(new, back, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    weight = cv2.warpAffine(mask, back, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-    weight[weight < MASK_FLOOR] = 0
-    before = frame[region].astype(np.float32)
-    blended = before + weight[..., None] * (pasted.astype(np.float32) - (before if edited is None else 0))
-    # float32 [0, 255] -> uint8; a weight of 0 gives back the very value
-    result[region] = np.clip(np.rint(blended), 0, 255).astype(np.uint8)
-    return PastedFrame(frame, result, region, np.asarray(weight, np.float32))
-
-
-def _covered_region(mask: Floats, matrix: Floats, shape: tuple[int, int]) -> tuple[slice, slice]:
-    """The smallest rectangle of the frame that holds every pixel under the mask."""
-    rows, columns = np.flatnonzero(mask.max(1) > 0), np.flatnonzero(mask.max(0) > 0)
-    if not len(rows):
-        return slice(0, 0), slice(0, 0)
-    left, right, top, bottom = columns[0] - 1, columns[-1] + 1, rows[0] - 1, rows[-1] + 1
-    corners = np.array([[left, top], [right, top], [left, bottom], [right, bottom]], np.float32)
-    there = transform(np.asarray(cv2.invertAffineTransform(matrix), np.float32), corners)
-    low = np.clip(np.floor(there.min(0)), 0, [shape[1], shape[0]]).astype(int)
-    high = np.clip(np.ceil(there.max(0)) + 1, 0, [shape[1], shape[0]]).astype(int)
-    return slice(low[1], high[1]), slice(low[0], high[0])
 
 
 @dataclass
@@ -326,7 +179,7 @@ class _Window:
         return frames, faces
 
 
-def _batches(clip: FaceClip, batching: Batching) -> Iterator[tuple[list[Frame], AlignedFaces]]:
+def framed_batches(clip: FaceClip, batching: Batching) -> Iterator[tuple[list[Frame], AlignedFaces]]:
     is_seen = None if clip.is_detected is None else fill_short_gaps(clip.is_detected, MISSED_FRAMES)
     window = _Window(batching, is_seen)
     landmarks = smooth_landmarks(clip.landmarks)

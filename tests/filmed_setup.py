@@ -11,13 +11,13 @@ import pytest
 from conftest import publish_marked
 
 from generation.face_track import FaceTrack
-from generation.video import write_clip
+from generation.media.writer import write_clip
 from tooling.actors import ClipSettings as ActorClip
 from tooling.actors import render_clip, sample_actor
-from tooling.engines import finished_record, wanted_record
-from tooling.records import Identity, format_identities
 from tooling.settings import ClipSettings, Settings
+from tooling.work.tasks import finished_record, wanted_record
 from tooling.workspace.files import write_text
+from tooling.workspace.identities import Identity, format_identities
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 
 __all__ = ["filmed", "workspace"]

@@ -29,7 +29,7 @@ from tooling.actors import (
     write_sources,
 )
 from tooling.errors import InputError, UsageError
-from tooling.records import Identity, read_identities
+from tooling.workspace.identities import Identity, read_identities
 
 SIZE = (640, 360)
 CAST: tuple[tuple[int, Gender], ...] = ((0, "male"), (1, "male"), (2, "female"), (4, "female"))

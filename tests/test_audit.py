@@ -15,22 +15,22 @@ from conftest import publish_marked
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from generation import video
 from generation.container import write_tags
-from generation.video import VideoWriter
+from generation.media.writer import X264_OPTIONS, VideoWriter
 from tooling.audit_results import MEASURED, Audit, format_table, read_audit
 from tooling.cli import app
-from tooling.engines import finished_record, wanted_record
 from tooling.errors import InputError, VerificationError, WorkspaceError
 from tooling.probes import PROBES
 from tooling.probes.containers import measure_container, read_boxes
 from tooling.probes.pixels import measure_pixels
 from tooling.probes.separability import Sample, measure_separability
 from tooling.probes.tracks import measure_track
-from tooling.records import FileRecord, Identity, format_identities, format_record
+from tooling.records import FileRecord, format_record
 from tooling.settings import ClipSettings, Settings
 from tooling.stages import audit, plan
+from tooling.work.tasks import finished_record, wanted_record
 from tooling.workspace.files import file_sha256, write_text
+from tooling.workspace.identities import Identity, format_identities
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 
 NUM_PEOPLE, NUM_FRAMES, WIDTH, HEIGHT = 20, 20, 64, 48
@@ -56,7 +56,7 @@ def scene(person: int, take: int) -> list[NDArray[np.uint8]]:
 
 
 def write(path: Path, frames: list[NDArray[np.uint8]], **options: str) -> None:
-    with VideoWriter(path, width=WIDTH, height=HEIGHT, options=video.X264_OPTIONS | options) as writer:
+    with VideoWriter(path, width=WIDTH, height=HEIGHT, options=X264_OPTIONS | options) as writer:
         for frame in frames:
             writer.write(frame)
 

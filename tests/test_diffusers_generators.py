@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from generation.arrays import Floats
+from generation.crops.clip import FaceClip
 from generation.diffusers_catalogue import Strength, read_catalogue
 from generation.errors import GenerationError
 from generation.face_identity import OnnxIdentity, clip_identity
@@ -25,7 +26,7 @@ from generation.pipelines.diffusers_animate import DiffusersAnimate, draw_skelet
 from generation.pipelines.diffusers_edit import DiffusersEdit
 from generation.pipelines.diffusers_images import DiffusersImages
 from generation.pipelines.diffusers_swap import DiffusersInpaintSwap
-from generation.warp import TEMPLATES, FaceClip
+from generation.templates import TEMPLATES
 from tooling.actors import ClipSettings, render_clip, sample_actor
 from tooling.actors.render import ActorFrame
 

@@ -12,10 +12,11 @@ import pytest
 from generation.arrays import Floats, Frame
 from generation.checks import OutputMeter, limits_of
 from generation.clip_pipeline import ClipOutput
+from generation.crops.clip import FaceClip, PastedFrame
 from generation.errors import GenerationError
 from generation.generators.loading import load_generator
 from generation.generators.registry import generators_of
-from generation.warp import Batching, FaceClip, PastedFrame, align, aligned_batches, smooth_landmarks
+from generation.warp import Batching, align, aligned_batches, smooth_landmarks
 from generation.weightfree.drive import PreparedDrive, WeightfreeDrive
 from generation.weightfree.driving import DrivingClip
 from generation.weightfree.expression import FEATURES, Neutral, comparable, small_grey

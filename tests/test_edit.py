@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from generation.arrays import Floats, Frame
 from generation.checks import OutputMeter
 from generation.clip_pipeline import Attribute
+from generation.crops.clip import FaceClip, PastedFrame
 from generation.errors import GenerationError
 from generation.generators.loading import load_generator
 from generation.generators.registry import generators_of
-from generation.warp import TEMPLATES, FaceClip, PastedFrame, align
+from generation.templates import TEMPLATES
+from generation.warp import align
 from generation.weightfree.edit import WeightfreeEdit
 from generation.weightfree.hair import COLOURS, choose_colour, hair_alone, recolour
 from generation.weightfree.head_crop import ANALYSIS_PX

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from conftest import HEIGHT, WIDTH, moving_pattern, reproducible_state
 
-from generation.video import write_clip
-from tooling.engines import Made, Task, finished_record, make_files, run_side_by_side, wanted_record
+from generation.media.writer import write_clip
+from tooling.engines import run_side_by_side
 from tooling.errors import InputError, WorkerError
 from tooling.settings import Settings
+from tooling.work.tasks import Made, Task, finished_record, make_files, wanted_record
 from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 

@@ -13,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from generation.arrays import Frame
+from generation.crops.clip import FaceClip
 from generation.errors import GenerationError
 from generation.faces import detect_faces, load_detector
 from generation.generators.loading import load_generator
 from generation.generators.registry import FAMILIES, LoadOptions, generators_of
 from generation.likeness import Descriptor, describe_image, distance, find_near_duplicate
 from generation.prompts import PlannedPrompt, gender_of, plan_prompt
-from generation.warp import FaceClip, align
+from generation.warp import align
 from generation.weightfree.face_fitting import Person
 from generation.weightfree.face_painting import SMALLEST_NOVELTY, Painter
 from generation.weightfree.faces import WeightfreeFaces

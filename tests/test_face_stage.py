@@ -16,16 +16,15 @@ from actor_clips import HEIGHT, NUM_FRAMES, WIDTH, Clip, render_actor
 from conftest import publish_marked, reproducible_state
 
 from generation.arrays import Frame
+from generation.face_crop import crop_face
 from generation.face_track import FaceTrack
-from generation.faces import (
-    crop_face,
-)
-from generation.video import read_clip, write_clip
-from tooling.engines import finished_record, wanted_record
+from generation.media.writer import write_clip
+from generation.video import read_clip
 from tooling.errors import InputError
 from tooling.settings import ClipSettings as WorkspaceClipSettings
 from tooling.settings import Settings
 from tooling.stages import faces as stage
+from tooling.work.tasks import finished_record, wanted_record
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 
 REAL_CLIP = Path(__file__).parents[2] / "shared" / "real" / "talking-head-50fps.mp4"

@@ -13,13 +13,9 @@ from numpy.typing import NDArray
 
 from generation.arrays import Frame
 from generation.errors import FaceError
+from generation.face_crop import crop_face
 from generation.face_track import FaceTrack
-from generation.faces import (
-    crop_face,
-    detect_faces,
-    load_detector,
-    refine_faces,
-)
+from generation.faces import detect_faces, load_detector, refine_faces
 from generation.smoothing import fill_gaps, smooth_over_time
 from generation.tracking import Detectors, follow_face, load_detectors
 from generation.video import read_clip

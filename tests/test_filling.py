@@ -19,7 +19,8 @@ from generation.filling import (
     full_size,
     stored_size,
 )
-from generation.video import MASTER_OPTIONS, VideoWriter, read_clip, write_clip
+from generation.media.writer import MASTER_OPTIONS, VideoWriter, write_clip
+from generation.video import read_clip
 
 
 def noisy(num_frames: int, strength: float, width: int = 160, height: int = 96) -> NDArray[np.uint8]:

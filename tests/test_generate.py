@@ -18,17 +18,18 @@ from filmed_setup import HEIGHT, NUM_FRAMES, WIDTH, filmed, workspace
 
 from generation import checks
 from generation.arrays import Floats
+from generation.crops.clip import PastedFrame
 from generation.errors import RejectedOutputError
 from generation.generators.loading import load_generator
 from generation.generators.registry import FAMILIES, generators_of
 from generation.masks import read_masks
 from generation.video import read_clip
-from generation.warp import PastedFrame
 from tooling.errors import ConsentError, UsageError, WorkspaceError
-from tooling.records import StageResult, format_identities
+from tooling.records import StageResult
 from tooling.stages import generate, generate_clips
 from tooling.stages.generate_work import sample_seed
 from tooling.workspace.files import file_sha256, write_text
+from tooling.workspace.identities import format_identities
 from tooling.workspace.layout import Workspace, open_workspace
 
 __all__ = ["filmed", "workspace"]

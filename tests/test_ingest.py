@@ -19,7 +19,8 @@ from conftest import reproducible_state
 from test_normalise import Kind, cut_short, write_audio, write_source
 
 from generation.arrays import Frame
-from generation.video import read_clip, read_frames, write_clip
+from generation.media.writer import write_clip
+from generation.video import read_clip, read_frames
 from tooling.actors import ClipSettings as ActorSettings
 from tooling.actors import render_clip, sample_actor
 from tooling.errors import InputError

@@ -17,10 +17,10 @@ from conftest import HEIGHT, NUM_FRAMES, WIDTH, make_workspace, moving_pattern, 
 from typer.testing import CliRunner
 
 from generation.container import read_tags
-from generation.video import read_clip, write_clip
+from generation.media.writer import write_clip
+from generation.video import read_clip
 from homologous_deepfake import METHODS, SUBSETS, read_rows
 from tooling.cli import app
-from tooling.engines import Made, Task, finished_record, make_files, wanted_record
 from tooling.errors import WorkspaceError
 from tooling.keys import init_keys, read_keys
 from tooling.marking import mark_of
@@ -28,6 +28,7 @@ from tooling.provenance import LABEL_FIELD, NOTE_FIELD, read_marks
 from tooling.records import FileRecord, format_record
 from tooling.signing import sign_anew
 from tooling.stages import card, shards
+from tooling.work.tasks import Made, Task, finished_record, make_files, wanted_record
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.layout import Workspace
 

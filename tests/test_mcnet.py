@@ -25,7 +25,7 @@ from generation.keypoint_motion import (
 from generation.models.mcnet import McnetGenerator
 from generation.models.mcnet_keypoints import Keypoints, movement_scale, relative_keypoints
 from generation.models.mcnet_layers import Hourglass, PhasesUp, TiledConv, UpBlock
-from generation.warp import TEMPLATES
+from generation.templates import TEMPLATES
 from generation.weightfree.expression import FEATURES
 
 OWN_DATA = Path(__file__).parent / "data" / "mcnet"

@@ -6,8 +6,9 @@ from collections import Counter
 
 import pytest
 
-from tooling.records import Identity, Plan, format_plan
 from tooling.stages.plan import PAIRED_SUBSETS, make_plan
+from tooling.workspace.identities import Identity
+from tooling.workspace.plan_file import Plan, format_plan
 
 
 def people(num_men: int, num_women: int) -> list[Identity]:

@@ -12,7 +12,8 @@ from PIL import Image
 
 from generation.container import read_tags, write_tags
 from generation.errors import VideoError
-from generation.video import probe_video, read_clip, read_image, write_clip
+from generation.media.writer import write_clip
+from generation.video import probe_video, read_clip, read_image
 from tooling import keys as signing
 from tooling.errors import InputError, WorkspaceError
 from tooling.keys import SigningKeys, init_keys, read_keys

@@ -20,11 +20,11 @@ from huggingface_hub import HfApi
 
 from homologous_deepfake import SUBSETS, complete_row, read_rows
 from tooling.errors import InputError, WorkspaceError
-from tooling.records import format_identities
 from tooling.remote import RemoteError
 from tooling.settings import Settings
 from tooling.stages import pull, pull_rows, shards, verify
 from tooling.workspace.files import file_sha256, write_text
+from tooling.workspace.identities import format_identities
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 
 __all__ = ["served"]

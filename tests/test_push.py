@@ -22,11 +22,12 @@ import homologous_deepfake
 from tooling import push_checks, read_back
 from tooling.errors import ConsentError, InputError, UsageError, VerificationError, WorkspaceError
 from tooling.push_plan import format_plan
-from tooling.records import format_identities, format_record
+from tooling.records import format_record
 from tooling.release import read_release
 from tooling.remote import RemoteError, RemoteFile, connect, remote_files
 from tooling.stages import push, verify
 from tooling.workspace.files import write_text
+from tooling.workspace.identities import format_identities
 
 __all__ = ["built", "hub", "pristine"]
 DATASET: dict[str, Any] = {"repo_id": TARGET, "repo_type": "dataset"}

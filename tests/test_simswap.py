@@ -23,8 +23,8 @@ from generation.models.simswap import SwapGenerator
 from generation.models.simswap_fused import FusedSwapGenerator
 from generation.models.simswap_identity import SwapIdentity
 from generation.models.tiled_convolution import convolve, transform_kernels
-from generation.templates import TEMPLATE_GROUPS
-from generation.warp import TEMPLATES, Batching, choose_templates
+from generation.templates import TEMPLATE_GROUPS, TEMPLATES
+from generation.warp import Batching, choose_templates
 
 STORED = Path(__file__).parent / "data" / "simswap"
 SHARED = Path(__file__).parents[2] / "shared" / "golden" / "simswap"

@@ -15,6 +15,7 @@ from cuda_setup import require_cuda
 from networks_setup import LATENT, save_identity, tiny_identity, tiny_parsing, tiny_swap
 from torch import nn
 
+from generation.crops.clip import FaceClip, PastedFrame
 from generation.errors import GenerationError, WeightsError
 from generation.generators.loading import load_generator
 from generation.generators.registry import FAMILIES, LoadOptions
@@ -22,7 +23,7 @@ from generation.models.face_parsing import FaceParsing
 from generation.models.simswap import SwapGenerator
 from generation.models.simswap_identity import SwapIdentity
 from generation.pipelines.simswap import SimSwap
-from generation.warp import FaceClip, PastedFrame, aligned_batches
+from generation.warp import aligned_batches
 from generation.weights import simswap as converter
 from generation.weights.convert import convert
 

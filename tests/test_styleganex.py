@@ -19,13 +19,13 @@ from benchmarks.parity import compare
 from benchmarks.parity_styleganex import compare_alignment
 from benchmarks.styleganex_speed import FrameAtATime, filled
 from generation.clip_pipeline import AttributePipeline
+from generation.crops.clip import FaceClip
 from generation.errors import GenerationError, WeightsError
 from generation.generators.registry import FAMILIES
 from generation.models.styleganex import StyleganexEditor
 from generation.models.styleganex_frames import FrameEncoder
 from generation.models.styleganex_tiled import TiledConv
 from generation.pipelines.styleganex import StyleganexEdit
-from generation.warp import FaceClip
 from generation.weights.convert import convert
 from generation.weights.styleganex import network_config, read_editor
 from tooling.actors import ClipSettings, render_clip, sample_actor

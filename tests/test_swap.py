@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from generation.arrays import Floats, Frame
 from generation.checks import OutputMeter
 from generation.clip_pipeline import CropsOutput
+from generation.crops.clip import FaceClip, PastedFrame
 from generation.generators.loading import load_generator
-from generation.warp import AlignedFaces, FaceClip, PastedFrame, aligned_batches
+from generation.warp import AlignedFaces, aligned_batches
 from generation.weightfree.expression import (
     FEATURES,
     are_brows_hidden,

@@ -11,6 +11,7 @@ from actor_clips import render_actor
 from numpy.typing import NDArray
 
 from generation.arrays import Floats, Frame
+from generation.crops.clip import FaceClip, PastedFrame
 from generation.face_identity import align_arcface, align_by, clip_embedding, clip_identity, good_crops, mean_embedding
 from generation.generators.loading import load_generator
 from generation.swap_quality import (
@@ -21,7 +22,6 @@ from generation.swap_quality import (
     find_problems,
     measure_swap,
 )
-from generation.warp import FaceClip, PastedFrame
 
 NUM_FRAMES = 10
 

@@ -27,12 +27,12 @@ from tooling import access, cli, takedown
 from tooling.errors import ConsentError, InputError, ToolingError, UsageError
 from tooling.hub.hub import Hub
 from tooling.hub.server import serve
-from tooling.records import format_identities
 from tooling.release import read_release
 from tooling.stages import card, generate, ingest, plan, shards, verify
 from tooling.takedown import TakedownRequest, plan_takedown
 from tooling.takedown_receipt import Receipt, read_receipt
 from tooling.workspace.files import file_sha256, write_text
+from tooling.workspace.identities import format_identities
 from tooling.workspace.layout import Workspace, open_workspace
 
 PERSON, DATE = "7", "2026-11-24"

@@ -12,12 +12,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from generation.video import write_clip
+from generation.media.writer import write_clip
 from homologous_deepfake import SUBSETS
 from tooling.errors import VerificationError
-from tooling.records import FileRecord, format_identities, format_record
+from tooling.records import FileRecord, format_record
 from tooling.stages import verify
 from tooling.workspace.files import file_sha256, write_text
+from tooling.workspace.identities import format_identities
 from tooling.workspace.layout import Workspace
 
 

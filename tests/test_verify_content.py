@@ -36,7 +36,7 @@ from verified_setup import (
 )
 
 from generation.arrays import Frame
-from generation.faces import crop_face
+from generation.face_crop import crop_face
 from generation.video import read_clip
 from tooling.errors import InputError
 from tooling.stages import verify

@@ -19,7 +19,8 @@ from conftest import HEIGHT, WIDTH
 from verified_setup import record_of, replace_record
 
 from generation.container import write_tags
-from generation.video import X264_OPTIONS, VideoWriter, read_clip
+from generation.media.writer import X264_OPTIONS, VideoWriter
+from generation.video import read_clip
 from tooling import provenance
 from tooling.keys import init_keys, read_keys
 from tooling.marking import mark_of

@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from generation.face_track import FaceTrack
-from tooling.engines import wanted_record
 from tooling.verification.contract import FileFacts
 from tooling.verification.motion import FEWEST_FRAMES, MouthMeter, check_motion
+from tooling.work.tasks import wanted_record
 
 NUM_FRAMES = 90
 

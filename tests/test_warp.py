@@ -11,19 +11,17 @@ from numpy.typing import NDArray
 
 from generation import blending
 from generation.arrays import Floats, Frame
+from generation.crops.clip import FaceClip
+from generation.crops.paste import paste, replace_faces
 from generation.errors import FaceError
 from generation.smoothing import fill_short_gaps
+from generation.templates import TEMPLATE, TEMPLATES
 from generation.warp import (
     MISSED_FRAMES,
-    TEMPLATE,
-    TEMPLATES,
     AlignedFaces,
     Batching,
-    FaceClip,
     align,
     aligned_batches,
-    paste,
-    replace_faces,
     similarity,
     smooth_landmarks,
     transform,

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from tooling import records as records_module
-from tooling.engines import finished_record, wanted_record
 from tooling.errors import InputError, ToolingError, WorkspaceError
-from tooling.records import FileRecord, format_identities, format_record, natural_key, read_identities
+from tooling.records import FileRecord, format_record, natural_key
 from tooling.settings import CardSettings, ClipSettings, Settings, format_settings, read_settings
+from tooling.work.tasks import finished_record, wanted_record
 from tooling.workspace.files import append_line, file_sha256, write_text
+from tooling.workspace.identities import format_identities, read_identities
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 
 

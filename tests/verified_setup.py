@@ -23,17 +23,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from generation.arrays import Frame
+from generation.crops.clip import PastedFrame
+from generation.crops.paste import paste
 from generation.face_track import FaceTrack
 from generation.masks import MaskWriter
-from generation.video import VideoWriter, read_clip, write_clip
-from generation.warp import PastedFrame, align, paste
+from generation.media.writer import VideoWriter, write_clip
+from generation.video import read_clip
+from generation.warp import align
 from tooling.actors import ClipSettings as ActorClip
 from tooling.actors import render_clip, sample_actor
-from tooling.engines import finished_record, wanted_record
-from tooling.records import FileRecord, Identity, format_identities, format_record
+from tooling.records import FileRecord, format_record
 from tooling.settings import ClipSettings, FaceSettings, Settings
 from tooling.stages import faces, verify
+from tooling.work.tasks import finished_record, wanted_record
 from tooling.workspace.files import write_text
+from tooling.workspace.identities import Identity, format_identities
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 
 __all__ = ["verified", "verified_copy"]

@@ -16,8 +16,8 @@ from tooling import __version__, cli_generate, cli_hub, cli_keys, cli_trust, cli
 from tooling.cli_hub import RELEASE, WORKSPACE, JsonOption, ReleaseOption, WorkersOption, WorkspaceOption
 from tooling.errors import ToolingError, UsageError
 from tooling.hub import commands as hub_commands
-from tooling.records import format_plan
 from tooling.workspace.layout import Workspace, open_or_create_workspace, open_workspace
+from tooling.workspace.plan_file import format_plan
 
 app = typer.Typer(
     help="Makes, checks and releases Homologous_deepfake: clips, faces, plan, fakes, verification, shards, card.",

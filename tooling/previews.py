@@ -24,7 +24,8 @@ from PIL import Image
 
 from generation.arrays import Frame
 from generation.face_track import FaceTrack
-from generation.video import VideoWriter, read_frames, read_image
+from generation.media.writer import VideoWriter
+from generation.video import read_frames, read_image
 from homologous_deepfake import SUBSETS
 from tooling.engines import Progress, no_progress, run_side_by_side
 from tooling.errors import InputError, UsageError

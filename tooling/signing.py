@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from homologous_deepfake import SUBSETS
-from tooling.engines import Made, Progress, no_progress, run_side_by_side, settle
+from tooling.engines import Progress, no_progress, run_side_by_side
 from tooling.errors import InputError
 from tooling.keys import read_keys
 from tooling.marking import mark_made
 from tooling.provenance import read_marks
 from tooling.records import FileRecord, StageResult
+from tooling.work.tasks import Made, settle
 from tooling.workspace.files import file_sha256, naming_full_disk
 from tooling.workspace.layout import Workspace
 

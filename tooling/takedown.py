@@ -22,14 +22,16 @@ from tooling import access, takedown_hub
 from tooling.audit_results import MEASURED
 from tooling.engines import Progress, no_progress
 from tooling.errors import InputError, UsageError
-from tooling.records import Pair, Plan, format_identities, format_plan, is_identity_id, natural_key
+from tooling.records import natural_key
 from tooling.remote import connect
 from tooling.samples import people_of
 from tooling.takedown_hub import HubHoldings
 from tooling.takedown_receipt import Receipt, read_receipt
 from tooling.takedown_release import Person, check_shards, clear_release, rows_of
 from tooling.workspace.files import append_line, file_sha256, sync_folder, write_bytes, write_text
+from tooling.workspace.identities import format_identities, is_identity_id
 from tooling.workspace.layout import Workspace
+from tooling.workspace.plan_file import Pair, Plan, format_plan
 
 UNFINISHED = (".staging", ".pulling", ".importing")  # what killed runs left; the next run makes it anew
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from tooling.errors import WorkspaceError
-from tooling.records import Pair, natural_key
+from tooling.records import natural_key
 from tooling.workspace.files import write_text
 from tooling.workspace.layout import Workspace
+from tooling.workspace.plan_file import Pair
 
 FORMAT = 1
 

@@ -20,7 +20,8 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor
 
 from generation.arrays import Floats
-from generation.warp import TEMPLATE, TEMPLATES, similarity
+from generation.templates import TEMPLATE, TEMPLATES
+from generation.warp import similarity
 
 GRID_PX = 64  # of the reference face
 MATTE_PX = 128

@@ -5,7 +5,7 @@ A network is known by its file's name; NAME.toml beside NAME.onnx, in the same f
     files               patterns of the published files' names
     licence             in the words of the publisher
     size_px             side of the target's crop
-    template            of the target's crop, one of `generation.warp.TEMPLATES`
+    template            of the target's crop, one of `generation.templates.TEMPLATES`
     mean, deviation     (x / 255 - mean) / deviation is what goes in; one number, or one for each of R, G, B
     is_denormalised     whether what comes out is brought back by deviation and mean; else it is [0, 1]
     [inputs]            names in the graph: target, source
@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from generation.errors import GenerationError
-from generation.warp import TEMPLATES
+from generation.templates import TEMPLATES
 
 Kind = Literal["embedding", "image"]
 Projection = Literal["none", "network", "last-initializer"]

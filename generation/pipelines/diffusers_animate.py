@@ -21,19 +21,11 @@ from numpy.typing import NDArray
 from generation import blending
 from generation.arrays import Floats, Frame
 from generation.clip_pipeline import CropsOutput, PairPipeline, frame_generator
+from generation.crops.clip import FaceClip
 from generation.diffusers_wrapping import WrappedPipeline, as_pil, border_fade, resized
 from generation.errors import GenerationError
-from generation.warp import (
-    TEMPLATES,
-    AlignedFaces,
-    Batching,
-    FaceClip,
-    align,
-    aligned_batches,
-    similarity,
-    smooth_landmarks,
-    transform,
-)
+from generation.templates import TEMPLATES
+from generation.warp import AlignedFaces, Batching, align, aligned_batches, similarity, smooth_landmarks, transform
 
 Frames = NDArray[np.uint8]
 

@@ -17,9 +17,10 @@ import numpy as np
 
 from generation.arrays import Floats, Frame
 from generation.clip_pipeline import Attribute, AttributePipeline, CropsOutput
+from generation.crops.clip import FaceClip
 from generation.diffusers_wrapping import WrappedPipeline, as_pil, border_fade, resized
 from generation.errors import GenerationError
-from generation.warp import AlignedFaces, Batching, FaceClip
+from generation.warp import AlignedFaces, Batching
 
 LEAST_CHANGE, FULL_CHANGE = 2.0, 8.0  # grey levels between which a pixel's mask rises from 0 to 1
 CHANGE_SOFTNESS = 0.02  # standard deviation of the mask's edge, as a share of the side

@@ -18,11 +18,12 @@ from safetensors import SafetensorError, safe_open
 from generation import blending
 from generation.arrays import Floats, Frame
 from generation.clip_pipeline import CropsOutput, PairPipeline
+from generation.crops.clip import FaceClip
 from generation.diffusers_loading import quiet_libraries
 from generation.diffusers_wrapping import WrappedPipeline, as_pil, resized
 from generation.errors import GenerationError
 from generation.face_identity import IdentityEncoder, OnnxIdentity, clip_identity
-from generation.warp import AlignedFaces, Batching, FaceClip
+from generation.warp import AlignedFaces, Batching
 
 ADAPTER, IDENTITY = "face_adapter.safetensors", "identity.onnx"
 BROW_HEIGHT = 0.45  # above the eyes, in distances from eyes to mouth: brows are painted anew too

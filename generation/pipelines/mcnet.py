@@ -29,6 +29,7 @@ from torch import Tensor
 from generation import blending
 from generation.arrays import Floats, Frame
 from generation.clip_pipeline import CropsOutput, PairPipeline, frame_generator
+from generation.crops.clip import FaceClip
 from generation.errors import GenerationError
 from generation.keypoint_motion import (
     Head,
@@ -41,7 +42,7 @@ from generation.keypoint_motion import (
 from generation.models.mcnet import NUM_NOISES, McnetGenerator, Still
 from generation.models.mcnet_frames import as_network_input
 from generation.models.mcnet_keypoints import Keypoints, McnetDetector
-from generation.warp import AlignedFaces, Batching, FaceClip, aligned_batches
+from generation.warp import AlignedFaces, Batching, aligned_batches
 from generation.weightfree.expression import comparable
 from generation.weightfree.fields import hann_mean
 from generation.weightfree.measuring import measure_clip

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from generation.arrays import Floats
 from generation.clip_pipeline import CropsOutput, PairPipeline
+from generation.crops.clip import FaceClip
 from generation.digests import file_sha256
 from generation.errors import GenerationError
 from generation.face_identity import OnnxIdentity, align_by, clip_embedding, good_crops
 from generation.onnx_network import OnnxNetwork
 from generation.onnx_swappers import OnnxSwapper, swapper_from
 from generation.swap_masks import is_seen, outline_mask
-from generation.warp import AlignedFaces, Batching, FaceClip
+from generation.warp import AlignedFaces, Batching
 from generation.weights.onnx_file import read_onnx
 
 NETWORK_FILE, PROJECTION_FILE = "network.onnx", "crossface.onnx"

@@ -19,6 +19,7 @@ from torch.nn import functional
 from generation import simswap_paste
 from generation.arrays import Floats
 from generation.clip_pipeline import CropsOutput, PairPipeline
+from generation.crops.clip import FaceClip
 from generation.errors import GenerationError
 from generation.face_identity import align_by, clip_identity
 from generation.models.face_parsing import SIDE_PX as PARSING_PX
@@ -27,7 +28,7 @@ from generation.models.simswap import SwapGenerator, denormalise, normalise
 from generation.models.simswap_fused import FusedSwapGenerator
 from generation.models.simswap_identity import SwapIdentity, shrink_for_identity
 from generation.swap_masks import inset, is_seen, outline_mask
-from generation.warp import AlignedFaces, Batching, FaceClip
+from generation.warp import AlignedFaces, Batching
 
 Pasting = Literal["soft", "published"]
 

@@ -21,13 +21,16 @@ from torch.nn import functional
 
 from generation.arrays import Floats, Frame
 from generation.clip_pipeline import Attribute, AttributePipeline, CropsOutput
+from generation.crops.clip import FaceClip, PastedFrame
+from generation.crops.paste import paste
 from generation.errors import GenerationError
 from generation.face_identity import good_crops
 from generation.ffhq_alignment import EYES_PX, align_face, eye_crop, of_five_landmarks
 from generation.models.styleganex import SIDE_MULTIPLE, StyleganexEditor
 from generation.models.styleganex_frames import FrameNetwork
 from generation.swap_masks import inset, is_seen
-from generation.warp import TEMPLATES, AlignedFaces, Batching, FaceClip, PastedFrame, paste, similarity
+from generation.templates import TEMPLATES
+from generation.warp import AlignedFaces, Batching, similarity
 from generation.weightfree.fields import hann_mean
 from generation.weightfree.head_crop import ANALYSIS_PX, disc
 from generation.weightfree.matting import Carrier, matte

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from generation import blending
 from generation.arrays import Floats, Frame
 from generation.clip_pipeline import CropsOutput, PairPipeline
+from generation.crops.clip import FaceClip
 from generation.errors import GenerationError
-from generation.warp import AlignedFaces, Batching, FaceClip, align, smooth_landmarks
+from generation.warp import AlignedFaces, Batching, align, smooth_landmarks
 from generation.weightfree.driving import DrivingClip, DrivingFrame
 from generation.weightfree.expression import (
     FEATURE_WEIGHTS,

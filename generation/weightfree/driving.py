@@ -10,7 +10,8 @@ import numpy as np
 
 from generation import blending
 from generation.arrays import Floats, Frame
-from generation.warp import Batching, FaceClip, aligned_batches
+from generation.crops.clip import FaceClip
+from generation.warp import Batching, aligned_batches
 from generation.weightfree.expression import MotionMeter, Neutral, small_grey
 from generation.weightfree.fields import GRID, hann_mean, sample, sample_at, to_grid
 from generation.weightfree.mouth import COLUMNS, LipMatcher, Seam, SplitMotion, split_motion

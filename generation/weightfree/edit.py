@@ -19,8 +19,9 @@ import numpy as np
 
 from generation.arrays import Floats, Frame
 from generation.clip_pipeline import Attribute, AttributePipeline, CropsOutput
+from generation.crops.clip import FaceClip
 from generation.errors import GenerationError
-from generation.warp import AlignedFaces, Batching, FaceClip
+from generation.warp import AlignedFaces, Batching
 from generation.weightfree.age import Head, older, younger
 from generation.weightfree.fields import hann_mean
 from generation.weightfree.hair import choose_colour, exchanged, hair_alone, recolour

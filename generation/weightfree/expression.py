@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.arrays import Floats, Frame
-from generation.warp import TEMPLATE
+from generation.templates import TEMPLATE
 
 ANALYSIS_PX = 128  # side of the grey crops that are compared
 FLOW_SMOOTHING_PX = 2.0

@@ -20,13 +20,14 @@ import torch
 from numpy.typing import NDArray
 
 from generation.arrays import Floats
+from generation.crops.clip import FaceClip
 from generation.errors import FaceError, GenerationError
 from generation.models.face_space import (
     GENDER_CODES,
     FaceSpace,
     SpaceSizes,
 )
-from generation.warp import FaceClip, align, smooth_landmarks
+from generation.warp import align, smooth_landmarks
 from generation.weightfree.expression import (
     ANALYSIS_PX,
     eye_darkness,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from generation.arrays import Floats
+from generation.crops.clip import FaceClip
 from generation.errors import FaceError
-from generation.warp import Batching, FaceClip, aligned_batches
+from generation.warp import Batching, aligned_batches
 from generation.weightfree.expression import (
     ANALYSIS_PX,
     FEATURES,

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.arrays import Floats, Frame
-from generation.warp import FaceClip, align, smooth_landmarks
+from generation.crops.clip import FaceClip
+from generation.warp import align, smooth_landmarks
 from generation.weightfree.head_crop import (
     ANALYSIS_PX,
     COLOUR_BITS,

@@ -23,7 +23,8 @@ from generation import blending
 from generation.arrays import Floats, Frame
 from generation.blending import GRID_PX
 from generation.clip_pipeline import CropsOutput, PairPipeline
-from generation.warp import AlignedFaces, Batching, FaceClip, align, smooth_landmarks
+from generation.crops.clip import FaceClip
+from generation.warp import AlignedFaces, Batching, align, smooth_landmarks
 from generation.weightfree.expression import (
     FEATURES,
     LID_HEIGHT,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.arrays import Floats
-from generation.warp import TEMPLATE, TEMPLATES
+from generation.templates import TEMPLATE, TEMPLATES
 from generation.weightfree.expression import displacement
 
 CANVAS_PX = 512

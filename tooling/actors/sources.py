@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from generation.video import VideoWriter
+from generation.media.writer import VideoWriter
 from tooling.actors.identity import Gender, sample_actor
 from tooling.actors.motion import ClipSettings, lagging_poses, pose_track
 from tooling.actors.render import ActorRenderer
 from tooling.engines import Progress, no_progress, run_side_by_side
 from tooling.errors import InputError, UsageError
-from tooling.records import Identity, format_identities
 from tooling.workspace.files import write_text
+from tooling.workspace.identities import Identity, format_identities
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from tooling import changes
 from tooling.audit_results import Audit, read_audit
 from tooling.diff import ReleaseDiff, compare_rows, locate, rows_at
 from tooling.errors import WorkspaceError
-from tooling.records import FileRecord, Identity, natural_key
+from tooling.records import FileRecord, natural_key
 from tooling.samples import people_of
+from tooling.workspace.identities import Identity
 from tooling.workspace.layout import Workspace
 
 Check = Literal["ok", "error", "stale", "unverified"]

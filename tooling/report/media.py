@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from generation.arrays import Frame
-from generation.video import VideoWriter, to_picture
+from generation.media.writer import VideoWriter, to_picture
 from homologous_deepfake import SUBSETS
 from tooling.engines import Progress, no_progress, run_side_by_side
 from tooling.previews import ENCODER_OPTIONS, face_square, read_small, shown_frames

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from homologous_deepfake import GENDERS, METHODS, SPLIT_FOLDS, SUBSETS
-from tooling.records import NUM_FOLDS
 from tooling.report.facts import Facts
+from tooling.workspace.plan_file import NUM_FOLDS
 
 NUM_BINS = 32
 # name in verification.parquet -> title, unit

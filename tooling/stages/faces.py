@@ -14,13 +14,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 from generation.arrays import Frame
+from generation.face_crop import crop_face
 from generation.face_track import FaceTrack
-from generation.faces import crop_face, one_thread
+from generation.faces import one_thread
+from generation.media.writer import VideoWriter
 from generation.tracking import Detectors, TrackSettings, follow_face, load_detectors
-from generation.video import VideoWriter, probe_video, read_frames
-from tooling.engines import Made, Progress, Task, finished_record, make_files, no_progress, wanted_record
+from generation.video import probe_video, read_frames
+from tooling.engines import Progress, no_progress
 from tooling.errors import InputError
 from tooling.records import FileRecord, StageResult
+from tooling.work.tasks import Made, Task, finished_record, make_files, wanted_record
 from tooling.workspace.files import write_text
 from tooling.workspace.layout import Workspace
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from generation.generators.registry import FAMILIES, SCHEMES, Family, generators_of
 from homologous_deepfake import METHODS, SUBSETS
-from tooling.engines import Progress, make_files, no_progress
+from tooling.engines import Progress, no_progress
 from tooling.errors import UsageError
 from tooling.records import StageResult
 from tooling.stages.generate_clips import clip_tasks, make_clip
 from tooling.stages.generate_work import GenerateRequest, GeneratorChoice, num_devices
+from tooling.work.tasks import make_files
 from tooling.workspace.layout import Workspace
 
 __all__ = ["GENERATED", "GenerateRequest", "run"]

@@ -9,16 +9,17 @@ from typing import Any
 import torch
 
 from generation.checks import OutputMeter, limits_of
+from generation.crops.clip import FaceClip, PastedFrame
 from generation.face_check import FaceCheck
 from generation.face_track import FaceTrack
 from generation.masks import MaskWriter
-from generation.video import VideoWriter, read_frames
-from generation.warp import FaceClip, PastedFrame
+from generation.media.writer import VideoWriter
+from generation.video import read_frames
 from homologous_deepfake import ATTRIBUTES, SUBSETS
-from tooling.engines import Made, Task, finished_record, wanted_record
 from tooling.errors import ConsentError, InputError, UsageError, WorkspaceError
 from tooling.records import FileRecord, natural_key
 from tooling.stages.generate_work import GenerateRequest, GeneratorChoice, loaded, sample_seed, tried_twice
+from tooling.work.tasks import Made, Task, finished_record, wanted_record
 from tooling.workspace.layout import Workspace
 
 

@@ -26,11 +26,12 @@ from generation.prompts import PlannedPrompt, plan_prompt
 from generation.video import read_image
 from generation.weightfree.face_fitting import Person
 from homologous_deepfake import SPLIT_FOLDS, SUBSETS
-from tooling.engines import Made, Progress, Task, finished_record, make_files, wanted_record
+from tooling.engines import Progress
 from tooling.errors import WorkspaceError
 from tooling.records import StageResult, natural_key
 from tooling.stages.generate_clips import clip_inputs, face_clip, refuse_without_consent, select
 from tooling.stages.generate_work import GenerateRequest, GeneratorChoice, loaded, tried_twice
+from tooling.work.tasks import Made, Task, finished_record, make_files, wanted_record
 from tooling.workspace.files import sync_file, write_text
 from tooling.workspace.layout import Workspace
 

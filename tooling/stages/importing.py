@@ -16,12 +16,14 @@ from typing import Any
 
 from homologous_deepfake import SUBSETS
 from tooling.archive import Archive, Limits, Member, Unpacked, open_archive
-from tooling.engines import Progress, Task, make_files, no_progress, wanted_record
+from tooling.engines import Progress, no_progress
 from tooling.errors import InputError, UsageError
-from tooling.records import FileRecord, StageResult, format_identities, read_identities
+from tooling.records import FileRecord, StageResult
 from tooling.stages.importing_media import Contract, Work, take_file
 from tooling.stages.importing_names import Sample, is_identities, read_name
+from tooling.work.tasks import Task, make_files, wanted_record
 from tooling.workspace.files import naming_full_disk, write_text
+from tooling.workspace.identities import format_identities, read_identities
 from tooling.workspace.layout import Workspace
 
 PUBLISHED = "published-archive"  # generator of what comes without a program's name

@@ -11,9 +11,10 @@ from typing import Any
 from PIL import Image
 
 from generation.errors import VideoError
-from generation.video import VideoWriter, open_video, probe_video, to_rgb
-from tooling.engines import Made, Task, finished_record
+from generation.media.writer import VideoWriter
+from generation.video import open_video, probe_video, to_rgb
 from tooling.errors import InputError
+from tooling.work.tasks import Made, Task, finished_record
 from tooling.workspace.layout import Workspace
 
 KEY_FRAME_DISTANCE = 15

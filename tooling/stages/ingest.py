@@ -17,21 +17,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from generation.media.writer import MASTER_OPTIONS, write_clip
 from generation.normalise import ClipShape, write_clip_of
 from generation.source_video import Source, survey_source
-from generation.video import MASTER_OPTIONS, read_frames, write_clip
-from tooling.engines import Made, Progress, Task, finished_record, make_files, no_progress, wanted_record
+from generation.video import read_frames
+from tooling.engines import Progress, no_progress
 from tooling.errors import ConsentError, InputError, ToolingError
-from tooling.records import (
-    Identity,
-    StageResult,
-    format_identities,
-    is_identity_id,
-    natural_key,
-    read_identities,
-)
+from tooling.records import StageResult, natural_key
 from tooling.stages.ingest_window import VERSION, choose_window
+from tooling.work.tasks import Made, Task, finished_record, make_files, wanted_record
 from tooling.workspace.files import file_sha256, write_text
+from tooling.workspace.identities import Identity, format_identities, is_identity_id, read_identities
 from tooling.workspace.layout import Workspace
 
 SUBSET = "raw_video"

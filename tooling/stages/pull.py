@@ -24,7 +24,7 @@ from homologous_deepfake import METADATA, SUBSETS, make_features
 from tooling.engines import Progress, no_progress
 from tooling.errors import InputError
 from tooling.keys import SigningKeys, read_keys
-from tooling.records import Identity, StageResult, format_identities, format_plan, natural_key
+from tooling.records import StageResult, natural_key
 from tooling.release import CHECKSUMS
 from tooling.remote import (
     Remote,
@@ -40,7 +40,9 @@ from tooling.remote import (
 from tooling.stages import pull_rows
 from tooling.stages.pull_rows import Origin, Row
 from tooling.workspace.files import append_line, file_sha256, naming_full_disk, write_text
+from tooling.workspace.identities import Identity, format_identities
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
+from tooling.workspace.plan_file import format_plan
 
 FOLDER = ".pulling"
 JOURNAL = "finished.jsonl"

@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from generation.face_track import FaceTrack, round_px
 from homologous_deepfake import GENDERS, LABELS, METHODS, SUBSETS
 from tooling import samples
-from tooling.engines import finished_record, wanted_record
 from tooling.errors import InputError, WorkspaceError
 from tooling.keys import SigningKeys
 from tooling.provenance import CAPTURED, read_marks
-from tooling.records import FileRecord, Identity, Pair, Plan, natural_key, read_identities
+from tooling.records import FileRecord, natural_key
 from tooling.settings import ClipSettings, FaceSettings, Settings
+from tooling.work.tasks import finished_record, wanted_record
+from tooling.workspace.identities import Identity, read_identities
 from tooling.workspace.layout import Workspace
+from tooling.workspace.plan_file import Pair, Plan
 
 PAIRED_SUBSETS = ("avatarify_video", "swap_video")
 GENERATOR_OF_REAL = "pulled"  # a release does not say what made clips and crops

@@ -16,7 +16,7 @@ from homologous_deepfake import SUBSETS
 from tooling.engines import Progress, no_progress, run_side_by_side
 from tooling.errors import InputError, VerificationError, WorkspaceError
 from tooling.keys import read_keys
-from tooling.records import FileRecord, Plan, natural_key
+from tooling.records import FileRecord, natural_key
 from tooling.verification.contract import (
     FileFacts,
     Finding,
@@ -34,6 +34,7 @@ from tooling.verification.people import Records, check_counts, check_folders, ch
 from tooling.verification.table import check_digest, read_known, write_table
 from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace
+from tooling.workspace.plan_file import Plan
 
 ENCODER_FILES = ("identity.onnx", "w600k_r50.onnx", "arcface_w600k_r50.onnx")
 IMAGES_AT_ONCE = 32

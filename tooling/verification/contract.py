@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from homologous_deepfake import CROSSING, SPLIT_FOLDS, SUBSETS
 from tooling import samples
-from tooling.records import FileRecord, Plan
+from tooling.records import FileRecord
 from tooling.workspace.layout import Workspace
+from tooling.workspace.plan_file import Plan
 
 CHECK_VERSION = 2  # counts up when a check changes, so that files are looked at again
 

@@ -1,7 +1,7 @@
 """One pass over a video file: container, encoder settings, and every frame decoded.
 
-Files of this tooling are written by `generation.video.VideoWriter` alone, so the settings that x264 writes into its
-stream must be those of a clip of the same size that is written here and now; nothing is listed twice.
+Files of this tooling are written by `generation.media.writer.VideoWriter` alone, so the settings that x264 writes
+into its stream must be those of a clip of the same size that is written here and now; nothing is listed twice.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from PIL import Image, UnidentifiedImageError
 
 from generation.arrays import Frame
 from generation.errors import VideoError
-from generation.video import X264_OPTIONS, open_video, to_rgb, write_clip
+from generation.media.writer import X264_OPTIONS, write_clip
+from generation.video import open_video, to_rgb
 from tooling.provenance import LABEL_FIELD, NOTE_FIELD
 from tooling.records import FileRecord
 from tooling.verification.contract import Contract, FileFacts, is_imported

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from homologous_deepfake import CROSSING, SUBSETS
-from tooling.records import FileRecord, Identity, Plan, natural_key
+from tooling.records import FileRecord, natural_key
 from tooling.verification.contract import Finding, is_imported, people_of
+from tooling.workspace.identities import Identity
 from tooling.workspace.layout import Workspace
+from tooling.workspace.plan_file import Plan
 
 Records = Mapping[str, Mapping[str, FileRecord]]
 """Subset -> sample_id -> record."""

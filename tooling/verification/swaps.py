@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.arrays import Frame
+from generation.crops.clip import FaceClip
 from generation.face_identity import OnnxIdentity, clip_identity
 from generation.face_track import FaceTrack
 from generation.faces import load_detector
 from generation.swap_quality import IdentityCheck, SwapMeter, find_problems
 from generation.video import read_frames
-from generation.warp import FaceClip
 from tooling.verification.contract import FileFacts
 
 if TYPE_CHECKING:

@@ -36,16 +36,7 @@ from pathlib import Path
 
 from tooling.errors import ConsentError, UsageError, WorkspaceError
 from tooling.keys import init_keys
-from tooling.records import (
-    FileRecord,
-    Identity,
-    Plan,
-    format_record,
-    natural_key,
-    parse_record,
-    read_identities,
-    read_plan,
-)
+from tooling.records import FileRecord, format_record, natural_key, parse_record
 from tooling.settings import ClipSettings, Settings, format_settings, read_settings
 from tooling.workspace.files import (
     append_line,
@@ -56,6 +47,8 @@ from tooling.workspace.files import (
     whole_lines,
     write_text,
 )
+from tooling.workspace.identities import Identity, read_identities
+from tooling.workspace.plan_file import Plan, read_plan
 
 FORMAT_VERSION = 1
 

@@ -1,0 +1,1 @@
+"""Video files: read, written, and brought to one shape."""

@@ -1,0 +1,1 @@
+"""Work done item by item: side by side, with resume, each file marked before it is published."""

@@ -1,0 +1,155 @@
+"""Making the files of a subset: which are finished, marking and publishing each as soon as it is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from generation.errors import GenerationError, RejectedOutputError
+from tooling.engines import Outcome, Progress, no_progress, run_side_by_side
+from tooling.errors import DiskFullError, ToolingError
+from tooling.keys import read_keys
+from tooling.records import FileRecord, StageResult
+from tooling.workspace.files import file_sha256, naming_full_disk
+from tooling.workspace.layout import Workspace
+
+
+@dataclass(frozen=True)
+class Task:
+    """One file to make.
+
+    Attributes:
+        wanted: what is known of the record beforehand: sample_id, path, inputs, generator, parameters, seed.
+        work: whatever else the stage's function needs; it travels to another process, so keep it small.
+    """
+
+    wanted: FileRecord
+    work: Any = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a stage's function returns: the complete record, and where the files lie now (relative name -> staged).
+
+    It is marked afterwards, by the engine.
+    """
+
+    record: FileRecord
+    staged: dict[str, Path]
+
+
+def wanted_record(
+    sample_id: str,
+    path: str,
+    inputs: dict[str, str],
+    generator: str,
+    parameters: dict[str, Any],
+    seed: int | None = None,
+) -> FileRecord:
+    """A record with what is known before the file is made; sizes and digests are filled in by `finished_record`."""
+    return FileRecord(sample_id, path, "", 0, inputs, generator, parameters, seed, 0, 0, None, 0)
+
+
+def finished_record(
+    wanted: FileRecord,
+    staged: dict[str, Path],
+    *,
+    width: int,
+    height: int,
+    fps: float | None,
+    num_frames: int,
+    results: dict[str, Any] | None = None,
+) -> FileRecord:
+    """Completes a wanted record from its staged files; those beside `wanted.path` become companions."""
+    digests = {relative: file_sha256(path) for relative, path in staged.items()}
+    return replace(
+        wanted,
+        sha256=digests.pop(wanted.path),
+        num_bytes=staged[wanted.path].stat().st_size,
+        width=width,
+        height=height,
+        fps=fps,
+        num_frames=num_frames,
+        companions=digests,
+        results=results or {},
+    )
+
+
+def make_files(
+    workspace: Workspace,
+    subset: str,
+    tasks: Iterable[Task],
+    function: Callable[[Workspace, Task], Made],
+    *,
+    num_workers: int = 0,
+    engine: str = "local",
+    progress: Progress = no_progress,
+) -> StageResult:
+    """Makes the files of a subset that are not there yet, marking and publishing each as soon as it is complete.
+
+    Args:
+        workspace: held by the caller's lock.
+        subset: folder whose records are kept.
+        tasks: every file that the stage is about, finished or not.
+        function: module-level function that makes one file under `workspace.staging_path` and syncs it.
+        num_workers: processes; 0 takes one for each processor, 1 works in this process.
+        engine: see `run_side_by_side`.
+        progress: told of each ended item.
+
+    Returns:
+        What was made, kept and refused. An item that fails does not stop the others.
+
+    Raises:
+        WorkspaceError, InputError: there are no keys to sign marks with, or they cannot be used.
+        DiskFullError: no space is left; what was finished before is kept.
+    """
+    result = StageResult()
+    records = workspace.records(subset)
+    todo = []
+    for task in tasks:
+        if workspace.current(task.wanted, records):
+            result.kept.append(task.wanted.sample_id)
+        else:
+            todo.append((function, workspace, task))
+    if todo:
+        read_keys(workspace.keys_path)  # told once, before any work
+    progress(0, len(todo), "")
+    outcomes = run_side_by_side(_make_one, todo, num_workers=num_workers, engine=engine)
+    for done, outcome in enumerate(outcomes, start=1):
+        wanted = outcome.item[2].wanted
+        settle(workspace, subset, wanted, outcome, result)
+        progress(done, len(todo), wanted.sample_id)
+    workspace.finish(subset)
+    return result
+
+
+def settle(workspace: Workspace, subset: str, wanted: FileRecord, outcome: Outcome, result: StageResult) -> None:
+    """Publishes the file that an item made and notes in `result` what became of it; None as value: it was kept.
+
+    Raises:
+        Exception: the item's error, where it is none about this file alone.
+    """
+    error, name = outcome.error, wanted.sample_id
+    if isinstance(error, (ToolingError, GenerationError)) and not isinstance(error, DiskFullError):
+        result.refused[name] = str(error)
+        if isinstance(error, RejectedOutputError):
+            workspace.note_rejects(wanted, error.attempts)
+    elif error is not None:
+        raise error
+    elif outcome.value is None:
+        result.kept.append(name)
+    else:
+        workspace.publish(subset, outcome.value.record, outcome.value.staged)
+        result.made.append(name)
+
+
+def _make_one(item: tuple[Callable[[Workspace, Task], Made], Workspace, Task]) -> Made:
+    from tooling.marking import mark_made
+
+    function, workspace, task = item
+    with naming_full_disk(workspace.root):
+        made = function(workspace, task)
+        record, marked = mark_made(workspace, made.record, made.staged)
+        return Made(record, {**made.staged, record.path: marked})
