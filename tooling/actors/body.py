@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from tooling.actors.head import Array, smoothstep
 from tooling.actors.identity import Actor
-from tooling.actors.lighting import CLOTH, SKIN, Material
+from tooling.actors.materials import CLOTH, SKIN, Material
 
 NECK_TOP_Y, FLOOR_Y = -5.0, -46.0
 NUM_GARMENT_COLUMNS = 168

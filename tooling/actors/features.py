@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from tooling.actors.head import EYE_RADIUS, Array, HeadMesh, lid_curves, smoothstep
 from tooling.actors.identity import Actor
-from tooling.actors.lighting import EYE, SKIN, WET, Material
+from tooling.actors.materials import EYE, SKIN, WET, Material
 from tooling.actors.skin import brow_curve
 
 Anchor = Literal["skull", "jaw", "left_eye", "right_eye"]

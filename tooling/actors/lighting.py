@@ -8,6 +8,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from tooling.actors.materials import Material
+
 FloatArray = NDArray[np.float32]
 
 
@@ -19,23 +21,6 @@ class Lights:
     colors: FloatArray
     sky: FloatArray
     ground: FloatArray
-
-
-@dataclass(frozen=True)
-class Material:
-    """wrap (3,) how far light reaches round per channel; gloss strength and Blinn-Phong exponent."""
-
-    wrap: tuple[float, float, float]
-    gloss: float
-    exponent: float
-    rim: float = 0.25
-
-
-SKIN = Material(wrap=(0.42, 0.24, 0.17), gloss=0.22, exponent=18.0, rim=0.30)
-CLOTH = Material(wrap=(0.22, 0.22, 0.22), gloss=0.02, exponent=6.0, rim=0.35)
-EYE = Material(wrap=(0.40, 0.34, 0.32), gloss=0.30, exponent=90.0, rim=0.0)
-WET = Material(wrap=(0.35, 0.25, 0.22), gloss=0.6, exponent=40.0, rim=0.0)
-PLASTIC = Material(wrap=(0.1, 0.1, 0.1), gloss=0.5, exponent=60.0, rim=0.1)
 
 
 def studio_lights(key_side: int) -> Lights:

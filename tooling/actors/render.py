@@ -16,7 +16,8 @@ from tooling.actors.hair import build_hair, scalp_cover
 from tooling.actors.head import EYE_RADIUS, Array, build_head, column_azimuths
 from tooling.actors.identity import Actor
 from tooling.actors.landmarks import five_points, landmark_vertices
-from tooling.actors.lighting import SKIN, Lights, Material, shade, shade_hair, studio_lights
+from tooling.actors.lighting import Lights, shade, shade_hair, studio_lights
+from tooling.actors.materials import SKIN, Material
 from tooling.actors.shadow import NUM_AMBIENT_DIRECTIONS, ShadowMap, ambient_directions, transformed
 from tooling.actors.skin import paint_face, skin_color
 
