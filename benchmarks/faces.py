@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from generation.arrays import Frame
-from generation.faces import detect_faces, load_detector
-from generation.tracking import follow_face, load_detectors
-from generation.video import read_frames
+from generation.faces.detector import detect_faces, load_detector
+from generation.faces.follow import follow_face, load_detectors
+from generation.media.reader import read_frames
 from tooling.actors import ClipSettings, render_clip, sample_actor
 
 Values = NDArray[np.float64]

@@ -25,10 +25,10 @@ import torch.nn.functional as F  # noqa: N812 - torch's usual name
 from torch import Tensor
 
 from benchmarks.filled_weights import filled_state
-from generation.models.mcnet import McnetGenerator, Still, resized, seen, warped
-from generation.models.mcnet_keypoints import Keypoints, McnetDetector, movement_scale, relative_keypoints
-from generation.models.mcnet_memory import KERNEL_TEMPERATURE, MemoryUnit
-from generation.pipelines.mcnet import GPU_FRAMES
+from generation.generators.mcnet.keypoints import Keypoints, McnetDetector, movement_scale, relative_keypoints
+from generation.generators.mcnet.memory import KERNEL_TEMPERATURE, MemoryUnit
+from generation.generators.mcnet.network import McnetGenerator, Still, resized, seen, warped
+from generation.generators.mcnet.pipeline import GPU_FRAMES
 
 SEED = 1
 

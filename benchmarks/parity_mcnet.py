@@ -28,11 +28,11 @@ from torch import Tensor, nn
 
 from benchmarks.compared import Compared, compared
 from benchmarks.filled_weights import filled_state
-from generation.models.mcnet import McnetGenerator, Still, warped
-from generation.models.mcnet_frames import as_network_input, as_picture
-from generation.models.mcnet_keypoints import Keypoints, McnetDetector, movement_scale, relative_keypoints
-from generation.models.mcnet_memory import ATTENTION_SCALE, MemoryUnit, Recalled
-from generation.models.mcnet_motion import Motion
+from generation.generators.mcnet.dense_motion import Motion
+from generation.generators.mcnet.keypoints import Keypoints, McnetDetector, movement_scale, relative_keypoints
+from generation.generators.mcnet.memory import ATTENTION_SCALE, MemoryUnit, Recalled
+from generation.generators.mcnet.network import McnetGenerator, Still, warped
+from generation.generators.mcnet.pictures import as_network_input, as_picture
 from generation.weights.state import load_strict
 
 KEYPOINTS, PICTURES, HALF_PICTURES, OCCLUSION, INNER = 1e-5, 2e-4, 6e-4, 2e-5, 2e-4

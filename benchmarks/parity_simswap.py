@@ -20,14 +20,14 @@ from torch import Tensor, nn
 
 from benchmarks.compared import Compared, compared
 from benchmarks.filled_weights import filled_state
-from generation import simswap_paste
-from generation.models.face_parsing import FaceParsing
-from generation.models.simswap import SwapGenerator, normalise
-from generation.models.simswap_fused import FusedSwapGenerator
-from generation.models.simswap_identity import SwapIdentity, shrink_for_identity
-from generation.templates import TEMPLATE_GROUPS, TEMPLATES
-from generation.warp import choose_templates, similarity
-from generation.weights.simswap import generator_config
+from generation.crops.align import choose_templates, similarity
+from generation.crops.templates import TEMPLATE_GROUPS, TEMPLATES
+from generation.generators.simswap import published_paste as simswap_paste
+from generation.generators.simswap.convert import generator_config
+from generation.generators.simswap.fused import FusedSwapGenerator
+from generation.generators.simswap.identity_encoder import SwapIdentity, shrink_for_identity
+from generation.generators.simswap.network import SwapGenerator, normalise
+from generation.generators.simswap.parsing import FaceParsing
 
 Arrays = dict[str, Any]
 TOLERANCE, LATENT_TOLERANCE, MATRIX_TOLERANCE = 1e-4, 1e-5, 1e-5

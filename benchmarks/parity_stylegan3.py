@@ -34,8 +34,15 @@ from benchmarks.parity_stylegan3_published import (
     compare_layers,
     compare_pickle,
 )
-from generation.latent_search import SearchSettings, clip_view, cosine_losses, render, search, start_latents
-from generation.models.stylegan3 import StyleganGenerator
+from generation.generators.stylegan3.latent_search import (
+    SearchSettings,
+    clip_view,
+    cosine_losses,
+    render,
+    search,
+    start_latents,
+)
+from generation.generators.stylegan3.network import StyleganGenerator
 
 WS = 1e-5
 LOSS, FINAL = 1e-4, 1e-3  # of the search: Adam's first steps take the sign of the smallest gradients

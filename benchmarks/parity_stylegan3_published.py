@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks.compared import Compared, compared
-from generation.models.stylegan3 import StyleganGenerator, SynthesisLayer
-from generation.models.stylegan3_geometry import LayerGeometry
-from generation.weights.stylegan3 import generator_settings, read_generator
+from generation.generators.stylegan3.convert import generator_settings, read_generator
+from generation.generators.stylegan3.geometry import LayerGeometry
+from generation.generators.stylegan3.network import StyleganGenerator, SynthesisLayer
 from generation.weights.stylegan_pickle import read_stylegan
 
 IMAGE, EXACT = 5e-5, 0.0

@@ -22,10 +22,10 @@ from torch import Tensor
 
 from benchmarks.compared import Compared, compared
 from benchmarks.filled_weights import extra_values, filled_state
-from generation import ffhq_alignment
-from generation.models.styleganex import StyleganexEditor
-from generation.models.styleganex_frames import FrameNetwork
-from generation.weights.styleganex import network_config
+from generation.generators.styleganex import alignment as ffhq_alignment
+from generation.generators.styleganex.convert import network_config
+from generation.generators.styleganex.frames import FrameNetwork
+from generation.generators.styleganex.network import StyleganexEditor
 
 Arrays = dict[str, Any]
 TOLERANCE, LEVELS_TOLERANCE, QUAD_TOLERANCE, SCALE_TOLERANCE = 1e-4, 1.0, 1e-6, 1e-9

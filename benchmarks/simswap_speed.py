@@ -28,13 +28,13 @@ from numpy.typing import NDArray
 
 from benchmarks.filled_weights import filled_state
 from generation.arrays import Floats, Frame
+from generation.crops.align import choose_templates, similarity, smooth_landmarks
 from generation.crops.clip import FaceClip
 from generation.crops.paste import replace_faces
-from generation.models.simswap import SwapGenerator
-from generation.models.simswap_identity import SwapIdentity
-from generation.pipelines.simswap import PreparedSwap, SimSwap
-from generation.templates import TEMPLATES
-from generation.warp import choose_templates, similarity, smooth_landmarks
+from generation.crops.templates import TEMPLATES
+from generation.generators.simswap.identity_encoder import SwapIdentity
+from generation.generators.simswap.network import SwapGenerator
+from generation.generators.simswap.pipeline import PreparedSwap, SimSwap
 
 WIDTH, HEIGHT, FACE_PX = 1280, 720, 420
 PUBLISHED = {224: ((64, 128, 256, 512), 1, "poses"), 512: ((32, 64, 128, 256, 512), 0, "ffhq")}

@@ -24,8 +24,8 @@ import torch.nn.functional as F  # noqa: N812 - torch's usual name
 from torch import Tensor
 
 from benchmarks.parity_stylegan3_published import published_arguments
-from generation.models.stylegan3 import StyleganGenerator, SynthesisLayer, SynthesisNetwork
-from generation.weights.stylegan3 import generator_settings
+from generation.generators.stylegan3.convert import generator_settings
+from generation.generators.stylegan3.network import StyleganGenerator, SynthesisLayer, SynthesisNetwork
 
 
 def straightforward(synthesis: SynthesisNetwork, ws: Tensor) -> Tensor:

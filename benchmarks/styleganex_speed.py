@@ -27,8 +27,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from generation.models.styleganex import FUSED_TAPS, StyleganexEditor
-from generation.models.styleganex_layers import outer_filter
+from generation.generators.styleganex.layers import outer_filter
+from generation.generators.styleganex.network import FUSED_TAPS, StyleganexEditor
 
 FACTOR = 2.0
 

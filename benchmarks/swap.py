@@ -20,14 +20,14 @@ import cv2
 import numpy as np
 
 from generation.arrays import Floats, Frame
-from generation.checks import OutputMeter
+from generation.crops.align import AlignedFaces, aligned_batches, similarity, smooth_landmarks
 from generation.crops.clip import FaceClip, PastedFrame
 from generation.crops.paste import FaceOutput, paste
 from generation.generators.loading import load_generator
+from generation.generators.weightfree.swap import PreparedSwap
+from generation.media.reader import read_frames
 from generation.media.writer import VideoWriter, write_clip
-from generation.video import read_frames
-from generation.warp import AlignedFaces, aligned_batches, similarity, smooth_landmarks
-from generation.weightfree.swap import PreparedSwap
+from generation.quality.output import OutputMeter
 from tooling.actors import ClipSettings, render_clip, sample_actor
 
 WIDTH, HEIGHT = 1280, 720

@@ -1,0 +1,1 @@
+"""The GPU side: video -> faces -> crops -> generator -> pasted frame -> checked."""

@@ -11,12 +11,14 @@ from typing import Any
 
 from huggingface_hub import constants
 
-from tooling import read_back, takedown
-from tooling.stages import pull, push
-from tooling.takedown import TakedownRequest
+from tooling.stages.pull import run as pull
+from tooling.stages.push import read_back
+from tooling.stages.push import run as push
+from tooling.takedown import run as takedown
+from tooling.takedown.run import TakedownRequest
 from tooling.workspace.layout import open_workspace
 
-PRELOADED = ["children", "tooling.takedown", "tooling.stages.card", "tooling.stages.push", "datasets"]
+PRELOADED = ["children", "tooling.takedown.run", "tooling.stages.card.run", "tooling.stages.push.run", "datasets"]
 STEPS = ("os.rename", "os.remove", "os.rmdir", "socket.sendto", "socket.connect")  # audit events
 
 

@@ -22,15 +22,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from generation.media.writer import write_clip
-from tooling.marking import mark_made
-from tooling.records import FileRecord
-from tooling.release import Release, dataset_card_configs
+from tooling.marks.mark import mark_made
+from tooling.release.folder import Release, dataset_card_configs
 from tooling.settings import ClipSettings, FaceSettings, Settings, ShardSettings
 from tooling.stages import plan
 from tooling.work.tasks import finished_record, wanted_record
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import Identity, format_identities
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
+from tooling.workspace.records import FileRecord
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when datasets is first imported: no test needs the network
 

@@ -12,7 +12,7 @@ import torch
 from diffusers_tiny import BUILDERS, SIDE_PX
 from safetensors.torch import save_file
 
-from generation.diffusers_catalogue import read_catalogue
+from generation.generators.diffusers.catalogue import read_catalogue
 from generation.generators.loading import load_generator
 from generation.generators.registry import Family, LoadOptions
 

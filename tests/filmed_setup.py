@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import publish_marked
 
-from generation.face_track import FaceTrack
+from generation.faces.track import FaceTrack
 from generation.media.writer import write_clip
 from tooling.actors import ClipSettings as ActorClip
 from tooling.actors import render_clip, sample_actor

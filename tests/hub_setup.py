@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi, constants
 
-from tooling.hub.access import add_organisation, add_token, add_user
-from tooling.hub.hub import Hub
+from tooling.hub.rights import add_organisation, add_token, add_user
+from tooling.hub.root import Hub
 from tooling.hub.server import serve
 
 OWNER, READER, OTHER, ADMIN = "hf_owner_write", "hf_owner_read", "hf_other_write", "hf_admin_write"

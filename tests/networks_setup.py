@@ -17,12 +17,12 @@ import pytest
 import torch
 from torch import nn
 
-from generation.models.face_parsing import FACE_CLASSES, FaceParsing
-from generation.models.mcnet import McnetGenerator
-from generation.models.mcnet_keypoints import McnetDetector
-from generation.models.simswap import SwapGenerator
-from generation.models.simswap_identity import SwapIdentity
-from generation.models.styleganex import StyleganexEditor
+from generation.generators.mcnet.keypoints import McnetDetector
+from generation.generators.mcnet.network import McnetGenerator
+from generation.generators.simswap.identity_encoder import SwapIdentity
+from generation.generators.simswap.network import SwapGenerator
+from generation.generators.simswap.parsing import FACE_CLASSES, FaceParsing
+from generation.generators.styleganex.network import StyleganexEditor
 
 RGB = range(3)
 OPTS = {

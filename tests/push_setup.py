@@ -25,12 +25,16 @@ from huggingface_hub import HfApi, constants
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tooling import contact_sheet, read_back
-from tooling.hub.hub import Hub
+from tooling.hub.root import Hub
 from tooling.hub.server import serve
 from tooling.settings import CardSettings, ShardSettings
-from tooling.stages import card, push, shards, verify
-from tooling.stages.push import PreparedPush, PushOptions, PushResult
+from tooling.stages import build as shards
+from tooling.stages.card import run as card
+from tooling.stages.push import read_back
+from tooling.stages.push import run as push
+from tooling.stages.push.run import PreparedPush, PushOptions, PushResult
+from tooling.stages.verify import run as verify
+from tooling.views import contact_sheet
 from tooling.workspace.layout import Workspace
 
 __all__ = ["built", "hub", "pristine", "wire"]

@@ -11,10 +11,10 @@ from conftest import make_noise_workspace
 from hub_setup import OTHER, REPO, Served, served
 from push_setup import use_hub
 
-from tooling import access
 from tooling.errors import ToolingError, UsageError, WorkspaceError
 from tooling.remote import Remote, connect
 from tooling.settings import ShardSettings
+from tooling.takedown import recipients as access
 from tooling.workspace.layout import Workspace
 
 __all__ = ["served"]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from generation.errors import VideoError
-from generation.video import probe_video, read_clip
+from generation.media.reader import probe_video, read_clip
 from tooling.actors import (
     Actor,
     ActorFrame,

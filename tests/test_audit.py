@@ -15,23 +15,24 @@ from conftest import publish_marked
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from generation.container import write_tags
+from generation.media.tags import write_tags
 from generation.media.writer import X264_OPTIONS, VideoWriter
-from tooling.audit_results import MEASURED, Audit, format_table, read_audit
-from tooling.cli import app
+from tooling.cli.app import app
 from tooling.errors import InputError, VerificationError, WorkspaceError
-from tooling.probes import PROBES
-from tooling.probes.containers import measure_container, read_boxes
-from tooling.probes.pixels import measure_pixels
-from tooling.probes.separability import Sample, measure_separability
-from tooling.probes.tracks import measure_track
-from tooling.records import FileRecord, format_record
 from tooling.settings import ClipSettings, Settings
-from tooling.stages import audit, plan
+from tooling.stages import plan
+from tooling.stages.audit import run as audit
+from tooling.stages.audit.containers import measure_container, read_boxes
+from tooling.stages.audit.pixels import measure_pixels
+from tooling.stages.audit.probes import PROBES
+from tooling.stages.audit.separability import Sample, measure_separability
+from tooling.stages.audit.tracks import measure_track
 from tooling.work.tasks import finished_record, wanted_record
+from tooling.workspace.audit_file import MEASURED, Audit, format_table, read_audit
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import Identity, format_identities
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
+from tooling.workspace.records import FileRecord, format_record
 
 NUM_PEOPLE, NUM_FRAMES, WIDTH, HEIGHT = 20, 20, 64, 48
 FAKE = "edit_video/age"

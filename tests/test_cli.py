@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tooling import cli
+from tooling.cli import app as cli
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

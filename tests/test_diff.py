@@ -10,11 +10,11 @@ from conftest import add_file
 from huggingface_hub import constants
 from push_setup import TARGET, Built, Watched, built, hub, pristine
 
-from tooling import changes
-from tooling.diff import ChangedRow, compare, format_diff
 from tooling.errors import InputError, UsageError
+from tooling.release import changes
+from tooling.release.diff import ChangedRow, compare, format_diff
 from tooling.remote import RemoteError
-from tooling.stages import card
+from tooling.stages.card import run as card
 
 __all__ = ["built", "hub", "pristine"]
 

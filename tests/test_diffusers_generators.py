@@ -18,17 +18,17 @@ from safetensors.torch import load_file, save_file
 
 from generation.arrays import Floats
 from generation.crops.clip import FaceClip
-from generation.diffusers_catalogue import Strength, read_catalogue
+from generation.crops.templates import TEMPLATES
 from generation.errors import GenerationError
-from generation.face_identity import OnnxIdentity, clip_identity
+from generation.faces.identity import OnnxIdentity, clip_identity
+from generation.generators.diffusers.animate import DiffusersAnimate, draw_skeleton
+from generation.generators.diffusers.catalogue import Strength, read_catalogue
+from generation.generators.diffusers.edit import DiffusersEdit
+from generation.generators.diffusers.images import DiffusersImages
+from generation.generators.diffusers.swap import DiffusersInpaintSwap
 from generation.generators.registry import Family
-from generation.pipelines.diffusers_animate import DiffusersAnimate, draw_skeleton
-from generation.pipelines.diffusers_edit import DiffusersEdit
-from generation.pipelines.diffusers_images import DiffusersImages
-from generation.pipelines.diffusers_swap import DiffusersInpaintSwap
-from generation.templates import TEMPLATES
 from tooling.actors import ClipSettings, render_clip, sample_actor
-from tooling.actors.render import ActorFrame
+from tooling.actors.drawing.render import ActorFrame
 
 TEXT_TO_IMAGE = sorted(name for name, families in read_catalogue().items() if "full_face_generation" in families)
 
@@ -349,7 +349,7 @@ def test_networks_in_their_dtypes(saved: PipelineFolders, tmp_path: Path) -> Non
 
 
 def test_segments_are_made_in_order(saved: PipelineFolders, clips: tuple[FaceClip, FaceClip]) -> None:
-    from generation.warp import AlignedFaces
+    from generation.crops.align import AlignedFaces
 
     pipe = loaded(saved("WanAnimatePipeline"), "expression_driven")
     faces = AlignedFaces(

@@ -11,8 +11,8 @@ import torch
 from diffusers_setup import STEPS, PipelineFolders, loaded
 from safetensors.torch import load_file, save_file
 
-from generation.diffusers_catalogue import CatalogueEntry, find_entry, read_catalogue
 from generation.errors import GenerationError
+from generation.generators.diffusers.catalogue import CatalogueEntry, find_entry, read_catalogue
 from generation.generators.loading import describe_generator, load_generator
 from generation.generators.registry import LoadOptions
 

@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 
 from generation.arrays import Floats, Frame
-from generation.checks import OutputMeter, limits_of
-from generation.clip_pipeline import ClipOutput
+from generation.crops.align import Batching, align, aligned_batches, smooth_landmarks
 from generation.crops.clip import FaceClip, PastedFrame
 from generation.errors import GenerationError
+from generation.generators.base import ClipOutput
 from generation.generators.loading import load_generator
 from generation.generators.registry import generators_of
-from generation.warp import Batching, align, aligned_batches, smooth_landmarks
-from generation.weightfree.drive import PreparedDrive, WeightfreeDrive
-from generation.weightfree.driving import DrivingClip
-from generation.weightfree.expression import FEATURES, Neutral, comparable, small_grey
-from generation.weightfree.eyelids import Eyes, draw_lid, lid_of
-from generation.weightfree.fields import GRID, pixels
-from generation.weightfree.measuring import measure_clip
-from generation.weightfree.mouth import COLUMNS, Seam
-from generation.weightfree.rigid_motion import fit_rigid, rigid_basis, rigid_places
+from generation.generators.weightfree.drive import PreparedDrive, WeightfreeDrive
+from generation.generators.weightfree.driving.driving_clip import DrivingClip
+from generation.generators.weightfree.driving.eyelids import Eyes, draw_lid, lid_of
+from generation.generators.weightfree.driving.mouth import COLUMNS, Seam
+from generation.motion.expression import FEATURES, Neutral, comparable, small_grey
+from generation.motion.fields import GRID, pixels
+from generation.motion.measure import measure_clip
+from generation.motion.rigid import fit_rigid, rigid_basis, rigid_places
+from generation.quality.output import OutputMeter, limits_of
 from tooling.actors import ClipSettings, Pose, pose_track, render_clip, render_still, sample_actor
 
 WIDTH, HEIGHT, NUM_FRAMES, CROP_PX = 400, 300, 40, 320

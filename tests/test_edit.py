@@ -13,22 +13,22 @@ import torch
 from numpy.typing import NDArray
 
 from generation.arrays import Floats, Frame
-from generation.checks import OutputMeter
-from generation.clip_pipeline import Attribute
+from generation.crops.align import align
 from generation.crops.clip import FaceClip, PastedFrame
+from generation.crops.templates import TEMPLATES
 from generation.errors import GenerationError
+from generation.generators.base import Attribute
 from generation.generators.loading import load_generator
 from generation.generators.registry import generators_of
-from generation.templates import TEMPLATES
-from generation.warp import align
-from generation.weightfree.edit import WeightfreeEdit
-from generation.weightfree.hair import COLOURS, choose_colour, hair_alone, recolour
-from generation.weightfree.head_crop import ANALYSIS_PX
-from generation.weightfree.matting import matte
-from generation.weightfree.segmentation import cut_out, key_numbers, learn_head
-from generation.weightfree.wrinkles import draw_age_map
+from generation.generators.weightfree.edit import WeightfreeEdit
+from generation.generators.weightfree.editing.hair import COLOURS, choose_colour, hair_alone, recolour
+from generation.generators.weightfree.editing.wrinkles import draw_age_map
+from generation.head.analysis import ANALYSIS_PX
+from generation.head.matting import matte
+from generation.head.segmentation import cut_out, key_numbers, learn_head
+from generation.quality.output import OutputMeter
 from tooling.actors import ClipSettings, render_clip, sample_actor
-from tooling.actors.identity import Actor
+from tooling.actors.person.identity import Actor
 
 WIDTH, HEIGHT, NUM_FRAMES = 384, 270, 12
 HAIR_COLOUR = "copper"

@@ -14,9 +14,9 @@ import pytest
 from conftest import HEIGHT, WIDTH, moving_pattern, reproducible_state
 
 from generation.media.writer import write_clip
-from tooling.engines import run_side_by_side
 from tooling.errors import InputError, WorkerError
 from tooling.settings import Settings
+from tooling.work.engine import run_side_by_side
 from tooling.work.tasks import Made, Task, finished_record, make_files, wanted_record
 from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace

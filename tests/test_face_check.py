@@ -7,10 +7,10 @@ import pytest
 from numpy.typing import NDArray
 
 from generation.arrays import Floats, Frame
-from generation.checks import OutputMeter, limits_of
 from generation.crops.clip import PastedFrame
 from generation.errors import RejectedOutputError
-from generation.face_check import FaceCheck, check_image
+from generation.quality.output import OutputMeter, limits_of
+from generation.quality.presence import FaceCheck, check_image
 from tooling.actors import ActorFrame, ClipSettings, render_clip, sample_actor
 
 NUM_FRAMES = 12

@@ -13,17 +13,17 @@ import torch
 from numpy.typing import NDArray
 
 from generation.arrays import Frame
+from generation.crops.align import align
 from generation.crops.clip import FaceClip
 from generation.errors import GenerationError
-from generation.faces import detect_faces, load_detector
+from generation.faces.detector import detect_faces, load_detector
 from generation.generators.loading import load_generator
+from generation.generators.prompts import PlannedPrompt, gender_of, plan_prompt
 from generation.generators.registry import FAMILIES, LoadOptions, generators_of
-from generation.likeness import Descriptor, describe_image, distance, find_near_duplicate
-from generation.prompts import PlannedPrompt, gender_of, plan_prompt
-from generation.warp import align
-from generation.weightfree.face_fitting import Person
-from generation.weightfree.face_painting import SMALLEST_NOVELTY, Painter
-from generation.weightfree.faces import WeightfreeFaces
+from generation.generators.weightfree.faces import WeightfreeFaces
+from generation.generators.weightfree.portrait.fitting import Person
+from generation.generators.weightfree.portrait.painting import SMALLEST_NOVELTY, Painter
+from generation.quality.descriptor import Descriptor, describe_image, distance, find_near_duplicate
 from tooling.actors import ClipSettings, render_clip, sample_actor
 
 SIDE_PX = 160

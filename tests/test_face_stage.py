@@ -16,10 +16,10 @@ from actor_clips import HEIGHT, NUM_FRAMES, WIDTH, Clip, render_actor
 from conftest import publish_marked, reproducible_state
 
 from generation.arrays import Frame
-from generation.face_crop import crop_face
-from generation.face_track import FaceTrack
+from generation.faces.crop import crop_face
+from generation.faces.track import FaceTrack
+from generation.media.reader import read_clip
 from generation.media.writer import write_clip
-from generation.video import read_clip
 from tooling.errors import InputError
 from tooling.settings import ClipSettings as WorkspaceClipSettings
 from tooling.settings import Settings

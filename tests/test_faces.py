@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from generation.arrays import Frame
 from generation.errors import FaceError
-from generation.face_crop import crop_face
-from generation.face_track import FaceTrack
-from generation.faces import detect_faces, load_detector, refine_faces
+from generation.faces.crop import crop_face
+from generation.faces.detector import detect_faces, load_detector, refine_faces
+from generation.faces.follow import Detectors, follow_face, load_detectors
+from generation.faces.track import FaceTrack
+from generation.media.reader import read_clip
 from generation.smoothing import fill_gaps, smooth_over_time
-from generation.tracking import Detectors, follow_face, load_detectors
-from generation.video import read_clip
 from tooling.actors import ClipSettings, render_clip, sample_actor
 
 REAL_CLIP = Path(__file__).parents[2] / "shared" / "real" / "talking-head-50fps.mp4"

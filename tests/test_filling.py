@@ -10,17 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from generation.container import write_tags
-from generation.filling import (
-    IDENTIFIER,
-    RESERVE,
-    bits_per_second,
-    filling,
-    full_size,
-    stored_size,
-)
+from generation.media.padding import IDENTIFIER, RESERVE, bits_per_second, filling, full_size, stored_size
+from generation.media.reader import read_clip
+from generation.media.tags import write_tags
 from generation.media.writer import MASTER_OPTIONS, VideoWriter, write_clip
-from generation.video import read_clip
 
 
 def noisy(num_frames: int, strength: float, width: int = 160, height: int = 96) -> NDArray[np.uint8]:

@@ -16,21 +16,22 @@ import pytest
 from conftest import reproducible_state
 from filmed_setup import HEIGHT, NUM_FRAMES, WIDTH, filmed, workspace
 
-from generation import checks
 from generation.arrays import Floats
 from generation.crops.clip import PastedFrame
+from generation.crops.masks import read_masks
 from generation.errors import RejectedOutputError
 from generation.generators.loading import load_generator
 from generation.generators.registry import FAMILIES, generators_of
-from generation.masks import read_masks
-from generation.video import read_clip
+from generation.media.reader import read_clip
+from generation.quality import output as checks
 from tooling.errors import ConsentError, UsageError, WorkspaceError
-from tooling.records import StageResult
-from tooling.stages import generate, generate_clips
-from tooling.stages.generate_work import sample_seed
+from tooling.stages.generate import clips as generate_clips
+from tooling.stages.generate import run as generate
+from tooling.stages.generate.work import sample_seed
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import format_identities
 from tooling.workspace.layout import Workspace, open_workspace
+from tooling.workspace.records import StageResult
 
 __all__ = ["filmed", "workspace"]
 

@@ -9,15 +9,16 @@ import pytest
 from conftest import reproducible_state
 from filmed_setup import filmed, workspace
 
-from generation.likeness import Descriptor
-from generation.masks import read_masks
-from generation.prompts import plan_prompt
-from generation.video import read_clip, read_image
+from generation.crops.masks import read_masks
+from generation.generators.prompts import plan_prompt
+from generation.media.reader import read_clip, read_image
+from generation.quality.descriptor import Descriptor
 from homologous_deepfake import complete_row, read_rows
 from tooling.errors import ConsentError, UsageError
-from tooling.records import StageResult
-from tooling.stages import generate, generate_images
+from tooling.stages.generate import images as generate_images
+from tooling.stages.generate import run as generate
 from tooling.workspace.layout import Workspace
+from tooling.workspace.records import StageResult
 
 __all__ = ["filmed", "workspace"]
 

@@ -13,8 +13,8 @@ from huggingface_hub import CommitOperationAdd, get_session
 from huggingface_hub.errors import DisabledRepoError, GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
 from tooling.errors import InputError
-from tooling.hub.access import add_token, add_user
-from tooling.hub.hub import Hub
+from tooling.hub.rights import add_token, add_user
+from tooling.hub.root import Hub
 
 __all__ = ["served"]
 

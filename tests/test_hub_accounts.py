@@ -7,7 +7,7 @@ from hub_setup import ADMIN, DATASET, OTHER, OWNER, READER, REPO, Served, served
 from huggingface_hub import get_session
 from huggingface_hub.errors import HfHubHTTPError
 
-from tooling.hub.access import add_organisation
+from tooling.hub.rights import add_organisation
 
 __all__ = ["served"]
 

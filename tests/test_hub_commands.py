@@ -8,10 +8,10 @@ import pytest
 import uvicorn
 from typer.testing import CliRunner
 
+from tooling.cli.hub import app
 from tooling.errors import InputError, ToolingError, UsageError
-from tooling.hub.access import authenticate, is_member, who_am_i
-from tooling.hub.commands import app
-from tooling.hub.hub import Hub
+from tooling.hub.rights import authenticate, is_member, who_am_i
+from tooling.hub.root import Hub
 from tooling.hub.server import is_loopback, run, serve
 
 

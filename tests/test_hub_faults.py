@@ -21,11 +21,11 @@ from huggingface_hub.errors import HfHubHTTPError
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tooling.hub import large_files
-from tooling.hub.hub import Hub
-from tooling.hub.large_files import CHUNK_BYTES
-from tooling.hub.repository import MARK
+from tooling.hub.root import Hub
 from tooling.hub.server import serve
+from tooling.hub.store import large_files
+from tooling.hub.store.large_files import CHUNK_BYTES
+from tooling.hub.store.repository import MARK
 
 __all__ = ["served"]
 SERVER = """
@@ -125,7 +125,7 @@ def test_killed_server_keeps_every_answered_commit(tmp_path: Path, monkeypatch: 
 def test_interrupted_squash_is_finished_by_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from hub_setup import served_hub
 
-    from tooling.hub.repository import Repository
+    from tooling.hub.store.repository import Repository
 
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)

@@ -14,7 +14,7 @@ from hub_setup import DATASET, OWNER, REPO, Served, served
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfFileSystem, get_session
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RevisionNotFoundError
 
-from tooling.hub.large_files import CHUNK_BYTES
+from tooling.hub.store.large_files import CHUNK_BYTES
 
 __all__ = ["served"]
 

@@ -28,20 +28,22 @@ from av.video.frame import PictureType
 from conftest import make_workspace, reproducible_state
 from PIL import Image
 
+from generation.media.reader import read_clip
 from generation.media.writer import write_clip
-from generation.video import read_clip
 from homologous_deepfake import CROSSING, METADATA, SUBSETS
-from tooling.archive import Limits, open_archive
-from tooling.diff import folder_rows
 from tooling.errors import InputError, UsageError
-from tooling.keys import read_keys
-from tooling.provenance import read_marks
-from tooling.stages import importing, shards, verify
-from tooling.stages.importing import ImportResult
-from tooling.stages.importing_names import Sample, Unread, read_name
+from tooling.marks.manifest import read_marks
+from tooling.release.diff import folder_rows
+from tooling.stages import build as shards
+from tooling.stages.importing import run as importing
+from tooling.stages.importing.archive import Limits, open_archive
+from tooling.stages.importing.names import Sample, Unread, read_name
+from tooling.stages.importing.run import ImportResult
+from tooling.stages.verify import run as verify
 from tooling.workspace.files import write_text
 from tooling.workspace.identities import format_identities
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
+from tooling.workspace.signing_keys import read_keys
 
 Files = dict[str, bytes]
 

@@ -19,17 +19,17 @@ from conftest import reproducible_state
 from test_normalise import Kind, cut_short, write_audio, write_source
 
 from generation.arrays import Frame
+from generation.faces.window import VERSION
+from generation.media.reader import read_clip, read_frames
 from generation.media.writer import write_clip
-from generation.video import read_clip, read_frames
 from tooling.actors import ClipSettings as ActorSettings
 from tooling.actors import render_clip, sample_actor
 from tooling.errors import InputError
-from tooling.records import StageResult
 from tooling.settings import ClipSettings, Settings
 from tooling.stages import ingest
-from tooling.stages.ingest_window import VERSION
 from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace, create_workspace
+from tooling.workspace.records import StageResult
 
 SIZE = (320, 180)
 RATE = 12

@@ -23,10 +23,10 @@ from datasets import load_dataset
 from datasets.distributed import split_dataset_by_node
 
 import homologous_deepfake
-from generation.video import read_frames
+from generation.media.reader import read_frames
 from homologous_deepfake import GENDERS, LABELS, METADATA, SUBSETS, complete_row, make_features, read_rows
 from tooling.settings import ShardSettings
-from tooling.stages import shards
+from tooling.stages import build as shards
 from tooling.workspace.layout import Workspace
 
 NAMES = [*SUBSETS, METADATA]

@@ -16,21 +16,22 @@ import pytest
 from conftest import HEIGHT, NUM_FRAMES, WIDTH, make_workspace, moving_pattern, publish_marked
 from typer.testing import CliRunner
 
-from generation.container import read_tags
+from generation.media.reader import read_clip
+from generation.media.tags import read_tags
 from generation.media.writer import write_clip
-from generation.video import read_clip
 from homologous_deepfake import METHODS, SUBSETS, read_rows
-from tooling.cli import app
+from tooling.cli.app import app
 from tooling.errors import WorkspaceError
-from tooling.keys import init_keys, read_keys
-from tooling.marking import mark_of
-from tooling.provenance import LABEL_FIELD, NOTE_FIELD, read_marks
-from tooling.records import FileRecord, format_record
-from tooling.signing import sign_anew
-from tooling.stages import card, shards
+from tooling.marks.manifest import LABEL_FIELD, NOTE_FIELD, read_marks
+from tooling.marks.mark import mark_of
+from tooling.stages import build as shards
+from tooling.stages.card import run as card
+from tooling.stages.sign import sign_anew
 from tooling.work.tasks import Made, Task, finished_record, make_files, wanted_record
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.layout import Workspace
+from tooling.workspace.records import FileRecord, format_record
+from tooling.workspace.signing_keys import init_keys, read_keys
 
 SOURCE_TYPES = {
     "real": "digitalCapture",

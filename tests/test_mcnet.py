@@ -14,19 +14,19 @@ from networks_setup import TINY_MCNET, tiny_detector, tiny_mcnet
 from torch import Tensor
 
 from benchmarks import mcnet_speed, parity_mcnet
+from generation.crops.templates import TEMPLATES
 from generation.errors import GenerationError
-from generation.keypoint_motion import (
+from generation.generators.mcnet.driving import (
     HEAD_FRAMES,
     MotionSettings,
     best_frame,
     driving_keypoints,
     normalised_landmarks,
 )
-from generation.models.mcnet import McnetGenerator
-from generation.models.mcnet_keypoints import Keypoints, movement_scale, relative_keypoints
-from generation.models.mcnet_layers import Hourglass, PhasesUp, TiledConv, UpBlock
-from generation.templates import TEMPLATES
-from generation.weightfree.expression import FEATURES
+from generation.generators.mcnet.keypoints import Keypoints, movement_scale, relative_keypoints
+from generation.generators.mcnet.layers import Hourglass, PhasesUp, TiledConv, UpBlock
+from generation.generators.mcnet.network import McnetGenerator
+from generation.motion.expression import FEATURES
 
 OWN_DATA = Path(__file__).parent / "data" / "mcnet"
 SHARED = Path(__file__).parents[2] / "shared" / "golden" / "mcnet"

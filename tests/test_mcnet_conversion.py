@@ -11,13 +11,13 @@ import torch
 from networks_setup import mcnet_parts, tiny_detector, tiny_mcnet
 
 from generation.errors import WeightsError
+from generation.generators.conversion.convert import convert
 from generation.generators.loading import load_generator
+from generation.generators.mcnet import convert as converter
+from generation.generators.mcnet.convert import convert_mcnet
+from generation.generators.mcnet.keypoints import McnetDetector
+from generation.generators.mcnet.network import McnetGenerator
 from generation.generators.registry import FAMILIES, LoadOptions
-from generation.models.mcnet import McnetGenerator
-from generation.models.mcnet_keypoints import McnetDetector
-from generation.weights import mcnet as converter
-from generation.weights.convert import convert
-from generation.weights.mcnet import convert_mcnet
 
 SHARED = Path(__file__).parents[2] / "shared" / "golden" / "mcnet"
 

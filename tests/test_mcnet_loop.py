@@ -16,16 +16,16 @@ import torch
 from networks_setup import tiny_detector, tiny_mcnet
 
 from generation.arrays import Floats, Frame
-from generation.clip_pipeline import ClipOutput
+from generation.crops.align import aligned_batches
 from generation.crops.clip import FaceClip, PastedFrame
+from generation.crops.templates import TEMPLATES
 from generation.errors import GenerationError
+from generation.generators.base import ClipOutput
 from generation.generators.loading import load_generator
+from generation.generators.mcnet.keypoints import McnetDetector
+from generation.generators.mcnet.network import McnetGenerator
+from generation.generators.mcnet.pipeline import McnetDrive
 from generation.generators.registry import LoadOptions
-from generation.models.mcnet import McnetGenerator
-from generation.models.mcnet_keypoints import McnetDetector
-from generation.pipelines.mcnet import McnetDrive
-from generation.templates import TEMPLATES
-from generation.warp import aligned_batches
 
 SIDE, NUM_FRAMES, CROP_PX = 200, 12, 128
 NUM_POINTS, SPOT_PX = 3, 7.0

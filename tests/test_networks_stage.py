@@ -27,21 +27,21 @@ from networks_setup import (
 )
 from onnx_setup import identity, matrix, swapper
 
+from generation.crops.masks import read_masks
+from generation.generators.conversion.convert import convert
+from generation.generators.mcnet import convert as mcnet_converter
+from generation.generators.mcnet.keypoints import McnetDetector
+from generation.generators.mcnet.network import McnetGenerator
 from generation.generators.registry import LoadOptions
-from generation.masks import read_masks
-from generation.models.mcnet import McnetGenerator
-from generation.models.mcnet_keypoints import McnetDetector
-from generation.models.simswap import SwapGenerator
-from generation.models.simswap_identity import SwapIdentity
-from generation.models.styleganex import StyleganexEditor
-from generation.pipelines.simswap import SimSwap
-from generation.video import read_clip
-from generation.weights import mcnet as mcnet_converter
-from generation.weights import simswap as simswap_converter
-from generation.weights.convert import convert
-from tooling.records import FileRecord
-from tooling.stages import generate
+from generation.generators.simswap import convert as simswap_converter
+from generation.generators.simswap.identity_encoder import SwapIdentity
+from generation.generators.simswap.network import SwapGenerator
+from generation.generators.simswap.pipeline import SimSwap
+from generation.generators.styleganex.network import StyleganexEditor
+from generation.media.reader import read_clip
+from tooling.stages.generate import run as generate
 from tooling.workspace.layout import Workspace
+from tooling.workspace.records import FileRecord
 
 __all__ = ["filmed", "workspace"]
 

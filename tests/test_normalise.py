@@ -20,9 +20,9 @@ from av.video.stream import VideoStream
 
 from generation.arrays import Frame
 from generation.errors import VideoError
-from generation.normalise import ClipShape, fit_picture, write_clip_of
-from generation.source_video import survey_source
-from generation.video import probe_video, read_clip
+from generation.media.normalise import ClipShape, fit_picture, write_clip_of
+from generation.media.reader import probe_video, read_clip
+from generation.media.source import survey_source
 
 SHAPE = ClipShape(num_frames=45, fps=30, width_px=320, height_px=180)
 PATCHES = {"red": (200, 40, 40), "green": (40, 170, 60), "blue": (50, 60, 200), "yellow": (210, 190, 50)}

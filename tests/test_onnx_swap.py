@@ -14,15 +14,15 @@ from onnx import helper
 from onnx_setup import FLOAT, identity, matrix, save, swapper
 
 from generation.arrays import Floats, Frame
-from generation.clip_pipeline import ClipOutput
+from generation.crops.align import aligned_batches
 from generation.crops.clip import FaceClip
 from generation.errors import GenerationError
-from generation.face_identity import OnnxIdentity, clip_embedding
+from generation.faces.identity import OnnxIdentity, clip_embedding
+from generation.generators.base import ClipOutput
 from generation.generators.loading import describe_generator, load_generator
+from generation.generators.onnx.pipeline import OnnxSwap
+from generation.generators.onnx.swapper import find_swapper
 from generation.generators.registry import LoadOptions
-from generation.onnx_swappers import find_swapper
-from generation.pipelines.onnx_swap import OnnxSwap
-from generation.warp import aligned_batches
 
 pytest.importorskip("onnxruntime")
 

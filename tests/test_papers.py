@@ -19,14 +19,15 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from homologous_deepfake import SUBSETS, make_features
-from tooling import papers
-from tooling.cli import app
+from tooling.cli.app import app
 from tooling.errors import InputError
 from tooling.hub.cards import check_card
-from tooling.papers.answers import FILE, asked, read_questions
-from tooling.push_checks import read_files
-from tooling.release import read_release
-from tooling.stages import card, shards
+from tooling.release.folder import read_release
+from tooling.stages import build as shards
+from tooling.stages.card import run as card
+from tooling.stages.card.papers import write as papers
+from tooling.stages.card.papers.answers import FILE, asked, read_questions
+from tooling.stages.push.checks import read_files
 from tooling.workspace.layout import Workspace, open_workspace
 
 NUM_QUESTIONS = {

@@ -11,12 +11,12 @@ from conftest import add_file
 from numpy.typing import NDArray
 from PIL import Image
 
-from generation.video import read_clip
-from tooling import contact_sheet
-from tooling.contact_sheet import write_contact_sheet
+from generation.media.reader import read_clip
 from tooling.errors import InputError, UsageError
-from tooling.keys import read_keys
-from tooling.previews import (
+from tooling.marks.manifest import read_marks
+from tooling.views import contact_sheet
+from tooling.views.contact_sheet import write_contact_sheet
+from tooling.views.previews import (
     INK,
     LABEL_SHARE,
     PreviewSettings,
@@ -25,8 +25,8 @@ from tooling.previews import (
     shown_frames,
     write_previews,
 )
-from tooling.provenance import read_marks
 from tooling.workspace.layout import Workspace
+from tooling.workspace.signing_keys import read_keys
 
 SIZES = ((160, 160), (256, 256), (350, 350), (480, 270), (1280, 720), (270, 480))
 SUBSETS = ("raw_video", "swap_video", "GAN_images")

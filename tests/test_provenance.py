@@ -10,14 +10,14 @@ import pytest
 from conftest import HEIGHT, WIDTH, moving_pattern
 from PIL import Image
 
-from generation.container import read_tags, write_tags
 from generation.errors import VideoError
+from generation.media.reader import probe_video, read_clip, read_image
+from generation.media.tags import read_tags, write_tags
 from generation.media.writer import write_clip
-from generation.video import probe_video, read_clip, read_image
-from tooling import keys as signing
 from tooling.errors import InputError, WorkspaceError
-from tooling.keys import SigningKeys, init_keys, read_keys
-from tooling.provenance import Ingredient, Mark, mark_file, read_marks
+from tooling.marks.manifest import Ingredient, Mark, mark_file, read_marks
+from tooling.workspace import signing_keys as signing
+from tooling.workspace.signing_keys import SigningKeys, init_keys, read_keys
 
 PAIR = (
     Ingredient("raw_video/1.mp4", "a" * 64, "parentOf"),

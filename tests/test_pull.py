@@ -22,7 +22,10 @@ from homologous_deepfake import SUBSETS, complete_row, read_rows
 from tooling.errors import InputError, WorkspaceError
 from tooling.remote import RemoteError
 from tooling.settings import Settings
-from tooling.stages import pull, pull_rows, shards, verify
+from tooling.stages import build as shards
+from tooling.stages.pull import rows as pull_rows
+from tooling.stages.pull import run as pull
+from tooling.stages.verify import run as verify
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import format_identities
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace

@@ -1,4 +1,5 @@
-"""tooling.stages.push with the unmodified client against the embedded Hub: what it changes, refuses and reads back."""
+"""tooling.stages.push.run with the unmodified client against the embedded Hub: what it changes, refuses and reads
+back."""
 
 from __future__ import annotations
 
@@ -19,15 +20,17 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from push_setup import TARGET, Built, Watched, built, child_environment, hub, local_files, pristine
 
 import homologous_deepfake
-from tooling import push_checks, read_back
 from tooling.errors import ConsentError, InputError, UsageError, VerificationError, WorkspaceError
-from tooling.push_plan import format_plan
-from tooling.records import format_record
-from tooling.release import read_release
+from tooling.release.folder import read_release
 from tooling.remote import RemoteError, RemoteFile, connect, remote_files
-from tooling.stages import push, verify
+from tooling.stages.push import checks as push_checks
+from tooling.stages.push import read_back
+from tooling.stages.push import run as push
+from tooling.stages.push.comparison import format_plan
+from tooling.stages.verify import run as verify
 from tooling.workspace.files import write_text
 from tooling.workspace.identities import format_identities
+from tooling.workspace.records import format_record
 
 __all__ = ["built", "hub", "pristine"]
 DATASET: dict[str, Any] = {"repo_id": TARGET, "repo_type": "dataset"}
@@ -270,7 +273,7 @@ def test_shard_changed_while_it_is_sent_is_refused(built: Built, hub: Watched, m
         path.write_bytes(path.read_bytes()[::-1])
         return notes
 
-    monkeypatch.setattr("tooling.stages.push_prepare.check_release", then_changes)
+    monkeypatch.setattr("tooling.stages.push.prepare.check_release", then_changes)
     with pytest.raises(InputError, match="changed while it was being sent"):
         built.push()
     assert hub.files() == {".gitattributes"}

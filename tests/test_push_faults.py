@@ -37,8 +37,8 @@ from starlette.responses import Response
 
 from tooling.errors import InputError
 from tooling.remote import MAX_WAIT_SECONDS, RemoteError
-from tooling.stages import push
-from tooling.stages.push import PushResult
+from tooling.stages.push import run as push
+from tooling.stages.push.run import PushResult
 from tooling.workspace.layout import Workspace
 
 __all__ = ["built", "hub", "pristine", "wire"]
@@ -174,7 +174,7 @@ def test_token_that_may_only_read_is_told_and_never_shown(
 
 
 def test_command_at_the_loudest_shows_no_token(built: Built, hub: Watched, tmp_path: Path) -> None:
-    code = "import logging; logging.basicConfig(level=logging.DEBUG); from tooling.cli import main; main()"
+    code = "import logging; logging.basicConfig(level=logging.DEBUG); from tooling.cli.app import main; main()"
     loud = {"HF_HUB_VERBOSITY": "debug", "HF_DEBUG": "1", "DATASETS_VERBOSITY": "debug"}
     command = [sys.executable, "-c", code, "push", TARGET, "-w", str(built.workspace.root), "-o", str(built.out)]
     for token, returncode in ((READER, 1), (OWNER, 0)):

@@ -16,14 +16,16 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import add_file, make_workspace
 
-from generation.video import read_clip
+from generation.media.reader import read_clip
 from homologous_deepfake import SUBSETS
-from tooling.audit_results import Audit, ProbeResult, records_digest, write_audit
 from tooling.errors import InputError, WorkspaceError
-from tooling.report import cards, media, write_report
-from tooling.report.facts import read_facts
 from tooling.settings import Settings
-from tooling.stages import shards
+from tooling.stages import build as shards
+from tooling.views.report import grids as cards
+from tooling.views.report import posters as media
+from tooling.views.report.overview import read_facts
+from tooling.views.report.page import write_report
+from tooling.workspace.audit_file import Audit, ProbeResult, records_digest, write_audit
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 
 HOSTILE = '</script><script>window.hit = 1</script><img src="//x.invalid" onerror="window.hit = 1">'

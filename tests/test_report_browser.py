@@ -11,7 +11,7 @@ from browser import Page, browser
 from conftest import add_file, make_workspace
 from test_report import HOSTILE, HOSTILE_NAME, write_verification
 
-from tooling.report import write_report
+from tooling.views.report.page import write_report
 
 WIDE, NARROW = (1440, 900), (360, 780)
 FOCUSABLE = "a[href], button, select, input, summary, [tabindex='0']"

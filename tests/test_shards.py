@@ -20,9 +20,9 @@ from datasets import Features
 
 from homologous_deepfake import METADATA, SUBSETS, make_features, read_rows
 from tooling.errors import InputError, ToolingError, WorkspaceError
-from tooling.release import dataset_card_configs, read_release
+from tooling.release.folder import dataset_card_configs, read_release
 from tooling.settings import ShardSettings
-from tooling.stages import shards
+from tooling.stages import build as shards
 from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace
 

@@ -16,15 +16,15 @@ from networks_setup import LATENT, tiny_swap
 from torch import nn
 
 from benchmarks.parity_simswap import compare
-from generation import simswap_paste
+from generation.crops.align import Batching, choose_templates
+from generation.crops.templates import TEMPLATE_GROUPS, TEMPLATES
 from generation.errors import GenerationError
-from generation.models.face_parsing import FaceParsing
-from generation.models.simswap import SwapGenerator
-from generation.models.simswap_fused import FusedSwapGenerator
-from generation.models.simswap_identity import SwapIdentity
-from generation.models.tiled_convolution import convolve, transform_kernels
-from generation.templates import TEMPLATE_GROUPS, TEMPLATES
-from generation.warp import Batching, choose_templates
+from generation.generators.convolution import convolve, transform_kernels
+from generation.generators.simswap import published_paste as simswap_paste
+from generation.generators.simswap.fused import FusedSwapGenerator
+from generation.generators.simswap.identity_encoder import SwapIdentity
+from generation.generators.simswap.network import SwapGenerator
+from generation.generators.simswap.parsing import FaceParsing
 
 STORED = Path(__file__).parent / "data" / "simswap"
 SHARED = Path(__file__).parents[2] / "shared" / "golden" / "simswap"

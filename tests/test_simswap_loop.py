@@ -15,17 +15,17 @@ from cuda_setup import require_cuda
 from networks_setup import LATENT, save_identity, tiny_identity, tiny_parsing, tiny_swap
 from torch import nn
 
+from generation.crops.align import aligned_batches
 from generation.crops.clip import FaceClip, PastedFrame
 from generation.errors import GenerationError, WeightsError
+from generation.generators.conversion.convert import convert
 from generation.generators.loading import load_generator
 from generation.generators.registry import FAMILIES, LoadOptions
-from generation.models.face_parsing import FaceParsing
-from generation.models.simswap import SwapGenerator
-from generation.models.simswap_identity import SwapIdentity
-from generation.pipelines.simswap import SimSwap
-from generation.warp import aligned_batches
-from generation.weights import simswap as converter
-from generation.weights.convert import convert
+from generation.generators.simswap import convert as converter
+from generation.generators.simswap.identity_encoder import SwapIdentity
+from generation.generators.simswap.network import SwapGenerator
+from generation.generators.simswap.parsing import FaceParsing
+from generation.generators.simswap.pipeline import SimSwap
 
 NUM_FRAMES, SIDE_PX = 9, 64
 

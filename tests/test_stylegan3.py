@@ -17,20 +17,20 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from benchmarks import parity_stylegan3
-from generation.clip_pipeline import FaceImagePipeline
 from generation.errors import GenerationError, WeightsError
+from generation.generators.base import FaceImagePipeline
+from generation.generators.conversion.convert import convert
 from generation.generators.loading import load_generator
 from generation.generators.registry import LoadOptions
-from generation.latent_search import SearchSettings, draw_latents, search, start_latents
-from generation.models import stylegan3_filtering
-from generation.models.stylegan3 import StyleganGenerator
-from generation.models.stylegan3_filtering import HEIGHT, WIDTH, banded, filtered_leaky_relu, spread
-from generation.models.stylegan3_geometry import Resampling
-from generation.pipelines.stylegan3 import Stylegan3Faces
-from generation.pipelines.text2stylegan import Text2Stylegan
-from generation.weights import stylegan3
-from generation.weights.convert import convert
-from generation.weights.stylegan3 import generator_settings, read_generator
+from generation.generators.stylegan3 import convert as stylegan3
+from generation.generators.stylegan3 import filtering as stylegan3_filtering
+from generation.generators.stylegan3.convert import generator_settings, read_generator
+from generation.generators.stylegan3.filtering import HEIGHT, WIDTH, banded, filtered_leaky_relu, spread
+from generation.generators.stylegan3.geometry import Resampling
+from generation.generators.stylegan3.latent_search import SearchSettings, draw_latents, search, start_latents
+from generation.generators.stylegan3.network import StyleganGenerator
+from generation.generators.stylegan3.pipeline import Stylegan3Faces
+from generation.generators.stylegan3.text_pipeline import Text2Stylegan
 from generation.weights.stylegan_pickle import read_stylegan
 
 VECTORS = Path(__file__).parent / "data" / "stylegan3"

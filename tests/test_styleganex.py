@@ -18,16 +18,16 @@ from benchmarks.filled_weights import extra_values, filled_state
 from benchmarks.parity import compare
 from benchmarks.parity_styleganex import compare_alignment
 from benchmarks.styleganex_speed import FrameAtATime, filled
-from generation.clip_pipeline import AttributePipeline
 from generation.crops.clip import FaceClip
 from generation.errors import GenerationError, WeightsError
+from generation.generators.base import AttributePipeline
+from generation.generators.conversion.convert import convert
 from generation.generators.registry import FAMILIES
-from generation.models.styleganex import StyleganexEditor
-from generation.models.styleganex_frames import FrameEncoder
-from generation.models.styleganex_tiled import TiledConv
-from generation.pipelines.styleganex import StyleganexEdit
-from generation.weights.convert import convert
-from generation.weights.styleganex import network_config, read_editor
+from generation.generators.styleganex.convert import network_config, read_editor
+from generation.generators.styleganex.frames import FrameEncoder
+from generation.generators.styleganex.network import StyleganexEditor
+from generation.generators.styleganex.pipeline import StyleganexEdit
+from generation.generators.styleganex.tiled import TiledConv
 from tooling.actors import ClipSettings, render_clip, sample_actor
 
 DATA = Path(__file__).parent / "data" / "styleganex"

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from generation.arrays import Floats, Frame
-from generation.checks import OutputMeter
-from generation.clip_pipeline import CropsOutput
+from generation.crops.align import AlignedFaces, aligned_batches
 from generation.crops.clip import FaceClip, PastedFrame
+from generation.generators.base import CropsOutput
 from generation.generators.loading import load_generator
-from generation.warp import AlignedFaces, aligned_batches
-from generation.weightfree.expression import (
+from generation.generators.weightfree.swap import PreparedSwap, SwapSettings, WeightfreeSwap, _Batch
+from generation.motion.expression import (
     FEATURES,
     are_brows_hidden,
     choose_frames,
@@ -27,12 +27,7 @@ from generation.weightfree.expression import (
     mouth_darkness,
     small_grey,
 )
-from generation.weightfree.swap import (
-    PreparedSwap,
-    SwapSettings,
-    WeightfreeSwap,
-    _Batch,
-)
+from generation.quality.output import OutputMeter
 from tooling.actors import ClipSettings, render_clip, sample_actor
 
 WIDTH, HEIGHT, NUM_FRAMES = 360, 270, 24

@@ -12,9 +12,16 @@ from numpy.typing import NDArray
 
 from generation.arrays import Floats, Frame
 from generation.crops.clip import FaceClip, PastedFrame
-from generation.face_identity import align_arcface, align_by, clip_embedding, clip_identity, good_crops, mean_embedding
+from generation.faces.identity import (
+    align_arcface,
+    align_by,
+    clip_embedding,
+    clip_identity,
+    good_crops,
+    mean_embedding,
+)
 from generation.generators.loading import load_generator
-from generation.swap_quality import (
+from generation.quality.swap_quality import (
     NUM_LOOKS,
     IdentityCheck,
     SwapMeter,

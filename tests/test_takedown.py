@@ -23,14 +23,20 @@ from huggingface_hub.hf_api import RepoFile
 from push_setup import TARGET, Traffic, use_hub
 from typer.testing import CliRunner
 
-from tooling import access, cli, takedown
+from tooling.cli import app as cli
 from tooling.errors import ConsentError, InputError, ToolingError, UsageError
-from tooling.hub.hub import Hub
+from tooling.hub.root import Hub
 from tooling.hub.server import serve
-from tooling.release import read_release
-from tooling.stages import card, generate, ingest, plan, shards, verify
-from tooling.takedown import TakedownRequest, plan_takedown
-from tooling.takedown_receipt import Receipt, read_receipt
+from tooling.release.folder import read_release
+from tooling.stages import build as shards
+from tooling.stages import ingest, plan
+from tooling.stages.card import run as card
+from tooling.stages.generate import run as generate
+from tooling.stages.verify import run as verify
+from tooling.takedown import recipients as access
+from tooling.takedown import run as takedown
+from tooling.takedown.receipt import Receipt, read_receipt
+from tooling.takedown.run import TakedownRequest, plan_takedown
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import format_identities
 from tooling.workspace.layout import Workspace, open_workspace

@@ -15,11 +15,11 @@ import pytest
 from generation.media.writer import write_clip
 from homologous_deepfake import SUBSETS
 from tooling.errors import VerificationError
-from tooling.records import FileRecord, format_record
-from tooling.stages import verify
+from tooling.stages.verify import run as verify
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import format_identities
 from tooling.workspace.layout import Workspace
+from tooling.workspace.records import FileRecord, format_record
 
 
 def errors_of(workspace: Workspace) -> list[str]:

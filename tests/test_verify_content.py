@@ -36,11 +36,11 @@ from verified_setup import (
 )
 
 from generation.arrays import Frame
-from generation.face_crop import crop_face
-from generation.video import read_clip
+from generation.faces.crop import crop_face
+from generation.media.reader import read_clip
 from tooling.errors import InputError
-from tooling.stages import verify
-from tooling.verification import group
+from tooling.stages.verify import group
+from tooling.stages.verify import run as verify
 from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace
 

@@ -18,16 +18,16 @@ from av.video.frame import VideoFrame
 from conftest import HEIGHT, WIDTH
 from verified_setup import record_of, replace_record
 
-from generation.container import write_tags
+from generation.media.reader import read_clip
+from generation.media.tags import write_tags
 from generation.media.writer import X264_OPTIONS, VideoWriter
-from generation.video import read_clip
-from tooling import provenance
-from tooling.keys import init_keys, read_keys
-from tooling.marking import mark_of
-from tooling.provenance import Mark, label_text, mark_file
-from tooling.stages import verify
+from tooling.marks import manifest as provenance
+from tooling.marks.manifest import Mark, label_text, mark_file
+from tooling.marks.mark import mark_of
+from tooling.stages.verify import run as verify
 from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace
+from tooling.workspace.signing_keys import init_keys, read_keys
 
 REAL, STILL = "raw_video/1.mp4", "GAN_images/000001.png"
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from generation.face_track import FaceTrack
-from tooling.verification.contract import FileFacts
-from tooling.verification.motion import FEWEST_FRAMES, MouthMeter, check_motion
+from generation.faces.track import FaceTrack
+from tooling.stages.verify.contract import FileFacts
+from tooling.stages.verify.meters.mouths import FEWEST_FRAMES, MouthMeter, check_motion
 from tooling.work.tasks import wanted_record
 
 NUM_FRAMES = 90

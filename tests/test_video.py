@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from generation.errors import VideoError
+from generation.media.reader import pick_frames, probe_video, read_clip, read_frames, to_rgb
 from generation.media.writer import to_picture, write_clip
-from generation.video import pick_frames, probe_video, read_clip, read_frames, to_rgb
 
 
 def moving(num_frames: int, width: int = 94, height: int = 62) -> NDArray[np.uint8]:

@@ -9,14 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from generation import blending
 from generation.arrays import Floats, Frame
-from generation.crops.clip import FaceClip
-from generation.crops.paste import paste, replace_faces
-from generation.errors import FaceError
-from generation.smoothing import fill_short_gaps
-from generation.templates import TEMPLATE, TEMPLATES
-from generation.warp import (
+from generation.crops import blending
+from generation.crops.align import (
     MISSED_FRAMES,
     AlignedFaces,
     Batching,
@@ -26,6 +21,11 @@ from generation.warp import (
     smooth_landmarks,
     transform,
 )
+from generation.crops.clip import FaceClip
+from generation.crops.paste import paste, replace_faces
+from generation.crops.templates import TEMPLATE, TEMPLATES
+from generation.errors import FaceError
+from generation.smoothing import fill_short_gaps
 
 SIDE = 96
 POINTS = TEMPLATE * 110 + np.array([130, 40], np.float32)

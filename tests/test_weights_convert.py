@@ -18,13 +18,13 @@ from typer.testing import CliRunner, Result
 from weights_setup import NAME, PUBLISHED, TinyPipeline, publish, register_tiny
 
 from generation.errors import GenerationError, WeightsError
+from generation.generators.conversion import convert as conversion
+from generation.generators.conversion.check import check_folder
+from generation.generators.conversion.convert import convert
+from generation.generators.conversion.provenance import digest_file, digest_folder, read_provenance, write_provenance
 from generation.generators.loading import load_generator
 from generation.generators.registry import FAMILIES, LoadOptions
-from generation.weights import convert as conversion
-from generation.weights.check import check_folder
-from generation.weights.convert import convert
-from generation.weights.provenance import digest_file, digest_folder, read_provenance, write_provenance
-from tooling.cli_weights import app
+from tooling.cli.weights import app
 from tooling.errors import ToolingError
 
 

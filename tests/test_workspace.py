@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from tooling import records as records_module
 from tooling.errors import InputError, ToolingError, WorkspaceError
-from tooling.records import FileRecord, format_record, natural_key
 from tooling.settings import CardSettings, ClipSettings, Settings, format_settings, read_settings
 from tooling.work.tasks import finished_record, wanted_record
+from tooling.workspace import records as records_module
 from tooling.workspace.files import append_line, file_sha256, write_text
 from tooling.workspace.identities import format_identities, read_identities
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
+from tooling.workspace.records import FileRecord, format_record, natural_key
 
 
 @pytest.fixture

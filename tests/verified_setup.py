@@ -23,22 +23,23 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from generation.arrays import Frame
+from generation.crops.align import align
 from generation.crops.clip import PastedFrame
+from generation.crops.masks import MaskWriter
 from generation.crops.paste import paste
-from generation.face_track import FaceTrack
-from generation.masks import MaskWriter
+from generation.faces.track import FaceTrack
+from generation.media.reader import read_clip
 from generation.media.writer import VideoWriter, write_clip
-from generation.video import read_clip
-from generation.warp import align
 from tooling.actors import ClipSettings as ActorClip
 from tooling.actors import render_clip, sample_actor
-from tooling.records import FileRecord, format_record
 from tooling.settings import ClipSettings, FaceSettings, Settings
-from tooling.stages import faces, verify
+from tooling.stages import faces
+from tooling.stages.verify import run as verify
 from tooling.work.tasks import finished_record, wanted_record
 from tooling.workspace.files import write_text
 from tooling.workspace.identities import Identity, format_identities
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
+from tooling.workspace.records import FileRecord, format_record
 
 __all__ = ["verified", "verified_copy"]
 

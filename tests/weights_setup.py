@@ -15,7 +15,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from numpy.typing import NDArray
 
-from generation.clip_pipeline import FaceImagePipeline
+from generation.generators.base import FaceImagePipeline
 from generation.generators.registry import FAMILIES, GeneratorInfo
 from generation.weights.state import load_strict, state_dict, strip_prefix
 from generation.weights.torch_file import read_torch

@@ -20,8 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from tooling import engines
-from tooling.records import StageResult
+from tooling.work import engine as engines
+from tooling.workspace.records import StageResult
 
 _stderr = Console(stderr=True, highlight=False)
 

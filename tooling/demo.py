@@ -14,16 +14,21 @@ from pathlib import Path
 import tooling
 from tooling import console
 from tooling.actors import SourceSettings, write_sources
-from tooling.contact_sheet import write_contact_sheet
 from tooling.errors import ToolingError
-from tooling.hub.access import add_organisation, add_token, add_user
-from tooling.hub.hub import Hub
+from tooling.hub.rights import add_organisation, add_token, add_user
+from tooling.hub.root import Hub
 from tooling.hub.server import serve
-from tooling.records import StageResult
-from tooling.report import write_report
 from tooling.settings import ClipSettings, Settings
-from tooling.stages import audit, card, faces, generate, ingest, plan, shards, verify
+from tooling.stages import build as shards
+from tooling.stages import faces, ingest, plan
+from tooling.stages.audit import run as audit
+from tooling.stages.card import run as card
+from tooling.stages.generate import run as generate
+from tooling.stages.verify import run as verify
+from tooling.views.contact_sheet import write_contact_sheet
+from tooling.views.report.page import write_report
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
+from tooling.workspace.records import StageResult
 
 REPO_ID = "lab/homologous_deepfake"
 EXAMPLES = Path(tooling.__file__).resolve().parent.parent / "examples"
@@ -115,7 +120,15 @@ def _publish(folder: Path) -> str:
                 "HF_HUB_CACHE": str((folder / ".cache" / "hub").resolve()),
             }
             console.say(f"tooling push {REPO_ID} --private   (embedded Hub at {endpoint})")
-            command = [sys.executable, "-P", "-c", "from tooling.cli import main; main()", "push", REPO_ID, "--private"]
+            command = [
+                sys.executable,
+                "-P",
+                "-c",
+                "from tooling.cli.app import main; main()",
+                "push",
+                REPO_ID,
+                "--private",
+            ]
             console.say(_run(folder, [*command, "-w", "workspace"], reach))
             console.say(f'load_dataset("{REPO_ID}", "swap_video", streaming=True)')
             return _run(folder, [sys.executable, str(EXAMPLES / "stream_swap_video.py"), REPO_ID], reach)

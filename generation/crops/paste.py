@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.arrays import Floats, Frame
+from generation.crops.align import AlignedFaces, Batching, framed_batches, transform
 from generation.crops.clip import FaceClip, PastedFrame
-from generation.warp import AlignedFaces, Batching, framed_batches, transform
 
 MASK_FLOOR = 1 / 255  # a smaller weight changes no pixel
 

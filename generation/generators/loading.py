@@ -14,8 +14,8 @@ from safetensors import safe_open
 
 from generation.digests import file_sha256
 from generation.errors import GenerationError
+from generation.generators.placement import choose_device, choose_dtype, place_pipeline, quiet_diffusers
 from generation.generators.registry import FAMILIES, SCHEMES, LoadOptions, imported, weights_folder
-from generation.placement import choose_device, choose_dtype, place_pipeline, quiet_diffusers
 
 Pipeline = TypeVar("Pipeline")
 

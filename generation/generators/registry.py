@@ -1,6 +1,6 @@
 """The four families of fakes and their generators: one dict, and how one of them is loaded.
 
-A generator is a pipeline of `generation.clip_pipeline`. Some need published weights, converted beforehand with
+A generator is a pipeline of `generation.generators.base`. Some need published weights, converted beforehand with
 `tooling weights convert`; the default of each family needs none. Besides the names in `FAMILIES`,
 `diffusers:FOLDER_OR_REPO` takes a pipeline of diffusers itself and `onnx:FILE` a face swap network in ONNX.
 """
@@ -46,85 +46,85 @@ class GeneratorInfo:
 FAMILIES: dict[str, GeneratorInfo] = {
     "weightfree-faces": GeneratorInfo(
         "full_face_generation",
-        "generation.weightfree.faces:WeightfreeFaces",
+        "generation.generators.weightfree.faces:WeightfreeFaces",
         "Apache-2.0",
         checked="looked at, fitted to synthetic actors and to two real people",
         is_fitted=True,
     ),
     "weightfree-drive": GeneratorInfo(
         "expression_driven",
-        "generation.weightfree.drive:WeightfreeDrive",
+        "generation.generators.weightfree.drive:WeightfreeDrive",
         "Apache-2.0",
         checked="looked at on synthetic actors, a real clip and a photograph",
     ),
     "weightfree-swap": GeneratorInfo(
         "face_swap",
-        "generation.weightfree.swap:WeightfreeSwap",
+        "generation.generators.weightfree.swap:WeightfreeSwap",
         "Apache-2.0",
         checked="looked at on synthetic actors and a real clip",
     ),
     "weightfree-edit": GeneratorInfo(
         "attribute_editing",
-        "generation.weightfree.edit:WeightfreeEdit",
+        "generation.generators.weightfree.edit:WeightfreeEdit",
         "Apache-2.0",
         checked="looked at on synthetic actors and a real clip",
     ),
     "simswap": GeneratorInfo(
         "face_swap",
-        "generation.pipelines.simswap:SimSwap",
+        "generation.generators.simswap.pipeline:SimSwap",
         "CC-BY-NC-4.0 (network: CC-BY-NC-SA-4.0; identity and parsing networks: their publishers' terms)",
         weights=("latest_net_G.pth", "arcface_checkpoint.tar"),
         other_weights=("550000_net_G.pth", "79999_iter.pth"),
-        converter="generation.weights.simswap:convert_published",
+        converter="generation.generators.simswap.convert:convert_published",
         checked="stored vectors of the published implementation, random weights; published weights never seen",
     ),
     "simswap-trained": GeneratorInfo(
         "face_swap",
-        "generation.pipelines.simswap:SimSwap",
+        "generation.generators.simswap.pipeline:SimSwap",
         "CC-BY-NC-4.0 (network: CC-BY-NC-SA-4.0; identity and parsing networks: their publishers' terms)",
         weights=("latest_net_G.pth", "arcface_checkpoint.tar"),
         other_weights=("79999_iter.pth",),
-        converter="generation.weights.simswap:convert_trained",
+        converter="generation.generators.simswap.convert:convert_trained",
         checked="names and shapes of the published trainer's networks; its colours as described, never seen",
     ),
     "mcnet": GeneratorInfo(
         "expression_driven",
-        "generation.pipelines.mcnet:McnetDrive",
+        "generation.generators.mcnet.pipeline:McnetDrive",
         "weights: no licence given, ask their authors before use in a release; code: Apache-2.0",
         weights=("00000099-checkpoint.pth.tar",),
-        converter="generation.weights.mcnet:convert_mcnet",
+        converter="generation.generators.mcnet.convert:convert_mcnet",
         checked="stored vectors of the published implementation, random weights; published weights never seen",
     ),
     "stylegan3": GeneratorInfo(
         "full_face_generation",
-        "generation.pipelines.stylegan3:Stylegan3Faces",
+        "generation.generators.stylegan3.pipeline:Stylegan3Faces",
         "weights: NVIDIA Source Code License for StyleGAN3, non-commercial; code: Apache-2.0",
         weights=("stylegan3-t-ffhq-1024x1024.pkl",),
-        converter="generation.weights.stylegan3:convert_stylegan3",
+        converter="generation.generators.stylegan3.convert:convert_stylegan3",
         checked="stored vectors of the published implementation, random weights; published weights never seen",
     ),
     "text2stylegan": GeneratorInfo(
         "full_face_generation",
-        "generation.pipelines.text2stylegan:Text2Stylegan",
+        "generation.generators.stylegan3.text_pipeline:Text2Stylegan",
         "weights: NVIDIA Source Code License for StyleGAN3, non-commercial; CLIP: MIT; code: Apache-2.0",
         weights=("stylegan3-t-ffhq-1024x1024.pkl", "pytorch_model.bin", "config.json", "vocab.json", "merges.txt"),
-        converter="generation.weights.stylegan3:convert_text2stylegan",
+        converter="generation.generators.stylegan3.convert:convert_text2stylegan",
         checked="stored steps of the published loop with a stand-in for CLIP; published weights never seen",
     ),
     "styleganex": GeneratorInfo(
         "attribute_editing",
-        "generation.pipelines.styleganex:StyleganexEdit",
+        "generation.generators.styleganex.pipeline:StyleganexEdit",
         "weights: S-Lab License 1.0, non-commercial; code: Apache-2.0",
         weights=("styleganex_edit_age.pt",),
         other_weights=("styleganex_edit_hair.pt",),
-        converter="generation.weights.styleganex:convert_styleganex",
+        converter="generation.generators.styleganex.convert:convert_styleganex",
         checked="stored vectors of the published implementation, random weights; published weights never seen",
     ),
 }
 # Generators named by a scheme and a place, "scheme:place" -> "module:function" that loads them.
 SCHEMES: dict[str, str] = {
-    "diffusers": "generation.diffusers_loading:load",
-    "onnx": "generation.onnx_swap:load",
+    "diffusers": "generation.generators.diffusers.loading:load",
+    "onnx": "generation.generators.onnx.loading:load",
 }
 
 

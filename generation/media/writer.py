@@ -22,7 +22,7 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from generation.arrays import Frame
 from generation.errors import VideoError
-from generation.filling import bits_per_second, filling, full_size, rate_options, stored_size
+from generation.media.padding import bits_per_second, filling, full_size, rate_options, stored_size
 
 Packet: TypeAlias = "av.Packet[av.VideoStream]"
 

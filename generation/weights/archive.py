@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from generation.errors import WeightsError
-from generation.weights.source import printable
+from generation.weights.mapped import printable
 
 MAX_MEMBERS = 1000
 MAX_RATIO = 20  # weights hardly compress

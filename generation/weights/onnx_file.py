@@ -20,7 +20,7 @@ from onnx.external_data_helper import uses_external_data
 
 from generation.errors import WeightsError
 from generation.weights.archive import unsafe_name
-from generation.weights.source import printable
+from generation.weights.mapped import printable
 
 MAX_GRAPH_DEPTH = 20
 ELEMENTS = {

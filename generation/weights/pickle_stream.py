@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any, cast
 
 from generation.errors import WeightsError
-from generation.weights.source import Source, printable
+from generation.weights.mapped import Source, printable
 
 MAX_INSTRUCTIONS = 1_000_000  # the largest published checkpoints have some 100,000
 MAX_DEPTH = 100

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from generation.errors import WeightsError
+from generation.weights.mapped import printable
 from generation.weights.pickle_stream import Bag, kind_of
-from generation.weights.source import printable
 
 MAX_MODULES = 20_000
 MAX_TENSORS = 200_000

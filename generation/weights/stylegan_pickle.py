@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from generation.errors import WeightsError
+from generation.weights.mapped import Source, map_file, printable
 from generation.weights.pickle_stream import Bag, Refused, Rules, kind_of, read_stream
-from generation.weights.source import Source, map_file, printable
 from generation.weights.state import state_dict
 from generation.weights.storages import BUILDS, NUMPY_CALLS, NUMPY_NAMES, Storage, check_extent, ordered_dict, strided
 from generation.weights.torch_legacy import read_storage

@@ -13,8 +13,8 @@ from typing import Any
 
 from generation.errors import WeightsError
 from generation.weights import archive
+from generation.weights.mapped import Source, map_file
 from generation.weights.pickle_stream import find_global
-from generation.weights.source import Source, map_file
 from generation.weights.torch_legacy import read_legacy
 from generation.weights.torch_zip import read_zip
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from generation.errors import WeightsError
+from generation.weights.mapped import Source, printable
 from generation.weights.pickle_stream import Name, Refused, Rules, kind_of, read_stream
-from generation.weights.source import Source, printable
 from generation.weights.storages import STORAGE_NAMES, Storage, element_type, torch_rules
 
 MAGIC = 0x1950A86A20F9469CFC6C

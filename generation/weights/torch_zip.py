@@ -16,8 +16,8 @@ from typing import IO, Any, cast
 
 from generation.errors import WeightsError
 from generation.weights.archive import unsafe_name
+from generation.weights.mapped import Source, printable
 from generation.weights.pickle_stream import Refused, read_stream
-from generation.weights.source import Source, printable
 from generation.weights.storages import Storage, element_type, torch_rules
 
 MAX_RECORDS = 200_000

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tooling.actors.expression import Pose
-from tooling.actors.identity import Actor, Gender, sample_actor
+from tooling.actors.drawing.render import ActorFrame, ActorRenderer
 from tooling.actors.motion import ClipSettings, lagging_poses, pose_track
-from tooling.actors.render import ActorFrame, ActorRenderer
+from tooling.actors.person.expression import Pose
+from tooling.actors.person.identity import Actor, Gender, sample_actor
 from tooling.actors.sources import SourceSettings, write_sources
 
 __all__ = [

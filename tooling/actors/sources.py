@@ -8,11 +8,11 @@ from fractions import Fraction
 from pathlib import Path
 
 from generation.media.writer import VideoWriter
-from tooling.actors.identity import Gender, sample_actor
+from tooling.actors.drawing.render import ActorRenderer
 from tooling.actors.motion import ClipSettings, lagging_poses, pose_track
-from tooling.actors.render import ActorRenderer
-from tooling.engines import Progress, no_progress, run_side_by_side
+from tooling.actors.person.identity import Gender, sample_actor
 from tooling.errors import InputError, UsageError
+from tooling.work.engine import Progress, no_progress, run_side_by_side
 from tooling.workspace.files import write_text
 from tooling.workspace.identities import Identity, format_identities
 

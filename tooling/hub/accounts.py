@@ -7,10 +7,10 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from tooling.hub import access
-from tooling.hub.access import Repo
-from tooling.hub.answers import HubError, paged, timestamp
+from tooling.hub import rights as access
 from tooling.hub.call import Call
+from tooling.hub.responses import HubError, paged, timestamp
+from tooling.hub.rights import Repo
 
 COUNTED = {"model": "numModels", "dataset": "numDatasets", "space": "numSpaces"}
 

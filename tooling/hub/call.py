@@ -8,12 +8,12 @@ from urllib.parse import unquote
 
 from starlette.requests import Request
 
-from tooling.hub import access
-from tooling.hub.access import Account, Repo
-from tooling.hub.answers import HubError
-from tooling.hub.discussions import Board
-from tooling.hub.hub import Hub
-from tooling.hub.repository import Repository
+from tooling.hub import rights as access
+from tooling.hub.responses import HubError
+from tooling.hub.rights import Account, Repo
+from tooling.hub.root import Hub
+from tooling.hub.store.discussions import Board
+from tooling.hub.store.repository import Repository
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from tooling.hub import access
-from tooling.hub.answers import HubError, paged, timestamp
+from tooling.hub import rights as access
 from tooling.hub.call import Call
-from tooling.hub.hub import TYPES
+from tooling.hub.responses import HubError, paged, timestamp
+from tooling.hub.root import TYPES
 
 THEMES = ("orange", "blue", "green", "purple", "pink", "indigo")
 TITLE_LENGTH, TEXT_LENGTH = 60, 500

@@ -8,9 +8,9 @@ import uuid
 from sqlite3 import Row
 from typing import Any
 
-from tooling.hub.access import Account, Repo, is_member
-from tooling.hub.answers import HubError, timestamp
-from tooling.hub.database import Database
+from tooling.hub.responses import HubError, timestamp
+from tooling.hub.rights import Account, Repo, is_member
+from tooling.hub.store.database import Database
 
 
 def require_content(database: Database, account: Account | None, repo: Repo) -> None:

@@ -14,8 +14,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from tooling.errors import InputError, ToolingError
-from tooling.hub.app import create_app
-from tooling.hub.hub import Hub
+from tooling.hub.root import Hub
+from tooling.hub.routes import create_app
 
 START_SECONDS = 30
 

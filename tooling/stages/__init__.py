@@ -1,0 +1,1 @@
+"""The stages, in the order of the flow: one room or module for each, and none imports another."""

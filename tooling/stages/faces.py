@@ -14,18 +14,18 @@ from importlib.metadata import version
 from pathlib import Path
 
 from generation.arrays import Frame
-from generation.face_crop import crop_face
-from generation.face_track import FaceTrack
-from generation.faces import one_thread
+from generation.faces.crop import crop_face
+from generation.faces.detector import one_thread
+from generation.faces.follow import Detectors, TrackSettings, follow_face, load_detectors
+from generation.faces.track import FaceTrack
+from generation.media.reader import probe_video, read_frames
 from generation.media.writer import VideoWriter
-from generation.tracking import Detectors, TrackSettings, follow_face, load_detectors
-from generation.video import probe_video, read_frames
-from tooling.engines import Progress, no_progress
 from tooling.errors import InputError
-from tooling.records import FileRecord, StageResult
+from tooling.work.engine import Progress, no_progress
 from tooling.work.tasks import Made, Task, finished_record, make_files, wanted_record
 from tooling.workspace.files import write_text
 from tooling.workspace.layout import Workspace
+from tooling.workspace.records import FileRecord, StageResult
 
 SUBSET = "face_video"
 GENERATOR = "mtcnn"

@@ -17,18 +17,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from generation.faces.window import VERSION, choose_window
+from generation.media.normalise import ClipShape, write_clip_of
+from generation.media.reader import read_frames
+from generation.media.source import Source, survey_source
 from generation.media.writer import MASTER_OPTIONS, write_clip
-from generation.normalise import ClipShape, write_clip_of
-from generation.source_video import Source, survey_source
-from generation.video import read_frames
-from tooling.engines import Progress, no_progress
 from tooling.errors import ConsentError, InputError, ToolingError
-from tooling.records import StageResult, natural_key
-from tooling.stages.ingest_window import VERSION, choose_window
+from tooling.work.engine import Progress, no_progress
 from tooling.work.tasks import Made, Task, finished_record, make_files, wanted_record
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import Identity, format_identities, is_identity_id, read_identities
 from tooling.workspace.layout import Workspace
+from tooling.workspace.records import StageResult, natural_key
 
 SUBSET = "raw_video"
 GENERATOR = "ingest"

@@ -14,11 +14,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from tooling.errors import WorkspaceError
-from tooling.records import natural_key
 from tooling.workspace.files import write_text
 from tooling.workspace.identities import Identity
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import Pair, Plan, format_plan
+from tooling.workspace.records import natural_key
 
 PAIRED_SUBSETS = ("avatarify_video", "swap_video")
 # Five folds. Small sets fill training first, then test, then validation (homologous_deepfake.py: SPLIT_FOLDS).

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from generation.errors import GenerationError, RejectedOutputError
-from tooling.engines import Outcome, Progress, no_progress, run_side_by_side
 from tooling.errors import DiskFullError, ToolingError
-from tooling.keys import read_keys
-from tooling.records import FileRecord, StageResult
+from tooling.work.engine import Outcome, Progress, no_progress, run_side_by_side
 from tooling.workspace.files import file_sha256, naming_full_disk
 from tooling.workspace.layout import Workspace
+from tooling.workspace.records import FileRecord, StageResult
+from tooling.workspace.signing_keys import read_keys
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def settle(workspace: Workspace, subset: str, wanted: FileRecord, outcome: Outco
 
 
 def _make_one(item: tuple[Callable[[Workspace, Task], Made], Workspace, Task]) -> Made:
-    from tooling.marking import mark_made
+    from tooling.marks.mark import mark_made
 
     function, workspace, task = item
     with naming_full_disk(workspace.root):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tooling.errors import InputError
-from tooling.records import natural_key
+from tooling.workspace.records import natural_key
 
 Gender = Literal["male", "female"]
 ConsentStatus = Literal["granted", "refused", "withdrawn", "unknown"]

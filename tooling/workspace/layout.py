@@ -35,8 +35,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tooling.errors import ConsentError, UsageError, WorkspaceError
-from tooling.keys import init_keys
-from tooling.records import FileRecord, format_record, natural_key, parse_record
 from tooling.settings import ClipSettings, Settings, format_settings, read_settings
 from tooling.workspace.files import (
     append_line,
@@ -49,6 +47,8 @@ from tooling.workspace.files import (
 )
 from tooling.workspace.identities import Identity, read_identities
 from tooling.workspace.plan_file import Plan, read_plan
+from tooling.workspace.records import FileRecord, format_record, natural_key, parse_record
+from tooling.workspace.signing_keys import init_keys
 
 FORMAT_VERSION = 1
 
@@ -78,7 +78,7 @@ class Workspace:
 
     @property
     def keys_path(self) -> Path:
-        """Signing certificate, private key and root; see `tooling.keys`."""
+        """Signing certificate, private key and root; see `tooling.workspace.signing_keys`."""
         return self.root / "keys"
 
     @property

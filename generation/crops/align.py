@@ -1,0 +1,200 @@
+"""Aligned face crops: square crops in which eyes, nose and mouth lie at fixed places, streamed in batches.
+
+Every family of fakes sees `AlignedFaces`; `generation.crops.paste` lays what it returns back into the frame. Memory
+does not grow with the clip's length.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from generation.arrays import Floats, Frame
+from generation.crops.clip import FaceClip, PastedFrame
+from generation.crops.templates import TEMPLATE_GROUPS, TEMPLATES
+from generation.errors import FaceError
+from generation.smoothing import fill_short_gaps, smooth_over_time
+
+SMOOTHING_FRAMES = 9  # of landmarks over time; odd
+CHOICE_FRAMES = 31  # over which the choice among templates is averaged; odd
+MISSED_FRAMES = 3  # in a row, in which a face that was seen before and after them is there all the same
+
+
+@dataclass(frozen=True)
+class AlignedFaces:
+    """A batch of consecutive aligned crops, with neighbours in time around it.
+
+    Attributes:
+        crops: RGB uint8 (N, S, S, 3).
+        landmarks: float32 (N, 5, 2), px of the crop.
+        matrices: float32 (N, 2, 3), affine map from px of the frame to px of the crop.
+        start: number in the clip of the first frame asked for.
+        num_before, num_after: crops at either end that are only context; results are wanted for those between.
+        is_seen: bool (N,), crops that show the face; None where all do. A detector misses single frames, which would
+            let the real face flash up: up to `MISSED_FRAMES` in a row count as seen between two that were detected.
+    """
+
+    crops: NDArray[np.uint8]
+    landmarks: Floats
+    matrices: Floats
+    start: int = 0
+    num_before: int = 0
+    num_after: int = 0
+    is_seen: NDArray[np.bool_] | None = None
+
+    @property
+    def wanted(self) -> slice:
+        """The crops for which results are wanted."""
+        return slice(self.num_before, len(self.crops) - self.num_after)
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How a clip is cut into batches.
+
+    Attributes:
+        crop_px: side of the aligned crops.
+        batch_frames: results asked for at a time.
+        context_frames: neighbours handed in with each batch on either side, fewer at the clip's ends.
+        template: one of `TEMPLATES`: where the landmarks lie in the crops; or one of `TEMPLATE_GROUPS`.
+        keeps_detail: whether a result is an edit of its crop, so that the detail which the crop has not, because the
+            face is larger in the frame, is kept.
+        paste: lays a crop over its place in the frame, in the place of `paste`: frame, crop, mask, matrix.
+
+    Raises:
+        FaceError: there is no such template.
+    """
+
+    crop_px: int
+    batch_frames: int = 8
+    context_frames: int = 0
+    template: str = "face"
+    keeps_detail: bool = False
+    paste: Callable[[Frame, Frame, Floats, Floats], PastedFrame] | None = None
+
+    def __post_init__(self) -> None:
+        known = (*TEMPLATES, *TEMPLATE_GROUPS)
+        if self.template not in known:
+            raise FaceError(f"{self.template}: no such template of aligned crops; use one of {', '.join(known)}")
+
+
+def smooth_landmarks(landmarks: Floats, num_frames: int = SMOOTHING_FRAMES) -> Floats:
+    """Averages landmarks (T, ...) over time with Hann weights, without delay."""
+    return smooth_over_time(landmarks, num_frames).astype(np.float32)
+
+
+def similarity(points: Floats, wanted: Floats) -> Floats:
+    """The rotation, scale and shift that brings points (N, 2) nearest to those wanted, in least squares.
+
+    Umeyama 1991, "Least-squares estimation of transformation parameters between two point patterns", in two
+    dimensions and without reflection. Returns float32 (2, 3).
+    """
+    centre, goal = points.mean(0), wanted.mean(0)
+    here = (points - centre) @ np.array([1, 1j])
+    there = (wanted - goal) @ np.array([1, 1j])
+    turn = np.vdot(here, there) / max(np.vdot(here, here).real, 1e-12)
+    linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
+    return np.hstack([linear, (goal - linear @ centre)[:, None]]).astype(np.float32)
+
+
+def transform(matrix: Floats, points: Floats) -> Floats:
+    """Applies an affine map (2, 3) to points (..., 2)."""
+    return np.asarray(points @ matrix[:, :2].T + matrix[:, 2], np.float32)
+
+
+def align(frame: Frame, landmarks: Floats, crop_px: int, template: str = "face") -> tuple[Frame, Floats, Floats]:
+    """Cuts one aligned crop out of a frame: the crop, its landmarks (5, 2) and the map (2, 3) from frame to crop."""
+    matrix = similarity(landmarks, TEMPLATES[template] * crop_px)
+    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    if scale < 0.5:  # a large face: average before taking fewer pixels
+        frame = np.asarray(cv2.blur(frame, (round(1 / scale), round(1 / scale))), np.uint8)
+    crop = cv2.warpAffine(frame, matrix, (crop_px, crop_px), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(crop, np.uint8), transform(matrix, landmarks), matrix
+
+
+def choose_templates(landmarks: Floats, template: str) -> list[str]:
+    """The template of each frame: the name itself, or that of the group which the landmarks fit best.
+
+    The measure is the sum of the landmarks' distances from where the template wants them, averaged over a second, so
+    that a head between two poses does not change its framing with every frame.
+
+    Args:
+        landmarks: float32 (T, 5, 2), px of the frame.
+        template: one of `TEMPLATES` or `TEMPLATE_GROUPS`.
+    """
+    if template in TEMPLATES:
+        return [template] * len(landmarks)
+    names = TEMPLATE_GROUPS[template]
+    distances = [[_misfit(points, TEMPLATES[name]) for name in names] for points in landmarks]
+    chosen = smooth_over_time(np.array(distances), CHOICE_FRAMES).argmin(1)
+    return [names[number] for number in chosen]
+
+
+def _misfit(points: Floats, wanted: Floats) -> float:
+    return float(np.linalg.norm(transform(similarity(points, wanted), points) - wanted, axis=1).sum())
+
+
+def aligned_batches(clip: FaceClip, batching: Batching) -> Iterator[AlignedFaces]:
+    """Streams a clip's aligned crops in batches, in order.
+
+    Raises:
+        FaceError: the clip has another number of frames than landmarks.
+    """
+    for _, faces in framed_batches(clip, batching):
+        yield faces
+
+
+@dataclass
+class _Window:
+    """The frames in flight; `first` is the number of the first crop held."""
+
+    batching: Batching
+    is_seen: NDArray[np.bool_] | None = None
+    frames: deque[Frame] = field(default_factory=deque)
+    crops: deque[tuple[Frame, Floats, Floats]] = field(default_factory=deque)
+    first: int = 0
+    done: int = 0
+
+    def add(self, frame: Frame, landmarks: Floats, template: str) -> None:
+        self.frames.append(frame)
+        self.crops.append(align(frame, landmarks, self.batching.crop_px, template))
+
+    def take(self, num_frames: int) -> tuple[list[Frame], AlignedFaces]:
+        frames = [self.frames.popleft() for _ in range(num_frames)]
+        before = self.done - self.first
+        used = list(self.crops)[: before + num_frames + self.batching.context_frames]
+        crops, landmarks, matrices = (np.stack(part) for part in zip(*used, strict=True))
+        after = len(used) - before - num_frames
+        seen = None if self.is_seen is None else self.is_seen[self.first : self.first + len(used)]
+        faces = AlignedFaces(crops, landmarks, matrices, self.done, before, after, seen)
+        self.done += num_frames
+        while self.first < self.done - self.batching.context_frames:
+            self.crops.popleft()
+            self.first += 1
+        return frames, faces
+
+
+def framed_batches(clip: FaceClip, batching: Batching) -> Iterator[tuple[list[Frame], AlignedFaces]]:
+    is_seen = None if clip.is_detected is None else fill_short_gaps(clip.is_detected, MISSED_FRAMES)
+    window = _Window(batching, is_seen)
+    landmarks = smooth_landmarks(clip.landmarks)
+    templates = choose_templates(landmarks, batching.template)
+    num_frames = 0
+    for frame in clip.frames():
+        if num_frames == len(landmarks):
+            raise FaceError(f"{clip.name}: has more frames than its track ({num_frames}); run `tooling faces` again")
+        window.add(frame, landmarks[num_frames], templates[num_frames])
+        num_frames += 1
+        if len(window.frames) == batching.batch_frames + batching.context_frames:
+            yield window.take(batching.batch_frames)
+    if num_frames < len(landmarks):
+        raise FaceError(
+            f"{clip.name}: has {num_frames} frames and its track {len(landmarks)}; run `tooling faces` again"
+        )
+    while window.frames:
+        yield window.take(min(batching.batch_frames, len(window.frames)))

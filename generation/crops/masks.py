@@ -1,0 +1,64 @@
+"""Masks of a fake as a video of their own: where, and how much, the target's pixels were replaced.
+
+Grey, lossless H.264: 0 is a pixel of the target, 255 a replaced one. The bytes depend on the masks only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange
+from numpy.typing import NDArray
+
+from generation.crops.clip import PastedFrame
+from generation.media.reader import open_video
+from generation.media.writer import StreamWriter
+
+LOSSLESS_OPTIONS = {"preset": "ultrafast", "qp": "0", "g": "15", "mbtree": "0"}
+
+Mask = NDArray[np.uint8]
+
+
+class MaskWriter(StreamWriter):
+    """Writes the masks of a clip; use as a context manager.
+
+    Args:
+        path: ending in .mp4, in an existing folder.
+        width, height: of the frames, px, even.
+        fps: constant frames per second.
+    """
+
+    def __init__(self, path: Path, *, width: int, height: int, fps: int | Fraction = 30) -> None:
+        super().__init__(path, fps=fps, options=LOSSLESS_OPTIONS)
+        self._shape = (height, width)
+        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "gray"
+        self._stream.codec_context.color_range = ColorRange.JPEG
+
+    def write(self, pasted: PastedFrame) -> None:
+        """Appends the mask of one frame."""
+        mask = np.zeros(self._shape, np.uint8)
+        # float32 [0, 1] -> uint8; whatever changes a pixel is at least 1
+        mask[pasted.region] = np.ceil(pasted.mask * 255).astype(np.uint8)
+        picture = VideoFrame.from_ndarray(mask, format="gray")
+        picture.color_range = ColorRange.JPEG
+        self._put(picture)
+
+
+def read_masks(path: Path) -> Iterator[Mask]:
+    """Decodes masks one by one: uint8 (H, W), 0 kept, 255 replaced.
+
+    Raises:
+        VideoError: the file cannot be read.
+    """
+    with open_video(path) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        for frame in container.decode(stream):
+            # x264 keeps grey in the first plane, full range; the other two are empty
+            plane = frame.planes[0]
+            rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)  # type: ignore[call-overload]
+            yield np.ascontiguousarray(rows[:, : plane.width])

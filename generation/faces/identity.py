@@ -1,0 +1,149 @@
+"""The identity of a person, embedded by a recognition network: from which frames, and what their embeddings mean.
+
+Deng et al. 2019, "ArcFace: Additive Angular Margin Loss for Deep Face Recognition". The networks take crops in which
+the landmarks lie at fixed places, and give values whose direction is the identity. `OnnxIdentity` runs such a network
+from an ONNX file; crops of 112 px, 512 values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from generation.arrays import Floats, Frame
+from generation.crops.align import align, choose_templates, similarity, smooth_landmarks
+from generation.crops.clip import FaceClip
+from generation.crops.templates import TEMPLATES
+from generation.errors import GenerationError
+from generation.weights.onnx_network import OnnxNetwork
+
+SIDE_PX = 112
+NUM_CANDIDATES = 32  # frames of a clip that are compared by their landmarks
+NUM_LOOKED_AT = 16  # of them, the most frontal, that are compared by their sharpness
+NUM_FRAMES = 8  # of them that are averaged
+OUTLIER_SPREADS, SMALLEST_DROP = 3.0, 0.05  # below the median of the cosines
+
+# Crops RGB uint8 (N, S, S, 3) -> embeddings float32 (N, D).
+IdentityEncoder = Callable[[NDArray[np.uint8]], Floats]
+# A frame and its landmarks (5, 2) -> the crop that the encoder takes.
+Aligner = Callable[[Frame, Floats], Frame]
+
+
+class OnnxIdentity:
+    """An ArcFace network in ONNX: input (1, 3, 112, 112) float32 RGB [-1, 1], output (1, D).
+
+    Raises:
+        GenerationError: onnxruntime is not installed, or the file is no such network.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._network = OnnxNetwork(path)
+        inputs, outputs = self._network.inputs, self._network.outputs
+        shapes = [list(shape) for shape in inputs.values()]
+        if len(shapes) != 1 or shapes[0][1:] != [3, SIDE_PX, SIDE_PX] or len(next(iter(outputs.values()))) != 2:
+            raise GenerationError(
+                f"{path}: takes {shapes}, not one (N, 3, {SIDE_PX}, {SIDE_PX}); use an ArcFace recognition network"
+            )
+        self._name = next(iter(inputs))
+
+    def __call__(self, crops: NDArray[np.uint8]) -> Floats:
+        """Crops RGB uint8 (N, 112, 112, 3) -> embeddings float32 (N, D)."""
+        # NHWC uint8 -> NCHW float32 [-1, 1]
+        pictures = crops.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
+        return np.concatenate([self._network({self._name: one[None]}) for one in pictures])
+
+
+def align_arcface(frame: Frame, landmarks: Floats) -> Frame:
+    """The crop of 112 px that ArcFace networks take: RGB uint8 (112, 112, 3)."""
+    matrix = similarity(landmarks, TEMPLATES["arcface-112"] * SIDE_PX)
+    return np.asarray(cv2.warpAffine(frame, matrix, (SIDE_PX, SIDE_PX), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+
+
+def align_by(template: str, crop_px: int) -> Aligner:
+    """Cuts crops by one of the templates, or by the best of a group of them."""
+
+    def cut(frame: Frame, landmarks: Floats) -> Frame:
+        (chosen,) = choose_templates(landmarks[None], template)
+        return align(frame, landmarks, crop_px, chosen)[0]
+
+    return cut
+
+
+def clip_identity(clip: FaceClip, encoder: IdentityEncoder, cut: Aligner = align_arcface) -> Floats:
+    """The direction of `clip_embedding`: float32 (D,), length 1; raises the same."""
+    mean = clip_embedding(clip, encoder, cut)
+    return np.asarray(mean / np.linalg.norm(mean), np.float32)
+
+
+def clip_embedding(clip: FaceClip, encoder: IdentityEncoder, cut: Aligner = align_arcface) -> Floats:
+    """The embedding of a clip's person: float32 (D,), of the usual length.
+
+    Several frames that show the face from the front and sharply are embedded; those that differ from the others are
+    left out, and the directions of the rest are averaged.
+
+    Raises:
+        FaceError, VideoError: the clip cannot be read.
+        GenerationError: the encoder gives no direction, or the clip has fewer frames than its track.
+    """
+    mean = mean_embedding(encoder(np.stack(good_crops(clip, cut))))
+    if mean is None:
+        raise GenerationError(f"{clip.name}: the identity encoder gives no direction; use another encoder")
+    return mean
+
+
+def good_crops(clip: FaceClip, cut: Aligner, num_frames: int = NUM_FRAMES) -> list[Frame]:
+    """Crops of the clip's best frames for telling who it is, in the order of the clip; one pass.
+
+    Raises:
+        FaceError, VideoError: the clip cannot be read.
+        GenerationError: the clip has fewer frames than its track.
+    """
+    landmarks = smooth_landmarks(clip.landmarks)
+    seen = np.arange(len(clip)) if clip.is_detected is None else np.flatnonzero(clip.is_detected)
+    seen = seen if len(seen) else np.arange(len(clip))
+    spread = seen[np.unique(np.linspace(0, len(seen) - 1, NUM_CANDIDATES).astype(int))]
+    turned = [_turn(landmarks[number]) for number in spread]
+    wanted = set(spread[np.argsort(turned, kind="stable")[: max(NUM_LOOKED_AT, num_frames)]].tolist())
+    crops = [
+        cut(frame, landmarks[number])
+        for number, frame in zip(range(max(wanted) + 1), clip.frames(), strict=False)
+        if number in wanted
+    ]
+    if len(crops) < len(wanted):
+        raise GenerationError(f"{clip.name}: has fewer frames than its track; run `tooling faces` again")
+    blur = [-_sharpness(crop) for crop in crops]
+    return [crops[number] for number in sorted(np.argsort(blur, kind="stable")[:num_frames])]
+
+
+def mean_embedding(embeddings: Floats) -> Floats | None:
+    """The mean direction of embeddings (N, D) without outliers, of their median length; None where there is none."""
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    if not np.isfinite(embeddings).all() or not (lengths > 1e-6).all():
+        return None
+    units = embeddings / lengths
+    # The typical one is that which is nearest to the others.
+    cosines = units @ units[(units @ units.T).sum(1).argmax()]
+    usual = np.median(cosines)
+    spread = 1.48 * float(np.median(np.abs(cosines - usual)))
+    is_kept = cosines >= usual - max(OUTLIER_SPREADS * spread, SMALLEST_DROP)
+    mean = units[is_kept].mean(0)
+    length = float(np.linalg.norm(mean))
+    return np.asarray(mean * np.median(lengths[is_kept]) / length, np.float32) if length > 1e-6 else None
+
+
+def _turn(landmarks: Floats) -> float:
+    """How far a head is turned sideways: the nose's distance from between the eyes, in distances of the eyes."""
+    left, right, nose = landmarks[:3]
+    across = right - left
+    return abs(float((nose - (left + right) / 2) @ across) / max(float(across @ across), 1e-6))
+
+
+def _sharpness(crop: Frame) -> float:
+    """Strength of the fine detail beside that of the coarse, so that contrast does not count."""
+    grey = np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), np.float32)
+    coarse = cv2.GaussianBlur(grey, (0, 0), 1.5)
+    return float(cv2.Laplacian(grey, cv2.CV_32F).std() / (cv2.Laplacian(coarse, cv2.CV_32F).std() + 1.0))

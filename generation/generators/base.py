@@ -1,0 +1,294 @@
+"""What the pipelines of a family share: clips in, a streamed clip of finished pictures out.
+
+A pipeline is a `DiffusionPipeline`: its networks are components, its settings are config values, and
+`save_pretrained` and `from_pretrained` of the very class bring it back. Every family has one interface:
+
+- face swap and expression driving: `PairPipeline`, `pipe(target, source)`;
+- attribute editing: `AttributePipeline`, `pipe(target, attribute="age", factor=2.0)`;
+- full-face generation: `FaceImagePipeline`, `pipe("a face", num_images=4)`.
+
+A pipeline of clips writes two methods: `prepare` looks at the clips once, `replace` makes a batch of aligned crops.
+Alignment, batches and the way back into the picture are `generation.crops.align`'s, the same for all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from dataclasses import replace as replace_fields
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import BaseOutput
+from numpy.typing import NDArray
+from PIL import Image
+
+from generation.arrays import Floats
+from generation.crops.align import AlignedFaces, Batching
+from generation.crops.clip import FaceClip, PastedFrame
+from generation.crops.paste import FaceOutput, replace_faces
+from generation.errors import GenerationError
+from generation.generators.prefetch import ahead
+
+Attribute = Literal["age", "hair"]
+OutputType = Literal["np", "pil"]
+
+NOT_RECORDED = {"batch_frames"}  # config values that change no result
+
+
+@dataclass
+class ClipOutput(BaseOutput):  # type: ignore[misc]
+    """A finished clip.
+
+    Attributes:
+        frames: RGB uint8 (T, H, W, 3), or T PIL images.
+        masks: float32 (T, H, W): 0 where the target's pixel is kept exactly, 1 where it is replaced.
+    """
+
+    frames: NDArray[np.uint8] | list[Image.Image]
+    masks: Floats
+
+
+@dataclass
+class FaceImages(BaseOutput):  # type: ignore[misc]
+    """Generated faces: RGB uint8 (N, S, S, 3), or N PIL images."""
+
+    images: NDArray[np.uint8] | list[Image.Image]
+
+
+@dataclass(frozen=True)
+class CropsOutput:
+    """Aligned results: frames RGB uint8 (B, S, S, 3), masks float32 (B, S, S), 0 keeps the target, 1 replaces it."""
+
+    frames: NDArray[np.uint8]
+    masks: Floats
+
+
+class RecordedPipeline(DiffusionPipeline):  # type: ignore[misc]
+    """A pipeline that can say how it was set, for the record of what it makes.
+
+    Attributes:
+        draws: whether another seed gives another result.
+        cuda_dtype: the dtype in which it keeps its accuracy on a GPU; on a CPU it is float32.
+    """
+
+    draws: ClassVar[bool] = True
+    cuda_dtype: ClassVar[torch.dtype] = torch.float32
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The settings that decide the result, as JSON values."""
+        names = sorted(name for name in self.config if not name.startswith("_") and name not in NOT_RECORDED)
+        values = {name: self.config[name] for name in names if name not in self.components}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+class ClipPipeline(RecordedPipeline):
+    """Base of the families that change clips.
+
+    A result is a pure function of the clips, the weights, the settings and the seed, however frames are batched.
+    """
+
+    @property
+    @abstractmethod
+    def batching(self) -> Batching:
+        """Crop size, batch size and context that `replace` wants."""
+
+    @abstractmethod
+    def replace(self, faces: AlignedFaces, prepared: Any, *, seed: int) -> FaceOutput:
+        """Makes the wanted crops of a batch.
+
+        Args:
+            faces: consecutive aligned crops of the target, with `batching.context_frames` neighbours.
+            prepared: what `prepare` returned for these clips.
+            seed: of whatever is drawn; draw for frame number n from `frame_generator(seed, n)`.
+        """
+
+    def _stream(self, target: FaceClip, prepared: Any, generator: torch.Generator | None) -> Iterator[PastedFrame]:
+        seed = seed_of(generator)
+
+        def replace(faces: AlignedFaces) -> FaceOutput:
+            with torch.inference_mode():
+                return self.replace(faces, prepared, seed=seed)
+
+        if self.device.type == "cpu":
+            yield from replace_faces(target, replace, self.batching)
+            return
+        # Decoding and pasting go on while the network works.
+        decoded = replace_fields(target, frames=lambda: ahead(target.frames()))
+        yield from ahead(replace_faces(decoded, replace, self.batching))
+
+    def _collect(
+        self, stream: Iterator[PastedFrame], num_frames: int, output_type: OutputType, return_dict: bool
+    ) -> ClipOutput | tuple[Any, Floats]:
+        frames, masks = [], []
+        with self.progress_bar(total=num_frames) as bar:
+            for pasted in stream:
+                mask = np.zeros(pasted.frame.shape[:2], np.float32)
+                mask[pasted.region] = pasted.mask
+                frames.append(pasted.frame)
+                masks.append(mask)
+                bar.update()
+        output = ClipOutput(frames=as_output(np.stack(frames), output_type), masks=np.stack(masks))
+        return output if return_dict else (output.frames, output.masks)
+
+
+class PairPipeline(ClipPipeline):
+    """Face swap and expression driving: two clips in.
+
+    Swap: the source gives the identity, the target gives expression, pose and background.
+    Expression driving: the target is the face that is seen, the source gives the motion.
+    """
+
+    @abstractmethod
+    def prepare(self, target: FaceClip, source: FaceClip) -> Any:
+        """Looks through both clips once, before the first frame is made; bounded memory.
+
+        Raises:
+            FaceError, VideoError: a clip cannot be read, or does not fit its track.
+        """
+
+    def stream(
+        self, target: FaceClip, source: FaceClip, *, generator: torch.Generator | None = None
+    ) -> Iterator[PastedFrame]:
+        """Yields one finished picture for each target frame; memory does not grow with the clip's length."""
+        yield from self._stream(target, self.prepare(target, source), generator)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        target: FaceClip,
+        source: FaceClip,
+        *,
+        generator: torch.Generator | None = None,
+        output_type: OutputType = "np",
+        return_dict: bool = True,
+    ) -> ClipOutput | tuple[Any, Floats]:
+        """Makes a whole clip and returns it; for long clips use `stream`.
+
+        Args:
+            target, source: clips with their landmarks; a still is `FaceClip.still(...)`.
+            generator: its seed is that of whatever the pipeline draws; None is seed 0.
+            output_type: "np" or "pil".
+            return_dict: False returns the tuple (frames, masks).
+        """
+        stream = self.stream(target, source, generator=generator)
+        return self._collect(stream, len(target), output_type, return_dict)
+
+
+class AttributePipeline(ClipPipeline):
+    """Attribute editing: one clip, an attribute and a factor in.
+
+    Factor 0 changes nothing, 1 is the usual strength, 2 the catalogue's; age with a negative factor is younger.
+    """
+
+    @abstractmethod
+    def prepare(self, target: FaceClip, attribute: Attribute, factor: float) -> Any:
+        """Looks through the clip once, before the first frame is made; bounded memory.
+
+        Raises:
+            FaceError, VideoError: the clip cannot be read, or does not fit its track.
+            GenerationError: this pipeline cannot edit the attribute.
+        """
+
+    def stream(
+        self, target: FaceClip, *, attribute: Attribute, factor: float = 2.0, generator: torch.Generator | None = None
+    ) -> Iterator[PastedFrame]:
+        """Yields one finished picture for each frame; memory does not grow with the clip's length."""
+        yield from self._stream(target, self.prepare(target, attribute, factor), generator)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        target: FaceClip,
+        *,
+        attribute: Attribute,
+        factor: float = 2.0,
+        generator: torch.Generator | None = None,
+        output_type: OutputType = "np",
+        return_dict: bool = True,
+    ) -> ClipOutput | tuple[Any, Floats]:
+        """Edits a whole clip and returns it; for long clips use `stream`. Arguments as `PairPipeline.__call__`."""
+        stream = self.stream(target, attribute=attribute, factor=factor, generator=generator)
+        return self._collect(stream, len(target), output_type, return_dict)
+
+
+class FaceImagePipeline(RecordedPipeline):
+    """Full-face generation: prompts and seeds in, images out."""
+
+    @abstractmethod
+    def make_images(self, prompts: Sequence[str], seeds: Sequence[int]) -> NDArray[np.uint8]:
+        """One image for each prompt and seed: RGB uint8 (N, S, S, 3); an image depends on its own two only.
+
+        A pipeline that takes no prompt (an unconditional one) leaves it unread.
+        """
+
+    @property
+    def images_at_once(self) -> int:
+        """How many images a call of `make_images` is given."""
+        return 1
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str] = "",
+        *,
+        num_images: int = 1,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        output_type: OutputType = "pil",
+        return_dict: bool = True,
+    ) -> FaceImages | tuple[Any]:
+        """Generates faces.
+
+        Args:
+            prompt: one for all images, or one for each.
+            num_images: of a single prompt.
+            generator: one, whose seed counts up from image to image, or one for each image; None is seed 0.
+            output_type: "np" or "pil".
+            return_dict: False returns the tuple (images,).
+
+        Raises:
+            GenerationError: there is another number of generators than of images.
+        """
+        prompts = [prompt] * num_images if isinstance(prompt, str) else list(prompt)
+        if isinstance(generator, Sequence):
+            seeds = [one.initial_seed() for one in generator]
+        else:
+            seeds = [seed_of(generator) + number for number in range(len(prompts))]
+        if len(seeds) != len(prompts):
+            raise GenerationError(f"{len(seeds)} generators for {len(prompts)} images; pass one, or one for each")
+        images, step = [], self.images_at_once
+        with self.progress_bar(total=len(prompts)) as bar:
+            for at in range(0, len(prompts), step):
+                images.append(self.make_images(prompts[at : at + step], seeds[at : at + step]))
+                bar.update(len(images[-1]))
+        output = FaceImages(images=as_output(np.concatenate(images), output_type))
+        return output if return_dict else (output.images,)
+
+
+def as_output(frames: NDArray[np.uint8], output_type: OutputType) -> NDArray[np.uint8] | list[Image.Image]:
+    """RGB uint8 (N, H, W, 3) as it is, or as PIL images.
+
+    Raises:
+        GenerationError: `output_type` is neither "np" nor "pil".
+    """
+    if output_type == "np":
+        return frames
+    if output_type == "pil":
+        return [Image.fromarray(frame) for frame in frames]
+    raise GenerationError(f"output_type {output_type!r}; use 'np' or 'pil'")
+
+
+def seed_of(generator: torch.Generator | None) -> int:
+    """The seed that a generator was made with; 0 without one."""
+    return 0 if generator is None else generator.initial_seed()
+
+
+def frame_generator(seed: int, number: int) -> torch.Generator:
+    """The random numbers of one frame, the same on every device and for every batch."""
+    digest = hashlib.sha256(f"{seed} {number}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))

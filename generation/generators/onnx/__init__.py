@@ -1,0 +1,1 @@
+"""Face swap networks in ONNX."""

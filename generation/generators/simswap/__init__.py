@@ -1,0 +1,1 @@
+"""Face swap with SimSwap."""

@@ -1,0 +1,1 @@
+"""Full-face generation with StyleGAN3, from seeds or from a prompt."""

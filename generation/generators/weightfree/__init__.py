@@ -1,0 +1,1 @@
+"""The default generators: no published weights, no GPU."""

@@ -1,0 +1,283 @@
+"""Expression driving without weights: the target's face, moved as the source moves its own.
+
+1. `prepare` looks at both clips once: a neutral crop of the source, and a few key frames of the target in which its
+   mouth is closed and its eyes are open, in the poses that it takes.
+2. For each target frame the key frame nearest in pose is brought to the frame's pose and light. So the target's own
+   expression is gone, its head and everything around the face stay as they are.
+3. The source's dense motion from its neutral crop, less that of its head, moves the key frame's pixels through the
+   correspondence of the landmarks. Lips part along their seam and show what is seen between the source's lips, in the
+   target's light; lids are unrolled from the target's own skin as far as the source's are closed.
+
+Every result depends on the clips and the settings only, not on how frames are batched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import ClassVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from generation.arrays import Floats, Frame
+from generation.crops import blending
+from generation.crops.align import AlignedFaces, Batching, align, smooth_landmarks
+from generation.crops.clip import FaceClip
+from generation.errors import GenerationError
+from generation.generators.base import CropsOutput, PairPipeline
+from generation.generators.weightfree.driving.driving_clip import DrivingClip, DrivingFrame
+from generation.generators.weightfree.driving.key_frame import KeyFrame, KeyPlaces, animate
+from generation.motion.expression import (
+    FEATURE_WEIGHTS,
+    FEATURES,
+    Neutral,
+    choose_frames,
+    choose_sequence,
+    comparable,
+    small_grey,
+)
+from generation.motion.fields import GRID, hann_mean, sample, to_grid
+from generation.motion.measure import measure_clip
+from generation.motion.rigid import face_area, fit_rigid, rigid_basis, rigid_places
+
+NUM_INVERSIONS = 4  # rounds of the fixed point that inverts a motion field
+OPEN_LID, SHUT_LID = 0.18, 0.80  # of a blink's closure: lids begin to fall, and are shut
+STILL_SHARE, STILL_ENOUGH = 0.12, 0.12  # of the frames, or by features: those that may become key frames
+_NEIGHBOURS = np.ones((3, 3), np.uint8)
+_POSE = [FEATURES.index(name) for name in ("yaw", "pitch")]
+_EXPRESSION = [at for at, name in enumerate(FEATURES) if at not in _POSE]
+
+
+@dataclass(frozen=True)
+class DriveSettings:
+    """What can be chosen.
+
+    Attributes:
+        crop_px: side of the aligned crops; about the size of a face in a 720p interview.
+        batch_frames: frames pasted at a time.
+        context_frames: neighbours on either side over which the target's pose and light are averaged.
+        most_key_frames: key frames of the target kept.
+        switch_cost: how much nearer another key frame must be, summed over its frames, before it is taken.
+        fade_frames: length of the cross-fade between two key frames; odd.
+        gain: of the source's motion, which flow measures a little too small.
+    """
+
+    crop_px: int = 320
+    batch_frames: int = 8
+    context_frames: int = 2
+    most_key_frames: int = 6
+    switch_cost: float = 1.0
+    fade_frames: int = 7
+    gain: float = 1.3
+
+
+@dataclass(frozen=True)
+class PreparedDrive:
+    """What is known of a pair of clips before the first frame is made.
+
+    Attributes:
+        brow_height: see `Neutral.brow_height`, of the target.
+        keys: the target's key frames.
+        choice: int (T,), which of them for each target frame.
+        closure: float32 (T,), how far the source's lids are closed, 0 to 1.
+        driving: the source's frames, read as they are needed.
+    """
+
+    brow_height: float
+    keys: list[KeyFrame]
+    choice: NDArray[np.intp]
+    closure: Floats
+    driving: DrivingClip
+
+
+class WeightfreeDrive(PairPipeline):
+    """The pipeline. It holds settings only, so one object serves any number of pairs."""
+
+    draws: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        crop_px: int = 320,
+        batch_frames: int = 8,
+        context_frames: int = 2,
+        most_key_frames: int = 6,
+        switch_cost: float = 1.0,
+        fade_frames: int = 7,
+        gain: float = 1.3,
+    ) -> None:
+        super().__init__()
+        settings = DriveSettings(crop_px, batch_frames, context_frames, most_key_frames, switch_cost, fade_frames, gain)
+        self.register_to_config(**asdict(settings))
+
+    @property
+    def settings(self) -> DriveSettings:
+        """The config values by name."""
+        return DriveSettings(**{field.name: self.config[field.name] for field in fields(DriveSettings)})
+
+    @property
+    def batching(self) -> Batching:
+        """The batches that `replace` wants."""
+        return Batching(self.settings.crop_px, self.settings.batch_frames, self.settings.context_frames)
+
+    def prepare(self, target: FaceClip, source: FaceClip) -> PreparedDrive:
+        """Looks through both clips; memory is that of a few crops, and some numbers for each frame.
+
+        Raises:
+            FaceError, VideoError: a clip cannot be read, or does not fit its track.
+            GenerationError: the source has fewer frames than the target.
+        """
+        if len(source) < len(target):
+            raise GenerationError(
+                f"{source.name}: has {len(source)} frames and {target.name}, which it is to drive, has {len(target)}; "
+                "take a source at least as long"
+            )
+        batching = Batching(self.settings.crop_px, self.settings.batch_frames)
+        target_neutral, asked = measure_clip(target, batching)
+        source_neutral, given = measure_clip(source, batching)
+        driving = _from_closed_mouth(given, DrivingClip(source, source_neutral, self.settings.crop_px))
+        offered, still = _still_frames(asked, DrivingClip(target, target_neutral, self.settings.crop_px))
+        wanted = offered.copy()
+        wanted[:, _EXPRESSION] = 0
+        numbers = [int(still[at]) for at in choose_frames(wanted, offered[still], self.settings.most_key_frames)]
+        choice = choose_sequence(wanted, offered[numbers], self.settings.switch_cost)
+        keys = _collect(target, numbers, target_neutral, driving)
+        return PreparedDrive(target_neutral.brow_height, keys, choice, _lid_closure(given), driving)
+
+    def replace(self, faces: AlignedFaces, prepared: PreparedDrive, *, seed: int = 0) -> CropsOutput:
+        """Drives a batch of aligned crops; nothing is drawn, so the seed is not used."""
+        batch = _Batch(faces, prepared, self.settings)
+        made = [batch.drive(number) for number in range(*faces.wanted.indices(len(faces.crops)))]
+        return CropsOutput(np.stack([crop for crop, _ in made]), np.stack([mask for _, mask in made]))
+
+
+def _still_frames(features: Floats, clip: DrivingClip) -> tuple[Floats, NDArray[np.intp]]:
+    """Features made comparable, and the numbers of the frames that show the least expression."""
+    result = comparable(features)
+    opening = clip.openings()
+    result[:, FEATURES.index("mouth_opening")] = opening - np.quantile(opening, 0.1)
+    result[:, FEATURES.index("mouth_gap")] = 0
+    shown = np.abs(result[:, _EXPRESSION] * FEATURE_WEIGHTS[_EXPRESSION]).sum(1)
+    return result, np.flatnonzero(shown <= max(float(np.quantile(shown, STILL_SHARE)), STILL_ENOUGH))
+
+
+def _from_closed_mouth(features: Floats, clip: DrivingClip) -> DrivingClip:
+    """The clip, measured from a neutral crop in which lips meet; flow alone, which chose the first, cannot see that."""
+    measured, still = _still_frames(features, clip)
+    cost = np.abs((measured - np.median(measured, 0)) * FEATURE_WEIGHTS)[:, _POSE].sum(1)
+    cost += np.abs(measured * FEATURE_WEIGHTS)[:, _EXPRESSION].sum(1)
+    best = int(still[int(cost[still].argmin())])
+    frame = clip.read(best, best + 1)[0]
+    neutral = Neutral(small_grey(frame.crop), frame.landmarks, clip.neutral.eye_darkness)
+    return DrivingClip(clip.clip, neutral, clip.crop_px)
+
+
+def _lid_closure(features: Floats) -> Floats:
+    """How far the source's lids are closed in each frame: float32 (T,), 0 to 1, without the flutter of open eyes."""
+    closure = comparable(features)[:, FEATURES.index("eye_closure")]
+    smooth = np.stack([hann_mean(closure, number, 1) for number in range(len(closure))])
+    share = np.clip((smooth - OPEN_LID) / (SHUT_LID - OPEN_LID), 0, 1)
+    return np.asarray(share * share * (3 - 2 * share), np.float32)
+
+
+def _collect(clip: FaceClip, numbers: list[int], neutral: Neutral, driving: DrivingClip) -> list[KeyFrame]:
+    smoothed = smooth_landmarks(clip.landmarks)
+    found = []
+    for number, frame in zip(range(numbers[-1] + 1), clip.frames(), strict=False):
+        if number in numbers:
+            crop, landmarks, _ = align(frame, smoothed[number], driving.crop_px)
+            found.append(KeyFrame.of(crop, landmarks / np.float32(driving.crop_px), neutral, driving))
+    return found
+
+
+class _Batch:
+    """One batch in work: what is measured once for all its crops, context included."""
+
+    def __init__(self, target: AlignedFaces, prepared: PreparedDrive, settings: DriveSettings) -> None:
+        self.target, self.prepared, self.settings = target, prepared, settings
+        self.landmarks = target.landmarks / np.float32(settings.crop_px)
+        self.small = np.stack([blending.shrink_to_grid(crop) for crop in target.crops])
+        self.greys = [small_grey(crop) for crop in target.crops]
+        self._poses: dict[tuple[int, int], tuple[Floats, Floats]] = {}
+        first = target.start
+        num_wanted = len(target.crops) - target.num_before - target.num_after
+        self.driving = prepared.driving.read(first, first + num_wanted)
+
+    def drive(self, number: int) -> tuple[Frame, Floats]:
+        """One crop and its mask."""
+        time = self.target.start + number - self.target.num_before
+        driving, closure = self.driving[time - self.target.start], float(self.prepared.closure[time])
+        landmarks, brows = self.landmarks[number], self.prepared.brow_height
+        face = np.zeros((self.settings.crop_px, self.settings.crop_px, 3), np.float32)
+        for chosen, weight in sorted(self._weights(time).items()):
+            key = self.prepared.keys[chosen]
+            places = self._places(number, chosen, driving)
+            # uint8 [0, 255] -> float32 [0, 1]
+            face += np.float32(weight / 255) * animate(key, places, landmarks, driving, closure)
+
+        small = hann_mean(self.small, number, self.settings.context_frames)
+        made = blending.shrink(face)
+        there, shown = blending.skin(small, landmarks), blending.skin(made, landmarks)
+        skin = np.minimum(there, shown)
+        light = skin * (1 - blending.feature_areas(landmarks)) * blending.face_outline(landmarks, brows)
+        face = blending.relight(face, blending.low_band(made, light), blending.low_band(small, light), skin)
+        mask = self._mask(landmarks, there, shown)
+        # float32 [0, 1] -> uint8
+        crop = np.clip(np.rint(face * 255), 0, 255).astype(np.uint8)
+        return crop, np.ascontiguousarray(blending.enlarge(mask, self.settings.crop_px))
+
+    def _mask(self, landmarks: Floats, there: Floats, shown: Floats) -> Floats:
+        """At its edge only skin is laid over skin: no background over a cheek, no cheek over the background.
+
+        Args:
+            landmarks: float32 (5, 2), shares of the side.
+            there, shown: float32 (GRID_PX, GRID_PX), how much is skin in the target and in what replaces it.
+        """
+        face, core = (face_area(landmarks, self.prepared.brow_height, *reach) for reach in ((0.88, 1.10), (0.50, 0.80)))
+        # A key frame that is turned farther has hair or background where this face has a cheek, if only a strand.
+        skin = np.minimum(blending.fill_thin(there), cv2.erode(shown, _NEIGHBOURS))
+        soft = cv2.GaussianBlur(face * (core + (1 - core) * skin), (0, 0), 1.0)
+        return np.asarray(np.maximum(soft, core * face), np.float32)
+
+    def _weights(self, time: int) -> dict[int, float]:
+        """Share of each key frame in the cross-fade at this time."""
+        half = self.settings.fade_frames // 2
+        window = np.hanning(self.settings.fade_frames + 2)[1:-1]
+        shares: dict[int, float] = {}
+        last = len(self.prepared.choice) - 1
+        for offset, weight in zip(range(-half, half + 1), window / window.sum(), strict=True):
+            chosen = int(self.prepared.choice[min(max(time + offset, 0), last)])
+            shares[chosen] = shares.get(chosen, 0.0) + float(weight)
+        return shares
+
+    def _pose(self, number: int, chosen: int) -> tuple[Floats, Floats]:
+        """Motion from a target crop to a key frame on the grid, and the coefficients of the head's part of it."""
+        if (number, chosen) not in self._poses:
+            motion = to_grid(self.prepared.keys[chosen].meter.to_neutral(self.greys[number]))
+            landmarks = self.landmarks[number]
+            fit = fit_rigid(motion, rigid_basis(landmarks), rigid_places(landmarks, self.prepared.brow_height))
+            self._poses[number, chosen] = motion, fit
+        return self._poses[number, chosen]
+
+    def _places(self, number: int, chosen: int, driving: DrivingFrame) -> KeyPlaces:
+        reach, key = self.settings.context_frames, self.prepared.keys[chosen]
+        near = np.clip(np.arange(number - reach, number + reach + 1), 0, len(self.greys) - 1)
+        poses = [self._pose(int(other), chosen) for other in near]
+        motion = hann_mean(np.stack([motion for motion, _ in poses]), reach, reach)
+        fit = hann_mean(np.stack([fit for _, fit in poses]), reach, reach)
+        inner = face_area(self.landmarks[number], self.prepared.brow_height, 0.80, 1.05)[..., None]
+        posed = GRID + inner * (rigid_basis(self.landmarks[number]) @ fit) + (1 - inner) * motion
+
+        strength = (self.settings.gain * key.moved)[..., None]
+        whole, above, below = (strength * sample(part, key.to_source) for part in driving.motion.parts)
+        parting = key.seam.parting(GRID)[..., None]
+        above, below = whole + parting * (above - whole), whole + parting * (below - whole)
+        return KeyPlaces(*(_inverse(posed, part) for part in (whole, above, below)))
+
+
+def _inverse(places: Floats, motion: Floats) -> Floats:
+    """Where that lies which the motion brings to these places: x with x + motion(x) = places."""
+    found = places
+    for _ in range(NUM_INVERSIONS):
+        found = places - sample(motion, found)
+    return found

@@ -1,0 +1,1 @@
+"""Parts of expression driving without weights: the driving clip, the key frame, lids and mouth."""

@@ -1,0 +1,123 @@
+"""The driving clip of an expression: its frames in order, each with the expression's share of its motion."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from generation.arrays import Floats, Frame
+from generation.crops import blending
+from generation.crops.align import Batching, aligned_batches
+from generation.crops.clip import FaceClip
+from generation.generators.weightfree.driving.mouth import COLUMNS, LipMatcher, Seam, SplitMotion, split_motion
+from generation.motion.expression import MotionMeter, Neutral, small_grey
+from generation.motion.fields import GRID, hann_mean, sample, sample_at, to_grid
+from generation.motion.rigid import face_area, fit_rigid, rigid_basis, rigid_places
+
+REACH_FRAMES = 1  # neighbours on either side over which motion is averaged; speech is quick
+READ_FRAMES = 8
+ASYMMETRY = 0.3  # that is kept
+MORE_OPENING = 0.40  # lips part farther at their edges than in their middle, where their motion is measured
+
+
+@dataclass(frozen=True)
+class DrivingFrame:
+    """One frame of the source.
+
+    Attributes:
+        crop: RGB uint8 (S, S, 3).
+        landmarks: float32 (5, 2), shares of the side.
+        motion: of the face without its head, on the grid of the source's neutral crop, shares of the side.
+        upper_edge, lower_edge: float32 (len(COLUMNS), 2), where the lips' inner edges lie in this crop.
+    """
+
+    crop: Frame
+    landmarks: Floats
+    motion: SplitMotion
+    upper_edge: Floats
+    lower_edge: Floats
+
+    @property
+    def opening(self) -> float:
+        """How far the lips part more than in the neutral crop, in their middle; a share of the side."""
+        return float((self.lower_edge - self.upper_edge)[len(COLUMNS) // 2, 1])
+
+
+class DrivingClip:
+    """Reads the source once, in step with the target; holds a few frames. Asked for an earlier frame it starts anew."""
+
+    def __init__(self, clip: FaceClip, neutral: Neutral, crop_px: int) -> None:
+        self.clip, self.neutral, self.crop_px = clip, neutral, crop_px
+        self.seam = Seam.find(neutral.grey, neutral.landmarks)
+        self._meter, self._lips = MotionMeter(neutral), LipMatcher(neutral.grey, self.seam)
+        self._basis = rigid_basis(neutral.landmarks)
+        self._rigid = rigid_places(neutral.landmarks, neutral.brow_height)
+        known = face_area(neutral.landmarks, neutral.brow_height, 0.75, 0.98)
+        self._known = known * (1 - blending.eye_areas(neutral.landmarks))
+        eyes, mouth = neutral.landmarks[:2].mean(0), neutral.landmarks[3:].mean(0)
+        axis = eyes[0] + (mouth[0] - eyes[0]) * (GRID[..., 1] - eyes[1]) / (mouth[1] - eyes[1])
+        self._mirror = np.stack([2 * axis - GRID[..., 0], GRID[..., 1]], -1).astype(np.float32)
+        self._restart()
+
+    def read(self, start: int, stop: int) -> list[DrivingFrame]:
+        """Frames start to stop, not included, with motion averaged over their neighbours.
+
+        Raises:
+            FaceError, VideoError: the clip cannot be read, or does not fit its track.
+        """
+        first, last = max(start - REACH_FRAMES, 0), min(stop + REACH_FRAMES, len(self.clip))
+        if first < self._first:
+            self._restart()
+        while self._first + len(self._held) < last:
+            self._held.append(next(self._measured))
+            self._drop(first)
+        self._drop(first)
+        held = list(self._held)
+        fields = np.stack([np.stack(frame.motion.parts) for frame in held])
+        smooth = [hann_mean(fields, number - first, REACH_FRAMES) for number in range(start, stop)]
+        return [
+            DrivingFrame(frame.crop, frame.landmarks, SplitMotion(*motion), frame.upper_edge, frame.lower_edge)
+            for frame, motion in zip(held[start - first :], smooth, strict=False)
+        ]
+
+    def openings(self) -> Floats:
+        """How far the lips part in each frame more than in the neutral crop: float32 (T,); one pass over the clip."""
+        return np.array([frame.opening for frame in self._measure()], np.float32)
+
+    def _restart(self) -> None:
+        self._measured = self._measure()
+        self._held: deque[DrivingFrame] = deque()
+        self._first = 0
+
+    def _drop(self, first: int) -> None:
+        while self._held and self._first < first:
+            self._held.popleft()
+            self._first += 1
+
+    def _measure(self) -> Iterator[DrivingFrame]:
+        for faces in aligned_batches(self.clip, Batching(self.crop_px, READ_FRAMES)):
+            for crop, landmarks in zip(faces.crops, faces.landmarks, strict=True):
+                yield self._frame(crop, landmarks / np.float32(self.crop_px))
+
+    def _symmetric(self, motion: Floats) -> Floats:
+        """Takes back most of what differs between left and right: it is nearly always what is left of a turned head."""
+        mirrored = sample(motion, self._mirror) * np.array([-1, 1], np.float32)
+        return np.asarray(motion + (1 - ASYMMETRY) * (mirrored - motion) / 2, np.float32)
+
+    def _frame(self, crop: Frame, landmarks: Floats) -> DrivingFrame:
+        grey = small_grey(crop)
+        motion = to_grid(self._meter.from_neutral(grey))
+        head = self._basis @ fit_rigid(motion, self._basis, self._rigid)
+        parts = self._lips.correct(split_motion(motion - head, self.seam, self._known), head, grey)
+        parts = SplitMotion(*(self._symmetric(part) for part in parts.parts))
+        line, parting = self.seam.points(COLUMNS), np.sqrt(1 - np.square(COLUMNS))[:, None]
+        moved = line + sample_at(head, line) + sample_at(parts.whole, line)
+        upper, lower = (
+            moved + parting * (sample_at(part, line) - sample_at(parts.whole, line))
+            for part in (parts.above, parts.below)
+        )
+        beyond = MORE_OPENING * (lower - upper)
+        return DrivingFrame(crop, landmarks, parts, upper - 0.2 * beyond, lower + 0.8 * beyond)

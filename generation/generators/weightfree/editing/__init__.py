@@ -1,0 +1,1 @@
+"""Parts of attribute editing without weights: age, hair colour, wrinkles."""

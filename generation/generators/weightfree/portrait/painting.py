@@ -1,0 +1,357 @@
+"""Draws and paints portraits from a fitted space of faces; see `generation.generators.weightfree.faces`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from generation.arrays import Floats, Frame
+from generation.crops import blending
+from generation.crops.align import transform
+from generation.errors import GenerationError
+from generation.generators.prompts import gender_of
+from generation.generators.weightfree.portrait.reference import (
+    grid_places,
+    light_of,
+    logit,
+    region_masks,
+    sample,
+    skin_of,
+    tone,
+)
+from generation.generators.weightfree.portrait.space import (
+    GENDER_CODES,
+    GRID_PX,
+    MATTES,
+    REFERENCE,
+    REGIONS,
+    TO_CROP,
+    FaceSpace,
+)
+from generation.quality.descriptor import Descriptor, describe_image, find_near_duplicate
+
+MOST_DRAWS = 40
+FIELD_PX = 96  # grid of the finished picture on which places are computed
+INVERSION_ROUNDS = 6
+VIEW = 1 / 1.3  # of an example's side that a portrait shows; the rest is room for the camera
+LARGEST_ROLL_DEGREES = 5.0
+LARGEST_ZOOM = 0.13  # logarithm
+LARGEST_SHIFT = 0.04  # of an example's side
+CORE = 0.68  # of a region's radii: within it all is exchanged, beyond it only what is skin in both
+OWN_SHAPE = 0.4  # of a region's own bends that it keeps in the drawn shape
+LARGEST_CODE = 1.8  # standard deviations
+SEAM_SOFTNESS = 0.12  # logits
+LARGEST_SEAM = 0.75
+LARGEST_BEND = 0.016  # of the picture's side; about a tenth of the distance between the eyes
+LARGEST_STRETCH = 0.05  # change of that from place to place
+# Logits by which the colours of `MATTES` vary, all channels alike and each by itself.
+GREY_SPREAD = np.array([[0.5], [0.2], [0.5]])
+HUE_SPREAD = np.array([[0.10], [0.0], [0.18]])
+LARGEST_COLOUR = 0.9
+LARGEST_COMPLEXION = 0.3
+LARGEST_SHADING = 0.3
+LARGEST_SLOPE = 1.6  # logits from side to side of the background
+GRAIN = 0.005  # of white
+TONE_SHARE = 0.6
+COMPARED_BLUR = 1.6  # places of the reference face
+SMALLEST_NOVELTY = 0.24  # of the usual difference between two people
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Everything that is drawn for a portrait.
+
+    Attributes:
+        base: number of the example that gives head, hair and shoulders.
+        donors: region -> number of the example that gives it.
+        shape: float32 (K,), tone: float32 (K,), codes.
+        camera: float32 (2, 3), from shares of the picture's side to shares of an example's.
+        changes: float32 (len(MATTES) + 1, 3), logits added to the mattes' colours and, last, to the skin's.
+        light: float32 (3, 3), logits added: everywhere, growing to the right, growing downwards.
+        backdrop: float32 (2,), logits added to the background's light: growing to the right, growing downwards.
+    """
+
+    base: int
+    donors: dict[str, int]
+    shape: Floats
+    tone: Floats
+    camera: Floats
+    changes: Floats
+    light: Floats
+    backdrop: Floats
+
+
+class Painter:
+    """A space with what is computed from it once."""
+
+    def __init__(self, space: FaceSpace, side_px: int) -> None:
+        self.space, self.side_px = space, side_px
+        values = {name: value.cpu() for name, value in space.state_dict().items()}
+        self.values = {n: (v.float() if v.is_floating_point() else v).numpy() for n, v in values.items()}
+        self.people = self.values["people"]
+        self.textures: Floats = self.values["textures"]
+        self.lights = np.stack([light_of(texture) for texture in self.textures])
+        self.skins = np.stack([skin_of(texture) for texture in self.textures])
+        self.tones = np.stack([tone(texture) for texture in self.textures])
+        self.masks = dict(zip(REGIONS, region_masks(), strict=True))
+        self.cores = dict(zip(REGIONS, region_masks(CORE), strict=True))
+        self.outline = blending.face_outline(REFERENCE, 0.5)
+        self.compared = blending.face_outline(REFERENCE, 0.3, shrink=0.85)
+        self.bare = self.outline * (1 - 0.85 * blending.feature_areas(REFERENCE))
+        mean_light = logit(self.lights)[:, 16:48, 16:48].mean((1, 2))
+        count = len(self.values["genders"])
+        self.complexions = np.stack([mean_light[self.people == number].mean(0) for number in range(count)])
+
+    @cached_property
+    def descriptors(self) -> list[Descriptor]:
+        """Of the examples, seen as a camera that does not move sees them."""
+        still = _camera(0, 1, np.zeros(2), is_mirrored=False)
+        return [describe_image(self._seen(crop, still)) for crop in self.values["crops"]]
+
+    @cached_property
+    def usual_difference(self) -> float:
+        """Median difference between the faces of two people."""
+        faces = self._faces
+        pairs = [
+            _difference(faces[a], faces[b])
+            for a, b in np.ndindex(len(faces), len(faces))
+            if self.people[a] < self.people[b]
+        ]
+        return float(np.median(pairs))
+
+    @cached_property
+    def _faces(self) -> Floats:
+        return np.stack([self._face(texture) for texture in self.textures])
+
+    def paint(self, prompt: str, seed: int) -> Frame:
+        """The portrait of a prompt and a seed, RGB uint8 (S, S, 3)."""
+        for attempt in range(MOST_DRAWS):
+            random = np.random.default_rng([seed, attempt])
+            draw = self.draw(prompt, random)
+            image = self.render(draw, random)
+            if self.is_new(image, draw):
+                return image
+        raise GenerationError(
+            f"seed {seed}: {MOST_DRAWS} draws came too near to an example; fit the space to more people"
+        )
+
+    # Drawing
+
+    def draw(self, prompt: str, random: np.random.Generator) -> Draw:
+        """Draws everything that the portrait is made of."""
+        allowed = self._allowed(prompt)
+        base = int(random.choice(np.flatnonzero(np.isin(self.people, allowed))))
+        donors = self._donors(base, allowed, random)
+        shape, tones = (self._code(self.values[f"{name}_codes"], allowed, random) for name in ("shape", "tone"))
+        camera = _camera(
+            float(random.uniform(-LARGEST_ROLL_DEGREES, LARGEST_ROLL_DEGREES)),
+            float(np.exp(random.uniform(-LARGEST_ZOOM, LARGEST_ZOOM))),
+            random.uniform(-LARGEST_SHIFT, LARGEST_SHIFT, 2),
+            is_mirrored=bool(random.random() < 0.5),
+        )
+        grey, hue = random.normal(0, 1, (len(MATTES), 1)), random.normal(0, 1, (len(MATTES), 3))
+        colours = np.clip(GREY_SPREAD * grey + HUE_SPREAD * hue, -LARGEST_COLOUR, LARGEST_COLOUR)
+        skin = self._code(self.complexions, allowed, random) - self.complexions[self.people[base]]
+        changes = np.vstack([colours, np.clip(skin, -LARGEST_COMPLEXION, LARGEST_COMPLEXION)]).astype(np.float32)
+        backdrop = random.uniform(-LARGEST_SLOPE, LARGEST_SLOPE, 2).astype(np.float32)
+        return Draw(base, donors, shape, tones, camera, changes, _light(prompt, random), backdrop)
+
+    def _allowed(self, prompt: str) -> NDArray[np.intp]:
+        """The people that a prompt's gender asks for; all where there is none of it."""
+        wanted, genders = gender_of(prompt), self.values["genders"]
+        found = np.flatnonzero(genders == GENDER_CODES[wanted or ""]) if wanted else np.arange(0)
+        return found if len(found) else np.arange(len(genders))
+
+    def _code(self, codes: Floats, allowed: NDArray[np.intp], random: np.random.Generator) -> Floats:
+        """A sample of the Gaussian of some people's codes (N, K): float32 (K,)."""
+        some = codes[allowed] if len(allowed) > 1 else codes
+        centre = codes[allowed].mean(0)
+        weights = np.clip(random.normal(0, 1, len(some)), -LARGEST_CODE, LARGEST_CODE)
+        return np.asarray(centre + weights @ (some - some.mean(0)) / np.sqrt(len(some) - 1), np.float32)
+
+    def _donors(self, base: int, allowed: NDArray[np.intp], random: np.random.Generator) -> dict[str, int]:
+        """An example for each region: of another person than the base where one fits, one at least.
+
+        Rims of glasses cannot be cut through: the eyes behind them stay, and nobody else's are set beside a nose that
+        carries some.
+        """
+        owner = self.people[base]
+        others = allowed[allowed != owner]
+        if not len(others):
+            others = np.flatnonzero(np.arange(len(self.values["genders"])) != owner)
+        is_other = np.isin(self.people, others)
+        fringed, glasses = self.values["is_fringed"], self.values["has_glasses"]
+        donors: dict[str, int] = {}
+        fallback = (np.inf, "mouth", base)
+        for region in ("eyes", "nose", "mouth"):
+            usable = is_other & (glasses == glasses[base]) if region != "mouth" else is_other
+            if not usable.any() or (region == "eyes" and glasses[base]):
+                continue
+            chosen, cost = self._donor(region, base, np.flatnonzero(usable), random)
+            name = "eyes_below_fringe" if region == "eyes" and (fringed[base] or fringed[chosen]) else region
+            fallback = min(fallback, (cost, name, chosen))
+            if cost <= LARGEST_SEAM:
+                donors[name] = chosen
+        return donors or {fallback[1]: fallback[2]}
+
+    def _donor(
+        self, region: str, base: int, offered: NDArray[np.intp], random: np.random.Generator
+    ) -> tuple[int, float]:
+        """One of the examples offered, the likelier the better it fits, and its cost."""
+        costs = self.values["seams"][REGIONS.index(region), base, offered]
+        if region == "eyes":
+            fringed = self.values["is_fringed"]
+            low = self.values["seams"][REGIONS.index("eyes_below_fringe"), base, offered]
+            costs = np.where(fringed[base] | fringed[offered], low, costs)
+        odds = np.exp(-(costs - costs.min()) / SEAM_SOFTNESS)
+        place = int(random.choice(len(offered), p=odds / odds.sum()))
+        return int(offered[place]), float(costs[place])
+
+    # Rendering
+
+    def render(self, draw: Draw, random: np.random.Generator) -> Frame:
+        """Paints what was drawn: RGB uint8 (S, S, 3)."""
+        offsets = self.values["offsets"]
+        picture = transform(draw.camera, grid_places(FIELD_PX))
+        wanted = self._wanted_offset(draw)
+        face = _inverted(picture, wanted)
+        base_places = transform(TO_CROP, face) + sample(offsets[draw.base], face, is_grid=True)
+        base_places = picture + _inside(face) * (base_places - picture)
+        image = self._crop(draw.base, base_places)
+        for region, donor in draw.donors.items():
+            mask = sample(self._region(region, draw), face, is_grid=True) * _inside(face)[..., 0]
+            mask = blending.enlarge(mask, self.side_px)[..., None]
+            places = transform(TO_CROP, face) + sample(self._donor_offset(region, donor, wanted), face, is_grid=True)
+            part = self._crop(donor, places)
+            change = blending.light_change(self.lights[donor], self.lights[draw.base], self.skins[donor])
+            part = self._relit(part, sample(change, face, is_grid=True))
+            image += mask * (part - image)
+        image = self._relit(image, self._changes(draw, face, base_places))
+        return self._finished(image, random)
+
+    def _wanted_offset(self, draw: Draw) -> Floats:
+        """The base's offset, with the drawn shape in the place of its person's own."""
+        codes = (draw.shape, self.values["shape_codes"][self.people[draw.base]])
+        modes = self.values["shape_modes"]
+        drawn, own = (np.tensordot(code, modes, 1) for code in codes)
+        bend = drawn - own
+        stretch = max(float(np.abs(np.diff(bend, axis=axis)).max()) for axis in (0, 1)) * GRID_PX
+        reach = float(np.linalg.norm(bend, axis=-1).max())
+        bend *= min(1.0, LARGEST_BEND / max(reach, 1e-6), LARGEST_STRETCH / max(stretch, 1e-6))
+        return np.asarray(self.values["offsets"][draw.base] + bend, np.float32)
+
+    def _donor_offset(self, region: str, donor: int, wanted: Floats) -> Floats:
+        """Where a region is in its donor: moved to the wanted place, bent only partly to the wanted shape."""
+        own, mask = self.values["offsets"][donor], self.masks[region][..., None]
+        own_middle, middle = ((field * mask).sum((0, 1)) / mask.sum() for field in (own, wanted))
+        bent = OWN_SHAPE * (own - own_middle) + (1 - OWN_SHAPE) * (wanted - middle)
+        return np.asarray(own_middle + bent, np.float32)
+
+    def _region(self, region: str, draw: Draw) -> Floats:
+        """How much of each place of the reference face a region's donor gives: float32 (G, G); no hair of either."""
+        core = self.cores[region]
+        bare = np.minimum(*(blending.fill_thin(self.skins[number]) for number in (draw.base, draw.donors[region])))
+        return np.asarray(self.masks[region] * (core + (1 - core) * bare), np.float32)
+
+    def _crop(self, example: int, places: Floats) -> Floats:
+        """An example seen at places (F, F, 2), shares of its side: RGB float32 [0, 1] (S, S, 3)."""
+        crop = self.values["crops"][example]
+        at = blending.enlarge(np.asarray(places * len(crop), np.float32), self.side_px)
+        seen = cv2.remap(crop, at[..., 0], at[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+        # uint8 [0, 255] -> float32 [0, 1]
+        return np.asarray(seen, np.float32) / np.float32(255)
+
+    def _seen(self, crop: Frame, camera: Floats) -> Frame:
+        at = transform(camera, grid_places(self.side_px)) * np.float32(len(crop))
+        return np.asarray(cv2.remap(crop, at[..., 0], at[..., 1], cv2.INTER_AREA | cv2.INTER_LINEAR), np.uint8)
+
+    def _relit(self, image: Floats, change: Floats) -> Floats:
+        odds = np.asarray(np.exp(blending.enlarge(change, self.side_px)), np.float32)
+        return blending.apply_odds(image, odds)
+
+    def _changes(self, draw: Draw, face: Floats, base_places: Floats) -> Floats:
+        """All changes of colour and light, logits: float32 (F, F, 3)."""
+        mattes = sample(self.values["mattes"][draw.base], base_places, is_grid=True) / 255
+        skin = np.clip(1 - mattes.sum(-1, keepdims=True), 0, 1)
+        change = np.concatenate([mattes, skin], -1) @ draw.changes
+        # Of the face's own shading, a share of the drawn one takes the place.
+        drawn = self.values["tone_mean"] + np.tensordot(draw.tone, self.values["tone_modes"], 1)
+        shading = TONE_SHARE * self.bare[..., None] * (drawn - self.tones[draw.base]).mean(-1, keepdims=True)
+        change += sample(
+            np.repeat(np.clip(shading, -LARGEST_SHADING, LARGEST_SHADING), 3, -1), face, is_grid=True
+        ) * _inside(face)
+        here = grid_places(FIELD_PX) - 0.5
+        light = draw.light[0] + here[..., :1] * draw.light[1] + here[..., 1:] * draw.light[2]
+        return np.asarray(change + light, np.float32)
+
+    def _finished(self, image: Floats, random: np.random.Generator) -> Frame:
+        noise = random.standard_normal((self.side_px, self.side_px), np.float32)
+        image = image + np.float32(GRAIN) * cv2.GaussianBlur(noise, (0, 0), 0.6)[..., None]
+        # float32 [0, 1] -> uint8
+        return np.clip(np.rint(image * 255), 0, 255).astype(np.uint8)
+
+    # Novelty
+
+    def is_new(self, image: Frame, draw: Draw) -> bool:
+        """Whether neither the picture nor the face is that of an example."""
+        if find_near_duplicate(describe_image(image), self.descriptors) is not None:
+            return False
+        return self.novelty(image, draw) >= SMALLEST_NOVELTY
+
+    def novelty(self, image: Frame, draw: Draw) -> float:
+        """Difference of a finished face from the nearest example's, as a share of that usual between two people."""
+        back = cv2.invertAffineTransform(draw.camera)
+        places = transform(back.astype(np.float32), transform(TO_CROP, grid_places()) + self._wanted_offset(draw))
+        texture = sample(cv2.GaussianBlur(image, (0, 0), 0.4 * self.side_px / GRID_PX), places, is_grid=False) / 255
+        face = self._face(np.asarray(texture, np.float32))
+        return min(_difference(face, other) for other in self._faces) / self.usual_difference
+
+    def _face(self, texture: Floats) -> Floats:
+        """A face's features, without light and finest detail: float32 (G, G, 3)."""
+        smooth = logit(np.asarray(cv2.GaussianBlur(texture, (0, 0), COMPARED_BLUR), np.float32))
+        light = cv2.GaussianBlur(smooth, (0, 0), blending.LIGHT_SCALE * GRID_PX)
+        return np.asarray(self.compared[..., None] * (smooth - light), np.float32)
+
+
+def _difference(first: Floats, second: Floats) -> float:
+    return float(np.sqrt(np.square(first - second).mean()))
+
+
+def _camera(roll_degrees: float, zoom: float, shift: NDArray[np.float64], *, is_mirrored: bool) -> Floats:
+    """From shares of the picture's side to shares of an example's, about the middle: float32 (2, 3)."""
+    angle, scale = np.deg2rad(roll_degrees), VIEW / zoom
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    turn[:, 0] *= -1 if is_mirrored else 1
+    middle = np.array([0.5, 0.5])
+    return np.hstack([turn, (middle + shift - turn @ middle)[:, None]]).astype(np.float32)
+
+
+def _light(prompt: str, random: np.random.Generator) -> Floats:
+    """Logits of the light that a prompt asks for, with some chance: float32 (3, 3), see `Draw.light`."""
+    light = np.zeros((3, 3))
+    light[0] = random.normal(0, 0.12) + random.normal(0, 0.03, 3)
+    light[1] = random.normal(0, 0.08)
+    light[2] = random.normal(0, 0.08)
+    text = prompt.lower()
+    light[1] += 0.7 * (("light from the right" in text) - float("light from the left" in text))
+    if "warm" in text:
+        light[0] += [0.18, 0.0, -0.22]
+    return light.astype(np.float32)
+
+
+def _inverted(picture: Floats, offset: Floats) -> Floats:
+    """Places of the reference face that are seen at places (F, F, 2) of a crop, by fixed-point iteration."""
+    scale, shift = TO_CROP[0, 0], TO_CROP[:, 2]
+    face = (picture - shift) / scale
+    for _ in range(INVERSION_ROUNDS):
+        face = (picture - _inside(face) * sample(offset, face, is_grid=True) - shift) / scale
+    return np.asarray(face, np.float32)
+
+
+def _inside(face: Floats) -> Floats:
+    """1 where a place lies on the reference face: float32 (F, F, 1)."""
+    return np.asarray(np.all((face > 0) & (face < 1), -1, keepdims=True), np.float32)

@@ -1,0 +1,295 @@
+"""Face swap without weights: the source's face, re-posed by the target's motion, in the target's light.
+
+1. `prepare` looks at both clips once: a neutral crop of each, pose and expression of every frame, and a handful of
+   source frames that together come nearest to what the target does (blinks and open mouths among them).
+2. For each target frame the chosen source frame is warped through both people's neutral faces:
+   target frame -> target's neutral -> source's neutral -> source frame. The two outer steps are dense optical flow
+   between crops of one person, the middle one follows the landmarks.
+3. Its light is exchanged for the target's, grain is matched, and a soft mask that knows hair, turned cheeks and
+   background from skin decides what is pasted.
+
+Every result depends on the clips, the settings and the seed only, not on how frames are batched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from generation.arrays import Floats, Frame
+from generation.crops import blending
+from generation.crops.align import AlignedFaces, Batching, align, smooth_landmarks
+from generation.crops.blending import GRID_PX
+from generation.crops.clip import FaceClip
+from generation.generators.base import CropsOutput, PairPipeline
+from generation.motion.expression import (
+    FEATURES,
+    LID_HEIGHT,
+    MotionMeter,
+    Neutral,
+    choose_frames,
+    choose_sequence,
+    comparable,
+    displacement,
+    small_grey,
+)
+from generation.motion.fields import GRID, hann_mean, pixels, ramp, sample, sample_at, sample_sharp, to_grid
+from generation.motion.measure import measure_clip
+
+SHAPE_SHARE = 0.3  # of the source's proportions that are bent to the target's
+LANDMARK_SHARE = 0.5
+GRAIN_PX = 0.7
+LARGEST_GRAIN = 0.06  # of white
+
+
+@dataclass(frozen=True)
+class SwapSettings:
+    """What can be chosen.
+
+    Attributes:
+        crop_px: side of the aligned crops; about the size of a face in a 720p interview.
+        batch_frames: frames pasted at a time.
+        context_frames: neighbours on either side over which motion, light and mask are averaged.
+        most_source_frames: source frames kept.
+        switch_cost: how much nearer another source frame must be, summed over its frames, before it is taken.
+        fade_frames: length of the cross-fade between two source frames; odd.
+    """
+
+    crop_px: int = 320
+    batch_frames: int = 8
+    context_frames: int = 3
+    most_source_frames: int = 24
+    switch_cost: float = 0.35
+    fade_frames: int = 3
+
+
+@dataclass(frozen=True)
+class SourceFrame:
+    """One source crop, ready to be warped.
+
+    Attributes:
+        crop: RGB uint8 (S, S, 3).
+        landmarks: float32 (5, 2), shares of the side.
+        motion: float32 (ANALYSIS_PX, ANALYSIS_PX, 2), from the source's neutral crop to this one.
+        usable: float32 (GRID_PX, GRID_PX), 1 where there is face, 0 on hair, background and the far side.
+        features: float32 (GRID_PX, GRID_PX), 1 from the brows down, whether it looks like skin or not.
+    """
+
+    crop: Frame
+    landmarks: Floats
+    motion: Floats
+    usable: Floats
+    features: Floats
+
+
+@dataclass(frozen=True)
+class PreparedSwap:
+    """What is known of a pair of clips before the first frame is made.
+
+    Attributes:
+        target_neutral, source_neutral: where the motions are measured from.
+        source_frames: the K frames that are shown.
+        choice: int (T,), which of them for each target frame.
+        missing_blink, missing_opening: float32 (T,), by how much the target's eyes are more closed, its mouth more
+            open (share of the crop's side) than in the chosen source frame.
+    """
+
+    target_neutral: Neutral
+    source_neutral: Neutral
+    source_frames: list[SourceFrame]
+    choice: NDArray[np.intp]
+    missing_blink: Floats
+    missing_opening: Floats
+
+
+class WeightfreeSwap(PairPipeline):
+    """The pipeline. It holds settings only, so one object serves any number of pairs."""
+
+    def __init__(
+        self,
+        crop_px: int = 320,
+        batch_frames: int = 8,
+        context_frames: int = 3,
+        most_source_frames: int = 24,
+        switch_cost: float = 0.35,
+        fade_frames: int = 3,
+    ) -> None:
+        super().__init__()
+        settings = SwapSettings(crop_px, batch_frames, context_frames, most_source_frames, switch_cost, fade_frames)
+        self.register_to_config(**asdict(settings))
+
+    @property
+    def settings(self) -> SwapSettings:
+        """The config values by name."""
+        return SwapSettings(**{field.name: self.config[field.name] for field in fields(SwapSettings)})
+
+    @property
+    def batching(self) -> Batching:
+        """The batches that `replace` wants."""
+        return Batching(self.settings.crop_px, self.settings.batch_frames, self.settings.context_frames)
+
+    def prepare(self, target: FaceClip, source: FaceClip) -> PreparedSwap:
+        """Looks through both clips; memory is that of a few crops, and some numbers for each frame.
+
+        Raises:
+            FaceError, VideoError: a clip cannot be read, or does not fit its track.
+        """
+        batching = Batching(self.settings.crop_px, self.settings.batch_frames)
+        target_neutral, asked = measure_clip(target, batching)
+        source_neutral, given = measure_clip(source, batching)
+        wanted, offered = comparable(asked), comparable(given)
+        numbers = choose_frames(wanted, offered, self.settings.most_source_frames)
+        choice = choose_sequence(wanted, offered[numbers], self.settings.switch_cost)
+        frames = _collect(source, numbers, source_neutral, self.settings.crop_px)
+        lacking = wanted - offered[numbers][choice]
+        return PreparedSwap(
+            target_neutral,
+            source_neutral,
+            frames,
+            choice,
+            lacking[:, FEATURES.index("eye_closure")],
+            lacking[:, FEATURES.index("mouth_opening")],
+        )
+
+    def replace(self, faces: AlignedFaces, prepared: PreparedSwap, *, seed: int = 0) -> CropsOutput:
+        """Swaps a batch of aligned crops; the seed is that of the grain."""
+        batch = _Batch(faces, prepared, self.settings)
+        made = [batch.swap(number, seed) for number in range(*faces.wanted.indices(len(faces.crops)))]
+        return CropsOutput(np.stack([crop for crop, _ in made]), np.stack([mask for _, mask in made]))
+
+
+def _collect(clip: FaceClip, numbers: list[int], neutral: Neutral, crop_px: int) -> list[SourceFrame]:
+    meter, brow_height = MotionMeter(neutral), neutral.brow_height
+    smoothed = smooth_landmarks(clip.landmarks)
+    found = []
+    for number, frame in zip(range(numbers[-1] + 1), clip.frames(), strict=False):
+        if number in numbers:
+            crop, landmarks, _ = align(frame, smoothed[number], crop_px)
+            found.append(
+                _source_frame(crop, landmarks / np.float32(crop_px), meter.from_neutral(small_grey(crop)), brow_height)
+            )
+    return found
+
+
+def _source_frame(crop: Frame, landmarks: Floats, motion: Floats, brow_height: float) -> SourceFrame:
+    skin = blending.skin(blending.shrink_to_grid(crop), landmarks)
+    usable = skin * blending.face_outline(landmarks, brow_height + 0.15, shrink=1.12)
+    features = blending.face_outline(landmarks, brow_height - 0.04, shrink=0.85)
+    return SourceFrame(crop, landmarks, motion, usable, features)
+
+
+class _Batch:
+    """One batch in work: what is measured once for all its crops, context included."""
+
+    def __init__(self, target: AlignedFaces, source: PreparedSwap, settings: SwapSettings) -> None:
+        self.target, self.source, self.settings = target, source, settings
+        side = settings.crop_px
+        self.landmarks = target.landmarks / side
+        heights = (source.target_neutral.brow_height, source.source_neutral.brow_height)
+        self.brows = LID_HEIGHT if LID_HEIGHT in heights else max(heights)
+        meter = MotionMeter(source.target_neutral)
+        self.motion = np.stack([to_grid(meter.to_neutral(small_grey(crop))) for crop in target.crops])
+        self.small = np.stack([blending.shrink_to_grid(crop) for crop in target.crops])
+        self.skin = np.stack([blending.skin(s, p) for s, p in zip(self.small, self.landmarks, strict=True)])
+
+    def swap(self, number: int, seed: int) -> tuple[Frame, Floats]:
+        """One crop and its mask."""
+        side = self.settings.crop_px
+        time = self.target.start + number - self.target.num_before
+        landmarks = self.landmarks[number]
+        face, usable, features = self._warped_source(number, self._weights(time))
+        reach = self.settings.context_frames
+        skin, small = hann_mean(self.skin, number, reach), hann_mean(self.small, number, reach)
+
+        outline = blending.face_outline(landmarks, self.brows)
+        core = blending.face_outline(landmarks, self.brows, shrink=0.78)
+        # A rim of glasses inside the face belongs to it, a lock of hair at its edge does not.
+        inner = blending.face_outline(landmarks, self.brows, shrink=0.88)
+        shown = np.maximum(usable, inner * blending.fill_thin(usable))
+        mask = outline * (core + (1 - core) * np.minimum(blending.fill_thin(skin), shown))
+        mask = mask * (1 - self._kept(landmarks, time))
+        mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), 1.0), np.float32)
+
+        light = np.minimum(skin, usable) * (1 - blending.feature_areas(landmarks)) * (outline > 0.3)
+        wanted = blending.low_band(small, light)
+        face = blending.relight(face, blending.low_band(blending.shrink(face), light), wanted, usable)
+        # Where the source has a fringe and the target a brow there is bare skin.
+        bare = blending.enlarge(1 - np.maximum(shown, features), side)[..., None]
+        face += bare * (blending.enlarge(wanted, side) - face)
+        face += self._grain(number, face, np.random.default_rng([seed, time]))
+
+        # float32 [0, 1] -> uint8
+        crop = np.clip(np.rint(face * 255), 0, 255).astype(np.uint8)
+        return crop, np.ascontiguousarray(blending.enlarge(mask, side))
+
+    def _weights(self, time: int) -> dict[int, float]:
+        """Share of each source frame in the cross-fade at this time."""
+        half = self.settings.fade_frames // 2
+        window = np.hanning(self.settings.fade_frames + 2)[1:-1]
+        shares: dict[int, float] = {}
+        last = len(self.source.choice) - 1
+        for offset, weight in zip(range(-half, half + 1), window / window.sum(), strict=True):
+            chosen = int(self.source.choice[min(max(time + offset, 0), last)])
+            shares[chosen] = shares.get(chosen, 0.0) + float(weight)
+        return shares
+
+    def _warped_source(self, number: int, weights: dict[int, float]) -> tuple[Floats, Floats, Floats]:
+        """The cross-faded source crop in the target's pose, RGB float32 [0, 1]; its usable places and features."""
+        side = self.settings.crop_px
+        motion = hann_mean(self.motion, number, self.settings.context_frames)
+        face = np.zeros((side, side, 3), np.float32)
+        areas = np.zeros((GRID_PX, GRID_PX, 2), np.float32)
+        for chosen, weight in sorted(weights.items()):
+            frame = self.source.source_frames[chosen]
+            places = self._places(self.landmarks[number], motion, frame)
+            full = blending.enlarge(places - GRID, side) * side + pixels(side)
+            warped = sample_sharp(frame.crop, full)
+            # uint8 [0, 255] -> float32 [0, 1]
+            face += np.float32(weight / 255) * warped
+            areas += weight * sample(np.dstack([frame.usable, frame.features]), places)
+        return face, areas[..., 0], areas[..., 1]
+
+    def _places(self, landmarks: Floats, motion: Floats, frame: SourceFrame) -> Floats:
+        """Where in the source crop each grid place of the target crop is seen: float32 (GRID_PX, GRID_PX, 2)."""
+        still, source_still = self.source.target_neutral.landmarks, self.source.source_neutral.landmarks
+        shape = _shape_offset(still, source_still)
+        places = GRID + motion
+        places = places + displacement(still, still + shape, places)
+        places = places + sample(frame.motion, places)
+        # Where flow lost a quick movement of the head, the landmarks still have it.
+        missed = still + shape + (frame.landmarks - source_still) - sample_at(places, landmarks)
+        return places + displacement(landmarks, landmarks + LANDMARK_SHARE * missed, GRID)
+
+    def _grain(self, number: int, face: Floats, random: np.random.Generator) -> Floats:
+        """Noise that the target's skin has and the warped source's has not: float32 (S, S, 1), RGB in [0, 1]."""
+        # uint8 [0, 255] -> float32 [0, 1]
+        crop = self.target.crops[number].astype(np.float32) / 255
+        landmarks, side = self.landmarks[number], self.settings.crop_px
+        lacking = blending.grain(crop, landmarks) ** 2 - blending.grain(face, landmarks) ** 2
+        noise = cv2.GaussianBlur(random.standard_normal((side, side), np.float32), (0, 0), GRAIN_PX)
+        level = min(max(lacking, 0.0) ** 0.5 / float(noise.std()), LARGEST_GRAIN)
+        return np.asarray(level * noise[..., None], np.float32)
+
+    def _kept(self, landmarks: Floats, time: int) -> Floats:
+        """Where the target's own pixels stay because no source frame closes its eyes or opens its mouth so far."""
+        blink = ramp(float(self.source.missing_blink[time]), 0.35, 0.70)
+        opening = ramp(float(self.source.missing_opening[time]), 0.02, 0.04)
+        kept = np.zeros((GRID_PX, GRID_PX), np.float32)
+        if blink > 0:
+            kept = np.maximum(kept, blink * blending.eye_areas(landmarks))
+        if opening > 0:
+            kept = np.maximum(kept, opening * blending.mouth_area(landmarks))
+        return kept
+
+
+def _shape_offset(still: Floats, source_still: Floats) -> Floats:
+    """From the target's neutral landmarks to where the source's features are looked for: float32 (5, 2).
+
+    The proportions are the source's identity and are mostly kept; the nose's sideways place is pose and is not.
+    """
+    offset = SHAPE_SHARE * (source_still - still)
+    offset[2, 0] = source_still[2, 0] - still[2, 0]
+    return np.asarray(offset, np.float32)

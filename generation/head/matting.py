@@ -1,0 +1,144 @@
+"""Carrying the masks of the key frames to every other frame, and fitting them to its strands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from generation.arrays import Floats, Frame
+from generation.head.analysis import ANALYSIS_PX, FLOW_PX, colour_places, disc, small_grey
+from generation.head.segmentation import HeadModel
+from generation.motion.fields import pixels
+
+FLOW_SMOOTHING_PX = 2.0
+LARGEST_MOTION_PX = 8.0  # of FLOW_PX; more is a mismatch
+PRIOR_TRUST = 2.0  # in a carried mask, against the colours of the frame itself
+GUIDE_RADIUS_PX = 5
+GUIDE_TOLERANCE = 0.015  # of white: smaller differences are no edge
+_NO_MAP: Any = None  # the map has both coordinates in one array
+
+
+class Carrier:
+    """Carries the key frames' masks to other frames. Holds OpenCV's flow object and the model, nothing of a frame."""
+
+    def __init__(self, model: HeadModel) -> None:
+        self.model = model
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._greys = [key.grey for key in model.keys]
+        self._places = pixels(ANALYSIS_PX)
+
+    def areas(self, crop: Frame, time: int) -> Floats:
+        """Hair and skin in a head crop: float32 (ANALYSIS_PX, ANALYSIS_PX, 2), 0 to 1.
+
+        Args:
+            crop: RGB uint8 (ANALYSIS_PX, ANALYSIS_PX, 3).
+            time: number of its frame in the clip.
+        """
+        carried = np.asarray(cv2.GaussianBlur(self._carried(small_grey(crop), time), (0, 0), 1.5), np.float32)
+        colours = np.asarray(cv2.GaussianBlur(crop, (0, 0), 0.7), np.uint8)
+        likely = self.model.colours[colour_places(colours)]
+        odds = PRIOR_TRUST * _log_odds(carried, 0.005) + _log_odds(likely, 0.05)
+        # Far from any carried mask there is nothing, whatever its colour.
+        return np.asarray(np.clip(20 * carried - 0.4, 0, 1) / (1 + np.exp(-odds)) * _FRAME, np.float32)
+
+    def _carried(self, grey: NDArray[np.uint8], time: int) -> Floats:
+        keys = self.model.keys
+        numbers = [key.number for key in keys]
+        after = int(np.searchsorted(numbers, time))
+        before, after = max(after - 1, 0), min(after, len(keys) - 1)
+        span = numbers[after] - numbers[before]
+        share = min(max((time - numbers[before]) / span, 0.0), 1.0) if span else 0.0
+        carried = np.zeros((ANALYSIS_PX, ANALYSIS_PX, 2), np.float32)
+        for at, weight in ((before, 1 - share), (after, share)):
+            if weight > 0:
+                carried += np.float32(weight) * self._warped(grey, at)
+        return carried
+
+    def _warped(self, grey: NDArray[np.uint8], at: int) -> Floats:
+        flow = self._flow.calc(grey, self._greys[at], np.zeros((FLOW_PX, FLOW_PX, 2), np.float32))
+        flow = np.clip(cv2.GaussianBlur(flow, (0, 0), FLOW_SMOOTHING_PX), -LARGEST_MOTION_PX, LARGEST_MOTION_PX)
+        motion = np.asarray(cv2.resize(flow, (ANALYSIS_PX, ANALYSIS_PX)), np.float32) * np.float32(
+            ANALYSIS_PX / FLOW_PX
+        )
+        areas, places = self.model.keys[at].areas, self._places + motion
+        warped = cv2.remap(areas, places, _NO_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(warped, np.float32)
+
+
+def _frame() -> Floats:
+    """1 inside a head crop, 0 at its sides: long hair fades out before the crop ends."""
+    ramp = np.clip((np.arange(ANALYSIS_PX) + 0.5) / (0.04 * ANALYSIS_PX), 0, 1)
+    ramp = np.minimum(ramp, ramp[::-1])
+    return np.asarray(np.minimum.outer(ramp, ramp)[..., None], np.float32)
+
+
+_FRAME = _frame()
+
+
+def without_skin(hair: Floats, crop: Frame, model: HeadModel) -> Floats:
+    """Takes skin that shows between strands out of a matte; the hair's inside is left.
+
+    Args:
+        hair: float32 (S, S), 0 to 1.
+        crop: RGB uint8 (S, S, 3).
+        model: of the clip.
+    """
+    inside = cv2.erode(hair, disc(0.012 * len(hair)))
+    skin = cv2.blur(model.colours[colour_places(crop), 1], (3, 3))
+    return np.asarray(hair * (1 - (1 - inside) * np.clip(1.4 * skin - 0.2, 0, 1)), np.float32)
+
+
+def _log_odds(share: Floats, floor: float) -> Floats:
+    share = np.clip(share, floor, 1 - floor)
+    return np.asarray(np.log(share / (1 - share)), np.float32)
+
+
+def matte(crop: Frame, small: Frame, mask: Floats) -> Floats:
+    """Fits a rough mask to the edges and strands of a crop.
+
+    A guided filter in colour, solved on the small crop and applied to the large one (He and Sun 2015, "Fast guided
+    filter").
+
+    Args:
+        crop: RGB uint8 (S, S, 3).
+        small: the same at the mask's size.
+        mask: float32 (s, s), 0 to 1.
+
+    Returns:
+        float32 (S, S), 0 to 1.
+    """
+    # uint8 [0, 255] -> three of float32 [0, 1]
+    guide = [np.asarray(one / np.float32(255), np.float32) for one in cv2.split(small)]
+    means, middle = [_box(one) for one in guide], _box(mask)
+    spread = [_box(guide[i] * guide[j]) - means[i] * means[j] for i, j in _PAIRS]
+    joint = [_box(one * mask) - mean * middle for one, mean in zip(guide, means, strict=True)]
+    slopes = _solved(spread, joint)
+    offset = middle - (slopes[0] * means[0] + slopes[1] * means[1] + slopes[2] * means[2])
+    size = crop.shape[1::-1]
+    fitted = np.asarray(cv2.resize(_box(offset), size), np.float32)
+    for slope, channel in zip(slopes, cv2.split(crop), strict=True):
+        fitted += cv2.resize(_box(slope), size) * (channel * np.float32(1 / 255))
+    # The filter leaves a little everywhere near an edge.
+    return np.asarray(np.clip((fitted - 0.06) / 0.88, 0, 1), np.float32)
+
+
+_PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+
+
+def _solved(spread: list[Floats], joint: list[Floats]) -> list[Floats]:
+    """Solves a symmetric 3 x 3 system in each pixel by Cramer's rule; `spread` are its upper entries by `_PAIRS`."""
+    xx, yy, zz = (spread[at] + np.float32(GUIDE_TOLERANCE**2) for at in (0, 3, 5))
+    xy, xz, yz = (spread[at] for at in (1, 2, 4))
+    first = (yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy)
+    second = (first[1], xx * zz - xz * xz, xy * xz - xx * yz)
+    third = (first[2], second[2], xx * yy - xy * xy)
+    scale = 1 / (xx * first[0] + xy * first[1] + xz * first[2])
+    return [scale * (row[0] * joint[0] + row[1] * joint[1] + row[2] * joint[2]) for row in (first, second, third)]
+
+
+def _box(values: Floats) -> Floats:
+    size = 2 * GUIDE_RADIUS_PX + 1
+    return np.asarray(cv2.blur(values, (size, size)), np.float32)

@@ -1,0 +1,295 @@
+"""Pose, expression and dense motion of a face, measured within one clip and without weights.
+
+Everything is relative to the clip's own neutral crop: two people are never compared pixel by pixel, only their
+movements are. Motion is dense inverse search optical flow (Kroeger et al. 2016, "Fast Optical Flow using Dense
+Inverse Search") between crops of one person, which share skin, light and features, so it is reliable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from generation.arrays import Floats, Frame
+from generation.crops.templates import TEMPLATE
+
+ANALYSIS_PX = 128  # side of the grey crops that are compared
+FLOW_SMOOTHING_PX = 2.0
+SMALLEST_BLINK = 0.25  # eye closure; a clip whose eyes close less does not blink
+SMALLEST_GAPE = 0.10  # growth of the dark between the lips; a clip where it grows less keeps its mouth shut
+USUAL_BROW_HEIGHT = 0.35
+LID_HEIGHT = 0.05
+MOST_COMPARED_FRAMES = 512  # of either clip, when source frames are chosen
+LARGEST_MOTION = 0.12  # of the crop's side; more is a mismatch
+
+# Weights of the features when two frames are compared: what a viewer notices first weighs most.
+FEATURES = ("yaw", "pitch", "mouth_opening", "mouth_width", "mouth_gap", "eye_closure")
+FEATURE_WEIGHTS: Floats = np.array([12.0, 3.0, 40.0, 6.0, 1.5, 1.2], np.float32)
+
+Grey = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Neutral:
+    """The crop that a clip's motion is measured from.
+
+    Attributes:
+        grey: uint8 (ANALYSIS_PX, ANALYSIS_PX).
+        landmarks: float32 (5, 2) as shares of the crop's side.
+        eye_darkness: float32 (2,), see `eye_darkness`.
+    """
+
+    grey: Grey
+    landmarks: Floats
+    eye_darkness: Floats
+
+    @property
+    def brow_height(self) -> float:
+        """How far the part of the face that can be exchanged reaches above the eyes, in distances from eyes to mouth.
+
+        Up to the brows, or, where a fringe hides them, to the lids.
+        """
+        if are_brows_hidden(self.grey, self.landmarks):
+            return LID_HEIGHT
+        return brow_height(self.grey, self.landmarks)
+
+
+def small_grey(crop: Frame) -> Grey:
+    """RGB uint8 (S, S, 3) -> grey uint8 (ANALYSIS_PX, ANALYSIS_PX)."""
+    small = cv2.resize(crop, (ANALYSIS_PX, ANALYSIS_PX), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def choose_neutral(greys: list[Grey], landmarks: Floats) -> Neutral:
+    """Picks the crop with usual pose, open eyes and the mouth most closed.
+
+    Args:
+        greys: candidates from `small_grey`.
+        landmarks: float32 (N, 5, 2) of the candidates, as shares of the crop's side.
+    """
+    shapes = landmarks.reshape(len(greys), -1)
+    darkness = np.stack([eye_darkness(grey, points) for grey, points in zip(greys, landmarks, strict=True)])
+    open_eyes = np.quantile(darkness, 0.8, axis=0).astype(np.float32)
+    pose = np.abs(shapes - np.median(shapes, 0)).mean(1)
+    closure = 1 - darkness.mean(1) / max(float(open_eyes.mean()), 1e-3)
+    # Mouths can only be compared by motion, which needs a first choice to be measured from.
+    first = int(np.argmin(20 * pose + np.maximum(closure - 0.05, 0)))
+    meter = MotionMeter(Neutral(greys[first], landmarks[first], open_eyes))
+    measured = np.stack([meter.features(grey, points) for grey, points in zip(greys, landmarks, strict=True)])
+    opening = measured[:, FEATURES.index("mouth_opening")]
+    opening = np.maximum(opening - np.quantile(opening, 0.15), 0)
+    best = int(np.argmin(20 * pose + np.maximum(closure - 0.05, 0) + 10 * opening))
+    return Neutral(greys[best], landmarks[best], open_eyes)
+
+
+def eye_darkness(grey: Grey, landmarks: Floats) -> Floats:
+    """How much of each eye's opening is darker than the skin around it: float32 (2,), falls when the lid closes."""
+    return np.array([_darkness(grey, eye, (0.074, 0.043), 0.15) for eye in landmarks[:2]], np.float32)
+
+
+def mouth_darkness(grey: Grey, landmarks: Floats) -> float:
+    """How much between the mouth's corners is much darker than skin and lips; grows as the mouth opens."""
+    gap = float(landmarks[4, 0] - landmarks[3, 0])
+    below = landmarks[3:].mean(0) + np.array([0, 0.12 * gap], np.float32)
+    return _darkness(grey, below, (0.42 * gap, 0.36 * gap), 0.35)
+
+
+def _darkness(grey: Grey, centre: Floats, reach: tuple[float, float], tolerance: float) -> float:
+    """Mean shortfall below the brightest fifth in a patch, as a share of it, beyond a tolerance."""
+    x, y = centre * ANALYSIS_PX
+    width, height = reach[0] * ANALYSIS_PX, reach[1] * ANALYSIS_PX
+    rows = slice(max(round(float(y - height)), 0), round(float(y + height)) + 2)
+    columns = slice(max(round(float(x - width)), 0), round(float(x + width)) + 1)
+    patch = grey[rows, columns].astype(np.float32)
+    if not patch.size:
+        return 0.0
+    skin = max(float(np.quantile(patch, 0.8)), 1.0)
+    return float(np.maximum(1 - patch / skin - tolerance, 0).mean())
+
+
+def brow_height(grey: Grey, landmarks: Floats) -> float:
+    """How far the brows' middle lies above the eyes, in distances from eyes to mouth; about 0.35."""
+    eyes, mouth = float(landmarks[:2, 1].mean()), float(landmarks[3:, 1].mean())
+    length, gap = mouth - eyes, float(landmarks[1, 0] - landmarks[0, 0])
+    smooth = cv2.GaussianBlur(grey, (0, 0), 1.0).astype(np.float32)
+    # A brow is a dark stripe: darker than what lies a little above and below it.
+    reach = max(round(0.14 * length * ANALYSIS_PX), 2)
+    stripe = np.minimum(np.roll(smooth, reach, 0), np.roll(smooth, -reach, 0)) - smooth
+    low, high = (round((eyes - share * length) * ANALYSIS_PX) for share in (0.24, 0.52))
+    if high < reach or low - high < 3:
+        return USUAL_BROW_HEIGHT
+    found = []
+    for x in landmarks[:2, 0]:
+        columns = slice(max(round((x - 0.2 * gap) * ANALYSIS_PX), 0), round((x + 0.2 * gap) * ANALYSIS_PX))
+        profile = stripe[high : low + 1, columns].mean(1)
+        found.append(eyes - (high + int(profile.argmax())) / ANALYSIS_PX if profile.max() > 3 else np.nan)
+    mean = float(np.nanmean(found)) / length if np.isfinite(found).any() else USUAL_BROW_HEIGHT
+    return float(np.clip(mean, 0.28, 0.48))
+
+
+def are_brows_hidden(grey: Grey, landmarks: Floats) -> bool:
+    """Whether hair hangs over the place between the brows: it is darker or more streaked than the cheeks."""
+    eyes, mouth = float(landmarks[:2, 1].mean()), float(landmarks[3:, 1].mean())
+    length, middle, gap = mouth - eyes, float(landmarks[:2, 0].mean()), float(landmarks[1, 0] - landmarks[0, 0])
+    between = _box(grey, middle, 0.14 * gap, eyes - 0.5 * length, eyes - 0.2 * length)
+    cheeks = _box(grey, middle, 0.6 * gap, eyes + 0.3 * length, eyes + 0.75 * length)
+    if between.size < 12 or cheeks.size < 12:
+        return False
+    skin = max(float(np.median(cheeks)), 1.0)
+    return float(np.median(between)) < 0.7 * skin or float(np.abs(np.diff(between, axis=1)).mean()) > 0.045 * skin
+
+
+def _box(grey: Grey, middle: float, half_width: float, top: float, bottom: float) -> Floats:
+    rows = slice(*(max(round(value * ANALYSIS_PX), 0) for value in (top, bottom)))
+    columns = slice(max(round((middle - half_width) * ANALYSIS_PX), 0), round((middle + half_width) * ANALYSIS_PX) + 1)
+    return np.asarray(grey[rows, columns], np.float32)
+
+
+class MotionMeter:
+    """Measures crops against their clip's neutral crop. Holds OpenCV's flow object, nothing else."""
+
+    def __init__(self, neutral: Neutral) -> None:
+        self.neutral = neutral
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+
+    def from_neutral(self, grey: Grey) -> Floats:
+        """Where each place of the neutral crop went: float32 (ANALYSIS_PX, ANALYSIS_PX, 2), as shares of the side."""
+        return self._measure(self.neutral.grey, grey)
+
+    def to_neutral(self, grey: Grey) -> Floats:
+        """Where each place of the crop comes from in the neutral crop; shape and unit as `from_neutral`."""
+        return self._measure(grey, self.neutral.grey)
+
+    def features(self, grey: Grey, landmarks: Floats) -> Floats:
+        """Pose and expression: float32 (len(FEATURES),), shares of the crop's side, closure and gap without unit."""
+        flow = self.from_neutral(grey)
+        still, here = self.neutral.landmarks, landmarks
+        mouth = still[3:].mean(0)
+        gap = float(np.linalg.norm(still[4] - still[3]))
+        upper = _mean_flow(flow, mouth, -0.25 * gap, 0.25 * gap)
+        lower = _mean_flow(flow, mouth, 0.40 * gap, 0.30 * gap)
+        width = float(np.linalg.norm(here[4] - here[3])) - gap
+        closure = 1 - eye_darkness(grey, landmarks).mean() / max(float(self.neutral.eye_darkness.mean()), 1e-3)
+        dark = mouth_darkness(grey, landmarks)
+        values = [_yaw(here), _pitch(here) - _pitch(still), lower[1] - upper[1], width, dark, closure]
+        return np.array(values, np.float32)
+
+    def _measure(self, first: Grey, second: Grey) -> Floats:
+        flow = self._flow.calc(first, second, np.zeros((ANALYSIS_PX, ANALYSIS_PX, 2), np.float32))
+        flow = cv2.GaussianBlur(flow, (0, 0), FLOW_SMOOTHING_PX) / ANALYSIS_PX
+        return np.asarray(np.clip(flow, -LARGEST_MOTION, LARGEST_MOTION), np.float32)
+
+
+def _mean_flow(flow: Floats, centre: Floats, below: float, radius: float) -> Floats:
+    x, y = np.clip((centre[0], centre[1] + below), 0, 1) * (ANALYSIS_PX - 1)
+    reach = max(radius * ANALYSIS_PX, 2)
+    rows = slice(max(round(y - reach / 2), 0), round(y + reach / 2) + 1)
+    columns = slice(max(round(x - reach), 0), round(x + reach) + 1)
+    return np.asarray(flow[rows, columns].reshape(-1, 2).mean(0), np.float32)
+
+
+def _yaw(landmarks: Floats) -> float:
+    """Sideways place of the nose between the eyes' and the mouth's middle, as a share of the side; 0 is frontal."""
+    return float(landmarks[2, 0] - 0.5 * (landmarks[:2, 0].mean() + landmarks[3:, 0].mean()))
+
+
+def _pitch(landmarks: Floats) -> float:
+    """Height of the nose between eyes (0) and mouth (1)."""
+    eyes, mouth = float(landmarks[:2, 1].mean()), float(landmarks[3:, 1].mean())
+    return (float(landmarks[2, 1]) - eyes) / max(mouth - eyes, 1e-3)
+
+
+def comparable(features: Floats) -> Floats:
+    """Makes the features (T, F) of two clips comparable: each clip's closed mouth, open eyes and usual pitch are 0.
+
+    A full blink and a mouth wide open are 1 in every clip, however large eyes and mouth are.
+    """
+    result = features.copy()
+    pitch, opening, width, gape, closure = (FEATURES.index(name) for name in FEATURES[1:])
+    result[:, pitch] -= np.median(features[:, pitch])
+    result[:, width] -= np.median(features[:, width])
+    result[:, opening] -= np.quantile(features[:, opening], 0.1)
+    dark = features[:, gape] - np.quantile(features[:, gape], 0.1)
+    result[:, gape] = dark / max(float(dark.max()), SMALLEST_GAPE)
+    closed = features[:, closure] - np.quantile(features[:, closure], 0.25)
+    result[:, closure] = closed / max(float(closed.max()), SMALLEST_BLINK)
+    return result
+
+
+def _distances(wanted: Floats, offered: Floats) -> Floats:
+    """How unlike in pose and expression: float32 (T, K)."""
+    return np.asarray(np.abs((wanted[:, None] - offered[None]) * FEATURE_WEIGHTS).sum(-1), np.float32)
+
+
+def choose_frames(wanted: Floats, offered: Floats, most: int) -> list[int]:
+    """Numbers of the source frames that together come nearest to everything the target does.
+
+    Greedy: each next frame is the one that lowers the summed distance most; stops when none is worth its place.
+
+    Args:
+        wanted, offered: features (T, F) of target and source.
+        most: upper bound of how many are chosen.
+    """
+    asked = np.unique(np.linspace(0, len(wanted) - 1, MOST_COMPARED_FRAMES).round().astype(int))
+    given = np.unique(np.linspace(0, len(offered) - 1, MOST_COMPARED_FRAMES).round().astype(int))
+    distances = _distances(wanted[asked], offered[given])
+    chosen = [int(distances.sum(0).argmin())]
+    best = distances[:, chosen[0]]
+    while len(chosen) < min(most, len(given)):
+        totals = np.minimum(best[:, None], distances).sum(0)
+        candidate = int(totals.argmin())
+        if float(best.sum() - totals[candidate]) < 0.005 * len(asked) ** 0.5:
+            break
+        chosen.append(candidate)
+        best = np.minimum(best, distances[:, candidate])
+    return sorted(int(given[number]) for number in chosen)
+
+
+def choose_sequence(wanted: Floats, offered: Floats, switch_cost: float) -> NDArray[np.intp]:
+    """Which offered frame to show at each time: nearest, with as few changes as that allows (Viterbi)."""
+    distances = _distances(wanted, offered)
+    cost = distances[0].copy()
+    came_from = np.zeros(distances.shape, np.intp)
+    for at in range(1, len(distances)):
+        cheapest = int(cost.argmin())
+        stay = cost <= cost[cheapest] + switch_cost
+        came_from[at] = np.where(stay, np.arange(len(cost)), cheapest)
+        cost = np.where(stay, cost, cost[cheapest] + switch_cost) + distances[at]
+    choice = np.zeros(len(distances), np.intp)
+    choice[-1] = cost.argmin()
+    for at in range(len(distances) - 1, 0, -1):
+        choice[at - 1] = came_from[at, choice[at]]
+    return choice
+
+
+def displacement(points: Floats, wanted: Floats, grid: Floats) -> Floats:
+    """A smooth field that carries points (5, 2) exactly to those wanted.
+
+    An affine map in least squares, plus Gaussian bumps around the points for what it leaves over. The affine map is
+    held towards a shift by the template's spread, since five points determine it poorly.
+
+    Args:
+        points, wanted: shares of the crop's side.
+        grid: float32 (G, G, 2), places where the field is asked for.
+
+    Returns:
+        float32 (G, G, 2): add it to the grid.
+    """
+    centre = points.mean(0)
+    basis = points - centre
+    offset = (wanted - points).astype(np.float64)
+    ridge = 0.15 * float(np.square(TEMPLATE - TEMPLATE.mean(0)).sum() / 2)
+    linear = np.linalg.solve(basis.T @ basis + ridge * np.eye(2), basis.T @ (offset - offset.mean(0)))
+    left = offset - offset.mean(0) - basis @ linear
+    bumps = np.linalg.solve(_bump(points, points) + 1e-3 * np.eye(5), left)
+    field = offset.mean(0) + (grid - centre) @ linear + _bump(grid, points) @ bumps
+    return np.asarray(field, np.float32)
+
+
+def _bump(places: Floats, points: Floats) -> NDArray[np.float64]:
+    """Gaussian of the distance between places (..., 2) and points (5, 2): (..., 5)."""
+    squared = np.square(places[..., None, :].astype(np.float64) - points).sum(-1)
+    return np.asarray(np.exp(-squared / (2 * 0.2**2)))

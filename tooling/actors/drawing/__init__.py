@@ -1,0 +1,1 @@
+"""How an actor is drawn: camera, lights, shadows, strands, backdrop."""

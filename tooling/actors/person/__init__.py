@@ -1,0 +1,1 @@
+"""Who an actor is: the shape, skin, hair and clothes of one synthetic person."""

@@ -1,0 +1,1 @@
+"""The endpoints of the embedded Hub, one function each."""

@@ -1,0 +1,225 @@
+"""The endpoints about repositories as a whole: create to delete, info and listing, refs, history, discussions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, get_args
+
+from huggingface_hub import hf_api
+from starlette.responses import JSONResponse, Response
+
+from tooling.hub import cards, gates
+from tooling.hub import rights as access
+from tooling.hub.call import Call
+from tooling.hub.responses import HubError, is_set, origin, paged, repo_not_found, timestamp
+from tooling.hub.rights import Repo
+from tooling.hub.store.repository import Repository
+
+EXPANDABLE = {
+    "model": get_args(hf_api.ExpandModelProperty_T),
+    "dataset": get_args(hf_api.ExpandDatasetProperty_T),
+    "space": get_args(hf_api.ExpandSpaceProperty_T),
+}
+SUMMARY_KEYS = (
+    "_id",
+    "id",
+    "author",
+    "createdAt",
+    "lastModified",
+    "private",
+    "gated",
+    "disabled",
+    "likes",
+    "downloads",
+)
+
+
+def whoami(call: Call) -> Response:
+    call.user  # noqa: B018  raises without a token
+    assert call.account is not None
+    return JSONResponse(access.who_am_i(call.hub.database, call.account))
+
+
+def create(call: Call) -> Response:
+    account = access.require_write_role(call.account)
+    with _existing_named(call):
+        repo = call.hub.create(account, call.body)
+    return JSONResponse({"url": _address(call, repo), "name": repo.id, "id": _public_id(repo)})
+
+
+def duplicate(call: Call) -> Response:
+    account = access.require_write_role(call.account)
+    gates.require_content(call.hub.database, call.account, call.repo)
+    with _existing_named(call):
+        repo = call.hub.duplicate(call.repo, account, call.body)
+    return JSONResponse({"url": _address(call, repo), "filesCopyPending": False})
+
+
+@contextmanager
+def _existing_named(call: Call) -> Iterator[None]:
+    """A conflict answers with the address of the repository in the way: `exist_ok` reads it."""
+    try:
+        yield
+    except HubError as error:
+        existing = error.extra.pop("existing", None)
+        if existing is not None:
+            error.extra["url"] = _address(call, existing)
+        raise
+
+
+def delete(call: Call) -> Response:
+    repo = _named_in_body(call, _full_name(call, "name", "organization"))
+    access.require_write(call.hub.database, call.account, repo)
+    call.hub.delete(repo)
+    return JSONResponse({})
+
+
+def move(call: Call) -> Response:
+    source, target = str(call.body.get("fromRepo", "")), str(call.body.get("toRepo", ""))
+    repo = _named_in_body(call, source)
+    account = access.require_write(call.hub.database, call.account, repo)
+    moved = call.hub.move(repo, target, account)
+    return JSONResponse({"url": _address(call, moved)})
+
+
+def settings(call: Call) -> Response:
+    repo = call.hub.update(call.repo, call.body)
+    return JSONResponse({"private": repo.is_private, "gated": repo.gated or False})
+
+
+def auth_check(call: Call) -> Response:
+    return JSONResponse({})
+
+
+def no_xet(call: Call) -> Response:
+    """GET xet-read-token, xet-write-token: there is none, and the message says what to set."""
+    raise HubError(404, "This Hub does not serve Xet: set HF_HUB_DISABLE_XET=1 for the client")
+
+
+def validate_card(call: Call) -> Response:
+    result = cards.check_card(str(call.body.get("content", "")), str(call.body.get("repoType") or "model"))
+    return JSONResponse(result, status_code=400 if result["errors"] else 200)
+
+
+def info(call: Call) -> Response:
+    """GET [revision/{revision}]: everything about a repository, or only what `expand` names."""
+    params = call.request.path_params
+    commit_id = call.repository.resolve(call.part("revision") if "revision" in params else "main")
+    expand = _expand(call)
+    shown = describe(call, call.repo, commit_id, with_files=True)
+    if is_set(call.request, "blobs"):
+        for entry, sibling in zip(call.repository.files(commit_id), shown["siblings"], strict=True):
+            sibling |= {"size": entry.size, "blobId": entry.oid}
+            if entry.large_oid is not None:
+                sibling["lfs"] = {"sha256": entry.large_oid, "size": entry.size, "pointerSize": entry.pointer_size}
+    if is_set(call.request, "securityStatus"):
+        shown["securityRepoStatus"] = {"scansDone": False, "filesWithIssues": []}
+    if expand:
+        shown = {key: value for key, value in shown.items() if key in expand or key in ("_id", "id")}
+    return JSONResponse(shown)
+
+
+def listing(call: Call) -> Response:
+    """GET /api/datasets and the like: filtered by author, search, filter, gated; sorted, limited."""
+    query, repo_type = call.request.query_params, call.part("type").rstrip("s")
+    expand = _expand(call)
+    searched = [word.lower() for word in query.getlist("search")]
+    author, gated = query.get("author", "").lower(), query.get("gated", "").lower()
+    chosen = [
+        repo
+        for repo in call.hub.visible(repo_type, call.account)
+        if (not author or repo.namespace.lower() == author)
+        and all(word in repo.id.lower() for word in searched)
+        and (not gated or (gated == "true") == (repo.gated is not None))
+    ]
+    with_files = is_set(call.request, "full") or "siblings" in expand
+    shown = [describe(call, repo, call.hub.repository(repo).resolve("main"), with_files=with_files) for repo in chosen]
+    wanted_tags = set(query.getlist("filter"))
+    shown = [one for one in shown if wanted_tags <= set(one["tags"])]
+    key = query.get("sort", "createdAt")
+    if key not in ("createdAt", "lastModified", "likes", "downloads", "trendingScore"):
+        raise HubError(400, f"Cannot sort by {key!r}")
+    shown.sort(key=lambda one: (one.get(key, 0), one["id"]), reverse=query.get("direction") != "1")
+    if expand:
+        shown = [{name: one[name] for name in one if name in expand or name in ("_id", "id")} for one in shown]
+    elif not is_set(call.request, "full"):
+        kept = {*SUMMARY_KEYS, "tags", *(("cardData",) if is_set(call.request, "cardData") else ())}
+        shown = [{name: one[name] for name in one if name in kept} for one in shown]
+    return paged(call.request, shown)
+
+
+def describe(call: Call, repo: Repo, commit_id: str, *, with_files: bool) -> dict[str, Any]:
+    """The record of a repository at a revision, with every key that some `expand` may ask for."""
+    repository = call.hub.repository(repo)
+    files = repository.files(commit_id) if with_files else []
+    metadata = _metadata(repository, commit_id)
+    likes = call.hub.database.row("SELECT count(*) AS number FROM likes WHERE repo = ?", (repo.key,))
+    shown: dict[str, Any] = {
+        "_id": _public_id(repo),
+        "id": repo.id,
+        "author": repo.namespace,
+        "sha": commit_id,
+        "createdAt": timestamp(repo.created_at),
+        "lastModified": timestamp(repository.commit(commit_id).commit_time),
+        "private": repo.is_private,
+        "gated": repo.gated or False,
+        "disabled": repo.is_disabled,
+        "downloads": 0,
+        "downloadsAllTime": 0,
+        "likes": likes["number"] if likes is not None else 0,
+        "trendingScore": 0,
+        "tags": cards.card_tags(metadata, repo.type),
+        "cardData": metadata,
+        "usedStorage": sum({entry.large_oid: entry.size for entry in files if entry.large_oid}.values()),
+        "mainSize": sum(entry.size for entry in files),
+        "siblings": [{"rfilename": entry.path} for entry in files],
+    }
+    if repo.type == "model":
+        shown |= {"modelId": repo.id, "config": {}, "spaces": []}
+        shown |= {key: metadata[key] for key in ("pipeline_tag", "library_name", "model-index") if key in metadata}
+    if repo.type == "space":
+        shown |= {"sdk": repo.sdk, "models": [], "datasets": []}
+    return shown
+
+
+def _expand(call: Call) -> list[str]:
+    wanted = call.request.query_params.getlist("expand")
+    repo_type = call.part("type").rstrip("s")
+    for key in wanted:
+        if key not in EXPANDABLE[repo_type]:
+            raise HubError(400, f'"expand" must be one of [{", ".join(EXPANDABLE[repo_type])}], got {key!r}')
+    return wanted
+
+
+def _metadata(repository: Repository, commit_id: str) -> dict[str, Any]:
+    card = repository.entry(commit_id, "README.md")
+    if card is None or card.is_folder or card.large_oid is not None:
+        return {}
+    try:
+        return cards.read_metadata(repository.read(card).decode(errors="replace")) or {}
+    except ValueError:
+        return {}
+
+
+def _named_in_body(call: Call, name: str) -> Repo:
+    repo_type = str(call.body.get("type") or "model")
+    access.require_write_role(call.account)
+    repo = call.hub.find(repo_type, name, call.account)
+    if repo.id.lower() != name.lower():  # a former name reads, but neither deletes nor moves
+        raise repo_not_found(is_anonymous=False)
+    return repo
+
+
+def _full_name(call: Call, key: str, namespace_key: str) -> str:
+    name = str(call.body.get(key) or "")
+    return name if "/" in name else f"{call.body.get(namespace_key) or call.user}/{name}"
+
+
+def _address(call: Call, repo: Repo) -> str:
+    return f"{origin(call.request)}/{repo.full_name}"
+
+
+def _public_id(repo: Repo) -> str:
+    return hashlib.sha1(repo.key.encode(), usedforsecurity=False).hexdigest()[:24]

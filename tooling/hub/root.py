@@ -1,0 +1,282 @@
+"""One root folder with everything a Hub holds: opens it, and creates, finds, moves and deletes repositories.
+
+A repository's folder is complete before its record is written, and the record goes before the folder: a server killed
+in between leaves a folder without a record, which the next start removes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from sqlite3 import Row
+from typing import Any
+
+from tooling.errors import InputError
+from tooling.hub import rights as access
+from tooling.hub.responses import HubError, repo_not_found
+from tooling.hub.rights import Account, Repo, repo_record
+from tooling.hub.store import discussions
+from tooling.hub.store.commits import first_files
+from tooling.hub.store.database import Database
+from tooling.hub.store.large_files import remove_stale_uploads
+from tooling.hub.store.repository import NewCommit, Repository, create_repository
+
+TYPES = ("model", "dataset", "space")
+REPO_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
+
+
+class Hub:
+    """An open root folder. Only one process at a time may have it open."""
+
+    def __init__(self, root: Path) -> None:
+        """Opens the folder, makes it if it is not there, and clears away what a killed server left.
+
+        Raises:
+            InputError: another process serves this folder.
+        """
+        self.root = root
+        for folder in ("repos", "uploads", "trash"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        self._lock_file = (root / "lock").open("w")
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock_file.close()
+            raise InputError(f"{root}: another process serves this Hub; stop it or choose another --root") from error
+        os.chmod(root, 0o700)
+        self.database = Database(root / "hub.sqlite3")
+        self.secret = self._secret()
+        self._open: dict[str, Repository] = {}
+        self._open_lock = threading.Lock()
+        self._recover()
+
+    @property
+    def uploads(self) -> Path:
+        return self.root / "uploads"
+
+    def close(self) -> None:
+        for repository in self._open.values():
+            repository.close()
+        self.database.close()
+        self._lock_file.close()
+
+    def _secret(self) -> bytes:
+        self.database.execute("INSERT OR IGNORE INTO secrets VALUES ('uploads', ?)", (secrets.token_bytes(32),))
+        row = self.database.row("SELECT value FROM secrets WHERE name = 'uploads'")
+        if row is None:
+            raise InputError(f"{self.root}: the database has lost its secrets table")
+        return bytes(row["value"])
+
+    def _recover(self) -> None:
+        known = {row["key"]: repo_record(row) for row in self.database.rows("SELECT * FROM repos")}
+        for folder in (self.root / "repos").iterdir():
+            if folder.name not in known:
+                shutil.rmtree(folder)
+        for folder in (self.root / "trash").iterdir():
+            shutil.rmtree(folder)
+        remove_stale_uploads(self.uploads, time.time())
+        for key, repo in sorted(known.items()):
+            self._repository(key).recover()
+            discussions.remove_unrecorded_pulls(discussions.Board(self.database, self._repository(key), repo))
+
+    def repository(self, repo: Repo) -> Repository:
+        return self._repository(repo.key)
+
+    def repository_by_key(self, key: str) -> Repository:
+        """The repository that a signed upload address names.
+
+        Raises:
+            HubError: 404, it was deleted meanwhile.
+        """
+        if self.database.row("SELECT 1 FROM repos WHERE key = ?", (key,)) is None:
+            raise repo_not_found(is_anonymous=False)
+        return self._repository(key)
+
+    def _repository(self, key: str) -> Repository:
+        with self._open_lock:
+            if key not in self._open:
+                self._open[key] = Repository(self.root / "repos" / key)
+            return self._open[key]
+
+    def find(self, repo_type: str, name: str, account: Account | None) -> Repo:
+        """The repository of that name, or of that former name, if the account may know of it.
+
+        Raises:
+            HubError: RepoNotFound, 404 or 401 without a token.
+        """
+        repo = self._lookup(repo_type, name)
+        if repo is None or not access.may_read(self.database, account, repo):
+            raise repo_not_found(is_anonymous=account is None)
+        return repo
+
+    def _lookup(self, repo_type: str, name: str) -> Repo | None:
+        namespace, _, own_name = name.partition("/")
+        key = (repo_type, namespace, own_name)
+        row = self.database.row("SELECT * FROM repos WHERE type = ? AND namespace = ? AND name = ?", key)
+        if row is None:
+            sql = "SELECT r.* FROM former_names f JOIN repos r ON r.key = f.repo"
+            row = self.database.row(f"{sql} WHERE f.type = ? AND f.namespace = ? AND f.name = ?", key)
+        return repo_record(row) if row is not None else None
+
+    def visible(self, repo_type: str, account: Account | None) -> list[Repo]:
+        """All repositories of a type that the account may know of, newest first."""
+        rows = self.database.rows("SELECT * FROM repos WHERE type = ? ORDER BY created_at DESC, key", (repo_type,))
+        return [repo for repo in map(repo_record, rows) if access.may_read(self.database, account, repo)]
+
+    def create(self, account: Account, request: dict[str, Any]) -> Repo:
+        """Creates a repository with its first commit.
+
+        Raises:
+            HubError: 400 for a name that cannot be one, 403 in a foreign namespace, 409 if it exists.
+        """
+        repo = self._requested(account, request)
+        existing = self._lookup(repo.type, repo.id)
+        if existing is not None and existing.id.lower() == repo.id.lower():
+            raise HubError(409, f"You already created this {repo.type} repo: {existing.id}", None, existing=existing)
+        folder = self.root / "repos" / repo.key
+        create_repository(
+            folder, first_files(repo.type, repo.name, repo.sdk), NewCommit(account.user, "initial commit")
+        )
+        self._insert(repo, folder)
+        return repo
+
+    def _requested(self, account: Account, request: dict[str, Any]) -> Repo:
+        repo_type = request.get("type") or "model"
+        namespace, name = str(request.get("organization") or account.user), str(request.get("name") or "")
+        if "/" in name:
+            namespace, _, name = name.partition("/")
+        if repo_type not in TYPES:
+            raise HubError(400, f"type must be one of {', '.join(TYPES)}, got {repo_type!r}")
+        check_name(name)
+        full_name = f"{namespace}/{name}" if repo_type == "model" else f"{repo_type}s/{namespace}/{name}"
+        row = self._own_namespace(account, repo_type, namespace, full_name)
+        visibility = request.get("visibility") or ("private" if request.get("private") else None)
+        is_private = bool(row["is_private_default"]) if visibility is None else check_visibility(visibility)
+        key = uuid.uuid4().hex
+        return Repo(key, repo_type, row["name"], name, is_private, None, False, request.get("sdk"), time.time())
+
+    def _own_namespace(self, account: Account, repo_type: str, namespace: str, full_name: str) -> Row:
+        row = self.database.row("SELECT * FROM namespaces WHERE name = ?", (namespace,))
+        is_own = access.is_member(self.database, account, namespace) and access.in_scope(account, full_name)
+        if row is None or not is_own:
+            raise HubError(403, f'You don\'t have the rights to create a {repo_type} under the namespace "{namespace}"')
+        return row
+
+    def _insert(self, repo: Repo, folder: Path) -> None:
+        values = (
+            repo.key,
+            repo.type,
+            repo.namespace,
+            repo.name,
+            repo.is_private,
+            None,
+            False,
+            repo.sdk,
+            repo.created_at,
+        )
+        forget = "DELETE FROM former_names WHERE type = ? AND namespace = ? AND name = ?"
+        try:
+            with self.database.transaction():
+                is_new = self.database.execute("INSERT OR IGNORE INTO repos VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+                self.database.execute(forget, (repo.type, repo.namespace, repo.name))
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        if is_new == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise HubError(409, f"You already created this {repo.type} repo: {repo.id}", None, existing=repo)
+
+    def duplicate(self, source: Repo, account: Account, request: dict[str, Any]) -> Repo:
+        """A new repository with the content of `source`; large files are shared on the disk.
+
+        Raises:
+            HubError: as `create`.
+        """
+        visibility = request.get("visibility") or ("private" if source.is_private else "public")
+        wanted = {"type": source.type, "name": request.get("repository"), "visibility": visibility, "sdk": source.sdk}
+        repo = self._requested(account, wanted)
+        existing = self._lookup(repo.type, repo.id)
+        if existing is not None and existing.id.lower() == repo.id.lower():
+            raise HubError(409, f"You already created this {repo.type} repo: {existing.id}", None, existing=existing)
+        folder = self.root / "repos" / repo.key
+        with self.repository(source).writing():
+            _link_tree(self.repository(source).folder, folder)
+        self._insert(repo, folder)
+        for name in [name for name in self._repository(repo.key).heads() if name.startswith("refs/pr/")]:
+            self._repository(repo.key).remove_ref(name)
+        return repo
+
+    def move(self, source: Repo, target: str, account: Account) -> Repo:
+        """Renames a repository; the former name leads to it until another repository takes that name."""
+        namespace, _, name = target.partition("/")
+        check_name(name)
+        full_name = target if source.type == "model" else f"{source.type}s/{target}"
+        namespace = self._own_namespace(account, source.type, namespace, full_name)["name"]
+        existing = self._lookup(source.type, target)
+        if existing is not None and existing.key != source.key and existing.id.lower() == target.lower():
+            raise HubError(409, f"A {source.type} repository called {target} already exists")
+        old, new = (source.type, source.namespace, source.name), (source.type, namespace, name)
+        with self.database.transaction():
+            self.database.execute("DELETE FROM former_names WHERE type = ? AND namespace = ? AND name = ?", new)
+            self.database.execute("INSERT OR REPLACE INTO former_names VALUES (?, ?, ?, ?)", (*old, source.key))
+            self.database.execute(
+                "UPDATE repos SET namespace = ?, name = ? WHERE key = ?", (namespace, name, source.key)
+            )
+        return replace(source, namespace=namespace, name=name)
+
+    def delete(self, repo: Repo) -> None:
+        with self.repository(repo).writing():
+            self.database.execute("DELETE FROM repos WHERE key = ?", (repo.key,))
+            with self._open_lock:
+                repository = self._open.pop(repo.key)
+            doomed = self.root / "trash" / repo.key
+            repository.folder.rename(doomed)
+        repository.close()
+        shutil.rmtree(doomed)
+
+    def update(self, repo: Repo, request: dict[str, Any]) -> Repo:
+        """Settings: `visibility` (or the older `private`) and `gated`."""
+        is_private, gated = repo.is_private, repo.gated
+        if "private" in request:
+            is_private = bool(request["private"])
+        if request.get("visibility") is not None:
+            is_private = check_visibility(request["visibility"])
+        if "gated" in request:
+            if request["gated"] not in ("auto", "manual", False):
+                raise HubError(400, f'gated must be "auto", "manual" or false, got {request["gated"]!r}')
+            gated = request["gated"] or None
+        sql = "UPDATE repos SET is_private = ?, gated = ? WHERE key = ?"
+        self.database.execute(sql, (is_private, gated, repo.key))
+        return replace(repo, is_private=is_private, gated=gated)
+
+
+def check_name(name: str) -> None:
+    if not REPO_NAME.fullmatch(name) or "--" in name or ".." in name or name.endswith(".git"):
+        raise HubError(400, f"Invalid repository name {name!r}: letters, digits, '-', '_' and '.' only, at most 96")
+
+
+def check_visibility(visibility: Any) -> bool:
+    """Whether a visibility means private; `protected` exists for Spaces only."""
+    if visibility not in ("public", "private", "protected"):
+        raise HubError(400, f"visibility must be public or private, got {visibility!r}")
+    return bool(visibility != "public")
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    """Copies a repository's folder; objects and large files, which never change, as hard links."""
+
+    def copy(old: str, new: str) -> None:
+        is_fixed = "objects" in Path(old).parts or "lfs" in Path(old).parts
+        copier: Callable[[str, str], Any] = os.link if is_fixed else shutil.copy2
+        copier(old, new)
+
+    shutil.copytree(source, target, copy_function=copy)

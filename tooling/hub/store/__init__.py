@@ -1,0 +1,1 @@
+"""What the embedded Hub keeps: git repositories, large files, and a database."""

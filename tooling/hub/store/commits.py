@@ -1,0 +1,238 @@
+"""Preupload and the commit: which files go up as large ones, and the ndjson of operations that becomes one commit."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, BinaryIO
+
+from dulwich.attrs import GitAttributes, Pattern, parse_git_attributes
+from dulwich.ignore import IgnoreFilter, read_ignore_patterns
+from dulwich.lfs import LFSPointer
+
+from tooling.hub.responses import HubError, entry_not_found
+from tooling.hub.store.large_files import OID
+from tooling.hub.store.repository import NewCommit, Repository, branch_moved, parse_pointer
+
+REGULAR_BYTES = 10 << 20  # what is larger must come as a large file
+LINE_BYTES = REGULAR_BYTES * 4 // 3 + (64 << 10)
+
+# Paths that leave their folder on some system. A backslash further in is part of a name, as on the Hub: git and POSIX
+# allow it, and huggingface_hub refuses to write such a file.
+ESCAPES = re.compile(r"\.\.?\\|\\|[A-Za-z]:[\\/]")
+
+LARGE_SUFFIXES = {
+    "model": "7z arrow avro bin bz2 ckpt ftz gz h5 joblib lz4 mlmodel model msgpack npy npz onnx ot parquet pb pickle "
+    "pkl pt pth rar safetensors tar tflite tgz wasm xz zip zst",
+    "dataset": "7z aac arrow avro bin bmp bz2 ckpt flac ftz gif gz h5 jpeg jpg joblib lz4 mkv mlmodel model mp3 mp4 "
+    "msgpack npy npz ogg onnx ot parquet pb pcm pickle pkl png pt pth rar raw safetensors sam tar tflite tgz tiff wasm "
+    "wav webm webp xz zip zst",
+}
+
+
+def first_files(repo_type: str, name: str, sdk: str | None) -> dict[str, bytes]:
+    """What a new repository holds: .gitattributes, and for a Space the card that names its SDK."""
+    files = {".gitattributes": default_attributes(repo_type)}
+    if repo_type == "space":
+        files["README.md"] = f"---\ntitle: {name}\nsdk: {sdk or 'static'}\n---\n".encode()
+    return files
+
+
+def default_attributes(repo_type: str) -> bytes:
+    suffixes = LARGE_SUFFIXES.get(repo_type, LARGE_SUFFIXES["model"]).split()
+    patterns = [f"*.{suffix}" for suffix in suffixes] + ["saved_model/**/*", "*tfevents*"]
+    return "".join(f"{pattern} filter=lfs diff=lfs merge=lfs -text\n" for pattern in patterns).encode()
+
+
+@dataclass(frozen=True)
+class Operations:
+    """A parsed commit: the header and, in the order sent, one (key, value) per line."""
+
+    summary: str
+    description: str
+    parent_commit: str | None
+    lines: Iterator[tuple[str, dict[str, Any]]]
+
+    def new_commit(self, user: str) -> NewCommit:
+        return NewCommit(user, f"{self.summary}\n\n{self.description}" if self.description else self.summary)
+
+
+def upload_modes(repository: Repository, commit_id: str, request: dict[str, Any]) -> list[dict[str, Any]]:
+    """For each file of a preupload request: large or regular, whether .gitignore leaves it out, and the present oid."""
+    attributes = _attributes(repository, commit_id)
+    ignored = _ignore_filter(repository, commit_id, request.get("gitIgnore"))
+    answers: list[dict[str, Any]] = []
+    for file in request.get("files", []):
+        path = checked_path(file.get("path"))
+        size, sample = int(file.get("size", 0)), _decode(file.get("sample", ""))
+        is_large = size > 0 and (size > REGULAR_BYTES or _is_attributed(attributes, path) or _is_binary(sample))
+        answer = {
+            "path": path,
+            "uploadMode": "lfs" if is_large else "regular",
+            "shouldIgnore": _is_ignored(ignored, path),
+        }
+        present = repository.entry(commit_id, path)
+        if present is not None and not present.is_folder:
+            answer["oid"] = present.etag
+        answers.append(answer)
+    return answers
+
+
+def read_operations(spooled: BinaryIO) -> Operations:
+    """The header of an ndjson commit; the other lines are read while they are applied.
+
+    Raises:
+        HubError: 400, this is not such a commit.
+    """
+    lines = _lines(spooled)
+    key, header = next(lines, ("", {}))
+    summary = header.get("summary")
+    if key != "header" or not isinstance(summary, str) or not summary.strip():
+        raise HubError(400, "The first line of a commit must be its header with a summary")
+    return Operations(summary, str(header.get("description") or ""), header.get("parentCommit"), lines)
+
+
+def apply_operations(repository: Repository, head: str, operations: Operations, new: NewCommit) -> str:
+    """Writes the commit's objects on top of `head` and returns its id: `head` itself where nothing changes.
+
+    The caller is in the repository's `writing` and swaps the ref afterwards.
+
+    Raises:
+        HubError: 412, the branch moved from the commit's parent; 400, 404 or 422, an operation cannot be done.
+    """
+    parent = operations.parent_commit
+    if parent is not None and (len(parent) < 7 or not head.startswith(parent)):
+        raise branch_moved()
+    changes: dict[str, str | None] = {}
+    for key, value in operations.lines:
+        changes.update(_change(repository, head, key, value))
+    tree = repository.commit(head).tree
+    changed = repository.changed_tree(tree, changes)
+    return head if changed == tree else repository.add_commit(changed, [head], new)
+
+
+def checked_path(path: Any) -> str:
+    """A path that a file of a repository may have.
+
+    Raises:
+        HubError: 422, for anything that could leave the folder it is downloaded to.
+    """
+    if not isinstance(path, str) or len(path) > 1000 or ESCAPES.match(path) or _has_controls(path):
+        raise HubError(422, f"Invalid path in repository: {path!r}")
+    if any(name in ("", ".", "..") or name.lower() == ".git" for name in path.split("/")):
+        raise HubError(422, f"Invalid path in repository: {path!r}")
+    return path
+
+
+def _has_controls(path: str) -> bool:
+    return any(unicodedata.category(character) in ("Cc", "Cs") for character in path)
+
+
+def _change(repository: Repository, head: str, key: str, value: dict[str, Any]) -> dict[str, str | None]:
+    path = checked_path(str(value.get("path", "")).rstrip("/") if key.startswith("deleted") else value.get("path"))
+    if key == "file":
+        return {path: repository.add_blob(_regular_content(repository, path, value))}
+    if key == "lfsFile":
+        return {path: _add_pointer(repository, path, value)}
+    if key == "copyFile":
+        commit_id = repository.resolve(value["srcRevision"]) if value.get("srcRevision") else head
+        source = repository.entry(commit_id, checked_path(value.get("srcPath")))
+        if source is None or source.is_folder:
+            raise entry_not_found(str(value.get("srcPath")), commit_id)
+        return {path: source.oid}
+    if key in ("deletedFile", "deletedFolder"):
+        present = repository.entry(head, path)
+        if present is None:
+            raise entry_not_found(path, head)
+        if not present.is_folder:
+            return {path: None}
+        return {entry.path: None for entry in repository.entries(head, path, is_recursive=True) if not entry.is_folder}
+    raise HubError(
+        400, f"Unknown operation {key!r}: a commit line is file, lfsFile, copyFile, deletedFile or deletedFolder"
+    )
+
+
+def _regular_content(repository: Repository, path: str, value: dict[str, Any]) -> bytes:
+    text = value.get("content", "")
+    content = _decode(text) if value.get("encoding") == "base64" else str(text).encode()
+    if len(content) > REGULAR_BYTES:
+        raise HubError(413, f"{path} has more than {REGULAR_BYTES >> 20} MiB: upload it as a large file")
+    pointer = parse_pointer(content)
+    if pointer is not None and repository.large_files.size(pointer.oid) != pointer.size:
+        raise HubError(400, f"{path} points to the large file {pointer.oid}, which was not uploaded")
+    return content
+
+
+def _add_pointer(repository: Repository, path: str, value: dict[str, Any]) -> str:
+    oid = value.get("oid")
+    if value.get("algo") != "sha256" or not isinstance(oid, str) or not OID.fullmatch(oid):
+        raise HubError(400, f"{path}: a large file is named by algo sha256 and its oid in lower case")
+    size = repository.large_files.size(oid)
+    if size is None or value.get("size", size) != size:
+        raise HubError(400, f"{path} names the large file {oid}, which was not uploaded completely: upload it again")
+    return repository.add_blob(LFSPointer(oid, size).to_bytes())
+
+
+def _lines(spooled: BinaryIO) -> Iterator[tuple[str, dict[str, Any]]]:
+    while line := spooled.readline(LINE_BYTES + 1):
+        if len(line) > LINE_BYTES:
+            raise HubError(413, f"A regular file has more than {REGULAR_BYTES >> 20} MiB: upload it as a large file")
+        if not line.strip():
+            continue
+        try:
+            parsed = json.loads(line)
+            key, value = parsed["key"], parsed["value"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise HubError(400, "Each line of a commit must be a JSON object with key and value") from error
+        if not isinstance(value, dict):
+            raise HubError(400, f"The value of a {key!r} line must be an object")
+        yield key, value
+
+
+def _decode(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, TypeError, ValueError) as error:
+        raise HubError(400, "Content is not base64") from error
+
+
+def _is_binary(sample: bytes) -> bool:
+    if b"\0" in sample:
+        return True
+    for cut in range(4):  # the sample may end within a character
+        try:
+            sample[: len(sample) - cut].decode()
+        except UnicodeDecodeError:
+            continue
+        return False
+    return bool(sample)
+
+
+def _attributes(repository: Repository, commit_id: str) -> GitAttributes:
+    entry = repository.entry(commit_id, ".gitattributes")
+    content = repository.read(entry) if entry is not None and not entry.is_folder and not entry.large_oid else b""
+    rules = [(Pattern(pattern), attributes) for pattern, attributes in parse_git_attributes(BytesIO(content))]
+    return GitAttributes(rules)
+
+
+def _is_attributed(attributes: GitAttributes, path: str) -> bool:
+    return attributes.match_path(path.encode()).get(b"filter") == b"lfs"
+
+
+def _ignore_filter(repository: Repository, commit_id: str, given: str | None) -> IgnoreFilter:
+    entry = repository.entry(commit_id, ".gitignore")
+    if given is None and entry is not None and not entry.is_folder and not entry.large_oid:
+        given = repository.read(entry).decode(errors="replace")
+    return IgnoreFilter(read_ignore_patterns(BytesIO((given or "").encode())))
+
+
+def _is_ignored(ignored: IgnoreFilter, path: str) -> bool:
+    names = path.split("/")
+    folders = ["/".join(names[:count]) + "/" for count in range(1, len(names))]
+    return any(ignored.is_ignored(candidate) for candidate in [*folders, path])

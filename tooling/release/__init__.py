@@ -1,0 +1,1 @@
+"""A built release on disk: what it holds, and how two differ."""

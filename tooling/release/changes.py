@@ -1,0 +1,104 @@
+"""The list of changes in a release's card: an entry for each version, newest first, with the rows that differ.
+
+    ## Changes
+
+    ### 1.1.0
+
+    - `swap_video`: 2 added, 1 removed
+
+A release's own card is where the list is kept: the next card takes over the entries of the release before it, found in
+its folder or at the Hub, and puts its own in front.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tooling.errors import UsageError
+from tooling.release.diff import changelog_entry, compare_rows, folder_rows, locate, rows_at
+from tooling.remote import Remote, explaining, patiently
+
+HEADING = "## Changes"
+FIRST = "The first release."
+CARD = "README.md"
+
+Entries = dict[str, str]
+"""Version -> Markdown of its entry without heading, newest first."""
+
+
+def read_entries(card: str) -> Entries:
+    """The entries in a card's text; none where it has no such list."""
+    section = re.search(rf"^{HEADING}\n(.*?)(?=^## |\Z)", card, re.MULTILINE | re.DOTALL)
+    parts = re.split(r"^### (.+)\n", section[1], flags=re.MULTILINE) if section else [""]
+    return {version.strip(): body.strip() for version, body in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def format_entries(entries: Entries) -> str:
+    """What stands below the heading; ends with a newline."""
+    return "\n".join(f"### {version}\n\n{body}\n" for version, body in entries.items())
+
+
+def entries_since(since: str, out: Path, version: str) -> Entries:
+    """The entries of the release before, behind that of the release in `out`.
+
+    Args:
+        since: the release before: a folder, `REPO_ID` or `REPO_ID@REVISION`.
+        out: the built release.
+        version: of the release in `out`.
+
+    Raises:
+        UsageError: `since` is this version itself.
+        InputError: one of them is no release.
+        RemoteError: the Hub refuses or cannot be reached.
+    """
+    place = locate(since)
+    earlier = earlier_entries(place)
+    if version in earlier:
+        way_out = f"raise [card] version in workspace.toml, or name a release before {version}"
+        raise UsageError(f"{since}: its list of changes has version {version} already; {way_out}")
+    found = compare_rows(rows_at(place), folder_rows(out))
+    return {version: changelog_entry(found), **earlier}
+
+
+def earlier_entries(place: Path | tuple[Remote, str]) -> Entries:
+    """The entries in the card of a release at a place that `diff.locate` found.
+
+    Raises:
+        RemoteError: the Hub refuses or cannot be reached.
+    """
+    return read_entries(_folder_card(place) if isinstance(place, Path) else remote_card(*place))
+
+
+def own_entries(out: Path, version: str) -> Entries:
+    """Those of the card that a release has, if it is of that version; else this is the first release."""
+    entries = read_entries(_folder_card(out))
+    return entries if next(iter(entries), None) == version else {version: FIRST}
+
+
+def with_notice(entries: Entries, notice: str) -> Entries:
+    """Adds a line to the newest entry, once."""
+    newest, body = next(iter(entries.items()))
+    if notice in body.splitlines():
+        return entries
+    gap = "\n" if body.startswith("- ") else "\n\n"  # a list goes on, or begins behind a sentence
+    return {**entries, newest: f"{body}{gap}{notice}"}
+
+
+def remote_card(remote: Remote, commit: str) -> str:
+    """The card's text at a commit, "" where there is none.
+
+    Raises:
+        RemoteError: the Hub refuses or cannot be reached.
+    """
+    api, arguments = remote.api, {**remote.arguments, "revision": commit}
+    with explaining(remote):
+        if not patiently(lambda: api.file_exists(filename=CARD, **arguments)):
+            return ""
+        path = Path(patiently(lambda: api.hf_hub_download(filename=CARD, **arguments)))
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _folder_card(folder: Path) -> str:
+    path = folder / CARD
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""

@@ -1,0 +1,81 @@
+"""What a few decoded frames say: colour, border, sharpness, noise, and the traces of block compression.
+
+Noise after Immerkaer, "Fast noise variance estimation", CVIU 1996; sharpness is the variance of the Laplacian.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from tooling.stages.audit.probes import Measured
+
+BORDER_PX = 4
+NOISE_KERNEL = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+BANDS = ((1, 4), (4, 8), (8, 15))  # of a block's 8x8 coefficients, by the sum of the two frequencies
+
+
+def measure_pixels(frames: list[NDArray[np.uint8]]) -> dict[str, Measured]:
+    """Measures frames, RGB uint8 (H, W, 3), by every probe of pixels: probe -> means over the frames."""
+    found = [_measure_frame(frame) for frame in frames]
+    return {
+        probe: {name: float(np.mean([one[probe][name] for one in found])) for name in found[0][probe]}
+        for probe in found[0]
+    }
+
+
+def _measure_frame(frame: NDArray[np.uint8]) -> dict[str, dict[str, float]]:
+    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)  # 0 to 255
+    return {
+        "mean_colour": _colour(frame.reshape(-1, 3)),
+        "border_pixels": _colour(_border(frame)),
+        "sharpness": {"log_laplacian": math.log(float(cv2.Laplacian(grey, cv2.CV_32F).var()) + 1e-6)},
+        "noise": {"sigma": _noise(grey)},
+        "jpeg_grid": _grid(grey, 8),
+        "blockiness": {**_grid(grey, 4), **_grid(grey, 16)},
+        "dct": _bands(grey),
+    }
+
+
+def _colour(pixels: NDArray[np.uint8]) -> dict[str, float]:
+    means, spreads = pixels.mean(axis=0), pixels.std(axis=0)
+    measured = {f"{channel}_mean": float(mean) for channel, mean in zip("rgb", means, strict=True)}
+    return measured | {f"{channel}_spread": float(spread) for channel, spread in zip("rgb", spreads, strict=True)}
+
+
+def _border(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    sides = (frame[:BORDER_PX], frame[-BORDER_PX:], frame[:, :BORDER_PX], frame[:, -BORDER_PX:])
+    return np.concatenate([side.reshape(-1, 3) for side in sides])
+
+
+def _noise(grey: NDArray[np.float32]) -> float:
+    height, width = grey.shape
+    response = np.abs(cv2.filter2D(grey, cv2.CV_32F, NOISE_KERNEL)[1:-1, 1:-1]).sum()
+    return float(math.sqrt(math.pi / 2) * response / (6 * (width - 2) * (height - 2)))
+
+
+def _grid(grey: NDArray[np.float32], step: int) -> dict[str, float]:
+    """How much larger steps across the borders of blocks are than all steps, as a logarithm, 0 without blocks."""
+    measured = {}
+    for name, picture in (("columns", grey), ("rows", grey.T)):
+        steps = np.abs(np.diff(picture, axis=1)).mean(axis=0)
+        at_border = steps[step - 1 :: step]
+        ratio = (at_border.mean() + 0.1) / (steps.mean() + 0.1) if at_border.size else 1.0
+        measured[f"{name}_{step}"] = math.log(float(ratio))
+    return measured
+
+
+def _bands(grey: NDArray[np.float32]) -> dict[str, float]:
+    height, width = (side // 8 * 8 for side in grey.shape)
+    # (H, W) -> (H/8, W/8, 8, 8) blocks
+    blocks = grey[:height, :width].reshape(height // 8, 8, width // 8, 8).swapaxes(1, 2)
+    energy = (fft.dctn(blocks, axes=(2, 3), norm="ortho") ** 2).mean(axis=(0, 1))
+    order = np.add.outer(np.arange(8), np.arange(8))
+    return {
+        f"log_band_{low}_{high}": math.log(float(energy[(order >= low) & (order < high)].mean()) + 1e-6)
+        for low, high in BANDS
+    }

@@ -1,0 +1,261 @@
+"""audit: can a fool tell real from fake? Simple probes of every file, and how well each separates the two.
+
+Fakes among videos are compared with the raw clips of their targets, which have the same size and length. Generated
+images have no real files of their kind: they are compared with frames of `face_video`, and only by probes that neither
+format nor size decides. Results go to audit.json; what was measured is kept beside it and not measured again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from generation.errors import GenerationError
+from generation.media.reader import pick_frames, read_image
+from homologous_deepfake import SUBSETS, complete_row, read_rows
+from tooling.errors import InputError, VerificationError, WorkspaceError
+from tooling.stages.audit.containers import measure_container
+from tooling.stages.audit.pixels import measure_pixels
+from tooling.stages.audit.probes import PROBES, Measured, Probe
+from tooling.stages.audit.separability import Sample, measure_separability
+from tooling.stages.audit.tracks import measure_track
+from tooling.work.engine import Progress, no_progress, run_side_by_side
+from tooling.workspace.audit_file import MEASURED, Audit, ProbeResult, format_area, records_digest, write_audit
+from tooling.workspace.files import append_line, write_text
+from tooling.workspace.layout import Workspace
+
+LIMIT = 0.55
+MIN_PEOPLE = 50  # below, chance alone moves the area by more than the limit allows (standard error 1 / sqrt(6 n))
+MIN_TESTED = 4  # people; fewer give no number at all
+NUM_FRAMES = 5  # looked at, spread over a clip
+KEPT_FORMAT = 2  # counted up when what a probe measures changes
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Fakes of one subset and the real files that a researcher would compare them with."""
+
+    subset: str
+    fakes: tuple[Row, ...]
+    reals: tuple[Row, ...]
+
+    @property
+    def is_alike(self) -> bool:
+        """Whether both are files of one kind."""
+        return SUBSETS[self.subset].media == "video"
+
+
+def run(workspace: Workspace, *, num_workers: int = 0, progress: Progress = no_progress) -> Audit:
+    """Measures what is new, tests every probe on every subset, and writes audit.json.
+
+    Returns:
+        All results in the order of catalogue and probes.
+
+    Raises:
+        InputError: there are no fakes with real counterparts.
+        WorkspaceError: a file is missing or cannot be read.
+    """
+    comparisons = _comparisons(workspace)
+    if not comparisons:
+        raise InputError(f"{workspace.root}: no fakes to compare with real files; run `tooling generate` first")
+    rows = {row["path"]: row for one in comparisons for row in (*one.reals, *one.fakes)}
+    measured = _measure(workspace, list(rows.values()), num_workers, progress)
+    results = tuple(_test(probe, one, measured) for one in comparisons for probe in PROBES)
+    audit = Audit(results, _note(comparisons), records_digest(workspace))
+    write_audit(workspace, audit)
+    return audit
+
+
+def failures(audit: Audit) -> list[str]:
+    """One line for each probe that tells too much: where, how well, what to do."""
+    remedies = {probe.name: probe.remedy for probe in PROBES}
+    return [
+        f"{one.subset}: {one.probe} tells real from fake, AUC {format_area(one)}, at most {one.limit:g} is allowed; "
+        f"{remedies[one.probe]}"
+        for one in audit.probes
+        if not one.is_ok
+    ]
+
+
+def raise_for_failures(audit: Audit) -> None:
+    """Ends a command whose audit found a shortcut.
+
+    Raises:
+        VerificationError: a probe other than those of pixels is above its limit.
+    """
+    if found := failures(audit):
+        more = f" ({len(found)} shortcuts in all)" if len(found) > 1 else ""
+        raise VerificationError(f"{found[0]}{more}")
+
+
+def _comparisons(workspace: Workspace) -> list[Comparison]:
+    """Comparisons with something on both sides, in the catalogue's order."""
+    try:
+        rows = {
+            name: [row for split in read_rows(str(workspace.root), name).values() for row in split] for name in SUBSETS
+        }
+    except ValueError as error:
+        raise WorkspaceError(str(error)) from error
+    clips = {row["target"]: row for row in rows["raw_video"]}
+    found = []
+    for name, subset in SUBSETS.items():
+        if subset.method == "real":
+            continue
+        fakes = [row for row in rows[name] if subset.media == "image" or row["target"] in clips]
+        targets = {row["target"]: row for row in fakes}
+        reals = rows["face_video"] if subset.media == "image" else [clips[target] for target in targets]
+        if fakes and reals:
+            found.append(Comparison(name, tuple(fakes), tuple(reals)))
+    return found
+
+
+def _measure(
+    workspace: Workspace, rows: Sequence[Row], num_workers: int, progress: Progress
+) -> dict[str, dict[str, Measured]]:
+    """Path -> probe -> what it says; new files are measured side by side, each as soon as it is done is kept."""
+    path = workspace.root / MEASURED
+    kept = _read_kept(path, {row["sha256"] for row in rows})
+    todo = [row for row in rows if row["sha256"] not in kept]
+    progress(0, len(todo), "")
+    outcomes = run_side_by_side(_measure_file, [(workspace, row) for row in todo], num_workers=num_workers)
+    for done, outcome in enumerate(outcomes, start=1):
+        row = outcome.item[1]
+        if isinstance(outcome.error, (GenerationError, OSError, ValueError)):
+            raise WorkspaceError(f"{row['path']}: cannot be measured ({outcome.error}); run `tooling verify`")
+        if outcome.error:
+            raise outcome.error
+        kept[row["sha256"]] = outcome.value
+        append_line(path, _format_kept(row["sha256"], outcome.value))
+        progress(done, len(todo), row["sample_id"])
+    write_text(path, "".join(_format_kept(digest, kept[digest]) + "\n" for digest in sorted(kept)))
+    return {
+        row["path"]: kept[row["sha256"]]
+        | ({"box_jitter": _track(workspace, row)} if SUBSETS[_subset(row)].media == "video" else {})
+        for row in rows
+    }
+
+
+def _measure_file(item: tuple[Workspace, Row]) -> dict[str, Measured]:
+    """Everything but the track of one file; runs in a worker."""
+    workspace, row = item
+    path = workspace.path(row["path"])
+    if SUBSETS[_subset(row)].media == "image":
+        return measure_pixels([read_image(path)])
+    numbers = sorted({round(row["num_frames"] * (at + 0.5) / NUM_FRAMES - 0.5) for at in range(NUM_FRAMES)})
+    frames = pick_frames(path, numbers)
+    return measure_container(path) | measure_pixels([frames[number] for number in numbers])
+
+
+def _track(workspace: Workspace, row: Row) -> Measured:
+    try:
+        return measure_track(complete_row(str(workspace.root), row))
+    except ValueError as error:
+        raise WorkspaceError(str(error)) from error
+
+
+def _subset(row: Row) -> str:
+    return str(row["path"]).partition("/")[0]
+
+
+def _format_kept(digest: str, measured: dict[str, Measured]) -> str:
+    return json.dumps({"format": KEPT_FORMAT, "sha256": digest, "measured": measured}, sort_keys=True)
+
+
+def _read_kept(path: Any, wanted: set[str]) -> dict[str, dict[str, Measured]]:
+    """What an earlier run measured of these files; a damaged line is measured again."""
+    kept = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+        try:
+            entry = json.loads(line)
+            if entry["format"] == KEPT_FORMAT and entry["sha256"] in wanted:
+                kept[str(entry["sha256"])] = dict(entry["measured"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return kept
+
+
+def _test(probe: Probe, comparison: Comparison, measured: dict[str, dict[str, Measured]]) -> ProbeResult:
+    rows = [*comparison.reals, *comparison.fakes]
+    folds, num_people = _folds(rows), len({_person(row) for row in comparison.reals})
+    found = None
+    if num_people >= MIN_TESTED and (comparison.is_alike or probe.is_scale_free):
+        samples = [
+            Sample(
+                measured[row["path"]].get(probe.name, {}),
+                SUBSETS[_subset(row)].method != "real",
+                folds[_person(row)],
+                _person(row),
+            )
+            for row in rows
+        ]
+        found = measure_separability(samples)
+    limit = None if probe.is_pixel else LIMIT
+    is_ok = found is None or limit is None or found.auc <= limit
+    if found is not None and num_people < MIN_PEOPLE:
+        is_ok = is_ok or found.low <= 0.5
+    return ProbeResult(
+        subset=comparison.subset,
+        probe=probe.name,
+        is_pixel=probe.is_pixel,
+        auc=round(found.auc, 4) if found else None,
+        low=round(found.low, 4) if found else None,
+        high=round(found.high, 4) if found else None,
+        num_real=len(comparison.reals),
+        num_fake=len(comparison.fakes),
+        limit=limit,
+        is_ok=is_ok,
+    )
+
+
+def _person(row: Row) -> str:
+    return str(row["target"] or row["sample_id"])
+
+
+def _folds(rows: Sequence[Row]) -> dict[str, int]:
+    """Person -> fold of the test: the dataset's own, or where all are in one, the people dealt out in their pairs."""
+    of_person = {_person(row): row["fold"] for row in rows if _subset(row) in ("raw_video", "face_video", "GAN_images")}
+    people = list(of_person)
+    if len(set(of_person.values())) > 1:
+        return {person: -1 if of_person[person] is None else int(of_person[person]) for person in people}
+    group = {person: person for person in people}
+    for row in rows:
+        pair = row["identity_pair"] or {}
+        if pair.get("source") in group:
+            old, new = group[pair["source"]], group[pair["target"]]
+            group = {person: new if name == old else name for person, name in group.items()}
+    if len(set(group.values())) == 1:  # one circle of pairs: targets at least are never in training and test at once
+        group = {person: person for person in people}
+    names = list(dict.fromkeys(group.values()))
+    num_folds = min(5, max(2, len(names) // 2))  # several people in a fold, else each file is held against its own pair
+    number = {name: at % num_folds for at, name in enumerate(names)}
+    return {person: number[name] for person, name in group.items()}
+
+
+def _note(comparisons: Sequence[Comparison]) -> str:
+    """What must be known to read the numbers; every sentence follows from the files or from the method."""
+    parts = [
+        f"Area under the ROC curve of a logistic regression on each probe's numbers, tested on people it was not "
+        f"trained on, with 95 % bootstrap intervals over people; 0.5 tells nothing. Probes of what has nothing to do "
+        f"with the pictures must stay at or below {LIMIT:g}; probes of pixels ({NUM_FRAMES} frames of a clip), and of "
+        "the coded sizes of single frames, which follow from pixels, have no limit.",
+        "Videos are compared with the raw clips of their targets.",
+        "Marks say openly which files are fakes; their text and content are not probed, their sizes are.",
+    ]
+    if any(not one.is_alike for one in comparisons):
+        parts.append(
+            "Generated images are compared with frames of face_video; other format and size decide most probes, "
+            "which are not comparable."
+        )
+    people = Counter({one.subset: len({_person(row) for row in one.reals}) for one in comparisons})
+    if few := [f"{name} {count}" for name, count in people.items() if count < MIN_PEOPLE]:
+        parts.append(
+            f"Few people ({', '.join(few)}): below {MIN_PEOPLE}, chance alone moves an area by more than "
+            f"{LIMIT - 0.5:.2f}, so a probe fails only if its whole interval is above 0.5 too; intervals of a handful "
+            "of people are too narrow."
+        )
+    return " ".join(parts)

@@ -1,0 +1,1 @@
+"""card: shards in, the dataset card and the papers of a release out."""

@@ -1,0 +1,1 @@
+"""The papers of a release: datasheet, terms, takedown page, citation, Croissant."""

@@ -1,0 +1,158 @@
+"""card: the release's README.md, the dataset card, from the repository's README.md and what the shards hold.
+
+The repository's README.md is the text's only source. Its blocks `<!-- repository only -->` ... `<!-- end -->` are left
+out of the card, and its blocks `<!-- release: NAME -->` ... `<!-- end -->` are replaced by this release's own facts.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import homologous_deepfake
+from generation.generators.registry import FAMILIES
+from homologous_deepfake import SUBSETS, Subset
+from tooling.errors import InputError
+from tooling.release import changes
+from tooling.release.folder import Release, dataset_card_configs, format_bytes, read_release
+from tooling.stages.card.papers import write as papers
+from tooling.views import contact_sheet
+from tooling.workspace.audit_file import format_table, read_audit
+from tooling.workspace.files import write_text
+from tooling.workspace.layout import Workspace
+
+BLOCK = re.compile(r"<!-- (repository only|release: (\w+)) -->\n(.*?)<!-- end -->\n", re.DOTALL)
+PICTURE = "pictures/swap_video.png"
+SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
+
+
+def run(workspace: Workspace, out: Path, *, since: str | None = None, notice: str = "") -> Path:
+    """Writes README.md, a picture of the fakes, and the papers (see `tooling.stages.card.papers.write`) into a built
+    release.
+
+    Args:
+        since: the release before, for the list of changes: a folder, `REPO_ID` or `REPO_ID@REVISION`; None keeps the
+            list of the card that is there, or says that this is the first release.
+        notice: a line for the list of changes, of what came after the release was built.
+
+    Returns:
+        Path of the card.
+
+    Raises:
+        InputError: `out` or `since` is no built release, or answers.toml cannot be read.
+        UsageError: `since` is of the same version.
+        RemoteError: `since` cannot be fetched.
+    """
+    release, version = read_release(out), workspace.settings.card.version
+    entries = changes.entries_since(since, out, version) if since else changes.own_entries(out, version)
+    blocks = {
+        "changes": changes.format_entries(changes.with_notice(entries, notice) if notice else entries),
+        "catalogue": _catalogue(release),
+        "generators": _generators(workspace),
+        "pictures": _pictures(workspace, out),
+        "audit": _audit(workspace),
+        "papers": papers.LINKS,
+        "contact": _contact(workspace),
+    }
+    papers.write_papers(workspace, out, release)  # before the card, which stands for a complete release
+
+    def replace(match: re.Match[str]) -> str:
+        return "" if match[2] is None else blocks[match[2]]
+
+    body = re.sub(r"\n{3,}", "\n\n", BLOCK.sub(replace, _source_text()))
+    header = yaml.safe_dump(_metadata(workspace, release), sort_keys=False, allow_unicode=True, width=120)
+    write_text(out / "README.md", f"---\n{header}---\n\n{body}")
+    return out / "README.md"
+
+
+def missing_answers(workspace: Workspace) -> list[str]:
+    """Names of what only the maintainers can fill in and have not, and in which file."""
+    card = workspace.settings.card
+    wanted = ["contact"] + (["licence_name", "licence_link"] if card.licence == "other" else [])
+    settings = [f"workspace.toml: [card] {name}" for name in wanted if not getattr(card, name)]
+    return settings + [f"answers.toml: {name}" for name in papers.missing_answers(workspace)]
+
+
+def _source_text() -> str:
+    beside = Path(homologous_deepfake.__file__).with_name("README.md")
+    if beside.is_file():
+        return beside.read_text(encoding="utf-8")
+    text = importlib.metadata.metadata("homologous-deepfake").json.get("description")
+    if not isinstance(text, str):
+        raise InputError(f"{beside}: not found; run from a clone of the repository, or reinstall")
+    return text
+
+
+def _metadata(workspace: Workspace, release: Release) -> dict[str, Any]:
+    card = workspace.settings.card
+    total = sum(split.num_examples for config in release.configs.values() for split in config.splits.values())
+    licence = {"license": card.licence}
+    if card.licence == "other":
+        licence |= {"license_name": card.licence_name or "not-stated"}
+        licence |= {"license_link": card.licence_link} if card.licence_link else {}
+    return {
+        "pretty_name": "Homologous_deepfake",
+        **licence,
+        "language": ["zh"],
+        "size_categories": [next((name for limit, name in SIZE_CATEGORIES if total < limit), "100K<n<1M")],
+        "task_categories": ["video-classification", "image-classification"],
+        "tags": ["deepfake-detection", "face-swap", "face-reenactment", "face-editing", "video", "image"],
+        **papers.gate_texts(workspace),
+        **dataset_card_configs(release),
+    }
+
+
+def _catalogue(release: Release) -> str:
+    lines = [
+        "| config | kind | content | files | of a full release | bytes | splits |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    everything = Subset("", "both", "", 0, "", "The columns of all subsets, without media.")
+    for name, config in release.configs.items():
+        splits = ", ".join(f"{split} {facts.num_examples}" for split, facts in config.splits.items())
+        files = sum(facts.num_examples for facts in config.splits.values())
+        size = format_bytes(sum(facts.num_bytes for facts in config.splits.values()))
+        subset = SUBSETS.get(name, everything)
+        kind = {"real": "real", "both": "both"}.get(subset.method, "fake")
+        count = subset.count or ""
+        lines.append(f"| `{name}` | {kind} | {subset.description} | {files} | {count} | {size} | {splits} |")
+    return "\n".join(lines) + "\n"
+
+
+def _generators(workspace: Workspace) -> str:
+    lines = ["The fakes of this release:", ""]
+    for subset, facts in SUBSETS.items():
+        if facts.method == "real":
+            continue
+        made_by = Counter(record.generator for record in workspace.records(subset).values())
+        for generator, count in sorted(made_by.items()):
+            licence = f" ({FAMILIES[generator].licence})" if generator in FAMILIES else ""
+            lines.append(f"- `{subset}`: {count} by `{generator}`{licence}")
+    return "\n".join(lines) + "\n" if len(lines) > 2 else ""
+
+
+def _pictures(workspace: Workspace, out: Path) -> str:
+    if not workspace.records("swap_video"):
+        return ""
+    (out / PICTURE).parent.mkdir(exist_ok=True)
+    contact_sheet.write_contact_sheet(workspace, out / PICTURE, ("swap_video",), max_rows=4)
+    return f"![Frames of targets, sources and the swapped results side by side]({PICTURE})\n"
+
+
+def _audit(workspace: Workspace) -> str:
+    audit = read_audit(workspace)
+    if audit is None:
+        return "The files of this release were not audited.\n"
+    return f"{format_table(audit)}\n{audit.note} Probes above their limit stand in bold.\n"
+
+
+def _contact(workspace: Workspace) -> str:
+    card = workspace.settings.card
+    if not card.contact:
+        return "This release states no contact.\n"
+    return f"Questions and requests for removal: {card.contact}\n"

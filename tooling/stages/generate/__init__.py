@@ -1,0 +1,1 @@
+"""generate: the plan and clips in, fakes and their masks out."""

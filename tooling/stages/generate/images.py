@@ -1,0 +1,203 @@
+"""Full-face generation: a planned prompt and a seed for each image, spaces fitted fold by fold, no near-duplicates.
+
+A generator that is fitted to the release's own faces is fitted once for each fold, from that fold's people only, so
+that an image never carries a face from one split into another; the image belongs to that fold.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from generation.arrays import Frame
+from generation.faces.detector import one_thread
+from generation.generators.prompts import PlannedPrompt, plan_prompt
+from generation.generators.registry import FAMILIES, imported
+from generation.generators.weightfree.portrait.fitting import Person
+from generation.media.reader import read_image
+from generation.quality.descriptor import Descriptor, describe_image, find_near_duplicate
+from generation.quality.presence import check_image
+from homologous_deepfake import SPLIT_FOLDS, SUBSETS
+from tooling.errors import WorkspaceError
+from tooling.stages.generate.clips import clip_inputs, face_clip, refuse_without_consent, select
+from tooling.stages.generate.work import GenerateRequest, GeneratorChoice, loaded, tried_twice
+from tooling.work.engine import Progress
+from tooling.work.tasks import Made, Task, finished_record, make_files, wanted_record
+from tooling.workspace.files import sync_file, write_text
+from tooling.workspace.layout import Workspace
+from tooling.workspace.records import StageResult, natural_key
+
+SUBSET = "GAN_images"
+NUM_FOLDS = sum(len(folds) for folds in SPLIT_FOLDS.values())
+FEWEST_PEOPLE = 2  # of a fold whose faces a space can be fitted to
+NUM_ROUNDS = 4  # of making near-duplicates anew
+SEEDS_OF_A_ROUND = 2  # see `tried_twice`
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the images of a fold come from: the generator as it is loaded, its settings, and files it was fitted to."""
+
+    fold: int
+    choice: GeneratorChoice
+    inputs: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ImageWork:
+    """What a worker needs of one image; `round` counts how often it came too near to another."""
+
+    prompt: str
+    choice: GeneratorChoice
+    round: int = 0
+
+
+def run(
+    workspace: Workspace, request: GenerateRequest, choice: GeneratorChoice, *, num_workers: int, progress: Progress
+) -> StageResult:
+    """Makes the images asked for; arguments, result and errors as in `tooling.stages.generate.run.run`."""
+    planned = [_Planned(plan_prompt(number, request.seed)) for number in range(1, SUBSETS[SUBSET].count + 1)]
+    chosen = select(planned, request.only, request.limit)
+    sources = _sources(workspace, choice)
+    settings = {source.fold: source.choice.parameters() for source in sources}
+    tasks = []
+    for one in chosen:
+        source = sources[(one.prompt.number - 1) % len(sources)]
+        about = {"prompt": one.prompt.text, "attributes": one.prompt.attributes, "fold": source.fold}
+        path = f"{SUBSET}/{one.name}.png"
+        parameters = settings[source.fold] | about
+        name = choice.recorded_name
+        wanted = wanted_record(f"{SUBSET}/{one.name}", path, source.inputs, name, parameters, one.prompt.seed)
+        tasks.append(Task(wanted, ImageWork(one.prompt.text, source.choice)))
+    result = StageResult()
+    for _ in range(NUM_ROUNDS):
+        made = make_files(
+            workspace, SUBSET, tasks, make_image, num_workers=num_workers, engine=request.engine, progress=progress
+        )
+        result = _joined(result, made)
+        tasks = _too_near(workspace, tasks)
+        if not tasks:
+            return result
+    gone = [task.wanted.sample_id for task in tasks]
+    result.made, result.kept = ([name for name in names if name not in gone] for names in (result.made, result.kept))
+    for name in gone:
+        result.refused[name] = f"came too near to another image {NUM_ROUNDS} times; try another --seed"
+    return result
+
+
+@dataclass(frozen=True)
+class _Planned:
+    prompt: PlannedPrompt
+
+    @property
+    def name(self) -> str:
+        return f"{self.prompt.number:06d}"
+
+
+def make_image(workspace: Workspace, task: Task) -> Made:
+    """Makes one image.
+
+    Raises:
+        RejectedOutputError: it shows no face, or several, also with another seed.
+    """
+    work: ImageWork = task.work
+    pipeline = loaded(work.choice)
+
+    def attempt(seed: int) -> Frame:
+        generator = torch.Generator().manual_seed(seed)
+        with one_thread() if pipeline.device.type == "cpu" else torch.inference_mode():
+            image: Frame = pipeline(work.prompt, generator=[generator], output_type="np").images[0]
+        check_image(task.wanted.sample_id, image)
+        return image
+
+    first = (task.wanted.seed or 0) + work.round * SEEDS_OF_A_ROUND
+    image, notes = tried_twice(attempt, first, pipeline.draws)
+    staged = workspace.staging_path(task.wanted.path)
+    Image.fromarray(image).save(staged, format="PNG")
+    sync_file(staged)
+    height, width = image.shape[:2]
+    files = {task.wanted.path: staged}
+    record = finished_record(task.wanted, files, width=width, height=height, fps=None, num_frames=1, results=notes)
+    return Made(record, files)
+
+
+def _joined(first: StageResult, later: StageResult) -> StageResult:
+    """What two rounds did; the later one speaks for the images that both were about."""
+    again = {*later.made, *later.kept, *later.refused}
+    refused = {name: reason for name, reason in first.refused.items() if name not in again} | later.refused
+    made = sorted({*first.made, *later.made} - set(refused), key=natural_key)
+    kept = [name for name in first.kept if name not in again] + later.kept
+    return StageResult(made, kept, refused)
+
+
+def _too_near(workspace: Workspace, tasks: Sequence[Task]) -> list[Task]:
+    """Takes out every image that is a near-duplicate of one before it, and returns the tasks to make them anew."""
+    by_name = {task.wanted.sample_id: task for task in tasks}
+    known: list[Descriptor] = []
+    names: list[str] = []
+    again = []
+    for name, record in workspace.records(SUBSET).items():
+        descriptor = describe_image(read_image(workspace.path(record.path)))
+        nearest = find_near_duplicate(descriptor, known)
+        if nearest is None or name not in by_name:
+            known.append(descriptor)
+            names.append(name)
+            continue
+        task = by_name[name]
+        workspace.note_rejects(task.wanted, [(record.results.get("seed", 0), f"too near to {names[nearest]}")])
+        again.append(dataclasses.replace(task, work=dataclasses.replace(task.work, round=task.work.round + 1)))
+    workspace.forget(SUBSET, [task.wanted.sample_id for task in again])
+    return again
+
+
+def _sources(workspace: Workspace, choice: GeneratorChoice) -> list[Source]:
+    info = FAMILIES.get(choice.name)
+    if info is None or not info.is_fitted:
+        # Folds in the order of the images' numbers, evenly.
+        return [Source(fold, choice, {}) for fold in (*range(1, NUM_FOLDS), 0)]
+    plan = workspace.plan()
+    if plan is None:
+        raise WorkspaceError(f"{workspace.plan_path}: not found; run `tooling plan` first")
+    groups = {fold: [who for who, own in plan.folds.items() if own == fold] for fold in range(NUM_FOLDS)}
+    groups = {fold: people for fold, people in groups.items() if len(people) >= FEWEST_PEOPLE}
+    if not groups:
+        raise WorkspaceError(f"{workspace.plan_path}: no fold has {FEWEST_PEOPLE} people to fit faces to; add people")
+    refuse_without_consent(workspace, sorted((who for people in groups.values() for who in people), key=natural_key))
+    return [_fitted(workspace, choice, fold, people) for fold, people in groups.items()]
+
+
+def _fitted(workspace: Workspace, choice: GeneratorChoice, fold: int, people: Sequence[str]) -> Source:
+    """The generator fitted to one fold's people; kept in the workspace, and fitted anew when a clip has changed."""
+    inputs = clip_inputs(workspace, people)
+    folder = workspace.models_path / choice.name / f"fold{fold}"
+    options = dataclasses.replace(choice.options, weights=str(folder))
+    fitted = Source(fold, dataclasses.replace(choice, options=options), inputs)
+    note = folder / "inputs.json"
+    if note.is_file() and json.loads(note.read_text("utf-8")) == inputs:
+        return fitted
+    genders = {who: person.gender for who, person in workspace.identities().items()}
+    clips = [Person(face_clip(workspace, who, inputs)[0], genders[who]) for who in people]
+    beside = folder.with_name(f".{folder.name}")
+    shutil.rmtree(beside, ignore_errors=True)
+    with one_thread():
+        pipeline = imported(FAMILIES[choice.name].location).fit(clips)
+    pipeline.save_pretrained(beside)
+    write_text(beside / "inputs.json", json.dumps(inputs, indent=1))
+    _replace_folder(beside, folder)
+    return fitted
+
+
+def _replace_folder(new: Path, place: Path) -> None:
+    for path in new.rglob("*"):
+        if path.is_file():
+            sync_file(path)
+    shutil.rmtree(place, ignore_errors=True)
+    os.replace(new, place)

@@ -1,0 +1,1 @@
+"""import: an archive made elsewhere in, files of the workspace out."""

@@ -1,0 +1,265 @@
+"""What a row of a release says of a file, a person and a track; rows come from outside and are checked first."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generation.faces.track import FaceTrack, round_px
+from homologous_deepfake import GENDERS, LABELS, METHODS, SUBSETS
+from tooling.errors import InputError, WorkspaceError
+from tooling.marks.manifest import CAPTURED, read_marks
+from tooling.settings import ClipSettings, FaceSettings, Settings
+from tooling.work.tasks import finished_record, wanted_record
+from tooling.workspace import samples
+from tooling.workspace.identities import Identity, read_identities
+from tooling.workspace.layout import Workspace
+from tooling.workspace.plan_file import Pair, Plan
+from tooling.workspace.records import FileRecord, natural_key
+from tooling.workspace.signing_keys import SigningKeys
+
+PAIRED_SUBSETS = ("avatarify_video", "swap_video")
+GENERATOR_OF_REAL = "pulled"  # a release does not say what made clips and crops
+NUMBERS = {"identity": "[1-9][0-9]*", "target": "[1-9][0-9]*", "source": "[1-9][0-9]*", "number": "[0-9]{6,}"}
+PATTERNS = {
+    name: re.compile(
+        re.escape(subset.pattern).replace(r"\{", "{").replace(r"\}", "}").format(attribute="[a-z]+", **NUMBERS)
+    )
+    for name, subset in SUBSETS.items()
+}
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where rows come from."""
+
+    repo_id: str
+    commit: str
+
+
+def subset_of(row: Row) -> str:
+    return str(row["path"]).partition("/")[0]
+
+
+def people_of(row: Row) -> tuple[str, ...]:
+    """Identities in a row: (target, source), (identity,), or none for an image."""
+    return samples.people_of(row["sample_id"])
+
+
+def check_row(place: str, row: Row) -> None:
+    """Makes sure that a row's path is one of the dataset and its digest one.
+
+    Raises:
+        InputError: it is not; nothing of such a release is taken.
+    """
+    path, subset = str(row.get("path")), str(row.get("path")).partition("/")[0]
+    is_path = subset in PATTERNS and PATTERNS[subset].fullmatch(path) is not None
+    if not is_path or row.get("sample_id") != path.rpartition(".")[0]:
+        raise InputError(f"{place}: holds a row with the path {path!r}, which is none of the dataset; do not use it")
+    if not re.fullmatch("[0-9a-f]{64}", str(row.get("sha256"))):
+        raise InputError(f"{place}: the row of {path} has no sha256; do not use this release")
+    is_known = METHODS[row["method"]] == SUBSETS[subset].method and row["label"] in range(len(LABELS))
+    if not is_known or (row["gender"] is not None and row["gender"] not in range(len(GENDERS))):
+        raise InputError(f"{place}: the row of {path} has a method, label or gender that its subset does not have")
+
+
+def write_media(workspace: Workspace, place: str, row: Row) -> Path:
+    """Stages a row's media, checked against its sha256.
+
+    Raises:
+        InputError: the bytes are others.
+    """
+    value = row[SUBSETS[subset_of(row)].media]
+    content = value["bytes"] if value else None
+    if content is None or hashlib.sha256(content).hexdigest() != row["sha256"]:
+        raise InputError(f"{place}: the media of {row['path']} differ from their sha256; do not use this release")
+    staged = workspace.staging_path(row["path"])
+    with staged.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return staged
+
+
+def read_source_type(path: Path, place: str, row: Row, keys: SigningKeys) -> str:
+    """The digital source type that a staged file's manifest states; by whom it is signed does not matter here.
+
+    Raises:
+        InputError: it carries no valid manifest, or a fake's says that it is real.
+    """
+    found = read_marks(path, keys)
+    if found.state in ("missing", "invalid") or not found.source_types:
+        state = "carries no mark" if found.state == "missing" else "was changed after it was marked"
+        raise InputError(f"{place}: {row['path']} {state}; import it as an archive instead, `tooling import` marks it")
+    is_real = METHODS[row["method"]] == "real"
+    if is_real != (found.source_types[-1] == CAPTURED) or len(found.labels) != (0 if is_real else 1):
+        raise InputError(f"{place}: the marks of {row['path']} do not fit its method; do not use this release")
+    return found.source_types[-1]
+
+
+def record_of(row: Row, staged: dict[str, Path], origin: Origin, source_type: str) -> FileRecord:
+    """The record of a pulled file, as far as a release says; `source_type` is what its marks say."""
+    parameters: dict[str, Any] = {"imported": True}
+    number = row["sample_id"].rpartition("/")[2]
+    if SUBSETS[subset_of(row)].media == "image" and row["fold"] != int(number) % 5:
+        parameters["fold"] = row["fold"]
+    for name in ("attribute", "factor", "prompt"):
+        if row.get(name) is not None:
+            parameters[name] = row[name]
+    generator = row["generator"] or GENERATOR_OF_REAL
+    wanted = wanted_record(row["sample_id"], row["path"], {}, generator, parameters, row.get("seed"))
+    shape = {name: row[name] for name in ("width", "height", "fps", "num_frames")}
+    results = {"repository": origin.repo_id, "commit": origin.commit}
+    return replace(finished_record(wanted, staged, **shape, results=results), digital_source_type=source_type)
+
+
+def frames_text(row: Row) -> str:
+    """The per-frame columns of a clip, to be kept until its crop comes."""
+    return json.dumps({name: row[name] for name in ("boxes", "landmarks", "is_detected", "width", "height")})
+
+
+def restore_track(frames: Row, crop: Row) -> tuple[FaceTrack, int]:
+    """The track of a clip from the per-frame columns of the clip and of its crop.
+
+    Args:
+        frames: boxes, landmarks, is_detected, width, height of the clip; px of the clip.
+        crop: the row of face_video; px of the crop.
+
+    Returns:
+        The track, and the number of frames whose square does not give the crop's columns to the last bit.
+
+    Raises:
+        InputError: the columns do not belong together.
+    """
+    try:
+        points, crop_points = _points(frames), _points(crop)
+        if points.shape != crop_points.shape:
+            raise ValueError("another number of frames")
+        squares, is_exact = _squares(points, crop_points, float(crop["width"]))
+        track = FaceTrack(
+            boxes=points[:, :2].reshape(-1, 4).astype(np.float32),
+            landmarks=points[:, 2:].astype(np.float32),
+            is_detected=np.array(frames["is_detected"], dtype=np.bool_),
+            crop=squares.astype(np.float32),
+            width=int(frames["width"]),
+            height=int(frames["height"]),
+        )
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{crop['path']}: its per-frame columns do not fit those of its clip ({error})") from error
+    return track, int((~is_exact).sum())
+
+
+def _points(row: Row) -> NDArray[np.float64]:
+    """Box corners and landmarks as (T, 7, 2), px, float64."""
+    boxes = np.array(row["boxes"], dtype=np.float64).reshape(-1, 2, 2)
+    landmarks = np.array(row["landmarks"], dtype=np.float64).reshape(-1, 5, 2)
+    return np.concatenate([boxes, landmarks], axis=1)
+
+
+def _squares(
+    points: NDArray[np.float64], crop_points: NDArray[np.float64], side_px: float
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Squares (T, 3) that map points of the clip to points of the crop, and where they do so to the last bit.
+
+    crop point = (point - corner) * scale: scale and corner by least squares over the 7 points. Tracks are kept to
+    0.01 px, far above what float32 columns lose, so that rounding gives the very square.
+    """
+    points = round_px(points)
+    middle, crop_middle = points.mean(axis=1, keepdims=True), crop_points.mean(axis=1, keepdims=True)
+    spread = ((points - middle) ** 2).sum(axis=(1, 2))
+    scale = ((points - middle) * (crop_points - crop_middle)).sum(axis=(1, 2)) / spread
+    corner = middle[:, 0] - crop_middle[:, 0] / scale[:, None]
+    squares = round_px(np.concatenate([corner, (side_px / scale)[:, None]], axis=1))
+    if not np.isfinite(squares).all() or (squares[:, 2] <= 0).any():
+        raise ValueError("no square maps one to the other")
+    again = (points - squares[:, None, :2]) * (side_px / squares[:, 2])[:, None, None]
+    is_exact = (again.astype(np.float32) == crop_points.astype(np.float32)).all(axis=(1, 2))
+    return squares, is_exact
+
+
+def settings_of(rows: list[Row]) -> Settings:
+    """The shape of clips and crops; everything else as by default."""
+    clips = [row for row in rows if SUBSETS[subset_of(row)].media == "video" and subset_of(row) != "face_video"]
+    crops = [row for row in rows if subset_of(row) == "face_video"]
+    clip, faces = ClipSettings(), FaceSettings()
+    if clips:
+        first = clips[0]
+        fps, seconds = round(first["fps"]), first["num_frames"] / first["fps"]
+        clip = ClipSettings(seconds, fps, first["width"], first["height"])
+    if crops:
+        faces = FaceSettings(size_px=crops[0]["width"])
+    return Settings(clip=clip, faces=faces)
+
+
+def check_settings(workspace: Workspace, wanted: Settings) -> None:
+    """Raises WorkspaceError where a workspace's clips or crops have another shape than the release's."""
+    own = workspace.settings
+    for name in ("num_frames", "fps", "width_px", "height_px"):
+        if getattr(own.clip, name) != getattr(wanted.clip, name):
+            raise WorkspaceError(
+                f"{workspace.root}: its clips have {name} {getattr(own.clip, name)}, the release's "
+                f"{getattr(wanted.clip, name)}; pull into a new workspace"
+            )
+    if own.faces.size_px != wanted.faces.size_px:
+        raise WorkspaceError(
+            f"{workspace.root}: its crops have {own.faces.size_px} px, the release's {wanted.faces.size_px}; "
+            "pull into a new workspace"
+        )
+
+
+def merge_identities(workspace: Workspace, rows: list[Row], table: Path | None) -> dict[str, Identity]:
+    """Rows for everyone in the release: the workspace's own, else those handed in, else with consent unknown.
+
+    Raises:
+        InputError: a gender differs from the release's, or the release does not say one.
+    """
+    known = workspace.identities() if workspace.identities_path.exists() else {}
+    merged = (read_identities(table) if table else {}) | known
+    genders = {row["identity"]: GENDERS[row["gender"]] for row in rows if row["identity"] and row["gender"] is not None}
+    for person in sorted({person for row in rows for person in people_of(row)}, key=natural_key):
+        gender = genders.get(person)
+        if person not in merged:
+            if gender is None:
+                raise InputError(f"identity {person}: the release does not say the gender; hand in identities.csv")
+            merged[person] = Identity(person, gender, "unknown")  # type: ignore[arg-type]
+        elif gender is not None and merged[person].gender != gender:
+            told = merged[person].gender
+            raise InputError(f"identity {person}: is {gender} in the release, {told} in identities.csv; correct that")
+    taken_down = workspace.tombstones()
+    return {person: row for person, row in merged.items() if person not in taken_down}
+
+
+def merge_plan(workspace: Workspace, rows: list[Row]) -> Plan:
+    """Folds and pairs of the release, added to the workspace's plan.
+
+    Raises:
+        WorkspaceError: the workspace has a person of the release in another fold.
+    """
+    earlier = workspace.plan() or Plan(workspace.settings.plan.seed)
+    folds, pairs = dict(earlier.folds), {name: list(earlier.pairs.get(name, [])) for name in PAIRED_SUBSETS}
+    for row in rows:
+        people = people_of(row)
+        for person in people if row["fold"] is not None else ():
+            if folds.setdefault(person, row["fold"]) != row["fold"]:
+                raise WorkspaceError(
+                    f"{workspace.plan_path}: identity {person} is in fold {folds[person]}, in the release in "
+                    f"{row['fold']}; pull into a new workspace"
+                )
+        if len(people) == 2 and row["fold"] is not None and people not in pairs[subset_of(row)]:
+            pairs[subset_of(row)].append((people[0], people[1]))
+    ordered = {person: folds[person] for person in sorted(folds, key=natural_key)}
+    return Plan(earlier.seed, ordered, {name: sorted(drawn, key=_pair_key) for name, drawn in pairs.items()})
+
+
+def _pair_key(pair: Pair) -> Any:
+    return natural_key(f"{pair[0]}_{pair[1]}")

@@ -1,0 +1,371 @@
+"""pull: a release at a Hub -> a workspace on a new machine, every byte checked against the release's own digests.
+
+Shards come one by one: checked against data/SHA256SUMS, taken apart row group by row group, and removed. Each row's
+media is checked against its sha256. What a release does not say, a pulled workspace does not know: `PullResult.lacks`
+names it. A rerun goes on where a killed one stopped, and fetches only shards of which files are missing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from homologous_deepfake import METADATA, SUBSETS, make_features
+from tooling.errors import InputError
+from tooling.release.folder import CHECKSUMS
+from tooling.remote import (
+    Remote,
+    RemoteFile,
+    connect,
+    explaining,
+    file_matches,
+    patiently,
+    quiet_client,
+    remote_files,
+    remote_head,
+)
+from tooling.stages.pull import rows as pull_rows
+from tooling.stages.pull.rows import Origin, Row
+from tooling.work.engine import Progress, no_progress
+from tooling.workspace.files import append_line, file_sha256, naming_full_disk, write_text
+from tooling.workspace.identities import Identity, format_identities
+from tooling.workspace.layout import Workspace, create_workspace, open_workspace
+from tooling.workspace.plan_file import format_plan
+from tooling.workspace.records import StageResult, natural_key
+from tooling.workspace.signing_keys import SigningKeys, read_keys
+
+FOLDER = ".pulling"
+JOURNAL = "finished.jsonl"
+SHARD_NAME = re.compile(r"(?P<config>[A-Za-z_]+)/(?P<split>[a-z]+)-[0-9]{5}-of-[0-9]{5}\.parquet")
+MAX_TABLE_BYTES = 16 << 20
+FETCHED_AT_ONCE = 2
+LACKS = (
+    "metadata.jsonl: inputs, parameters and results of the stages, seeds of videos; a stage that is run here makes "
+    "its files anew",
+    "tracks: why the face was chosen",
+    "workspace.toml: all settings but the shape of clips and crops; plan.json: its seed",
+)
+
+
+@dataclass
+class PullResult(StageResult):
+    """What a pull did: made and kept by sample_id, refused by sample_id or file.
+
+    Attributes:
+        commit: of the release.
+        lacks: what the release does not say and a person must bring or do without, one line each.
+    """
+
+    commit: str = ""
+    lacks: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """One shard as the release lists it."""
+
+    config: str
+    split: str
+    path: str
+    sha256: str
+
+
+@dataclass
+class _Pull:
+    """One pull under way: `rows` is the metadata of every file by sample_id, `missing` those still to be written."""
+
+    remote: Remote
+    origin: Origin
+    workspace: Workspace
+    rows: dict[str, Row]
+    missing: set[str]
+    result: PullResult
+    progress: Progress
+    keys: SigningKeys
+    total: int = 0
+
+    @property
+    def folder(self) -> Path:
+        return self.workspace.root / FOLDER
+
+    def frames_path(self, identity: str) -> Path:
+        """Where a clip's per-frame columns wait for its crop."""
+        return self.folder / "frames" / f"{identity}.json"
+
+
+def run(
+    repo_id: str,
+    root: Path,
+    *,
+    revision: str | None = None,
+    identities: Path | None = None,
+    num_workers: int = 0,
+    progress: Progress = no_progress,
+) -> PullResult:
+    """Pulls a release into a new or existing workspace, which it locks itself.
+
+    Args:
+        repo_id: dataset repository, OWNER/NAME, at the endpoint of the environment.
+        root: the workspace; made where there is none.
+        revision: branch, tag or commit; None is the branch main.
+        identities: an identities.csv with the consent that no release carries; None leaves it `unknown`.
+        num_workers: shards that are fetched at once, each held on disk until it is read; 0 takes two.
+        progress: told of each written file.
+
+    Returns:
+        What was made, kept and refused, and what the release lacks. A file of the workspace that differs from the
+        release's is refused and stays; so is everything of a person who was taken down here.
+
+    Raises:
+        RemoteError: the Hub refuses or cannot be reached.
+        InputError: no release of this tooling, or one that disagrees with its own digests.
+        WorkspaceError: the folder is no workspace and not empty, or its clips or folds are others.
+    """
+    remote = connect(repo_id)
+    origin = Origin(repo_id, remote_head(remote, revision))
+    with quiet_client(), tempfile.TemporaryDirectory() as folder:
+        shards = _read_checksums(remote, origin, Path(folder))
+        rows = _read_metadata(remote, origin, shards, Path(folder))
+    settings = pull_rows.settings_of(list(rows.values()))
+    is_new = not (root / "workspace.toml").exists()
+    workspace = create_workspace(root, settings) if is_new else open_workspace(root)
+    pull_rows.check_settings(workspace, settings)
+    with workspace.locked(), naming_full_disk(workspace.root), quiet_client():
+        keys, result = read_keys(workspace.keys_path), PullResult(commit=origin.commit)
+        work = _Pull(remote, origin, workspace, rows, set(), result, progress, keys)
+        _write_tables(work, identities)
+        _find_missing(work)
+        _pull_shards(work, shards, num_workers)
+    return work.result
+
+
+def _read_checksums(remote: Remote, origin: Origin, folder: Path) -> list[_Shard]:
+    """The shards of the release, each at the Hub with the digest that the release gives it."""
+    files = remote_files(remote, origin.commit)
+    listed = files.get(f"data/{CHECKSUMS}")
+    if listed is None or listed.num_bytes > MAX_TABLE_BYTES:
+        raise InputError(f"{origin.repo_id}: holds no data/{CHECKSUMS}; it is no release of this tooling")
+    shards = []
+    for line in _fetch(remote, origin, listed, folder).read_text(encoding="utf-8", errors="replace").splitlines():
+        digest, _, name = line.partition("  ")
+        match = SHARD_NAME.fullmatch(name)
+        if match is None or match["config"] not in (*SUBSETS, METADATA) or not re.fullmatch("[0-9a-f]{64}", digest):
+            raise InputError(f"{origin.repo_id}: data/{CHECKSUMS} has a line that names no shard: {line[:80]!r}")
+        shard = _Shard(match["config"], match["split"], f"data/{name}", digest)
+        there = files.get(shard.path)
+        if there is None or there.sha256 not in (None, digest):
+            state = "is missing" if there is None else "has another sha256"
+            raise InputError(f"{origin.repo_id}: {shard.path} {state}; the release is damaged, push it again")
+        shards.append(shard)
+    strays = sorted({name for name in files if name.endswith(".parquet")} - {shard.path for shard in shards})
+    if strays:
+        raise InputError(f"{origin.repo_id}: {strays[0]} is not in data/{CHECKSUMS}; push the release again")
+    return shards
+
+
+def _read_metadata(remote: Remote, origin: Origin, shards: list[_Shard], folder: Path) -> dict[str, Row]:
+    """The rows of the config `metadata`, checked, with their split, by sample_id."""
+    rows: dict[str, Row] = {}
+    for shard in shards:
+        if shard.config != METADATA:
+            continue
+        for row in _rows(_fetch_shard(remote, origin, shard, folder), shard):
+            pull_rows.check_row(f"{origin.repo_id}: {shard.path}", row)
+            rows[row["sample_id"]] = {**row, "split": shard.split}
+    if not rows:
+        raise InputError(f"{origin.repo_id}: has no config {METADATA}; it is no release of this tooling")
+    return rows
+
+
+def _fetch(remote: Remote, origin: Origin, file: RemoteFile, folder: Path) -> Path:
+    arguments = {**remote.arguments, "revision": origin.commit, "local_dir": folder}
+    with explaining(remote):
+        path = Path(patiently(lambda: remote.api.hf_hub_download(filename=file.path, **arguments)))
+    if not file_matches(path, file):
+        path.unlink()
+        raise InputError(f"{remote.repo_id}: {file.path} came with another digest; run the same command again")
+    return path
+
+
+def _fetch_shard(remote: Remote, origin: Origin, shard: _Shard, folder: Path) -> Path:
+    arguments = {**remote.arguments, "revision": origin.commit, "local_dir": folder}
+    with explaining(remote):
+        path = Path(patiently(lambda: remote.api.hf_hub_download(filename=shard.path, **arguments)))
+    if file_sha256(path) != shard.sha256:
+        path.unlink()
+        raise InputError(f"{remote.repo_id}: {shard.path} differs from data/{CHECKSUMS}; run the same command again")
+    return path
+
+
+def _rows(path: Path, shard: _Shard) -> Iterator[Row]:
+    """Rows of a shard; one row group at a time is held."""
+    try:
+        with pq.ParquetFile(path) as file:
+            lacking = set(make_features(shard.config)) - set(file.schema_arrow.names)
+            if lacking:
+                raise InputError(f"{shard.path}: has no column {min(lacking)}; it is of another version of the dataset")
+            for number in range(file.num_row_groups):
+                group = file.read_row_group(number)
+                for at in range(len(group)):
+                    yield group.slice(at, 1).to_pylist()[0]
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{shard.path}: cannot be read as Parquet ({error}); push the release again") from error
+
+
+def _write_tables(work: _Pull, identities: Path | None) -> None:
+    """identities.csv and plan.json; people who were taken down here leave the rows."""
+    workspace, taken_down = work.workspace, work.workspace.tombstones()
+    for name, row in list(work.rows.items()):
+        for person in pull_rows.people_of(row):
+            if person in taken_down and name in work.rows:
+                work.result.refused[name] = f"identity {person} was taken down on {taken_down[person]}; it stays out"
+                del work.rows[name]
+    rows = list(work.rows.values())
+    people = pull_rows.merge_identities(workspace, rows, identities)
+    plan = pull_rows.merge_plan(workspace, rows)
+    write_text(workspace.identities_path, format_identities(people))
+    write_text(workspace.plan_path, format_plan(plan))
+    work.result.lacks += [*_lacking_consent(people), *LACKS]
+
+
+def _lacking_consent(people: dict[str, Identity]) -> list[str]:
+    unknown = sorted((name for name, row in people.items() if row.consent_status == "unknown"), key=natural_key)
+    if not unknown:
+        return []
+    return [f"identities.csv: consent of {', '.join(unknown)} is unknown; bring the consent records of the old machine"]
+
+
+def _find_missing(work: _Pull) -> None:
+    """Sorts the release's files into kept, refused because the workspace has others, and missing."""
+    for subset in SUBSETS:
+        records = work.workspace.records(subset)
+        for name, row in work.rows.items():
+            if pull_rows.subset_of(row) != subset:
+                continue
+            record, path = records.get(name), work.workspace.path(row["path"])
+            if record is None or not path.is_file():
+                work.missing.add(name)
+            elif record.sha256 != row["sha256"]:
+                work.result.refused[name] = (
+                    f"the workspace has another {row['path']}, from '{record.generator}'; delete that file first"
+                )
+            elif path.stat().st_size != record.num_bytes or not _has_companions(work.workspace, record.companions):
+                work.missing.add(name)
+            else:
+                work.result.kept.append(name)
+    work.total = len(work.missing)
+
+
+def _has_companions(workspace: Workspace, companions: dict[str, str]) -> bool:
+    return all(workspace.path(name).is_file() for name in companions)
+
+
+def _pull_shards(work: _Pull, shards: list[_Shard], num_workers: int) -> None:
+    work.progress(0, work.total, "")
+    finished = _read_journal(work.folder / JOURNAL)
+    media = sorted((s for s in shards if s.config != METADATA), key=lambda shard: list(SUBSETS).index(shard.config))
+    wanted_of = {shard: _wanted_of(work, shard) for shard in media}
+    todo = [shard for shard in media if wanted_of[shard] & finished.get(shard.sha256, wanted_of[shard])]
+    for shard, path in _fetched(work, todo, num_workers or FETCHED_AT_ONCE):
+        seen = []
+        for row in _rows(path, shard):
+            seen.append(row.get("sample_id"))
+            if row.get("sample_id") in wanted_of[shard]:
+                _take(work, shard, row)
+        append_line(work.folder / JOURNAL, json.dumps({"sha256": shard.sha256, "sample_ids": seen}))
+        path.unlink()
+    for subset in SUBSETS:
+        work.workspace.finish(subset)
+    shutil.rmtree(work.folder, ignore_errors=True)
+    for name in sorted(work.missing, key=natural_key):
+        work.result.refused[name] = "the release's metadata name it, but no shard holds it; push the release again"
+
+
+def _fetched(work: _Pull, shards: list[_Shard], num_at_once: int) -> Iterator[tuple[_Shard, Path]]:
+    """Shards with their checked files, in order; the next few are fetched while one is read."""
+    with ThreadPoolExecutor(num_at_once) as pool:
+        waiting, running = deque(shards), deque[tuple[_Shard, Future[Path]]]()
+        try:
+            while waiting or running:
+                while waiting and len(running) < num_at_once:
+                    shard = waiting.popleft()
+                    running.append((shard, pool.submit(_fetch_shard, work.remote, work.origin, shard, work.folder)))
+                shard, fetching = running.popleft()
+                yield shard, fetching.result()
+        finally:
+            for _, fetching in running:
+                fetching.cancel()
+
+
+def _read_journal(path: Path) -> dict[str, set[str]]:
+    """Digest of each shard that was read to its end -> the samples in it."""
+    if not path.exists():
+        return {}
+    lines = path.read_bytes().rpartition(b"\n")[0].splitlines()
+    return {line["sha256"]: set(line["sample_ids"]) for line in map(json.loads, lines)}
+
+
+def _wanted_of(work: _Pull, shard: _Shard) -> set[str]:
+    """Samples of a shard's config and split that are missing, and clips whose columns a missing crop needs."""
+    names = {
+        name
+        for name, row in work.rows.items()
+        if row["split"] == shard.split and pull_rows.subset_of(row) == shard.config
+    }
+    wanted = names & work.missing
+    if shard.config == "raw_video":
+        people = {name: name.rpartition("/")[2] for name in names}
+        wanted |= {
+            name
+            for name, person in people.items()
+            if f"face_video/{person}" in work.missing and not work.frames_path(person).exists()
+        }
+    return wanted
+
+
+def _take(work: _Pull, shard: _Shard, row: Row) -> None:
+    """Writes the file, record and track of one row."""
+    place, name = f"{work.origin.repo_id}: {shard.path}", row["sample_id"]
+    pull_rows.check_row(place, row)
+    listed = work.rows[name]
+    if any(row[column] != listed[column] for column in make_features(METADATA)):
+        raise InputError(
+            f"{place}: the row of {row['path']} differs from the config {METADATA}; push the release again"
+        )
+    person = name.rpartition("/")[2]
+    if shard.config == "raw_video" and f"face_video/{person}" in work.missing and row["boxes"] is not None:
+        write_text(work.frames_path(person), pull_rows.frames_text(row))
+    if name not in work.missing:
+        return
+    media = pull_rows.write_media(work.workspace, place, row)
+    source_type = pull_rows.read_source_type(media, place, row, work.keys)
+    staged = {row["path"]: media}
+    if shard.config == "face_video":
+        staged |= _stage_track(work, person, row)
+    work.workspace.publish(shard.config, pull_rows.record_of(row, staged, work.origin, source_type), staged)
+    work.missing.remove(name)
+    work.result.made.append(name)
+    work.progress(len(work.result.made), work.total, name)
+
+
+def _stage_track(work: _Pull, person: str, row: Row) -> dict[str, Path]:
+    frames, name = work.frames_path(person), work.workspace.track_name(person)
+    if row["boxes"] is None or not frames.exists():
+        work.result.lacks.append(f"{name}: the release has no per-frame columns of this clip")
+        return {}
+    track, num_inexact = pull_rows.restore_track(json.loads(frames.read_text(encoding="utf-8")), row)
+    if num_inexact:
+        work.result.lacks.append(f"{name}: the crop squares of {num_inexact} frames are near, not exact")
+    staged = work.workspace.staging_path(name)
+    write_text(staged, track.to_json())
+    return {name: staged}

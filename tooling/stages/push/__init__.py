@@ -1,0 +1,1 @@
+"""push: a built release in; out comes a dataset repository at a Hub, tagged and read back."""

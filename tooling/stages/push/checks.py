@@ -1,0 +1,188 @@
+"""What must hold before a release may leave this machine: whole, of this workspace, verified, consented, marked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from homologous_deepfake import SUBSETS
+from tooling.errors import ConsentError, InputError, UsageError, VerificationError, WorkspaceError
+from tooling.release.changes import CARD
+from tooling.release.diff import folder_rows
+from tooling.release.folder import CHECKSUMS, Release, read_release
+from tooling.remote import blob_sha1
+from tooling.stages.card.papers.write import PAPERS
+from tooling.work.engine import Progress
+from tooling.workspace.files import file_sha256
+from tooling.workspace.layout import Workspace
+from tooling.workspace.records import FileRecord, natural_key
+from tooling.workspace.samples import people_of
+from tooling.workspace.signing_keys import CERTIFICATE, read_keys
+
+PICTURES = "pictures"
+MAX_NAMES = 5
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """One file of the release as it was when its digest was taken.
+
+    Attributes:
+        path: in the release and in the repository, with forward slashes.
+        num_bytes: size.
+        sha256: hex digest.
+        blob_sha1: git's digest, by which a Hub names small files; None for shards, which are never small files there.
+        state: inode, size and time of change, to notice that the file became another one.
+    """
+
+    path: str
+    num_bytes: int
+    sha256: str
+    blob_sha1: str | None
+    state: tuple[int, int, int]
+
+
+def file_state(path: Path) -> tuple[int, int, int]:
+    """Inode, size and time of the last change in nanoseconds."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def read_files(out: Path, progress: Progress) -> tuple[Release, dict[str, LocalFile]]:
+    """Everything of a built release that is sent, each shard checked against SHA256SUMS.
+
+    Args:
+        out: the release's folder.
+        progress: told of bytes read.
+
+    Raises:
+        InputError: no release, no card, or a shard that is not the one that was built.
+    """
+    release = read_release(out)
+    if not (out / CARD).is_file():
+        raise InputError(f"{out / CARD}: not found; run `tooling card --out {out}`")
+    digests = {
+        shard.path: shard.sha256
+        for config in release.configs.values()
+        for split in config.splits.values()
+        for shard in split.shards
+    }
+    pictures = (path for path in (out / PICTURES).rglob("*") if path.is_file() and not path.is_symlink())
+    papers = (name for name in PAPERS if (out / name).is_file())
+    others = [CARD, f"data/{CHECKSUMS}", *papers, *(path.relative_to(out).as_posix() for path in pictures)]
+    names = sorted([*digests, *others])
+    total, done, found = sum((out / name).stat().st_size for name in names), 0, {}
+    progress(0, total, "")
+    for name in names:
+        found[name] = _read_file(out, name, digests.get(name))
+        done += found[name].num_bytes
+        progress(done, total, name)
+    return release, found
+
+
+def _read_file(out: Path, name: str, wanted_sha256: str | None) -> LocalFile:
+    path = out / name
+    state, digest = file_state(path), file_sha256(path)
+    if wanted_sha256 not in (None, digest):
+        raise InputError(f"{path}: differs from {CHECKSUMS} (sha256), it changed after the build; run `tooling build`")
+    blob = None if wanted_sha256 else blob_sha1(path.read_bytes())
+    return LocalFile(name, state[1], digest, blob, state)
+
+
+def check_release(
+    workspace: Workspace, out: Path, *, is_public: bool, is_closed: bool, allow_unconsented: Collection[str]
+) -> list[str]:
+    """Checks a release against the workspace that it was built from.
+
+    Args:
+        workspace: held by the caller's lock.
+        out: the built release.
+        is_public: anyone could read what is pushed.
+        is_closed: the repository is private and gated, so that only chosen people can read it.
+        allow_unconsented: identities that may be in a closed repository without granted consent.
+
+    Returns:
+        Notes for the one who pushes.
+
+    Raises:
+        InputError: the release is not of the workspace's present files.
+        VerificationError: a file is not verified.
+        ConsentError: someone's consent does not allow it.
+        WorkspaceError: unmarked fakes in a public push.
+    """
+    rows = folder_rows(out)
+    records = {name: record for subset in SUBSETS for name, record in workspace.records(subset).items()}
+    there = {name: record.sha256 for name, record in records.items()}
+    stale = {name for name, row in rows.items() if there.get(name) != row["sha256"]} | (there.keys() - rows.keys())
+    if stale:
+        raise InputError(f"{out}: was built from other files ({_some(stale)}); run `tooling build` and `tooling card`")
+    people = {name: set(people_of(record.sample_id)) for name, record in records.items()}
+    unconsented = _check_consent(workspace, people, is_closed, allow_unconsented)
+    _check_verified(workspace, records, {name for name, found in people.items() if found & unconsented})
+    notes = [f"without granted consent, allowed by name: {', '.join(sorted(unconsented, key=natural_key))}"]
+    return (notes if unconsented else []) + _check_marks(workspace, records, is_public)
+
+
+def _check_consent(
+    workspace: Workspace, people: dict[str, set[str]], is_closed: bool, allowed: Collection[str]
+) -> set[str]:
+    """Returns those in the release whose consent is not granted and who are allowed by name."""
+    identities, everyone = workspace.identities(), set().union(*people.values())
+    granted = {name for name, identity in identities.items() if identity.consent_status == "granted"}
+    unconsented = everyone - granted
+    if needless := set(allowed) - unconsented:
+        raise UsageError(
+            f"{_some(needless)}: consent is granted or nobody of that name is in the release; leave it out"
+        )
+    if unconsented and (unconsented - set(allowed) or not is_closed):
+        first = min(unconsented - set(allowed) or unconsented, key=natural_key)
+        status = identities[first].consent_status if first in identities else "not in identities.csv"
+        way_out = "take them out, or push to a private, gated repository and allow each by name"
+        raise ConsentError(f"consent of identity {_some(unconsented)} is not granted ({first}: {status}); {way_out}")
+    return unconsented
+
+
+def _check_verified(workspace: Workspace, records: dict[str, FileRecord], of_unconsented: set[str]) -> None:
+    """Every file verified as it is now; findings about the consent of those allowed by name do not count."""
+    path = workspace.verification_path
+    if not path.is_file():
+        raise VerificationError(f"{workspace.root}: not verified; run `tooling verify`")
+    try:
+        found: dict[str, dict[str, Any]] = {row["path"]: row for row in pq.read_table(path).to_pylist()}
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise VerificationError(f"{path}: damaged; run `tooling verify` again") from error
+    for name, record in records.items():
+        row = found.get(record.path)
+        if row is None or row["sha256"] != record.sha256:
+            raise VerificationError(f"{record.path}: changed after the last verification; run `tooling verify`")
+        errors = [finding for finding in row["findings"] if finding.startswith("error:")]
+        if name in of_unconsented:
+            errors = [finding for finding in errors if ": consent of identity " not in finding]
+        if errors or not (row["is_ok"] or name in of_unconsented):
+            what = errors[0].removeprefix(f"error: {record.path}: ") if errors else "did not pass verification"
+            raise VerificationError(f"{record.path}: {what}; correct that and run `tooling verify`")
+    if gone := found.keys() - {record.path for record in records.values()}:
+        raise VerificationError(f"{_some(gone)}: removed after the last verification; run `tooling verify`")
+
+
+def _check_marks(workspace: Workspace, records: dict[str, FileRecord], is_public: bool) -> list[str]:
+    fakes = (record for record in records.values() if SUBSETS[record.path.partition("/")[0]].method != "real")
+    unmarked = [record.path for record in fakes if not record.digital_source_type]
+    if unmarked and is_public:
+        way_out = "make them again, which marks them, or push with --private"
+        raise WorkspaceError(f"{workspace.root}: {len(unmarked)} fakes carry no mark ({_some(unmarked)}); {way_out}")
+    if unmarked:
+        return [f"{len(unmarked)} fakes carry no mark; a public push would be refused"]
+    if is_public and (workspace.keys_path / CERTIFICATE).is_file() and read_keys(workspace.keys_path).is_test:
+        return ["marks are signed with the test certificate in keys/; put your own there and run `tooling keys sign`"]
+    return []
+
+
+def _some(names: Collection[str]) -> str:
+    first = sorted(names, key=natural_key)
+    return ", ".join(first[:MAX_NAMES]) + (f" and {len(first) - MAX_NAMES} more" if len(first) > MAX_NAMES else "")

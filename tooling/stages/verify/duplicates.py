@@ -1,0 +1,105 @@
+"""Content that is there twice: the same anywhere, nearly the same in different splits, or another person's clip.
+
+Within a split, what is made from one clip is alike by design: its crop, its fakes. Across splits nothing may be.
+Perceptual hashes of all pictures are compared first, by counting bits; `generation.quality.descriptor` then compares
+the few pairs that are left. On rendered people two clips are at 2.0 and more, where 1 is a near-duplicate.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generation.quality.descriptor import LARGEST_HASH_DISTANCE, Descriptor, find_near_duplicate
+from homologous_deepfake import SPLIT_FOLDS
+from tooling.stages.verify.contract import FileFacts, Finding, people_of
+from tooling.stages.verify.meters.descriptors import backdrop_distance, unpack
+from tooling.workspace.records import FileRecord, natural_key
+
+SMALLEST_SHARE = 0.5  # of a clip's pictures that must be near-duplicates of another's
+ROWS = 2048  # hashes compared at a time with all others
+MUCH_NEARER = 0.5  # another clip's mean picture is nearer by this factor
+
+Split = tuple[NDArray[np.uint64], NDArray[np.int64], list[Descriptor]]
+"""Hashes (N,), number of the file of each, descriptors."""
+
+
+def check_duplicates(facts: Mapping[str, FileFacts], splits: Mapping[str, str]) -> list[Finding]:
+    """Files that show the same anywhere, and nearly the same in different splits.
+
+    Args:
+        facts: path -> what was found of it.
+        splits: path -> its split, "" or another word where it is in none of the three.
+    """
+    paths = sorted(facts, key=natural_key)
+    findings = _same(facts, paths)
+    told = {finding.place for finding in findings}
+    pools = {split: _pool(facts, [path for path in paths if splits.get(path) == split]) for split in SPLIT_FOLDS}
+    for (one, first), (other, second) in itertools.combinations(pools.items(), 2):
+        names = ([p for p in paths if splits.get(p) == one], [p for p in paths if splits.get(p) == other])
+        for left, right in _near(first, second):
+            place, also, split = names[1][right], names[0][left], one
+            if place not in told:
+                findings.append(
+                    Finding(
+                        "error", place, f"shows nearly the same as {also} in the split {split}; take one of them out"
+                    )
+                )
+    return findings
+
+
+def _same(facts: Mapping[str, FileFacts], paths: Sequence[str]) -> list[Finding]:
+    seen: dict[str, str] = {}
+    findings = []
+    for path in paths:
+        content = facts[path].content
+        if content and content in seen:
+            findings.append(Finding("error", path, f"shows the same as {seen[content]}; make it again"))
+        seen.setdefault(content, path)
+    return findings
+
+
+def _pool(facts: Mapping[str, FileFacts], paths: Sequence[str]) -> Split:
+    descriptors, owners = [], []
+    for number, path in enumerate(paths):
+        found = unpack(facts[path].looks)
+        descriptors += found
+        owners += [number] * len(found)
+    bits = np.stack([one.bits for one in descriptors]) if descriptors else np.zeros((0, 8), np.uint8)
+    return np.ascontiguousarray(bits).view(np.uint64).ravel(), np.array(owners, np.int64), descriptors
+
+
+def _near(first: Split, second: Split) -> list[tuple[int, int]]:
+    """Pairs of files of two pools of which enough pictures are near-duplicates."""
+    (hashes, owners, descriptors), (others, other_owners, other_descriptors) = first, second
+    votes: Counter[tuple[int, int]] = Counter()
+    for start in range(0, len(others), ROWS):
+        block = others[start : start + ROWS]
+        distances = np.bitwise_count(block[:, None] ^ hashes[None])
+        rows, columns = np.nonzero(distances <= LARGEST_HASH_DISTANCE)
+        for row in np.unique(rows):
+            places = columns[rows == row]
+            nearest = find_near_duplicate(other_descriptors[start + row], [descriptors[place] for place in places])
+            if nearest is not None:
+                votes[int(owners[places[nearest]]), int(other_owners[start + row])] += 1
+    num_pictures = np.bincount(other_owners)
+    return sorted(pair for pair, num in votes.items() if num >= SMALLEST_SHARE * num_pictures[pair[1]])
+
+
+def name_real_clips(facts: Mapping[str, FileFacts], records: Mapping[str, FileRecord]) -> list[Finding]:
+    """Of fakes and crops that are far from their target all over: whose clip they show instead."""
+    clips = {path: found for path, found in facts.items() if path.startswith("raw_video/") and found.backdrop}
+    findings = []
+    for path, found in facts.items():
+        if not found.is_far or not found.backdrop or path not in records:
+            continue
+        own = f"raw_video/{people_of(records[path])[0]}.mp4"
+        distances = {clip: backdrop_distance(found.backdrop, other.backdrop) for clip, other in clips.items()}
+        nearest = min(distances, key=lambda clip: (distances[clip], natural_key(clip)), default=own)
+        if nearest != own and distances[nearest] < MUCH_NEARER * distances.get(own, np.inf):
+            findings.append(Finding("error", path, f"shows {nearest}, not {own}: it is named wrongly; make both again"))
+    return findings

@@ -1,0 +1,153 @@
+"""What is kept of a file's pictures: descriptors for near-duplicates, its mean picture, brightness and sharpness."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from generation.arrays import Frame
+from generation.faces.track import FaceTrack
+from generation.quality.descriptor import COLOUR_PX, CUTS, HASH_FREQUENCIES, PATTERN_PX, Descriptor, describe_image
+from tooling.stages.verify.meters.in_step import Cells
+from tooling.stages.verify.video_pass import Luma
+
+NUM_LOOKS = 5  # frames of a clip that are described
+LOOK_PX = 320  # longer side in which they are
+BACKDROP_SIZE = (32, 18)
+NUM_MEASURED = 16  # frames of a clip in which the face is measured
+FACE_PX = 160  # side to which it is scaled before its sharpness is taken
+BLACK, WHITE = 16, 235  # levels of luma
+
+
+class LookMeter:
+    """Takes the frames of one clip.
+
+    Args:
+        num_frames: that it should have.
+        boxes: float32 (T, 4), the face in px of the clip; None where nobody tracked.
+    """
+
+    def __init__(self, num_frames: int, boxes: NDArray[np.float32] | None) -> None:
+        self._described = set(_spread(num_frames, NUM_LOOKS))
+        self._measured = set(_spread(num_frames, NUM_MEASURED))
+        self._boxes = boxes
+        self._digest = hashlib.sha256()
+        self._descriptors: list[Descriptor] = []
+        self._sum: NDArray[np.float64] | None = None
+        self._num = 0
+        self._values: list[tuple[float, float, float]] = []
+
+    def wants(self, number: int) -> bool:
+        """Whether frame `number` is described, so that it is needed as RGB."""
+        return number in self._described
+
+    def add(self, number: int, luma: Luma, cells: Cells) -> None:
+        """Takes every frame."""
+        self._digest.update(cells.tobytes())
+        self._sum = cells.astype(np.float64) if self._sum is None else self._sum + cells
+        self._num += 1
+        if number in self._measured and self._boxes is not None and number < len(self._boxes):
+            measured = measure_face(luma, self._boxes[number])
+            self._values += [measured] if measured else []
+
+    def describe(self, picture: Frame) -> None:
+        """Takes one of the frames that are described, RGB uint8 (H, W, 3)."""
+        self._descriptors.append(describe(picture))
+
+    def content(self) -> str:
+        """Digest of all frames, in cells."""
+        return self._digest.hexdigest() if self._num else ""
+
+    def looks(self) -> str:
+        """The descriptors as text."""
+        return pack(self._descriptors)
+
+    def backdrop(self) -> str:
+        """The mean picture as text."""
+        if self._sum is None:
+            return ""
+        mean = cv2.resize((self._sum / self._num).astype(np.float32), BACKDROP_SIZE, interpolation=cv2.INTER_AREA)
+        return _text(np.rint(mean).astype(np.uint8).tobytes())
+
+    def measurements(self) -> dict[str, float]:
+        """Medians over the frames that were measured; empty where none was."""
+        if not self._values:
+            return {}
+        return named(*np.median(self._values, axis=0).tolist())
+
+
+def named(face_px: float, sharpness: float, brightness: float) -> dict[str, float]:
+    """The measurements of a face by their names, rounded."""
+    return {"face_px": round(face_px, 1), "sharpness": round(sharpness, 2), "brightness": round(brightness, 1)}
+
+
+def measure_face(luma: Luma, box: NDArray[np.floating]) -> tuple[float, float, float] | None:
+    """Longer side of the face in px; standard deviation of its Laplacian at one size; its mean level, black 0, white
+    255. None where the box lies outside."""
+    height, width = luma.shape
+    x0, y0, x1, y1 = (round(float(value)) for value in box)
+    face = luma[max(y0, 0) : max(min(y1, height), 0), max(x0, 0) : max(min(x1, width), 0)]
+    if min(face.shape) < 2:
+        return None
+    same = cv2.resize(face, (FACE_PX, FACE_PX), interpolation=cv2.INTER_AREA)
+    sharpness = float(cv2.Laplacian(np.asarray(same, np.float32), cv2.CV_32F).std())
+    brightness = (float(face.mean()) - BLACK) / (WHITE - BLACK) * 255
+    return float(max(box[2] - box[0], box[3] - box[1])), sharpness, brightness
+
+
+def describe(picture: Frame) -> Descriptor:
+    """Describes a picture in one size for all."""
+    scale = LOOK_PX / max(picture.shape[:2])
+    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture
+    return describe_image(np.asarray(small, np.uint8))
+
+
+def pack(descriptors: Sequence[Descriptor]) -> str:
+    """Descriptors as text."""
+    parts = (one.bits.tobytes() + one.patterns.tobytes() + one.colours.tobytes() for one in descriptors)
+    return _text(b"".join(parts))
+
+
+def unpack(text: str) -> list[Descriptor]:
+    """The reverse of `pack`."""
+    content, found = base64.b64decode(text), []
+    sizes = (HASH_FREQUENCIES**2 // 8, 2 * len(CUTS) * PATTERN_PX**2, 2 * COLOUR_PX**2)
+    for at in range(0, len(content), sum(sizes)):
+        ends = np.cumsum((at, *sizes)).tolist()
+        bits, patterns, colours = (content[start:end] for start, end in itertools.pairwise(ends))
+        found.append(
+            Descriptor(
+                np.frombuffer(bits, np.uint8),
+                np.frombuffer(patterns, np.float16).reshape(len(CUTS), -1),
+                np.frombuffer(colours, np.uint8).reshape(-1, 2),
+            )
+        )
+    return found
+
+
+def backdrop_distance(first: str, second: str) -> float:
+    """Mean difference of two mean pictures as text, in levels."""
+    one, other = (np.frombuffer(base64.b64decode(text), np.uint8).astype(np.float32) for text in (first, second))
+    return float(np.abs(one - other).mean())
+
+
+def boxes_of(track: FaceTrack | None, crop_px: int | None) -> NDArray[np.float32] | None:
+    """The face's boxes in px of the clip, or of a crop of `crop_px`."""
+    if track is None or crop_px is None:
+        return None if track is None else track.boxes
+    corners, sides = np.tile(track.crop[:, :2], 2), track.crop[:, 2:]
+    return np.asarray((track.boxes - corners) * (crop_px / sides), np.float32)
+
+
+def _spread(num_frames: int, num: int) -> list[int]:
+    return np.unique(((np.arange(num) + 0.5) * num_frames / num).astype(int)).tolist()  # type: ignore[no-any-return]
+
+
+def _text(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")

@@ -1,0 +1,136 @@
+"""Which frame of a reference each frame of a film shows: whether both are in step.
+
+Where the reference moves, its cells change from frame to frame, and a film of the same scene is nearest to the very
+frame that it was made from. Only those cells are compared, at every offset of up to half a second.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tooling.stages.verify.video_pass import Luma
+
+CELL_PX = 8  # of a frame; a cell is the mean of its pixels
+REACH = 15  # frames: offsets looked at in either direction
+GAP = 3  # frames over which a cell must change to count as moving
+SMALLEST_CHANGE = 3  # levels that it must change by
+FEWEST_CELLS, CELL_SHARE = 12, 1 / 36  # moving cells that a frame needs, share of all cells that is compared at most
+WINDOW = 15  # frames that are judged together
+FEWEST_FRAMES = 5  # of a window in which enough moves
+# A window is out of step where another offset is nearer than none by this factor and so many levels more. Measured:
+# in step the frame itself has 0.8 to 1.2 levels and the next one 1.0 to 4, in the most still windows 0.8 as well.
+NEARER, NEARER_LEVELS = 1.4, 0.3
+
+Cells = NDArray[np.uint8]  # (h, w)
+
+
+def cells_of(luma: Luma) -> Cells:
+    """Means of squares of CELL_PX."""
+    height, width = luma.shape
+    size = (max(width // CELL_PX, 1), max(height // CELL_PX, 1))
+    while luma.shape[1] % (2 * size[0]) == 0 and luma.shape[0] % (2 * size[1]) == 0:  # halving is five times as fast
+        luma = cv2.resize(luma, (luma.shape[1] // 2, luma.shape[0] // 2), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    return (
+        luma if luma.shape == size[::-1] else np.asarray(cv2.resize(luma, size, interpolation=cv2.INTER_AREA), np.uint8)
+    )
+
+
+class Window:
+    """The last 2 REACH + 1 pictures of a reference, in cells; shared by all films that are compared with it."""
+
+    def __init__(self) -> None:
+        self._cells: deque[NDArray[np.int16]] = deque(maxlen=2 * REACH + 1)
+        self.end = 0  # number of the frame that comes next
+
+    def add(self, cells: Cells) -> None:
+        """Takes the next picture."""
+        self._cells.append(cells.astype(np.int16))
+        self.end += 1
+
+    def at(self, number: int) -> NDArray[np.int16]:
+        """One of the pictures that are held, or the one nearest in time."""
+        start = self.end - len(self._cells)
+        return self._cells[min(max(number - start, 0), len(self._cells) - 1)]
+
+    def between(self, first: int, last: int, places: NDArray[np.intp]) -> tuple[int, NDArray[np.int16]]:
+        """Cells (n, places) of a range of pictures, and the number of the first of them."""
+        start = self.end - len(self._cells)
+        first, last = max(first, start), min(last, self.end - 1)
+        return first, np.stack([self._cells[number - start].ravel()[places] for number in range(first, last + 1)])
+
+
+class StepMeter:
+    """Compares a film with the window of its reference; take a frame of both before `measure`."""
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+        self._waiting: deque[tuple[int, Cells, NDArray[np.bool_]]] = deque()
+        self._distances: list[NDArray[np.float32]] = []  # of one frame: (2 REACH + 1,), NaN where not measured
+
+    def add(self, number: int, cells: Cells, is_compared: NDArray[np.bool_]) -> None:
+        """Takes frame `number` of the film; it is measured as soon as the frames after it are known."""
+        self._waiting.append((number, cells, is_compared))
+        while self._waiting and self._waiting[0][0] + REACH < self._window.end:
+            self._measure(*self._waiting.popleft())
+
+    def finish(self) -> None:
+        """Measures the last frames."""
+        while self._waiting:
+            self._measure(*self._waiting.popleft())
+
+    def _measure(self, number: int, cells: Cells, is_compared: NDArray[np.bool_]) -> None:
+        distances = np.full(2 * REACH + 1, np.nan, np.float32)
+        self._distances.append(distances)
+        if number >= self._window.end:
+            return
+        here = self._window.at(number)
+        changes = np.maximum(np.abs(here - self._window.at(number - GAP)), np.abs(here - self._window.at(number + GAP)))
+        changes[~is_compared] = 0
+        places = np.flatnonzero(changes >= SMALLEST_CHANGE)
+        if len(places) < FEWEST_CELLS:
+            return
+        most = max(round(changes.size * CELL_SHARE), FEWEST_CELLS)
+        if len(places) > most:
+            places = places[np.argpartition(changes.ravel()[places], -most)[-most:]]
+        first, others = self._window.between(number - REACH, number + REACH, places)
+        away = (others - cells.ravel()[places].astype(np.int16)).astype(np.float32)
+        near = np.abs(away - away.mean(1, keepdims=True)).mean(1)  # a little light more or less is no motion
+        distances[first - number + REACH : first - number + REACH + len(near)] = near
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether enough moved somewhere."""
+        return any(True for _ in self._windows())
+
+    def problem(self) -> str:
+        """In words, how many frames it is out of step and where; empty where it is not."""
+        wrong = [(first, last, offset) for first, last, offset, is_wrong in self._windows() if is_wrong]
+        if not wrong:
+            return ""
+        offsets = [offset for *_, offset in wrong]
+        offset = max(set(offsets), key=offsets.count)
+        frames = abs(offset)
+        direction = "ahead of" if offset > 0 else "behind"
+        where = f"from frame {wrong[0][0]} to {wrong[-1][1]} it is"
+        return f"{where} {frames} {'frame' if frames == 1 else 'frames'} {direction}"
+
+    def _windows(self) -> Iterator[tuple[int, int, int, bool]]:
+        """First and last frame, best offset and whether it is wrong, of each window in which enough moves."""
+        table = np.array(self._distances).reshape(-1, 2 * REACH + 1)
+        for first in range(0, len(table), WINDOW):
+            rows = table[first : first + WINDOW]
+            is_known = np.isfinite(rows[:, REACH])
+            if is_known.sum() < min(FEWEST_FRAMES, len(table)):
+                continue
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # an offset beyond both ends is known nowhere
+                means = np.nanmean(rows[is_known], axis=0)
+            best, own = int(np.nanargmin(means)), float(means[REACH])
+            is_wrong = own > NEARER * float(means[best]) + NEARER_LEVELS
+            yield first, first + len(rows) - 1, best - REACH, is_wrong

@@ -1,0 +1,98 @@
+"""Whether a driven face's mouth moves as its source's does, in step, and as nobody else's.
+
+How far a mouth is open shows in the spread of levels between its corners: lips and teeth are light, the gap is dark.
+Measured on driven clips of rendered people, 90 frames: the correlation with the source's is 0.89 and 0.91, with the
+source's three frames away at most 0.47, with the target's own and other people's at most 0.19.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generation.faces.track import FaceTrack
+from homologous_deepfake import SUBSETS
+from tooling.stages.verify.contract import FileFacts, Finding, is_imported, people_of, subset_of
+from tooling.stages.verify.meters.in_step import REACH
+from tooling.stages.verify.video_pass import Luma
+from tooling.workspace.records import FileRecord, natural_key
+
+FEWEST_FRAMES = 45
+SMALLEST_SPREAD = 1.0  # levels by which the signal must vary to say anything
+CLEAR = 0.75  # correlation from which another clip, or another moment, is the one that is followed
+MUCH_CLEARER = 0.3  # by which it must be above that with the source in step
+LEFT, RIGHT = 3, 4  # corners of the mouth, of the landmarks
+
+Signal = NDArray[np.float32]  # (T,)
+
+
+class MouthMeter:
+    """Takes the frames of one clip; the track is that of its target's face."""
+
+    def __init__(self, track: FaceTrack) -> None:
+        self._corners = track.landmarks[:, LEFT : RIGHT + 1]
+        self._values: list[float] = []
+
+    def add(self, number: int, luma: Luma) -> None:
+        """Takes frame `number`."""
+        if number >= len(self._corners):
+            return
+        left, right = self._corners[number]
+        width, (x, y) = max(float(np.linalg.norm(right - left)), 1.0), (left + right) / 2
+        columns = slice(max(int(x - 0.35 * width), 0), max(int(x + 0.35 * width) + 1, 0))
+        rows = slice(max(int(y - 0.15 * width), 0), max(int(y + 0.45 * width) + 1, 0))
+        mouth = luma[rows, columns]
+        self._values.append(float(mouth.std()) if mouth.size else 0.0)
+
+    def text(self) -> str:
+        """The signal as text."""
+        return base64.b64encode(np.array(self._values, np.float16).tobytes()).decode("ascii")
+
+
+def check_motion(facts: Mapping[str, FileFacts], records: Mapping[str, FileRecord]) -> list[Finding]:
+    """Driven fakes whose mouth follows another clip than their source's, or another moment of it."""
+    clips = {path: _signal(found) for path, found in facts.items() if path.startswith("raw_video/")}
+    findings = []
+    for path, found in facts.items():
+        record = records.get(path)
+        if record is None or SUBSETS[subset_of(record)].method != "expression_driven" or not found.mouth:
+            continue
+        signal, source = _signal(found), f"raw_video/{people_of(record)[1]}.mp4"
+        if source in clips and (problem := _problem(signal, source, clips)):
+            findings.append(Finding("note" if is_imported(record) else "error", path, problem))
+    return findings
+
+
+def _problem(signal: Signal, source: str, clips: Mapping[str, Signal]) -> str:
+    own = _correlation(signal, clips[source], 0)
+    if own is None:
+        return ""
+    needed = max(CLEAR, own + MUCH_CLEARER)
+    found = {offset: _correlation(signal, clips[source], offset) for offset in range(-REACH, REACH + 1)}
+    offsets = {offset: value for offset, value in found.items() if value is not None}
+    best = max(offsets, key=lambda offset: (offsets[offset], -abs(offset)))
+    if best and offsets[best] >= needed:
+        told = f"{abs(best)} {'frame' if abs(best) == 1 else 'frames'} {'ahead of' if best > 0 else 'behind'}"
+        return f"is out of step: its mouth is {told} {source}'s; make it again"
+    others = {clip: _correlation(signal, other, 0) for clip, other in clips.items() if clip != source}
+    clearer = {clip: value for clip, value in others.items() if value is not None and value >= needed}
+    if clearer:
+        clip = max(sorted(clearer, key=natural_key), key=lambda name: clearer[name])
+        return f"its mouth moves as that of {clip} does, not as that of {source}; make it again"
+    return ""
+
+
+def _signal(facts: FileFacts) -> Signal:
+    return np.frombuffer(base64.b64decode(facts.mouth), np.float16).astype(np.float32)
+
+
+def _correlation(film: Signal, clip: Signal, offset: int) -> float | None:
+    """Of a film's frames with a clip's that are `offset` later; None where one of them hardly varies."""
+    length = min(len(film), len(clip))
+    first, second = film[max(-offset, 0) : length - max(offset, 0)], clip[max(offset, 0) : length - max(-offset, 0)]
+    if length < FEWEST_FRAMES or min(first.std(), second.std()) < SMALLEST_SPREAD:
+        return None
+    return float(np.corrcoef(first, second)[0, 1])

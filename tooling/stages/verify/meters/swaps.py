@@ -1,0 +1,86 @@
+"""A swap's landmarks and, with an identity encoder, whose face it shows; measured by
+`generation.quality.swap_quality`."""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generation.arrays import Frame
+from generation.crops.clip import FaceClip
+from generation.faces.detector import load_detector
+from generation.faces.identity import OnnxIdentity, clip_identity
+from generation.faces.track import FaceTrack
+from generation.media.reader import read_frames
+from generation.quality.swap_quality import IdentityCheck, SwapMeter, find_problems
+from tooling.stages.verify.contract import FileFacts
+
+if TYPE_CHECKING:
+    from facenet_pytorch import MTCNN
+
+
+class SwapLook:
+    """Takes a few frames of one swap with its target's.
+
+    Args:
+        facts: of the swap.
+        target: the track of its target, whose landmarks can be compared (`crops.has_landmarks`).
+        source: clip and track of its source; None where one of them is missing.
+        encoder: ONNX file; None leaves identities out.
+        is_strict: whether what is wrong is an error; else a note.
+    """
+
+    def __init__(
+        self,
+        facts: FileFacts,
+        target: FaceTrack,
+        source: tuple[Path, FaceTrack] | None,
+        encoder: Path | None,
+        *,
+        is_strict: bool,
+    ) -> None:
+        self.facts, self.is_strict = facts, is_strict
+        identity = None
+        if encoder is not None and source is not None:
+            identity = IdentityCheck(_encoder(encoder), _identity(encoder, source[0], source[1].to_json()))
+        clip = FaceClip(facts.path, lambda: iter(()), target.landmarks, target.is_detected)
+        self._meter = SwapMeter(clip, identity, detector=_detector())
+        self.wanted = self._meter.wanted
+
+    def add(self, number: int, target: Frame, fake: Frame) -> None:
+        """Takes one of the frames that are wanted, RGB uint8 (H, W, 3) each."""
+        self._meter.look(number, target, fake)
+
+    def finish(self) -> None:
+        """Tells `facts` what was measured, and what is wrong."""
+        quality = self._meter.results()
+        for problem in find_problems(quality):
+            self.facts.findings.append(
+                ("error" if self.is_strict else "note", self.facts.path, f"{problem}; make it again")
+            )
+        for name in ("source_similarity", "target_similarity"):
+            value = getattr(quality, name)
+            if value is not None:
+                self.facts.measurements[name] = round(value, 4)
+
+
+@lru_cache(maxsize=4)
+def _identity(encoder: Path, clip: Path, track_text: str) -> NDArray[np.float32]:
+    track = FaceTrack.from_json(track_text)
+    return clip_identity(
+        FaceClip(str(clip), lambda: read_frames(clip), track.landmarks, track.is_detected), _encoder(encoder)
+    )
+
+
+@lru_cache(maxsize=2)
+def _encoder(path: Path) -> OnnxIdentity:
+    return OnnxIdentity(path)
+
+
+@cache
+def _detector() -> MTCNN:
+    return load_detector(min_face_px=40)

@@ -1,0 +1,127 @@
+"""Who is in a workspace and what belongs together: consent, folds, pairs, counterparts, orphans, inputs, counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from homologous_deepfake import CROSSING, SUBSETS
+from tooling.stages.verify.contract import Finding, is_imported, people_of
+from tooling.workspace.identities import Identity
+from tooling.workspace.layout import Workspace
+from tooling.workspace.plan_file import Plan
+from tooling.workspace.records import FileRecord, natural_key
+
+Records = Mapping[str, Mapping[str, FileRecord]]
+"""Subset -> sample_id -> record."""
+
+FOLDERS_BESIDE = ("masks", "masters", "tracks")  # of companions
+
+
+def check_people(workspace: Workspace, records: Records, plan: Plan) -> list[Finding]:
+    """Everyone known, consenting, in one fold, and paired inside it; every clip with its crop, every fake with both."""
+    identities = workspace.identities()
+    findings = []
+    for subset, found in records.items():
+        if SUBSETS[subset].media == "image":
+            continue
+        planned = {f"{subset}/{target}_{source}" for target, source in plan.pairs.get(subset, [])}
+        for record in found.values():
+            messages = _check_identities(record, identities, plan)
+            if subset in plan.pairs and record.sample_id not in planned and not is_imported(record):
+                messages.append("is not in plan.json; delete it or plan again")
+            findings += [Finding("error", record.path, message) for message in messages]
+            findings += _check_fold(record, plan)
+        # Who takes over a finished set of fakes does not want the pairs that were drawn here as well.
+        if not all(map(is_imported, found.values())):
+            missing = sorted(planned - set(found), key=natural_key)
+            findings += [
+                Finding("error", f"{name}.mp4", "is planned, not there; run `tooling generate`") for name in missing
+            ]
+    return findings + _check_counterparts(records)
+
+
+def _check_counterparts(records: Records) -> list[Finding]:
+    clips, crops = (
+        {sample_id.rpartition("/")[2] for sample_id in records[subset]} for subset in ("raw_video", "face_video")
+    )
+    findings = [Finding("error", f"raw_video/{i}.mp4", "has no crop; run `tooling faces`") for i in clips - crops]
+    findings += [Finding("error", f"face_video/{i}.mp4", "has no clip in raw_video") for i in crops - clips]
+    for subset, found in records.items():
+        if SUBSETS[subset].method == "real" or SUBSETS[subset].media == "image":
+            continue
+        for record in found.values():
+            lacking = [person for person in people_of(record) if person not in clips]
+            # An archive may hold fakes alone.
+            severity = "note" if is_imported(record) else "error"
+            findings += [
+                Finding(severity, record.path, f"raw_video/{person}.mp4, which it was made from, is not there")  # type: ignore[arg-type]
+                for person in lacking
+            ]
+    return findings
+
+
+def _check_identities(record: FileRecord, identities: dict[str, Identity], plan: Plan) -> list[str]:
+    messages = []
+    for identity in people_of(record):
+        if identity not in identities:
+            messages.append(f"identity {identity} has no row in identities.csv")
+        elif identities[identity].consent_status != "granted":
+            status = identities[identity].consent_status
+            messages.append(f"consent of identity {identity} is '{status}'; take the person out")
+        if plan.folds and identity not in plan.folds:
+            messages.append(f"identity {identity} has no fold; run `tooling plan`")
+    return messages
+
+
+def _check_fold(record: FileRecord, plan: Plan) -> list[Finding]:
+    """A pair across folds is an error, but for imported ones: they are in no split but `crossing`."""
+    people = people_of(record)
+    if len({plan.folds[identity] for identity in people if identity in plan.folds}) <= 1:
+        return []
+    message = f"identities {' and '.join(people)} lie in different folds"
+    if is_imported(record):
+        return [Finding("note", record.path, f"{message}: it is in the split {CROSSING} alone")]
+    return [Finding("error", record.path, message)]
+
+
+def check_folders(workspace: Workspace, records: Records) -> list[Finding]:
+    """Files that no record names."""
+    known = {f"{subset}/metadata.jsonl" for subset in records}
+    for found in records.values():
+        for record in found.values():
+            known |= {record.path, *record.companions}
+    findings = []
+    for folder in (*records, *FOLDERS_BESIDE):
+        there = (path for path in (workspace.root / folder).rglob("*") if path.is_file())
+        names = (path.relative_to(workspace.root).as_posix() for path in there)
+        findings += [
+            Finding("error", name, "has no record; remove it or import it") for name in names if name not in known
+        ]
+    return findings
+
+
+def check_inputs(records: Records) -> list[Finding]:
+    """Fakes and crops made from a clip or track that has changed since."""
+    now: dict[str, str] = {}
+    for found in records.values():
+        for record in found.values():
+            now |= {record.path: record.input_sha256, **record.companions}
+    findings = []
+    for found in records.values():
+        for record in found.values():
+            stale = [name for name, digest in record.inputs.items() if name in now and now[name] != digest]
+            if stale:
+                first = min(stale, key=natural_key)
+                more = f" and {len(stale) - 1} more" if len(stale) > 1 else ""
+                message = f"was made from an older {first}{more}; run its stage again"
+                findings.append(Finding("error", record.path, message))
+    return findings
+
+
+def check_counts(records: Records) -> list[Finding]:
+    """Subsets that are smaller or larger than in the catalogue."""
+    return [
+        Finding("note", subset, f"{len(found)} of the catalogue's {SUBSETS[subset].count} files")
+        for subset, found in records.items()
+        if len(found) != SUBSETS[subset].count
+    ]

@@ -1,0 +1,258 @@
+"""verify: every file against its record and its subset's contract; every finding collected, sorted, told once.
+
+What was found goes to verification.parquet, one row for each file, so that a later push can tell whether the very
+files it sends were verified. A file that was found right and has not changed, nor anything that it is compared with,
+is not decoded again: its digest is compared. What was checked when a run is interrupted is kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from homologous_deepfake import SUBSETS
+from tooling.errors import InputError, VerificationError, WorkspaceError
+from tooling.stages.verify.contract import (
+    FileFacts,
+    Finding,
+    Severity,
+    contract_of,
+    is_image,
+    people_of,
+    split_of,
+    subset_of,
+)
+from tooling.stages.verify.duplicates import check_duplicates, name_real_clips
+from tooling.stages.verify.group import Circumstances, GroupWork, check_group
+from tooling.stages.verify.meters.mouths import check_motion
+from tooling.stages.verify.people import Records, check_counts, check_folders, check_inputs, check_people
+from tooling.stages.verify.table import check_digest, read_known, write_table
+from tooling.work.engine import Progress, no_progress, run_side_by_side
+from tooling.workspace.files import file_sha256
+from tooling.workspace.layout import Workspace
+from tooling.workspace.plan_file import Plan
+from tooling.workspace.records import FileRecord, natural_key
+from tooling.workspace.signing_keys import read_keys
+
+ENCODER_FILES = ("identity.onnx", "w600k_r50.onnx", "arcface_w600k_r50.onnx")
+IMAGES_AT_ONCE = 32
+SECONDS_BETWEEN_WRITES = 30.0
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """How to verify.
+
+    Attributes:
+        is_anew: decodes all files, also those that were found right before.
+        identity_encoder: ONNX file or its folder; None takes models/identity/ of the workspace, if it is there.
+    """
+
+    is_anew: bool = False
+    identity_encoder: Path | None = None
+
+
+@dataclass
+class _Verification:
+    """One run: what is known of each file by path."""
+
+    workspace: Workspace
+    records: Records
+    digests: Mapping[str, str]
+    facts: dict[str, FileFacts] = field(default_factory=dict)
+    broken: list[Finding] = field(default_factory=list)
+
+    @property
+    def all_records(self) -> list[FileRecord]:
+        return [record for found in self.records.values() for record in found.values()]
+
+    def write(self, findings: Sequence[Finding] | None) -> None:
+        write_table(self.workspace, self.all_records, findings, self.facts, self.digests)
+
+
+def run(
+    workspace: Workspace,
+    options: VerifyOptions | None = None,
+    *,
+    num_workers: int = 0,
+    progress: Progress = no_progress,
+) -> list[Finding]:
+    """Verifies the workspace and writes verification.parquet.
+
+    Args:
+        workspace: held by the caller's lock.
+        options: None takes the defaults.
+        num_workers: processes; 0 takes one for each processor.
+        progress: told of each checked file.
+
+    Returns:
+        All findings, errors first, in natural order of their places.
+
+    Raises:
+        InputError: the identity encoder that was asked for is not there.
+        GenerationError: it is none.
+    """
+    options = options or VerifyOptions()
+    records = {subset: workspace.records(subset) for subset in SUBSETS}
+    plan = workspace.plan() or Plan(seed=0)
+    findings, root = _read_root(workspace)
+    circumstances = Circumstances(
+        clips=frozenset(record.path for record in records["raw_video"].values()),
+        has_keys=not findings,
+        encoder=_find_encoder(options.identity_encoder, workspace.models_path),
+    )
+    state = _Verification(workspace, records, _digests(workspace, records, circumstances, root))
+    known = {} if options.is_anew else read_known(workspace, state.digests)
+    state.facts.update(known)
+    groups = _groups(workspace, records, circumstances, set(known))
+    _check_files(state, groups, num_workers, progress)
+    findings += check_people(workspace, records, plan) + check_folders(workspace, records)
+    findings += check_inputs(records) + check_counts(records) + state.broken
+    findings += _findings_of(state.facts)
+    findings += _compare_files(state, plan) + _unmeasured(state, circumstances)
+    findings = sorted(set(findings), key=lambda found: (found.severity, natural_key(found.place), found.message))
+    state.write(findings)
+    return findings
+
+
+def raise_for_errors(findings: Sequence[Finding]) -> None:
+    """Ends a command whose verification found errors.
+
+    Raises:
+        VerificationError: there is at least one error; names how many and the first.
+    """
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        more = f" ({len(errors)} errors in all)" if len(errors) > 1 else ""
+        raise VerificationError(f"{errors[0].place}: {errors[0].message}{more}; correct that and verify again")
+
+
+def _find_encoder(place: Path | None, models: Path) -> Path | None:
+    """The identity encoder's ONNX file, as asked for or as it lies in the workspace; None where there is none."""
+    folder = place or models / "identity"
+    files = [folder] if folder.is_file() else [folder / name for name in ENCODER_FILES]
+    found = next((file for file in files if file.is_file()), None)
+    if found is None and place is not None:
+        raise InputError(f"{place}: no identity encoder; hand in an ONNX file, or a folder with {ENCODER_FILES[0]}")
+    if found is not None:
+        from generation.faces.identity import OnnxIdentity  # imports torch
+
+        OnnxIdentity(found)
+    return found
+
+
+def _read_root(workspace: Workspace) -> tuple[list[Finding], str]:
+    """Digest of whom marks are trusted by; a finding where there is nobody."""
+    try:
+        return [], read_keys(workspace.keys_path).root.hex()
+    except (WorkspaceError, InputError) as error:
+        place = workspace.keys_path.name
+        return [Finding("error", place, f"marks were not checked: {error}")], ""
+
+
+def _digests(workspace: Workspace, records: Records, circumstances: Circumstances, root: str) -> dict[str, str]:
+    """Path -> digest of all that the check of a file depends on."""
+    clips = {record.path: record.sha256 for record in records["raw_video"].values()}
+    tracks = {name: digest for record in records["face_video"].values() for name, digest in record.companions.items()}
+    encoder = file_sha256(circumstances.encoder) if circumstances.encoder else ""
+    digests = {}
+    for subset, found in records.items():
+        for record in found.values():
+            names = people_of(record)
+            beside = [clips.get(f"raw_video/{name}.mp4", "") for name in names]
+            beside += [tracks.get(workspace.track_name(name), "") for name in names]
+            about = encoder if SUBSETS[subset].method == "face_swap" else ""
+            digests[record.path] = check_digest(record, contract_of(workspace, subset), *beside, root, about)
+    return digests
+
+
+def _groups(
+    workspace: Workspace, records: Records, circumstances: Circumstances, known: set[str]
+) -> Iterator[GroupWork]:
+    """Files that are decoded together: all of one target, and images by the dozen."""
+    by_person: dict[str, list[FileRecord]] = {}
+    images: list[FileRecord] = []
+    for found in records.values():
+        for record in found.values():
+            if is_image(record):
+                images.append(record)
+            else:
+                by_person.setdefault(people_of(record)[0], []).append(record)
+    clips = records["raw_video"]
+    for person in sorted(by_person, key=natural_key):
+        yield _group(workspace, circumstances, by_person[person], known, clips.get(f"raw_video/{person}"))
+    for start in range(0, len(images), IMAGES_AT_ONCE):
+        yield _group(workspace, circumstances, images[start : start + IMAGES_AT_ONCE], known, None)
+
+
+def _group(
+    workspace: Workspace,
+    circumstances: Circumstances,
+    files: Sequence[FileRecord],
+    known: set[str],
+    clip: FileRecord | None,
+) -> GroupWork:
+    checked = tuple(record for record in files if record.path not in known)
+    unchanged = tuple(record for record in files if record.path in known)
+    return GroupWork(workspace, circumstances, checked, unchanged, clip)
+
+
+def _check_files(state: _Verification, groups: Iterator[GroupWork], num_workers: int, progress: Progress) -> None:
+    """Every file by itself and beside its target; what is found is kept from time to time, and at an interruption."""
+    total, done, is_ended = len(state.all_records), 0, False
+    progress(0, total, "")
+    written = time.monotonic()
+    try:
+        for outcome in run_side_by_side(check_group, groups, num_workers=num_workers):
+            work: GroupWork = outcome.item
+            if outcome.error:
+                message = f"could not be checked: {outcome.error}"
+                state.broken += [Finding("error", record.path, message) for record in work.checked]
+            else:
+                state.facts.update(outcome.value)
+            done += len(work.paths)
+            progress(done, total, work.paths[-1])
+            if time.monotonic() - written > SECONDS_BETWEEN_WRITES:
+                state.write(None)
+                written = time.monotonic()
+        is_ended = True
+    finally:
+        if not is_ended:
+            state.write(None)
+
+
+def _findings_of(facts: Mapping[str, FileFacts]) -> list[Finding]:
+    return [Finding(*told) for found in facts.values() for told in found.findings]
+
+
+def _compare_files(state: _Verification, plan: Plan) -> list[Finding]:
+    """What only many files together tell."""
+    records = {record.path: record for record in state.all_records}
+    splits = {path: split_of(record, plan) for path, record in records.items()}
+    shown = check_duplicates(state.facts, splits) + name_real_clips(state.facts, records)
+    return shown + check_motion(state.facts, records)
+
+
+def _unmeasured(state: _Verification, circumstances: Circumstances) -> list[Finding]:
+    """One note for each subset and thing that could not be looked at."""
+    notes = {
+        "faces": "files are too small for faces to be looked for",
+        "step": "files: nothing moves outside of their masks, so whether they are in step was not measured",
+        "settings": "files were encoded elsewhere, with other settings",
+    }
+    counts: dict[tuple[str, str], int] = {}
+    for path, found in state.facts.items():
+        for what in [*found.unmeasured, *["settings"] * found.is_other_settings]:
+            key = path.partition("/")[0], what
+            counts[key] = counts.get(key, 0) + 1
+    told = [Finding("note", subset, f"{num} {notes[what]}") for (subset, what), num in counts.items()]
+    swaps = [record for record in state.all_records if SUBSETS[subset_of(record)].method == "face_swap"]
+    if swaps and circumstances.encoder is None:
+        way = "hand in an ArcFace network by --identity-encoder, or put it at models/identity/identity.onnx"
+        told.append(Finding("note", subset_of(swaps[0]), f"whose face a swap shows was not measured; {way}"))
+    return told
+
+
+__all__ = ["Finding", "Severity", "VerifyOptions", "raise_for_errors", "run"]

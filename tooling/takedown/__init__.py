@@ -1,0 +1,1 @@
+"""takedown: a person out of workspace, release and Hub."""

@@ -1,0 +1,328 @@
+"""takedown: one person out of everything: clips, crops, tracks, fakes, records, plan, shards and the Hub.
+
+A tombstone comes first: from then on ingest, plan and generate refuse the person, whatever becomes of this run. Then
+the receipt, WORKSPACE/takedowns/{identity}.json, notes what goes before it goes, and what was done once it is done; a
+rerun after a kill goes on from it and ends with the same workspace, release and Hub.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tooling.errors import InputError, UsageError
+from tooling.remote import connect
+from tooling.takedown import recipients as access
+from tooling.takedown import remote_copies as takedown_hub
+from tooling.takedown.built_release import Person, check_shards, clear_release, rows_of
+from tooling.takedown.receipt import Receipt, read_receipt
+from tooling.takedown.remote_copies import HubHoldings
+from tooling.work.engine import Progress, no_progress
+from tooling.workspace.audit_file import MEASURED
+from tooling.workspace.files import append_line, file_sha256, sync_folder, write_bytes, write_text
+from tooling.workspace.identities import format_identities, is_identity_id
+from tooling.workspace.layout import Workspace
+from tooling.workspace.plan_file import Pair, Plan, format_plan
+from tooling.workspace.records import natural_key
+from tooling.workspace.samples import people_of
+
+UNFINISHED = (".staging", ".pulling", ".importing")  # what killed runs left; the next run makes it anew
+
+
+@dataclass(frozen=True)
+class TakedownRequest:
+    """What one run is asked to do.
+
+    Attributes:
+        identity: who is taken out.
+        date: ISO 8601 day, for tombstone and receipt.
+        out: folder of the built release; None leaves releases alone.
+        repo_id: dataset repository with that release; None leaves the Hub alone.
+        purge_history: whether the Hub's old revisions go too.
+    """
+
+    identity: str
+    date: str
+    out: Path | None = None
+    repo_id: str | None = None
+    purge_history: bool = False
+
+
+@dataclass(frozen=True)
+class TakedownPlan:
+    """What holds a person now; everything empty once the person is out.
+
+    Attributes:
+        identity: the person.
+        taken_down_on: date of the tombstone; None where there is none yet.
+        samples: sample_id -> sha256 of each clip, crop and fake, recorded or only in shards.
+        files: path in the workspace -> sha256 of each file with the person: media, companions, generators that were
+            fitted to the person, leftovers.
+        pairs: subset -> planned pairs with the person.
+        has_identity_row: whether identities.csv names the person.
+        has_fold: whether plan.json does.
+        verification_paths: rows of verification.parquet.
+        num_rejects: lines of rejects.jsonl.
+        shards: shard -> sample_ids of its rows.
+        hub: what the Hub holds; None where no repository was named.
+        is_finished: whether an earlier run did all that it was asked.
+    """
+
+    identity: str
+    taken_down_on: str | None
+    samples: dict[str, str]
+    files: dict[str, str]
+    pairs: dict[str, list[Pair]]
+    has_identity_row: bool
+    has_fold: bool
+    verification_paths: list[str]
+    num_rejects: int
+    shards: dict[str, list[str]]
+    hub: HubHoldings | None
+    is_finished: bool
+
+    @property
+    def is_found(self) -> bool:
+        """Whether workspace, release or the Hub's main hold anything of the person."""
+        tables = (self.verification_paths, self.num_rejects, any(self.pairs.values()))
+        local = (self.samples, self.files, self.shards, *tables)
+        return any((*local, self.has_identity_row, self.has_fold, self.hub is not None and self.hub.main_files))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left to do, save for old revisions at the Hub (`hub.needs_purge`)."""
+        return self.taken_down_on is not None and self.is_finished and not self.is_found
+
+    def lines(self) -> list[str]:
+        """What goes, for people to read before they say yes."""
+        rows = [f"{path}: {_rows(len(found))} ({', '.join(found)})" for path, found in self.shards.items()]
+        pairs = [f"plan.json: {subset} {a}_{b}" for subset, found in self.pairs.items() for a, b in found]
+        named = ["identities.csv: 1 row"] * self.has_identity_row + ["plan.json: 1 fold"] * self.has_fold
+        named += [f"verification.parquet: {_rows(len(self.verification_paths))}"] * bool(self.verification_paths)
+        named += [f"rejects.jsonl: {_rows(self.num_rejects)}"] * bool(self.num_rejects)
+        records = [f"record {sample_id}" for sample_id in self.samples]
+        return [*self.files, *records, *named, *pairs, *rows, *(self.hub.lines() if self.hub is not None else ())]
+
+
+def plan_takedown(
+    workspace: Workspace, identity: str, *, out: Path | None = None, repo_id: str | None = None
+) -> TakedownPlan:
+    """Finds everything that holds a person; changes nothing.
+
+    Raises:
+        UsageError: `identity` cannot be one.
+        InputError: nobody of that id is or was here; `out` is no release, or not the one that the Hub has.
+        RemoteError: the Hub cannot be read.
+    """
+    if not is_identity_id(identity):
+        raise UsageError(f"{identity}: is no identity; name a number from 1 up")
+    receipt = read_receipt(workspace, identity)
+    samples, files = _recorded(workspace, identity)
+    others = {*_named_files(workspace, identity), *_fitted_files(workspace, identity)} - files.keys()
+    files |= {name: file_sha256(workspace.path(name)) for name in others}
+    known = {**samples, **(receipt.samples if receipt is not None else {})}
+    person = Person(identity, frozenset(known))
+    in_shards = rows_of(out, person) if out is not None else {}
+    if out is not None:
+        check_shards(out, in_shards, receipt)
+    samples = {**{name: digest for rows in in_shards.values() for name, digest in rows.items()}, **samples}
+    planned = workspace.plan() or Plan(0)
+    people = workspace.identities() if workspace.identities_path.exists() else {}
+    hub = None
+    if repo_id is not None:
+        look = takedown_hub.Look(person, out, frozenset(known.values()), receipt)
+        hub = takedown_hub.find_holdings(connect(repo_id), look, set(in_shards))
+    plan = TakedownPlan(
+        identity=identity,
+        taken_down_on=workspace.tombstones().get(identity),
+        samples=dict(sorted(samples.items(), key=lambda item: natural_key(item[0]))),
+        files=dict(sorted(files.items(), key=lambda item: natural_key(item[0]))),
+        pairs={name: [p for p in pairs if identity in p] for name, pairs in planned.pairs.items()},
+        has_identity_row=identity in people,
+        has_fold=identity in planned.folds,
+        verification_paths=_verified(workspace, person),
+        num_rejects=len(_rejects(workspace)) - len(_rejects_left(workspace, person)),
+        shards={path: list(rows) for path, rows in in_shards.items()},
+        hub=hub,
+        is_finished=receipt is not None and receipt.is_complete,
+    )
+    if not plan.is_found and plan.taken_down_on is None and not (hub is not None and hub.needs_purge):
+        raise InputError(f"{workspace.root}: nothing here is of identity {identity}; check the number")
+    return plan
+
+
+def run(workspace: Workspace, request: TakedownRequest, *, progress: Progress = no_progress) -> Receipt:
+    """Takes a person out of the workspace and, where they are named, out of a release and the Hub.
+
+    Rows of other people stay as they are, and so do folds and pairs without the person. The release's card is written
+    anew, for it states counts and its picture may show the person.
+
+    Args:
+        workspace: held by the caller's lock.
+        request: who, when, where.
+        progress: told of each ended step.
+
+    Raises:
+        UsageError, InputError: as `plan_takedown`; `date` is no day; a Hub without its release.
+        RemoteError: the Hub refuses or cannot be reached; run it again, it goes on.
+    """
+    access.check_date(request.date)
+    plan = plan_takedown(workspace, request.identity, out=request.out, repo_id=request.repo_id)
+    if plan.hub is not None and plan.hub.main_files and request.out is None:
+        raise UsageError(f"{request.repo_id}: name the release folder that was pushed there with --out")
+    date = plan.taken_down_on or request.date
+    if plan.taken_down_on is None:
+        append_line(workspace.tombstones_path, json.dumps({"identity": request.identity, "date": date}))
+        sync_folder(workspace.root)
+    receipt = read_receipt(workspace, request.identity) or Receipt.new(workspace, request.identity, date)
+    receipt.note(plan.samples, plan.files, plan.pairs)
+    receipt.recipients = {**receipt.recipients, **{user: e.repo for user, e in access.recipients(workspace).items()}}
+    receipt.is_complete = False
+    receipt.save()
+    steps: list[Callable[[], None]] = [lambda: clear_workspace(workspace, receipt)]
+    if request.out is not None:
+        out = request.out
+        steps.append(lambda: clear_release(workspace, out, receipt, is_pushed=bool(request.repo_id)))
+    if request.repo_id is not None:
+        remote = connect(request.repo_id)
+        steps.append(lambda: takedown_hub.clear_main(remote, request.out, receipt))
+        if request.purge_history:
+            person = Person(request.identity, frozenset(receipt.samples))
+            look = takedown_hub.Look(person, request.out, frozenset(receipt.samples.values()), receipt)
+            steps.append(lambda: takedown_hub.purge_history(remote, look, receipt))
+    for done, step in enumerate(steps):
+        progress(done, len(steps), "")
+        step()
+    _remove_partial_writes(workspace, request.out)
+    receipt.is_complete = True
+    receipt.save()
+    progress(len(steps), len(steps), request.identity)
+    return receipt
+
+
+def clear_workspace(workspace: Workspace, receipt: Receipt) -> None:
+    """Removes records, files, plan entries and table rows of the receipt's person; what is gone already is no error."""
+    identity = receipt.identity
+    for path in sorted(workspace.root.glob("*/metadata.jsonl")):
+        subset = path.parent.name
+        gone = [name for name in workspace.records(subset) if name in receipt.samples]
+        if gone:
+            workspace.forget(subset, gone)
+    for name in receipt.files:
+        workspace.path(name).unlink(missing_ok=True)
+    for folder in sorted({workspace.path(name).parent for name in receipt.files}):
+        if folder.is_dir():
+            sync_folder(folder)
+    for name in UNFINISHED:
+        shutil.rmtree(workspace.root / name, ignore_errors=True)
+    for folder in workspace.models_path.glob("*/.*"):  # a fitting that was killed
+        shutil.rmtree(folder, ignore_errors=True)
+    (workspace.root / MEASURED).unlink(missing_ok=True)  # measured anew when it is needed
+    person = Person(identity, frozenset(receipt.samples))
+    if len(left := _rejects_left(workspace, person)) < len(_rejects(workspace)):
+        write_text(workspace.rejects_path, "".join(line + "\n" for line in left))
+    planned = workspace.plan()
+    if planned is not None:
+        folds = {name: fold for name, fold in planned.folds.items() if name != identity}
+        pairs = {name: [p for p in drawn if identity not in p] for name, drawn in planned.pairs.items()}
+        _write_changed(workspace.plan_path, format_plan(Plan(planned.seed, folds, pairs)))
+    if workspace.identities_path.exists():
+        people = workspace.identities()
+        if people.pop(identity, None) is not None:
+            _write_changed(workspace.identities_path, format_identities(people))
+    _clear_verification(workspace, person)
+
+
+def _rows(number: int) -> str:
+    return f"{number} row" + "s" * (number != 1)
+
+
+def _write_changed(path: Path, text: str) -> None:
+    if path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+
+
+def _recorded(workspace: Workspace, identity: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Digests of the person's samples, and of their media and companions; also of what was made from those."""
+    samples: dict[str, str] = {}
+    files: dict[str, str] = {}
+    subsets = sorted(path.parent.name for path in workspace.root.glob("*/metadata.jsonl"))
+    records = [record for subset in subsets for record in workspace.records(subset).values()]
+    num_before = -1
+    while len(samples) != num_before:  # a file made from a fake of the person is the person's too
+        num_before = len(samples)
+        for record in records:
+            if identity in people_of(record.sample_id) or files.keys() & record.inputs.keys():
+                samples[record.sample_id] = record.sha256
+                files |= {record.path: record.sha256, **record.companions}
+    return samples, files
+
+
+def _named_files(workspace: Workspace, identity: str) -> Iterator[str]:
+    """Files named by the person, recorded or not: what a killed run left."""
+    for path in sorted(workspace.root.glob("*/**/*")):
+        name = path.relative_to(workspace.root).as_posix()
+        folder, stem = name.removeprefix("masks/").partition("/")[0], re.split(r"\.", path.name.lstrip("."))[0]
+        is_own = folder in ("tracks", "masters") and stem == identity
+        if path.is_file() and folder != ".staging" and (is_own or identity in people_of(f"{folder}/{stem}")):
+            yield name
+
+
+def _fitted_files(workspace: Workspace, identity: str) -> Iterator[str]:
+    """Files of generators that were fitted to clips of the person, among others."""
+    own = {f"raw_video/{identity}.mp4", workspace.master_name(identity), workspace.track_name(identity)}
+    for note in sorted(workspace.models_path.glob("*/*/inputs.json")):
+        if own & json.loads(note.read_text(encoding="utf-8")).keys():
+            paths = (path for path in sorted(note.parent.rglob("*")) if path.is_file())
+            yield from (path.relative_to(workspace.root).as_posix() for path in paths)
+
+
+def _rejects(workspace: Workspace) -> list[str]:
+    path = workspace.rejects_path
+    return [line for line in path.read_text(encoding="utf-8").split("\n") if line] if path.exists() else []
+
+
+def _rejects_left(workspace: Workspace, person: Person) -> list[str]:
+    """The lines of rejects.jsonl without the person's; a torn last line goes."""
+    left = []
+    for line in _rejects(workspace):
+        try:
+            if not person.is_in(json.loads(line)["sample_id"]):
+                left.append(line)
+        except (ValueError, KeyError, TypeError):
+            continue
+    return left
+
+
+def _verified(workspace: Workspace, person: Person) -> list[str]:
+    if not workspace.verification_path.exists():
+        return []
+    paths = pq.read_table(workspace.verification_path, columns=["path"])["path"].to_pylist()
+    return [path for path in paths if person.is_in(path.rpartition(".")[0])]
+
+
+def _clear_verification(workspace: Workspace, person: Person) -> None:
+    gone = _verified(workspace, person)
+    if gone:
+        table = pq.read_table(workspace.verification_path)
+        kept = table.filter(pc.invert(pc.is_in(table["path"], value_set=pa.array(gone))))
+        buffer = pa.BufferOutputStream()
+        pq.write_table(kept, buffer)
+        write_bytes(workspace.verification_path, buffer.getvalue().to_pybytes())
+
+
+def _remove_partial_writes(workspace: Workspace, out: Path | None) -> None:
+    """What kills left of files that are replaced as a whole; it may hold the person's old rows."""
+    folders = [workspace.root, *(path for path in workspace.root.iterdir() if path.is_dir())]
+    folders += [out, out / "data", out / "pictures"] if out is not None else []
+    for folder in folders:
+        for path in folder.glob(".*.new"):
+            path.unlink(missing_ok=True)

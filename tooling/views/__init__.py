@@ -1,0 +1,1 @@
+"""What people look at: previews, contact sheet, report."""

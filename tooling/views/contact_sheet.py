@@ -1,0 +1,161 @@
+"""A picture to look at: frames of the fakes, visibly labelled, beside the frames that they were made from."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from generation.arrays import Frame
+from generation.faces.track import FaceTrack
+from generation.media.reader import pick_frames, read_image
+from homologous_deepfake import ATTRIBUTES, METHODS, SUBSETS
+from tooling.errors import WorkspaceError
+from tooling.views.previews import draw_label
+from tooling.workspace.files import write_bytes
+from tooling.workspace.layout import Workspace
+from tooling.workspace.records import FileRecord, natural_key
+
+TILE_PX = 200
+GAP_PX = 6
+HEADING_PX = 26
+MOMENTS = (0.15, 0.5, 0.85)  # of the clip's length
+ROW_TILES = 3 * len(MOMENTS)
+BACKGROUND, PLAIN, WARNING = (24, 26, 30), (200, 204, 210), (235, 90, 80)
+Item = TypeVar("Item")
+FAKES = tuple(name for name, subset in SUBSETS.items() if subset.method != METHODS[0])
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture with its heading: RGB uint8 (TILE_PX, TILE_PX, 3); that of a fake carries the visible label."""
+
+    heading: str
+    picture: Frame
+    is_fake: bool = False
+
+
+def write_contact_sheet(workspace: Workspace, path: Path, subsets: Sequence[str] = FAKES, *, max_rows: int = 8) -> None:
+    """Writes a PNG with rows of nine pictures, cut around the target's face, at three moments of each fake.
+
+    Face swap and expression driving: target, source, result. Attribute editing: real, age, hair. Images: as they are.
+
+    Args:
+        workspace: with fakes, their clips and tracks.
+        path: the PNG to write.
+        subsets: of fakes; those without files are left out.
+        max_rows: of each subset, evenly spread over it.
+
+    Raises:
+        WorkspaceError: there are no fakes yet.
+    """
+    rows = []
+    for subset in subsets:
+        records = workspace.records(subset)
+        if records:
+            rows += [_draw_row(tiles) for tiles in _rows(workspace, subset, list(records.values()), max_rows)]
+    if not rows:
+        names = " ".join(subsets) if len(subsets) == 1 else "all"
+        raise WorkspaceError(f"{workspace.root}: no fakes yet; run `tooling generate {names}` first")
+    sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), BACKGROUND)
+    top = 0
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height
+    content = io.BytesIO()
+    sheet.save(content, format="PNG", optimize=True)
+    write_bytes(path, content.getvalue())
+
+
+def _rows(workspace: Workspace, subset: str, records: list[FileRecord], max_rows: int) -> list[list[Tile]]:
+    pattern = SUBSETS[subset].pattern
+    if "{source}" in pattern:
+        return [_pair_tiles(workspace, record) for record in _spread(records, max_rows)]
+    if "{attribute}" in pattern:
+        people = sorted({record.sample_id.rpartition("/")[2] for record in records}, key=natural_key)
+        return [_edit_tiles(workspace, subset, person) for person in _spread(people, max_rows)]
+    chosen = _spread(records, max_rows * ROW_TILES)
+    tiles = [_image_tile(workspace, record) for record in chosen]
+    return [tiles[at : at + ROW_TILES] for at in range(0, len(tiles), ROW_TILES)]
+
+
+def _spread(items: list[Item], most: int) -> list[Item]:
+    return [items[at] for at in np.unique(np.linspace(0, len(items) - 1, most).round().astype(int))]
+
+
+def _pair_tiles(workspace: Workspace, record: FileRecord) -> list[Tile]:
+    pair = record.sample_id.rpartition("/")[2]
+    target, _, source = pair.partition("_")
+    moments = _moments(record)
+    columns = [
+        _clip_tiles(workspace, f"raw_video/{target}.mp4", target, moments, f"target {target}: real"),
+        _clip_tiles(workspace, f"raw_video/{source}.mp4", source, moments, f"source {source}: real"),
+        _clip_tiles(workspace, record.path, target, moments, f"{_short(record)} {pair}: FAKE"),
+    ]
+    return [column[at] for at in range(len(moments)) for column in columns]
+
+
+def _edit_tiles(workspace: Workspace, subset: str, person: str) -> list[Tile]:
+    records = workspace.records(subset)
+    edits = {attribute: records.get(f"{subset}/{attribute}/{person}") for attribute in ATTRIBUTES}
+    moments = _moments(next(record for record in edits.values() if record is not None))
+    columns = [_clip_tiles(workspace, f"raw_video/{person}.mp4", person, moments, f"target {person}: real")]
+    for attribute, record in edits.items():
+        if record is None:
+            blank = np.full((TILE_PX, TILE_PX, 3), BACKGROUND, np.uint8)
+            columns.append([Tile(f"{attribute} {person}: not made", blank)] * len(moments))
+            continue
+        columns.append(_clip_tiles(workspace, record.path, person, moments, f"{attribute} {person}: FAKE"))
+    return [column[at] for at in range(len(moments)) for column in columns]
+
+
+def _image_tile(workspace: Workspace, record: FileRecord) -> Tile:
+    picture = cv2.resize(read_image(workspace.path(record.path)), (TILE_PX, TILE_PX), interpolation=cv2.INTER_AREA)
+    heading = f"{record.sample_id.rpartition('/')[2]}: FAKE"
+    return Tile(heading, draw_label(np.asarray(picture, np.uint8)), is_fake=True)
+
+
+def _short(record: FileRecord) -> str:
+    return {"face_swap": "swap", "expression_driven": "driven"}[SUBSETS[record.path.partition("/")[0]].method]
+
+
+def _moments(record: FileRecord) -> list[int]:
+    return [min(int(share * record.num_frames), record.num_frames - 1) for share in MOMENTS]
+
+
+def _clip_tiles(workspace: Workspace, name: str, identity: str, moments: list[int], heading: str) -> list[Tile]:
+    track = FaceTrack.from_json(workspace.path(workspace.track_name(identity)).read_text(encoding="utf-8"))
+    frames = pick_frames(workspace.path(name), moments)
+    pictures = [_cut(frames[number], track.crop[number]) for number in moments]
+    if name.partition("/")[0] in FAKES:
+        return [Tile(heading, draw_label(picture), is_fake=True) for picture in pictures]
+    return [Tile(heading, picture) for picture in pictures]
+
+
+def _draw_row(tiles: Sequence[Tile]) -> Image.Image:
+    width = ROW_TILES * (TILE_PX + GAP_PX) + (len(MOMENTS) + 1) * 2 * GAP_PX
+    row = Image.new("RGB", (width, TILE_PX + HEADING_PX + GAP_PX), BACKGROUND)
+    draw, font = ImageDraw.Draw(row), ImageFont.load_default(15)
+    left = 2 * GAP_PX
+    for number, tile in enumerate(tiles):
+        draw.text((left, GAP_PX), tile.heading, font=font, fill=WARNING if tile.is_fake else PLAIN)
+        row.paste(Image.fromarray(tile.picture), (left, HEADING_PX))
+        left += TILE_PX + GAP_PX + (2 * GAP_PX if number % len(MOMENTS) == len(MOMENTS) - 1 else 0)
+    return row
+
+
+def _cut(frame: Frame, crop: NDArray[np.float32]) -> Frame:
+    x, y, size = (float(value) for value in crop)
+    side = 1.1 * size  # with a little of what is around the crop
+    left, top = x + size / 2 - side / 2, y + size / 2 - side / 2
+    scale = TILE_PX / side
+    matrix = np.array([[scale, 0, -left * scale], [0, scale, -top * scale]])
+    smooth = cv2.GaussianBlur(frame, (0, 0), max(0.3, 0.5 / scale - 0.5))  # against aliasing when shrunk
+    return np.asarray(cv2.warpAffine(smooth, matrix, (TILE_PX, TILE_PX), borderMode=cv2.BORDER_REPLICATE), np.uint8)

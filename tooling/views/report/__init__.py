@@ -1,0 +1,1 @@
+"""The report: one page to open before a release is pushed."""

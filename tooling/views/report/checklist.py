@@ -1,0 +1,103 @@
+"""What stands between this workspace and a release, line by line, worst first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+from homologous_deepfake import SUBSETS
+from tooling.views.report.overview import Facts, FileFacts
+from tooling.workspace.audit_file import ProbeResult
+
+State = Literal["bad", "warn", "good"]
+ORDER = ("bad", "warn", "good")
+
+
+@dataclass(frozen=True)
+class CheckLine:
+    """One thing that was looked at: how it is, what to do next, and the part of the page about it."""
+
+    state: State
+    title: str
+    text: str
+    anchor: str
+
+
+def check_lines(facts: Facts) -> list[CheckLine]:
+    """All lines, worst first."""
+    files = [file for found in facts.files.values() for file in found]
+    lines = [_counts(facts), _rows(facts), _consent(facts), _marks(files), _verified(facts, files), _audit(facts)]
+    return sorted((line for line in lines if line), key=lambda line: ORDER.index(line.state))
+
+
+def _counts(facts: Facts) -> CheckLine:
+    short = [name for name, files in facts.files.items() if len(files) != SUBSETS[name].count]
+    if not short:
+        return CheckLine("good", "Catalogue", "every subset has its number of files", "catalogue")
+    return CheckLine("warn", "Catalogue", f"{len(short)} of {len(SUBSETS)} subsets differ from the target", "catalogue")
+
+
+def _rows(facts: Facts) -> CheckLine | None:
+    if not facts.problems:
+        return None
+    subset, problem = next(iter(facts.problems.items()))
+    return CheckLine("bad", "Rows", f"{subset}: {problem}", "catalogue")
+
+
+def _consent(facts: Facts) -> CheckLine:
+    counts = Counter(person.consent_status for person in facts.people.values())
+    if not facts.people:
+        return CheckLine("warn", "Consent", "no identities.csv here", "people")
+    others = sum(counts.values()) - counts["granted"]
+    if others:
+        return CheckLine("bad", "Consent", f"{others} of {len(facts.people)} people have not granted it", "people")
+    return CheckLine("good", "Consent", f"granted by all {len(facts.people)} people", "people")
+
+
+def _marks(files: list[FileFacts]) -> CheckLine:
+    unmarked = sum(not file.record.digital_source_type for file in files)
+    if unmarked:
+        text = f"{unmarked:,} of {len(files):,} files carry no mark; make them again"
+        return CheckLine("bad", "Marks", text, "catalogue")
+    return CheckLine("good", "Marks", f"every file says how it came to be ({len(files):,} files)", "catalogue")
+
+
+def _verified(facts: Facts, files: list[FileFacts]) -> CheckLine:
+    if not facts.is_verified:
+        return CheckLine("bad", "Verification", "not verified; run `tooling verify`", "findings")
+    counts = Counter(file.check for file in files)
+    if counts["error"]:
+        return CheckLine("bad", "Verification", f"{_files(counts['error'])} errors", "findings")
+    unknown = counts["stale"] + counts["unverified"]
+    if unknown:
+        text = f"{unknown:,} files are new or changed since; run `tooling verify`"
+        return CheckLine("bad", "Verification", text, "findings")
+    return CheckLine("good", "Verification", f"all {len(files):,} files are as they must be", "findings")
+
+
+def _audit(facts: Facts) -> CheckLine:
+    if facts.audit is None:
+        text = "of other files than these" if facts.has_old_audit else "not audited"
+        return CheckLine("warn", "Shortcut audit", f"{text}; run `tooling audit`", "audit")
+    above = sum(not result.is_ok for result in facts.audit.probes)
+    if above:
+        return CheckLine("bad", "Shortcut audit", f"{above} probe{'s' * (above > 1)} above the limit", "audit")
+    unclear = sum(is_unclear(result) for result in facts.audit.probes)
+    if unclear:
+        text = f"no shortcut found; too few people to judge {unclear} of {len(facts.audit.probes)} probes"
+        return CheckLine("warn", "Shortcut audit", text, "audit")
+    return CheckLine("good", "Shortcut audit", "no probe above its limit", "audit")
+
+
+def is_unclear(result: ProbeResult) -> bool:
+    """Whether a probe with a limit passed only because there are too few people to tell."""
+    if result.limit is None or not result.is_ok:
+        return False
+    if result.auc is None:
+        return SUBSETS[result.subset].media != "image"  # images are not comparable by it
+    return result.auc > result.limit
+
+
+def _files(count: int) -> str:
+    return "1 file has" if count == 1 else f"{count:,} files have"

@@ -1,0 +1,220 @@
+"""Posters and short clips for the page, within a number of bytes.
+
+Posters go into one picture for each shape of a subset, so that a browser decodes few. Each clip is encoded at the best
+quality that fits into its share; where none does, there is its poster alone. Nothing is kept between two runs: a store
+of previews would still show a person who was taken down.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from generation.arrays import Frame
+from generation.media.writer import VideoWriter, to_picture
+from homologous_deepfake import SUBSETS
+from tooling.views.previews import ENCODER_OPTIONS, face_square, read_small, shown_frames
+from tooling.views.report.grids import Shot
+from tooling.work.engine import Progress, no_progress, run_side_by_side
+from tooling.workspace.layout import Workspace
+
+MEDIA_BYTES = 18_000_000  # of the page, for posters and clips, base64 and all
+TEXT_RATIO = 4 / 3  # base64
+SECONDS, CLIP_FPS = 2.0, 15
+SIDES_PX = (256, 224, 192, 160)
+IMAGE_SIDES_PX = (192, 128, 96)
+MAX_CLIP_BYTES = 90_000
+BYTES_PER_PX = 0.28  # of a clip's picture area, below which a smaller side looks better
+POSTER_BYTES_PER_PX = 0.16
+QUALITIES = (82, 72, 60, 48, 36, 24, 12)
+RATE_FACTORS = (22, 25, 28, 31, 35, 39, 44)
+SHEET_COLUMNS = 10
+MAX_SHEET_PX = 16_000  # WebP's largest side is 16383
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How large things may be.
+
+    Attributes:
+        side_px: shorter side of a video's picture.
+        image_px: side of an image.
+        clip_bytes: of one clip.
+    """
+
+    side_px: int
+    image_px: int
+    clip_bytes: int
+
+
+@dataclass(frozen=True)
+class Poster:
+    """Where a poster is: number of its sheet, column and row in it."""
+
+    sheet: int
+    column: int
+    row: int
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Many posters in one WebP picture, all of one size."""
+
+    content: bytes
+    columns: int
+    rows: int
+    width: int
+    height: int
+
+    @property
+    def url(self) -> str:
+        return f"data:image/webp;base64,{base64.b64encode(self.content).decode()}"
+
+
+@dataclass
+class Media:
+    """What was made of the shots, by their numbers; `errors` says why a shot has nothing."""
+
+    sheets: list[Sheet] = field(default_factory=list)
+    posters: dict[int, Poster] = field(default_factory=dict)
+    clips: dict[int, bytes] = field(default_factory=dict)
+    errors: dict[int, str] = field(default_factory=dict)
+
+
+def make_media(
+    workspace: Workspace, shots: Sequence[Shot], *, num_workers: int = 0, progress: Progress = no_progress
+) -> Media:
+    """Posters and clips of all shots; a file that cannot be read becomes an error of that shot alone."""
+    shares = share_out(shots)
+    sizes = [_size(shot, shares) for shot in shots]
+    items = [
+        (workspace, shot, size, shares.clip_bytes, number)
+        for number, (shot, size) in enumerate(zip(shots, sizes, strict=True))
+    ]
+    media, pictures = Media(), _Sheets(shots, sizes)
+    progress(0, len(items), "")
+    for done, outcome in enumerate(run_side_by_side(_make, items, num_workers=num_workers), start=1):
+        number = outcome.item[4]
+        if outcome.error:
+            media.errors[number] = str(outcome.error).replace(f"{workspace.root}/", "")
+        else:
+            poster, clip = outcome.value
+            media.posters[number] = pictures.put(number, poster)
+            if clip:
+                media.clips[number] = clip
+        progress(done, len(items), outcome.item[1].record.sample_id)
+    left = MEDIA_BYTES / TEXT_RATIO - sum(map(len, media.clips.values()))
+    media.sheets = pictures.encode(int(left))
+    return media
+
+
+def share_out(shots: Sequence[Shot]) -> Shares:
+    """Divides the page's bytes: large pictures where there are few, smaller ones for a full release."""
+    num_clips = sum(shot.record.fps is not None for shot in shots)
+    num_images = len(shots) - num_clips
+    image_px = next((px for px in IMAGE_SIDES_PX if num_images * px**2 < 6_000_000), IMAGE_SIDES_PX[-1])
+    room = MEDIA_BYTES / TEXT_RATIO - num_images * image_px**2 * POSTER_BYTES_PER_PX
+    for side in SIDES_PX:
+        clip_bytes = int(room / max(num_clips, 1) - side**2 * POSTER_BYTES_PER_PX)
+        if clip_bytes >= side**2 * BYTES_PER_PX:
+            break
+    return Shares(side, image_px, max(0, min(clip_bytes, MAX_CLIP_BYTES)))
+
+
+def _size(shot: Shot, shares: Shares) -> tuple[int, int]:
+    record = shot.record
+    if record.fps is None:
+        return shares.image_px, shares.image_px
+    ratio = 1.0 if shot.identity else record.width / max(record.height, 1)
+    width, height = (shares.side_px * max(ratio, 1), shares.side_px / min(ratio, 1))
+    shrink = min(1.0, math.sqrt(shares.side_px**2 * 4 / 3 / (width * height)))
+    return max(2, round(width * shrink / 2) * 2), max(2, round(height * shrink / 2) * 2)
+
+
+def _make(item: tuple[Workspace, Shot, tuple[int, int], int, int]) -> tuple[Frame, bytes | None]:
+    """Poster, RGB uint8 (H, W, 3), and clip of one shot; runs in a worker."""
+    workspace, shot, size, clip_bytes, _ = item
+    record = shot.record
+    shown = shown_frames(record, SECONDS)
+    step = max(1, round((record.fps or CLIP_FPS) / CLIP_FPS))
+    square = face_square(workspace, shot.identity, shown) if shot.identity else None
+    if square is None and size[0] == size[1]:  # no track, or an image
+        side = min(record.width, record.height)
+        square = (record.width - side) // 2, (record.height - side) // 2, side
+    small = read_small(workspace, record, range(shown.start, shown.stop, step), size, square=square)
+    frames = list(small)
+    if SUBSETS[record.path.partition("/")[0]].media == "image":
+        return frames[0], None
+    return frames[0], _encode(frames, Fraction(record.fps or CLIP_FPS).limit_denominator(1001) / step, clip_bytes)
+
+
+def _encode(frames: Sequence[Frame], fps: Fraction, most: int) -> bytes | None:
+    """MP4 (H.264) of the best quality that fits into `most` bytes; None where none does."""
+    height, width = frames[0].shape[:2]
+    pictures = [to_picture(frame) for frame in frames]
+    best, low, high = None, 0, len(RATE_FACTORS)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "clip.mp4")
+        while low < high:  # sizes fall with the rate factor
+            middle = (low + high) // 2
+            options = {**ENCODER_OPTIONS, "crf": str(RATE_FACTORS[middle])}
+            with VideoWriter(path, width=width, height=height, fps=fps, options=options) as writer:
+                for picture in pictures:
+                    writer.write_picture(picture)
+            if path.stat().st_size <= most:
+                best, high = path.read_bytes(), middle
+            else:
+                low = middle + 1
+    return best
+
+
+class _Sheets:
+    """Collects posters as they come, in whatever order, each at the place that its number gives it."""
+
+    def __init__(self, shots: Sequence[Shot], sizes: Sequence[tuple[int, int]]) -> None:
+        members: dict[tuple[str, tuple[int, int]], list[int]] = {}
+        for number, (shot, size) in enumerate(zip(shots, sizes, strict=True)):
+            subset = shot.record.path.partition("/")[0]
+            members.setdefault((subset + "/" * bool(shot.identity), size), []).append(number)
+        self._places: dict[int, Poster] = {}
+        self._pictures: list[NDArray[np.uint8]] = []  # (rows, columns, H, W, 3)
+        for sheet, ((_, (width, height)), numbers) in enumerate(members.items()):
+            columns = min(max(SHEET_COLUMNS, math.ceil(len(numbers) * height / MAX_SHEET_PX)), len(numbers))
+            for at, number in enumerate(numbers):
+                self._places[number] = Poster(sheet, at % columns, at // columns)
+            rows = math.ceil(len(numbers) / columns)
+            self._pictures.append(np.zeros((rows, columns, height, width, 3), np.uint8))
+
+    def put(self, number: int, poster: Frame) -> Poster:
+        """Takes the poster of a shot and says where it is."""
+        place = self._places[number]
+        self._pictures[place.sheet][place.row, place.column] = poster
+        return place
+
+    def encode(self, most: int) -> list[Sheet]:
+        """The best quality at which all sheets together fit into `most` bytes, or the lowest."""
+        sheets: list[Sheet] = []
+        for quality in QUALITIES:
+            sheets = [_encode_sheet(pictures, quality) for pictures in self._pictures]
+            if sum(len(sheet.content) for sheet in sheets) <= most:
+                break
+        return sheets
+
+
+def _encode_sheet(pictures: NDArray[np.uint8], quality: int) -> Sheet:
+    rows, columns, height, width = pictures.shape[:4]
+    # (rows, columns, H, W, 3) -> (rows * H, columns * W, 3)
+    whole = pictures.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
+    content = io.BytesIO()
+    Image.fromarray(whole).save(content, format="WEBP", quality=quality, method=4)
+    return Sheet(content.getvalue(), columns, rows, width, height)

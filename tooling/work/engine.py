@@ -1,0 +1,136 @@
+"""A function called on many items side by side, in worker processes or on Ray; results come as they end."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tooling.errors import UsageError, WorkerError
+
+ENGINES = ("local", "ray")
+
+Progress = Callable[[int, int, str], None]
+"""Called with items done, items in all, and the name of the item that ended last ("" at the start)."""
+
+
+def no_progress(done: int, total: int, name: str) -> None:
+    """Shows nothing."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One ended item: its value, or the error that ended it."""
+
+    item: Any
+    value: Any = None
+    error: Exception | None = None
+
+
+def run_side_by_side(
+    function: Callable[[Any], Any], items: Iterable[Any], *, num_workers: int = 0, engine: str = "local"
+) -> Iterator[Outcome]:
+    """Calls a module-level function on every item in worker processes; yields outcomes as they end.
+
+    Only a few items are in flight at a time, so memory does not grow with their number. If a worker dies (killed,
+    out of memory), the items that were in flight are tried again, each alone; one that kills its worker twice
+    then ends with a WorkerError.
+
+    Args:
+        function: importable in another process.
+        items: picklable.
+        num_workers: processes; 0 takes one for each processor, 1 works in this process.
+        engine: "local", or "ray", a cluster that sees the workspace at the same path.
+
+    Raises:
+        UsageError: no such engine, or Ray is not installed.
+    """
+    items = list(items)
+    if engine not in ENGINES:
+        raise UsageError(f"{engine}: no such engine; use {' or '.join(ENGINES)}")
+    if engine == "ray":
+        from tooling.work.ray import run_on_ray
+
+        yield from (Outcome(*ended) for ended in run_on_ray(function, items, num_workers))
+        return
+    num_workers = min(num_workers or len(os.sched_getaffinity(0)), len(items))
+    if num_workers <= 1:
+        yield from (_call(function, item) for item in items)
+        return
+    waiting: deque[Any] = deque(items)
+    while waiting:
+        lost = yield from _run_pool(function, waiting, num_workers)
+        for item in lost:
+            tries = 0
+            while tries < 2 and (yield from _run_pool(function, deque([item]), 1)):
+                tries += 1
+            if tries == 2:
+                error = WorkerError("its worker process died twice (killed or out of memory); try fewer --workers")
+                yield Outcome(item, error=error)
+
+
+def _run_pool(
+    function: Callable[[Any], Any], waiting: deque[Any], num_workers: int
+) -> Generator[Outcome, None, list[Any]]:  # returns the items lost with a dead worker
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_prepare_worker)
+    running: dict[Future[Outcome], Any] = {}
+    lost: list[Any] = []
+    try:
+        while (waiting or running) and not lost:
+            while waiting and len(running) < num_workers + 1:
+                item = waiting.popleft()
+                with _interrupts_held():
+                    running[pool.submit(_call, function, item)] = item
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                item = running.pop(future)
+                if isinstance(future.exception(), BrokenProcessPool):
+                    lost.append(item)
+                else:
+                    yield future.result()
+        lost += running.values()
+        if not lost:
+            pool.shutdown()  # workers end by themselves and give back what they hold
+    finally:
+        _stop(pool)
+    return lost
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Holds Ctrl-C back for a moment. Workers that are started meanwhile inherit that and never see one: a terminal
+    sends it to all processes, and this one ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _call(function: Callable[[Any], Any], item: Any) -> Outcome:
+    try:
+        return Outcome(item, value=function(item))
+    except Exception as error:
+        return Outcome(item, error=error)
+
+
+def _stop(pool: ProcessPoolExecutor) -> None:
+    processes = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join()
+
+
+def _prepare_worker() -> None:
+    # One thread for each process: libraries read this when they are first imported, which happens after it.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
