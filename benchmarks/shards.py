@@ -35,8 +35,8 @@ import json, resource, sys, time
 from pathlib import Path
 import datasets
 from homologous_deepfake import HomologousDeepfake
-from tooling.stages import shards
-from tooling.workspace import open_workspace
+from tooling.stages import build as shards
+from tooling.workspace.layout import open_workspace
 import torchcodec.decoders
 datasets.disable_progress_bars()
 writer, workspace, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
@@ -97,7 +97,7 @@ def make_workspace(root: Path, num_clips: int, num_bytes: int) -> Workspace:
         wanted = wanted_record(path.removesuffix(".mp4"), path, {}, "noise", {})
         record = finished_record(wanted, staged, width=1280, height=720, fps=30.0, num_frames=NUM_FRAMES)
         workspace.publish("raw_video", record, staged)
-    plan.run(workspace)
+    plan.draw_plan(workspace)
     return workspace
 
 

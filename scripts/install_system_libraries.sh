@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from torchcodec.decoders import VideoDecoder
 
-from generation.media.reader import write_clip
+from generation.media.writer import write_clip
 
 with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / "clip.mp4"

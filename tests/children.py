@@ -41,12 +41,12 @@ def use_hub(endpoint: str, token: str) -> None:
 def push_release(root: str, out: str, repo_id: str, endpoint: str, token: str) -> None:
     use_hub(endpoint, token)
     read_back.check_first_row = lambda *arguments: None
-    push.run(open_workspace(Path(root)), Path(out), repo_id, push.PushOptions())
+    push.push_release(open_workspace(Path(root)), Path(out), repo_id, push.PushOptions())
 
 
 def pull_release(root: str, repo_id: str, endpoint: str, token: str) -> None:
     use_hub(endpoint, token)
-    pull.run(repo_id, Path(root), num_workers=1)
+    pull.pull_release(repo_id, Path(root), num_workers=1)
 
 
 def take_down(root: str, request: TakedownRequest, endpoint: str, token: str, kill_at: int, counter: Any) -> None:
@@ -60,4 +60,4 @@ def take_down(root: str, request: TakedownRequest, endpoint: str, token: str, ki
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(watch)
-    takedown.run(open_workspace(Path(root)), request)
+    takedown.take_down(open_workspace(Path(root)), request)

@@ -71,7 +71,7 @@ def make_workspace(root: Path, num_men: int = 6, num_women: int = 6, num_images:
         add_file(workspace, f"raw_video/{identity}.mp4", "ingest", {})
         track = {workspace.track_name(identity): _track_text(int(identity))}
         add_file(workspace, f"face_video/{identity}.mp4", "mtcnn", {}, companions=track)
-    made = plan.run(workspace)
+    made = plan.draw_plan(workspace)
     for target, source in made.pairs["swap_video"]:
         add_file(workspace, f"swap_video/{target}_{source}.mp4", "weightfree-swap", {})
     for target, source in made.pairs["avatarify_video"]:
@@ -186,7 +186,7 @@ def make_noise_workspace(root: Path, num_people: int, num_bytes: int, shards: Sh
     write_text(workspace.identities_path, format_identities(people))
     for identity in people:
         add_noise(workspace, f"raw_video/{identity}.mp4", num_bytes)
-    plan.run(workspace)
+    plan.draw_plan(workspace)
     return workspace
 
 

@@ -60,13 +60,13 @@ class Built:
 
     def rebuild(self, since: str | None = None) -> None:
         """What a maintainer does after a change of the workspace."""
-        verify.run(self.workspace, num_workers=1)
-        shards.run(self.workspace, self.out)
+        verify.verify_files(self.workspace, num_workers=1)
+        shards.build_release(self.workspace, self.out)
         self.write_card(since)
 
     def write_card(self, since: str | None = None) -> None:
         with mock.patch.object(contact_sheet, "TILE_PX", 60):  # a picture of usual size takes longer than all else
-            card.run(self.workspace, self.out, since=since)
+            card.make_card(self.workspace, self.out, since=since)
 
     def renewed(self, version: str) -> Built:
         """Built again as another version, whose card goes on from what TARGET has."""

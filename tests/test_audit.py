@@ -92,8 +92,8 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         for person in range(1, NUM_PEOPLE + 1):
             write(workspace.path(f"{folder}/{person}.mp4"), scene(person, take))
         write_records(workspace, folder)
-    plan.run(workspace)
-    audit.run(workspace, num_workers=1)
+    plan.draw_plan(workspace)
+    audit.audit_files(workspace, num_workers=1)
     return workspace
 
 
@@ -106,7 +106,7 @@ def planted(workspace: Workspace, plant: Plant) -> Audit:
     for person in range(1, NUM_PEOPLE + 1):
         plant(workspace.path(f"{FAKE}/{person}.mp4"), scene(person, 1))
     write_records(workspace, FAKE)
-    return audit.run(workspace, num_workers=1)
+    return audit.audit_files(workspace, num_workers=1)
 
 
 def found_by(made: Audit, is_pixel: bool = False) -> set[str]:
@@ -211,8 +211,8 @@ def test_marks_are_no_shortcut(tmp_path: Path) -> None:
             staged = workspace.staging_path(name)
             write(staged, scene(person, take))
             publish_marked(workspace, record_of(workspace, name, staged), {name: staged})
-    plan.run(workspace)
-    made = audit.run(workspace, num_workers=1)
+    plan.draw_plan(workspace)
+    made = audit.audit_files(workspace, num_workers=1)
     assert not found_by(made)
     assert not audit.failures(made)
 
@@ -220,11 +220,11 @@ def test_marks_are_no_shortcut(tmp_path: Path) -> None:
 def test_rerun_gives_the_same_bytes_and_measures_nothing_again(clean: Workspace, tmp_path: Path) -> None:
     workspace, told = copy_of(clean, tmp_path / "workspace"), []
     before = workspace.audit_path.read_bytes()
-    audit.run(workspace, num_workers=1, progress=lambda *step: told.append(step))
+    audit.audit_files(workspace, num_workers=1, progress=lambda *step: told.append(step))
     assert workspace.audit_path.read_bytes() == before
     assert told == [(0, 0, "")]
     (workspace.root / MEASURED).unlink()
-    audit.run(workspace, num_workers=2, progress=lambda *step: told.append(step))
+    audit.audit_files(workspace, num_workers=2, progress=lambda *step: told.append(step))
     assert workspace.audit_path.read_bytes() == before
     assert told[-1][:2] == (2 * NUM_PEOPLE, 2 * NUM_PEOPLE)
 
@@ -263,12 +263,12 @@ def test_too_few_people_give_no_number(clean: Workspace, tmp_path: Path) -> None
     workspace = copy_of(clean, tmp_path / "workspace")
     records = list(workspace.records("edit_video").values())[:3]
     write_text(workspace.records_path("edit_video"), "".join(format_record(record) + "\n" for record in records))
-    made = audit.run(workspace, num_workers=1)
+    made = audit.audit_files(workspace, num_workers=1)
     assert {one.auc for one in made.probes} == {None}
     assert "too few people" in format_table(made)
     write_text(workspace.records_path("edit_video"), "")
     with pytest.raises(InputError, match="no fakes to compare"):
-        audit.run(workspace, num_workers=1)
+        audit.audit_files(workspace, num_workers=1)
 
 
 def test_one_fold_is_divided_between_people(clean: Workspace, tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_unreadable_file_is_named(clean: Workspace, tmp_path: Path) -> None:
     lines = "".join(format_record(record) + "\n" for record in records.values())
     write_text(workspace.records_path("raw_video"), lines)
     with pytest.raises(WorkspaceError, match=r"raw_video/3.mp4: cannot be measured"):
-        audit.run(workspace, num_workers=1)
+        audit.audit_files(workspace, num_workers=1)
 
 
 def samples(separation: float, num_people: int = 60, seed: int = 1) -> list[Sample]:

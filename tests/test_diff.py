@@ -103,7 +103,7 @@ def test_card_written_again_keeps_its_list(changed: Built) -> None:
     changed.write_card()
     assert (changed.out / "README.md").read_bytes() == before
     for _ in range(2):
-        card.run(changed.workspace, changed.out, notice="- 2026-11-24, taken out")
+        card.make_card(changed.workspace, changed.out, notice="- 2026-11-24, taken out")
     text = (changed.out / "README.md").read_text()
     assert text.count("- 2026-11-24, taken out\n") == 1
     assert "1 added, 1 removed\n- 2026-11-24, taken out\n\n### 1.0.0\n" in text

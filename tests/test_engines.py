@@ -119,7 +119,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_engines import NAMES, make_text, make_files, tasks
-from tooling.workspace import open_workspace
+from tooling.workspace.layout import open_workspace
 if __name__ == "__main__":
     place = open_workspace(Path({root!r}))
     with place.locked():

@@ -62,7 +62,7 @@ def content_of(workspace: Workspace) -> dict[str, Any]:
 
 
 def test_stage_makes_crops_that_correspond_frame_by_frame(workspace: Workspace) -> None:
-    result = stage.run(workspace, num_workers=1)
+    result = stage.crop_faces(workspace, num_workers=1)
     assert result.made == ["face_video/1", "face_video/3"]
     assert list(result.refused) == ["face_video/2"]
     assert result.refused["face_video/2"].startswith("raw_video/2.mp4: no face was found")
@@ -82,15 +82,15 @@ def test_stage_makes_crops_that_correspond_frame_by_frame(workspace: Workspace) 
 
 
 def test_stage_keeps_what_is_finished_and_gives_the_same_bytes_again(workspace: Workspace) -> None:
-    stage.run(workspace, num_workers=1, only=["3"])
+    stage.crop_faces(workspace, num_workers=1, only=["3"])
     before = content_of(workspace)
-    assert stage.run(workspace, num_workers=1, only=["3"]).kept == ["face_video/3"]
+    assert stage.crop_faces(workspace, num_workers=1, only=["3"]).kept == ["face_video/3"]
     assert content_of(workspace) == before
     for name in ("face_video/3.mp4", "tracks/3.json"):
         workspace.path(name).unlink()
     torch.set_num_threads(2)  # the bytes must not depend on it
     try:
-        assert stage.run(workspace, num_workers=1, only=["3"]).made == ["face_video/3"]
+        assert stage.crop_faces(workspace, num_workers=1, only=["3"]).made == ["face_video/3"]
     finally:
         torch.set_num_threads(1)
     assert content_of(workspace) == before
@@ -98,23 +98,23 @@ def test_stage_keeps_what_is_finished_and_gives_the_same_bytes_again(workspace: 
 
 def test_stage_refuses_unknown_names_and_changed_clips(workspace: Workspace) -> None:
     with pytest.raises(InputError, match="no clip of '7'"):
-        stage.run(workspace, only=["7"])
+        stage.crop_faces(workspace, only=["7"])
     clip = workspace.path("raw_video/3.mp4")
     clip.write_bytes(clip.read_bytes()[:-100])
-    result = stage.run(workspace, num_workers=1, only=["3"])
+    result = stage.crop_faces(workspace, num_workers=1, only=["3"])
     assert "is not the file that was recorded" in result.refused["face_video/3"]
     assert workspace.records("face_video") == {}
 
 
 def test_stage_needs_clips(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no clips yet"):
-        stage.run(create_workspace(tmp_path / "work", Settings()))
+        stage.crop_faces(create_workspace(tmp_path / "work", Settings()))
 
 
 def _run_stage(root: Path) -> None:
     workspace = open_workspace(root)
     with workspace.locked():
-        stage.run(workspace, num_workers=1)
+        stage.crop_faces(workspace, num_workers=1)
 
 
 @pytest.mark.slow
@@ -146,6 +146,6 @@ def test_workers_give_the_same_bytes_as_one_process(tmp_path: Path, man: Clip) -
         for identity in ("1", "2"):
             add_clip(workspace, identity, man.frames[int(identity) * 5 :][:12])
         with workspace.locked():
-            stage.run(workspace, num_workers=num_workers)
+            stage.crop_faces(workspace, num_workers=num_workers)
         contents.append(content_of(workspace))
     assert contents[0] == contents[1]

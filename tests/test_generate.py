@@ -37,7 +37,7 @@ __all__ = ["filmed", "workspace"]
 
 
 def run(workspace: Workspace, subset: str = "swap_video", **request: Any) -> StageResult:
-    return generate.run(workspace, subset, generate.GenerateRequest(**request), num_workers=1)
+    return generate.generate_fakes(workspace, subset, generate.GenerateRequest(**request), num_workers=1)
 
 
 def set_consent(workspace: Workspace, identity: str, status: str) -> None:
@@ -111,13 +111,13 @@ def _run_and_kill(root: Path) -> None:
         if done == 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    generate.run(open_workspace(root), "swap_video", num_workers=1, progress=die)
+    generate.generate_fakes(open_workspace(root), "swap_video", num_workers=1, progress=die)
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(workspace: Workspace, tmp_path: Path) -> None:
     shutil.copytree(workspace.root, tmp_path / "undisturbed")
     undisturbed = open_workspace(tmp_path / "undisturbed")
-    generate.run(undisturbed, "swap_video", num_workers=1)
+    generate.generate_fakes(undisturbed, "swap_video", num_workers=1)
     process = multiprocessing.get_context("spawn").Process(target=_run_and_kill, args=(workspace.root,))
     process.start()
     process.join()

@@ -24,7 +24,7 @@ __all__ = ["filmed", "workspace"]
 
 
 def run(workspace: Workspace, subset: str, **request: Any) -> StageResult:
-    return generate.run(workspace, subset, generate.GenerateRequest(**request), num_workers=1)
+    return generate.generate_fakes(workspace, subset, generate.GenerateRequest(**request), num_workers=1)
 
 
 def rows(workspace: Workspace, subset: str) -> dict[str, dict[str, Any]]:

@@ -119,7 +119,7 @@ def zstd(content: bytes) -> bytes:
 
 def run(workspace: Workspace, archive: Path, **options: object) -> ImportResult:
     """Imports in this process; every member must end in exactly one place."""
-    result = importing.run(workspace, archive, num_workers=1, **options)  # type: ignore[arg-type]
+    result = importing.import_files(workspace, archive, num_workers=1, **options)  # type: ignore[arg-type]
     members = [member.name for member in open_archive(archive, options.get("limits")).members]  # type: ignore[arg-type]
     assert sorted([*result.imported, *result.ignored, *result.refused]) == sorted(members)
     assert not (workspace.root / ".importing").exists()
@@ -169,7 +169,7 @@ def test_whole_archive_is_taken_as_encoded(
 def test_imported_clips_verify(published: Workspace, workspace: Workspace, tmp_path: Path) -> None:
     run(workspace, write_zip(tmp_path / "a.zip", media(published)))
     write_text(workspace.plan_path, published.plan_path.read_text())
-    assert [str(found) for found in verify.run(workspace, num_workers=1) if found.severity == "error"] == []
+    assert [str(found) for found in verify.verify_files(workspace, num_workers=1) if found.severity == "error"] == []
 
 
 NAMES = {
@@ -545,11 +545,11 @@ def test_pairs_across_folds_are_released_in_crossing_alone(published: Workspace,
     films = [published.path(theirs[target].path).read_bytes() for target in (first, second)]
     folder = write_folder(tmp_path / "mine", dict(zip(names, films, strict=True)))
     assert not run(own, folder, subset="swap_video", generator="swapface").refused
-    findings = verify.run(own, num_workers=1)
+    findings = verify.verify_files(own, num_workers=1)
     assert [str(found) for found in findings if found.severity == "error"] == []
     notes = [found for found in findings if found.place.startswith("swap_video/")]
     assert [found.message.partition(": ")[2] for found in notes] == ["it is in the split crossing alone"] * 2
-    release = shards.run(own, tmp_path / "release")
+    release = shards.build_release(own, tmp_path / "release")
     assert set(release.configs["swap_video"].splits) == {CROSSING}
     assert release.configs["swap_video"].splits[CROSSING].num_examples == 2
     rows = folder_rows(tmp_path / "release")
@@ -570,7 +570,7 @@ def test_file_of_another_origin_is_not_replaced(published: Workspace, tmp_path: 
 
 
 def _import_slowly(root: str, archive: str) -> None:
-    importing.run(open_workspace(Path(root)), Path(archive), num_workers=1)
+    importing.import_files(open_workspace(Path(root)), Path(archive), num_workers=1)
 
 
 def test_killed_import_goes_on_and_ends_alike(published: Workspace, workspace: Workspace, tmp_path: Path) -> None:

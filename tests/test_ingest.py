@@ -89,7 +89,7 @@ def sources(tmp_path: Path) -> Path:
 
 
 def run(place: Workspace, sources: Path) -> StageResult:
-    return ingest.run(place, sources, num_workers=1)
+    return ingest.ingest_clips(place, sources, num_workers=1)
 
 
 def chosen(place: Workspace, name: str = "1") -> float:
@@ -254,11 +254,11 @@ RUN = """
 import sys
 from pathlib import Path
 from tooling.stages import ingest
-from tooling.workspace import open_workspace
+from tooling.workspace.layout import open_workspace
 if __name__ == "__main__":
     place = open_workspace(Path(sys.argv[1]))
     with place.locked():
-        ingest.run(place, Path(sys.argv[2]), num_workers=1)
+        ingest.ingest_clips(place, Path(sys.argv[2]), num_workers=1)
 """
 
 
@@ -276,7 +276,7 @@ def test_killed_run_goes_on_and_ends_with_the_same_bytes(
     for number in (1, 2, 3):
         put(sources, f"{number}.mp4", shown(people.man if number % 2 else people.woman, 2 + number / 4))
     undisturbed = create_workspace(tmp_path / "undisturbed", Settings(clip=CLIP))
-    assert len(ingest.run(undisturbed, sources, num_workers=2).made) == 3  # the killed ones have one worker
+    assert len(ingest.ingest_clips(undisturbed, sources, num_workers=2).made) == 3  # the killed ones have one worker
     started = processes(place, sources, tmp_path / "run.py")
     for watched in (".staging/raw_video/1.mp4", ".staging/raw_video/3.mp4"):
         process = next(started)

@@ -37,7 +37,7 @@ SCRIPT = Path(__file__).parent / "loading_scripts" / "load_everything.py"
 def shelf(small_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A researcher's folder, which holds the release `homologous_deepfake`."""
     folder = tmp_path_factory.mktemp("shelf")
-    release = shards.run(small_workspace, folder / "homologous_deepfake")
+    release = shards.build_release(small_workspace, folder / "homologous_deepfake")
     write_card(folder / "homologous_deepfake", release)
     return folder
 
@@ -216,7 +216,7 @@ def bytes_read() -> int:
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="the system does not count a process's reads")
 def test_columns_do_not_read_the_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, datasets_cache: Path) -> None:
     workspace = make_noise_workspace(tmp_path / "workspace", 40, 2_000_000, ShardSettings(row_group_bytes=9_000_000))
-    write_card(tmp_path / "homologous_deepfake", shards.run(workspace, tmp_path / "homologous_deepfake"))
+    write_card(tmp_path / "homologous_deepfake", shards.build_release(workspace, tmp_path / "homologous_deepfake"))
     monkeypatch.chdir(tmp_path)
 
     def cost(streaming: bool, **options: Any) -> float:

@@ -103,8 +103,8 @@ def test_rows_say_it_too(made: Workspace) -> None:
 
 def test_a_researcher_checks_marks_with_what_the_release_holds(made: Workspace, tmp_path: Path) -> None:
     out = tmp_path / "homologous_deepfake"
-    shards.run(made, out)
-    card.run(made, out)
+    shards.build_release(made, out)
+    card.make_card(made, out)
     assert (out / "root.pem").read_bytes() == (made.keys_path / "root.pem").read_bytes()
     assert not any(b"PRIVATE" in path.read_bytes() for path in out.rglob("*") if path.is_file())
     example = Path(__file__).parent.parent / "examples" / "check_marks.py"

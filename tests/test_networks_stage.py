@@ -58,7 +58,7 @@ def made(workspace: Workspace, subset: str, name: str, generator: str, weights: 
     """Generates one fake and looks at all that belongs to it."""
     options = LoadOptions(weights=None if weights is None else str(weights), device="cpu")
     request = generate.GenerateRequest(generator, [name], options=options)
-    result = generate.run(workspace, subset, request, num_workers=1)
+    result = generate.generate_fakes(workspace, subset, request, num_workers=1)
     assert result.refused == {}
     assert result.made == [f"{subset}/{name}"]
     record = workspace.records(subset)[f"{subset}/{name}"]
@@ -71,7 +71,7 @@ def made(workspace: Workspace, subset: str, name: str, generator: str, weights: 
     change = np.abs(fake - real).mean(-1)
     assert change[masks > 200].mean() > 2
     assert change[masks == 0].mean() < 1.5  # the encoder's second pass
-    assert generate.run(workspace, subset, request, num_workers=1).kept == result.made
+    assert generate.generate_fakes(workspace, subset, request, num_workers=1).kept == result.made
     return record
 
 
@@ -139,7 +139,7 @@ def test_what_shows_no_other_face_is_refused(workspace: Workspace, tmp_path: Pat
     pipeline.save_pretrained(tmp_path / "weights")
     options = LoadOptions(weights=str(tmp_path / "weights"), device="cpu")
     request = generate.GenerateRequest("simswap", ["1_2"], options=options)
-    result = generate.run(workspace, "swap_video", request, num_workers=1)
+    result = generate.generate_fakes(workspace, "swap_video", request, num_workers=1)
     assert result.made == []
     reason = result.refused["swap_video/1_2"]
     assert "rejected" in reason

@@ -47,8 +47,8 @@ def built(small_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) 
     root = tmp_path_factory.mktemp("papers")
     shutil.copytree(small_workspace.root, root / "workspace")
     workspace, out = open_workspace(root / "workspace"), root / "homologous_deepfake"
-    shards.run(workspace, out)
-    card.run(workspace, out)
+    shards.build_release(workspace, out)
+    card.make_card(workspace, out)
     return workspace, out
 
 

@@ -42,7 +42,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 @pytest.fixture(scope="session")
 def release(original: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("release") / "homologous_deepfake"
-    write_card(out, shards.run(original, out))
+    write_card(out, shards.build_release(original, out))
     return out
 
 
@@ -69,14 +69,14 @@ def all_rows(workspace: Workspace) -> dict[str, Any]:
 
 
 def errors_of(workspace: Workspace) -> list[str]:
-    return [str(finding) for finding in verify.run(workspace, num_workers=1) if finding.severity == "error"]
+    return [str(finding) for finding in verify.verify_files(workspace, num_workers=1) if finding.severity == "error"]
 
 
 def test_round_trip_gives_the_same_rows_and_the_same_release(
     hub: Served, original: Workspace, release: Path, tmp_path: Path
 ) -> None:
     root, told = tmp_path / "pulled", []
-    result = pull.run(
+    result = pull.pull_release(
         REPO,
         root,
         identities=original.identities_path,
@@ -90,7 +90,7 @@ def test_round_trip_gives_the_same_rows_and_the_same_release(
     assert all_rows(pulled) == all_rows(original)
     assert errors_of(pulled) == []
     out = tmp_path / "again" / "homologous_deepfake"
-    shards.run(pulled, out)
+    shards.build_release(pulled, out)
     assert (out / "data/SHA256SUMS").read_bytes() == (release / "data/SHA256SUMS").read_bytes()
     assert pulled.plan() == original.plan()
     assert pulled.settings == original.settings
@@ -102,7 +102,7 @@ def test_round_trip_gives_the_same_rows_and_the_same_release(
 
 
 def test_consent_is_unknown_until_it_is_brought(hub: Served, original: Workspace, tmp_path: Path) -> None:
-    result = pull.run(REPO, tmp_path / "pulled")
+    result = pull.pull_release(REPO, tmp_path / "pulled")
     pulled = open_workspace(tmp_path / "pulled")
     people = pulled.identities()
     assert {row.consent_status for row in people.values()} == {"unknown"}
@@ -133,17 +133,17 @@ def fetched(hub: Served, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_rerun_fetches_only_what_is_missing(
     hub: Served, original: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pull.run(REPO, tmp_path / "pulled")
+    pull.pull_release(REPO, tmp_path / "pulled")
     pulled = open_workspace(tmp_path / "pulled")
     names = fetched(hub, monkeypatch)
-    again = pull.run(REPO, tmp_path / "pulled")
+    again = pull.pull_release(REPO, tmp_path / "pulled")
     assert again.made == []
     assert len(again.kept) == len(all_rows(original))
     assert all("/metadata/" in name for name in names)
     names.clear()
     pulled.path("GAN_images/000002.png").unlink()
     pulled.path("tracks/3.json").unlink()
-    third = pull.run(REPO, tmp_path / "pulled")
+    third = pull.pull_release(REPO, tmp_path / "pulled")
     assert sorted(third.made) == ["GAN_images/000002", "face_video/3"]
     assert {name.split("/")[1] for name in names} == {"GAN_images", "face_video", "raw_video", "metadata"}
     assert all_rows(pulled) == all_rows(original)
@@ -151,7 +151,7 @@ def test_rerun_fetches_only_what_is_missing(
 
 @pytest.mark.parametrize("after", ["raw_video", pytest.param("swap_video", marks=pytest.mark.slow)])
 def test_killed_pull_goes_on_and_ends_alike(after: str, hub: Served, tmp_path: Path) -> None:
-    pull.run(REPO, tmp_path / "undisturbed")
+    pull.pull_release(REPO, tmp_path / "undisturbed")
     undisturbed, root = open_workspace(tmp_path / "undisturbed"), tmp_path / "killed"
     context = children.forking_context()
     child = context.Process(target=children.pull_release, args=(str(root), REPO, hub.endpoint, OWNER))
@@ -162,7 +162,7 @@ def test_killed_pull_goes_on_and_ends_alike(after: str, hub: Served, tmp_path: P
     os.kill(child.pid, signal.SIGKILL)
     child.join()
     assert child.exitcode == -signal.SIGKILL
-    pull.run(REPO, root)
+    pull.pull_release(REPO, root)
     assert reproducible_state(open_workspace(root)) == reproducible_state(undisturbed)
 
 
@@ -186,11 +186,11 @@ def test_shard_that_is_damaged_on_the_way_is_refused(
     with monkeypatch.context() as patch:
         patch.setattr(HfApi, "hf_hub_download", damaging)
         with pytest.raises(InputError, match=r"data/swap_video/.*differs from data/SHA256SUMS"):
-            pull.run(REPO, tmp_path / "pulled")
+            pull.pull_release(REPO, tmp_path / "pulled")
     pulled = open_workspace(tmp_path / "pulled")
     assert pulled.records("raw_video")
     assert not pulled.records("swap_video")
-    assert not pull.run(REPO, tmp_path / "pulled").refused
+    assert not pull.pull_release(REPO, tmp_path / "pulled").refused
     assert len(pulled.records("swap_video")) == 4
 
 
@@ -211,7 +211,7 @@ def push_changed(hub: Served, release: Path, tmp_path: Path, change: Any, subset
 def test_media_that_differ_from_their_digest_are_refused(hub: Served, release: Path, tmp_path: Path) -> None:
     push_changed(hub, release, tmp_path, lambda row: row["video"].update(bytes=b"other"))
     with pytest.raises(InputError, match="differ from their sha256"):
-        pull.run(REPO, tmp_path / "pulled")
+        pull.pull_release(REPO, tmp_path / "pulled")
     assert not open_workspace(tmp_path / "pulled").path(".staging/swap_video").exists()
 
 
@@ -222,40 +222,40 @@ def test_path_that_leads_elsewhere_is_refused(path: str, hub: Served, release: P
 
     push_changed(hub, release, tmp_path, change, subset="metadata")
     with pytest.raises(InputError, match="none of the dataset"):
-        pull.run(REPO, tmp_path / "pulled")
+        pull.pull_release(REPO, tmp_path / "pulled")
     assert not (tmp_path / "pulled").exists()
 
 
 def test_release_that_disagrees_with_itself_is_refused(hub: Served, release: Path, tmp_path: Path) -> None:
     push_changed(hub, release, tmp_path, lambda row: row.update(factor=9.0))
     with pytest.raises(InputError, match="differs from the config metadata"):
-        pull.run(REPO, tmp_path / "pulled")
+        pull.pull_release(REPO, tmp_path / "pulled")
     hub.api().upload_file(**DATASET, path_or_fileobj=b"PAR1", path_in_repo="data/swap_video/stray-0.parquet")
     with pytest.raises(InputError, match=r"stray-0.parquet is not in data/SHA256SUMS"):
-        pull.run(REPO, tmp_path / "pulled")
+        pull.pull_release(REPO, tmp_path / "pulled")
     name = sorted((release / "data/raw_video").glob("*"))[0].name
     hub.api().delete_files(**DATASET, delete_patterns=[f"data/raw_video/{name}"])
     with pytest.raises(InputError, match=f"{name} is missing"):
-        pull.run(REPO, tmp_path / "pulled")
+        pull.pull_release(REPO, tmp_path / "pulled")
 
 
 def test_what_is_no_release_is_refused(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     patch_endpoint(monkeypatch, served.endpoint)
     monkeypatch.setenv("HF_TOKEN", OWNER)
     with pytest.raises(InputError, match="it is no release of this tooling"):
-        pull.run(REPO, tmp_path / "pulled")
+        pull.pull_release(REPO, tmp_path / "pulled")
     with pytest.raises(RemoteError, match="no such dataset"):
-        pull.run("lab/nothing", tmp_path / "pulled")
+        pull.pull_release("lab/nothing", tmp_path / "pulled")
     assert not (tmp_path / "pulled").exists()
 
 
 def test_tag_is_pulled_as_it_was(hub: Served, original: Workspace, release: Path, tmp_path: Path) -> None:
     hub.api().create_tag(**DATASET, tag="1.0.0")
     push_changed(hub, release, tmp_path, lambda row: row["video"].update(bytes=b"other"))
-    pull.run(REPO, tmp_path / "pulled", revision="1.0.0")
+    pull.pull_release(REPO, tmp_path / "pulled", revision="1.0.0")
     assert all_rows(open_workspace(tmp_path / "pulled")) == all_rows(original)
     with pytest.raises(RemoteError, match="revision"):
-        pull.run(REPO, tmp_path / "other", revision="2.0.0")
+        pull.pull_release(REPO, tmp_path / "other", revision="2.0.0")
 
 
 def test_workspace_keeps_what_is_its_own(hub: Served, original: Workspace, tmp_path: Path) -> None:
@@ -266,24 +266,24 @@ def test_workspace_keeps_what_is_its_own(hub: Served, original: Workspace, tmp_p
     write_text(own.tombstones_path, json.dumps({"identity": "4", "date": "2026-01-02"}) + "\n")
     own.forget("raw_video", ["raw_video/1"])
     own.forget("face_video", ["face_video/4"])
-    result = pull.run(REPO, own.root)
+    result = pull.pull_release(REPO, own.root)
     assert result.made == ["raw_video/1"]
     assert "taken down on 2026-01-02" in result.refused["face_video/4"]
     assert own.identities()["2"].consent_status == "withdrawn"
     assert "4" not in own.identities()
     other = create_workspace(tmp_path / "other", Settings())
     with pytest.raises(WorkspaceError, match="pull into a new workspace"):
-        pull.run(REPO, other.root)
+        pull.pull_release(REPO, other.root)
 
 
 def test_file_of_other_content_is_refused_and_stays(hub: Served, tmp_path: Path) -> None:
-    pull.run(REPO, tmp_path / "pulled")
+    pull.pull_release(REPO, tmp_path / "pulled")
     pulled = open_workspace(tmp_path / "pulled")
     record = pulled.records("raw_video")["raw_video/1"]
     pulled.path(record.path).write_bytes(b"mine")
     path = pulled.records_path("raw_video")
     path.write_text(path.read_text().replace(record.sha256, file_sha256(pulled.path(record.path))))
-    assert "the workspace has another raw_video/1.mp4" in pull.run(REPO, pulled.root).refused["raw_video/1"]
+    assert "the workspace has another raw_video/1.mp4" in pull.pull_release(REPO, pulled.root).refused["raw_video/1"]
     assert pulled.path(record.path).read_bytes() == b"mine"
 
 

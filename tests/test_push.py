@@ -68,7 +68,9 @@ def forget_marks(built: Built) -> None:
 
 def test_first_push_makes_one_commit_a_tag_and_the_script_branch(built: Built, hub: Watched) -> None:
     seen: list[tuple[int, int, str]] = []
-    result = push.run(built.workspace, built.out, TARGET, push.PushOptions(), progress=lambda *told: seen.append(told))
+    result = push.push_release(
+        built.workspace, built.out, TARGET, push.PushOptions(), progress=lambda *told: seen.append(told)
+    )
     api, wanted = hub.api(), local_files(built.out)
     assert hub.files() == {*wanted, ".gitattributes"}
     assert set(result.plan.added) == set(wanted)
@@ -239,7 +241,7 @@ def test_unverified_workspace_is_refused(built: Built, hub: Watched) -> None:
     first = next(iter(built.workspace.records("swap_video").values())).path
     with built.workspace.path(first).open("ab") as file:
         file.write(b"x")
-    verify.run(built.workspace, num_workers=1)
+    verify.verify_files(built.workspace, num_workers=1)
     for private in (None, False):
         with pytest.raises(VerificationError, match=f"{first}: differs from its record"):
             built.push(private=private)
@@ -248,7 +250,7 @@ def test_unverified_workspace_is_refused(built: Built, hub: Watched) -> None:
 
 def test_release_of_other_files_is_refused(built: Built, hub: Watched) -> None:
     add_file(built.workspace, "GAN_images/000009.png", "weightfree-face", {"prompt": "new"}, seed=9)
-    verify.run(built.workspace, num_workers=1)
+    verify.verify_files(built.workspace, num_workers=1)
     with pytest.raises(InputError, match="GAN_images/000009"):
         built.push()
 

@@ -226,7 +226,7 @@ def test_unreadable_and_missing_files_do_not_stop_the_page(copied: Workspace, tm
 
 
 def test_changes_since_a_release(copied: Workspace, tmp_path: Path) -> None:
-    shards.run(copied, tmp_path / "release")
+    shards.build_release(copied, tmp_path / "release")
     same = read_facts(copied, str(tmp_path / "release")).changes
     assert same is not None
     assert not same.diff.subsets

@@ -32,7 +32,7 @@ SMALL = ShardSettings(row_group_bytes=250_000, max_shard_bytes=1_000_000, min_tr
 @pytest.fixture(scope="module")
 def built(small_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("built") / "homologous_deepfake"
-    shards.run(small_workspace, out)
+    shards.build_release(small_workspace, out)
     return out
 
 
@@ -100,7 +100,7 @@ def test_media_are_stored_plain_with_page_index_and_chunking(built: Path) -> Non
 
 def test_row_groups_and_shards_keep_their_sizes(tmp_path: Path) -> None:
     workspace = make_noise_workspace(tmp_path / "w", 40, 100_000, SMALL)
-    release = shards.run(workspace, tmp_path / "out")
+    release = shards.build_release(workspace, tmp_path / "out")
     splits = release.configs["raw_video"].splits
     assert {split: len(found.shards) for split, found in splits.items()} == {"train": 3, "validation": 1, "test": 1}
     assert [shard.num_examples for shard in splits["train"].shards] == [8, 8, 8]
@@ -111,14 +111,14 @@ def test_row_groups_and_shards_keep_their_sizes(tmp_path: Path) -> None:
             groups = [footer.row_group(at).num_rows for at in range(footer.num_row_groups)]
             assert groups == [2] * (shard.num_examples // 2)
     tight = replace(workspace, settings=replace(workspace.settings, shards=replace(SMALL, max_shard_bytes=250_000)))
-    release = shards.run(tight, tmp_path / "out")
+    release = shards.build_release(tight, tmp_path / "out")
     counts = [[shard.num_examples for shard in found.shards] for found in release.configs["raw_video"].splits.values()]
     assert counts == [[2] * 12, [2] * 4, [2] * 4]
 
 
 def test_same_workspace_same_bytes(built: Path, small_workspace: Workspace, tmp_path: Path) -> None:
     shutil.copytree(small_workspace.root, tmp_path / "moved")
-    shards.run(replace(small_workspace, root=tmp_path / "moved"), tmp_path / "again")
+    shards.build_release(replace(small_workspace, root=tmp_path / "moved"), tmp_path / "again")
     assert files(tmp_path / "again") == files(built)
 
 
@@ -155,13 +155,13 @@ def test_card_types_columns_in_the_form_that_all_versions_read(built: Path) -> N
 
 def test_new_release_replaces_the_old_one_and_its_card(workspace_copy: Workspace, tmp_path: Path) -> None:
     out = tmp_path / "homologous_deepfake"
-    shards.run(workspace_copy, out)
+    shards.build_release(workspace_copy, out)
     (out / "README.md").write_text("of the old shards")
     (out / "pictures").mkdir()
     (out / "pictures" / "swap_video.png").touch()
     (out / "notes.txt").write_text("the maintainer's own")
     workspace_copy.forget("swap_video", list(workspace_copy.records("swap_video")))
-    release = shards.run(workspace_copy, out)
+    release = shards.build_release(workspace_copy, out)
     assert "swap_video" not in release.configs
     assert sorted(path.name for path in out.iterdir()) == ["data", "notes.txt"]
     assert not (out / "data" / "swap_video").exists()
@@ -169,14 +169,14 @@ def test_new_release_replaces_the_old_one_and_its_card(workspace_copy: Workspace
 
 def test_file_that_changed_is_refused_and_the_old_release_stays(workspace_copy: Workspace, tmp_path: Path) -> None:
     out = tmp_path / "homologous_deepfake"
-    shards.run(workspace_copy, out)
+    shards.build_release(workspace_copy, out)
     (out / "README.md").write_text("card")
     before = files(out)
     changed = list(workspace_copy.records("swap_video").values())[-1].path
     with workspace_copy.path(changed).open("ab") as file:
         file.write(b"x")
     with pytest.raises(WorkspaceError, match=rf"{changed}: differs from its record \(sha256\); delete it"):
-        shards.run(workspace_copy, out)
+        shards.build_release(workspace_copy, out)
     assert files(out) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["homologous_deepfake", "workspace"]
 
@@ -184,10 +184,10 @@ def test_file_that_changed_is_refused_and_the_old_release_stays(workspace_copy: 
 def test_track_or_plan_that_does_not_fit_is_one_line(workspace_copy: Workspace, tmp_path: Path) -> None:
     workspace_copy.path("tracks/1.json").write_text('{"format": 1}')
     with pytest.raises(WorkspaceError, match=r"raw_video/1.mp4: its record, fold or track is damaged \(KeyError"):
-        shards.run(workspace_copy, tmp_path / "out")
+        shards.build_release(workspace_copy, tmp_path / "out")
     workspace_copy.plan_path.unlink()
     with pytest.raises(WorkspaceError, match=r"plan.json: not found; run `tooling plan`"):
-        shards.run(workspace_copy, tmp_path / "out")
+        shards.build_release(workspace_copy, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -195,7 +195,7 @@ def test_interrupted_build_leaves_the_old_release(
     workspace_copy: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "homologous_deepfake"
-    shards.run(workspace_copy, out)
+    shards.build_release(workspace_copy, out)
     before = files(out)
 
     def interrupt(done: int, total: int, name: str) -> None:
@@ -203,14 +203,14 @@ def test_interrupted_build_leaves_the_old_release(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        shards.run(workspace_copy, out, progress=interrupt)
+        shards.build_release(workspace_copy, out, progress=interrupt)
     assert files(out) == before
     # killed outright between the two renames: the next run, even one that fails, has the old shards back
     staging = tmp_path / ".homologous_deepfake.building"
     staging.mkdir()
     (out / "data").rename(staging / "old")
     with pytest.raises(KeyboardInterrupt):
-        shards.run(workspace_copy, out, progress=interrupt)
+        shards.build_release(workspace_copy, out, progress=interrupt)
     assert files(out) == before
     # interrupted between the two renames
     renames: list[Path] = []
@@ -225,13 +225,13 @@ def test_interrupted_build_leaves_the_old_release(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", second_fails)
         with pytest.raises(KeyboardInterrupt):
-            shards.run(workspace_copy, out)
+            shards.build_release(workspace_copy, out)
     assert renames[:2] == [out / "data", staging / "data"]
     assert files(out) == before
     # killed while writing: leftovers go, the result is the same
     (staging / "data").mkdir(parents=True)
     (staging / "data" / "torn").touch()
-    shards.run(workspace_copy, out)
+    shards.build_release(workspace_copy, out)
     assert files(out) == before
     assert not staging.exists()
 
@@ -239,7 +239,7 @@ def test_interrupted_build_leaves_the_old_release(
 def test_other_folders_are_refused(small_workspace: Workspace, tmp_path: Path) -> None:
     def attempt(name: str, message: str) -> None:
         with pytest.raises(InputError, match=message):
-            shards.run(small_workspace, tmp_path / name)
+            shards.build_release(small_workspace, tmp_path / name)
 
     (tmp_path / "file").touch()
     attempt("file", "is a file; name a folder")
@@ -252,7 +252,7 @@ def test_other_folders_are_refused(small_workspace: Workspace, tmp_path: Path) -
     attempt("other", "is not empty and no release; name a new folder")
     assert (tmp_path / "other" / "data" / "mine").exists()
     with pytest.raises(InputError, match="is not empty and no release"):
-        shards.run(small_workspace, small_workspace.root)
+        shards.build_release(small_workspace, small_workspace.root)
 
 
 def test_empty_folder_and_damaged_release_are_named(workspace_copy: Workspace, built: Path, tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_empty_folder_and_damaged_release_are_named(workspace_copy: Workspace, b
     for name in SUBSETS:
         shutil.rmtree(workspace_copy.root / name)
     with pytest.raises(ToolingError, match="no finished files to build from; run `tooling ingest"):
-        shards.run(workspace_copy, tmp_path / "out")
+        shards.build_release(workspace_copy, tmp_path / "out")
 
 
 @pytest.mark.parametrize("sizes", [[1] * 60, [5, 1, 1, 1, 100, 1, 1], [0] * 7, [1000, 1], list(range(1, 40))])
@@ -283,7 +283,7 @@ def test_ranges_are_contiguous_and_even(sizes: list[int]) -> None:
 
 def test_progress_tells_each_row(small_workspace: Workspace, tmp_path: Path) -> None:
     told: list[tuple[int, int, str]] = []
-    release = shards.run(small_workspace, tmp_path / "out", progress=lambda *values: told.append(values))
+    release = shards.build_release(small_workspace, tmp_path / "out", progress=lambda *values: told.append(values))
     total = sum(split.num_examples for config in release.configs.values() for split in config.splits.values())
     assert told[0] == (0, total, "")
     assert [done for done, _, _ in told] == list(range(total + 1))
@@ -292,10 +292,10 @@ def test_progress_tells_each_row(small_workspace: Workspace, tmp_path: Path) -> 
 MEASURE = """
 import resource, sys
 from pathlib import Path
-from tooling.stages import shards
-from tooling.workspace import open_workspace
+from tooling.stages import build as shards
+from tooling.workspace.layout import open_workspace
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-shards.run(open_workspace(Path(sys.argv[1])), Path(sys.argv[2]))
+shards.build_release(open_workspace(Path(sys.argv[1])), Path(sys.argv[2]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
@@ -315,7 +315,7 @@ def test_crossing_pairs_have_shards_of_their_own(workspace_copy: Workspace, tmp_
     folds = workspace_copy.plan().folds  # type: ignore[union-attr]
     other = next(identity for identity in folds if folds[identity] != folds["1"])
     add_file(workspace_copy, f"swap_video/1_{other}.mp4", "imported", {})
-    release = shards.run(workspace_copy, tmp_path / "out")
+    release = shards.build_release(workspace_copy, tmp_path / "out")
     assert release.configs["swap_video"].splits["crossing"].num_examples == 1
     assert release.configs[METADATA].splits["crossing"].num_examples == 1
     assert "crossing" not in release.configs["raw_video"].splits

@@ -60,7 +60,7 @@ class Place:
         return HfApi(endpoint=self.endpoint, token=OWNER)
 
     def take_down(self, *, purge: bool = False) -> Receipt:
-        return takedown.run(self.workspace, TakedownRequest(PERSON, DATE, self.out, TARGET, purge))
+        return takedown.take_down(self.workspace, TakedownRequest(PERSON, DATE, self.out, TARGET, purge))
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +68,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Workspace, release and a stopped Hub: main in two commits, tags, branches, a pull request."""
     root = tmp_path_factory.mktemp("template")
     workspace = make_workspace(root / "workspace")
-    verify.run(workspace, num_workers=1)
-    shards.run(workspace, root / "release")
-    card.run(workspace, root / "release")
+    verify.verify_files(workspace, num_workers=1)
+    shards.build_release(workspace, root / "release")
+    card.make_card(workspace, root / "release")
     with pytest.MonkeyPatch.context() as patch, opened(root, patch) as place:
         api = place.api
         api.create_repo(**DATASET)
@@ -196,7 +196,7 @@ def test_workspace_and_release_stay_whole(place: Place) -> None:
     assert all_samples(place.workspace) == [name for name in samples_before if name not in receipt.samples]
     assert PERSON not in place.workspace.identities()
     assert place.workspace.tombstones() == {PERSON: DATE}
-    assert not [f for f in verify.run(place.workspace, num_workers=1) if f.severity == "error"]
+    assert not [f for f in verify.verify_files(place.workspace, num_workers=1) if f.severity == "error"]
     release = read_release(place.out)
     assert sum(split.num_examples for split in release.configs["metadata"].splits.values()) == len(
         all_samples(place.workspace)
@@ -256,7 +256,7 @@ def test_what_generators_and_killed_runs_left_of_the_person_goes(place: Place) -
     assert {*fitted, "masks/swap_video/7_9.mp4", "masters/7.mp4"} <= found.files.keys()
     assert not found.files.keys() & set(kept)
     assert "rejects.jsonl: 3 rows" in found.lines()
-    takedown.run(place.workspace, TakedownRequest(PERSON, DATE))
+    takedown.take_down(place.workspace, TakedownRequest(PERSON, DATE))
     assert place.workspace.rejects_path.read_text() == "".join(line + "\n" for line in lines[1:3])
     assert not [name for name in [*left, *found.files] if (root / name).exists()]
     assert all((root / name).is_file() for name in kept)
@@ -286,35 +286,35 @@ def test_command_lists_first_and_says_what_is_left_to_do(place: Place) -> None:
 
 def test_nothing_brings_the_person_back(place: Place, tmp_path: Path) -> None:
     people = place.workspace.identities()
-    takedown.run(place.workspace, TakedownRequest(PERSON, DATE))
+    takedown.take_down(place.workspace, TakedownRequest(PERSON, DATE))
     sources = tmp_path / "sources"
     sources.mkdir()
     (sources / "7.mp4").write_bytes(b"film")
     write_text(sources / "identities.csv", format_identities(people))
-    result = ingest.run(place.workspace, sources, num_workers=1)
+    result = ingest.ingest_clips(place.workspace, sources, num_workers=1)
     assert "identity 7 was taken down on 2026-11-24" in result.refused["7.mp4"]
     assert PERSON not in place.workspace.identities()
     write_text(place.workspace.identities_path, format_identities(people))
     with pytest.raises(ConsentError, match="identity 7 was taken down"):
-        plan.run(place.workspace)
+        plan.draw_plan(place.workspace)
     planned = json.loads(place.workspace.plan_path.read_text())
     planned["pairs"]["swap_video"] = [[PERSON, "8"]]
     place.workspace.plan_path.write_text(json.dumps(planned))
     with pytest.raises(ConsentError, match="identity 7 was taken down"):
-        generate.run(place.workspace, "swap_video", num_workers=1)
+        generate.generate_fakes(place.workspace, "swap_video", num_workers=1)
 
 
 def test_refusals_are_one_line_and_change_nothing(place: Place) -> None:
     before = files(place.workspace.root)
     for identity, error in (("99", InputError), ("x", UsageError)):
         with pytest.raises(error) as caught:
-            takedown.run(place.workspace, TakedownRequest(identity, DATE))
+            takedown.take_down(place.workspace, TakedownRequest(identity, DATE))
         assert identity in str(caught.value)
         assert "\n" not in str(caught.value)
     with pytest.raises(UsageError, match="no day"):
-        takedown.run(place.workspace, TakedownRequest(PERSON, "yesterday"))
+        takedown.take_down(place.workspace, TakedownRequest(PERSON, "yesterday"))
     with pytest.raises(UsageError, match="--out"):
-        takedown.run(place.workspace, TakedownRequest(PERSON, DATE, None, TARGET))
+        takedown.take_down(place.workspace, TakedownRequest(PERSON, DATE, None, TARGET))
     name = next(iter(plan_takedown(place.workspace, PERSON, out=place.out).shards))
     content = (place.out / name).read_bytes()
     (place.out / name).write_bytes(content.replace(b"Homologous_deepfake:", b"Homologous_DEEPFAKE:"))
@@ -340,7 +340,7 @@ def test_emptied_shards_and_splits_still_load(place: Place, datasets_cache: Path
     import datasets
 
     for identity in ("7", "8"):
-        takedown.run(place.workspace, TakedownRequest(identity, DATE, place.out))
+        takedown.take_down(place.workspace, TakedownRequest(identity, DATE, place.out))
     release = read_release(place.out)
     for name, config in release.configs.items():
         loaded = datasets.load_dataset(str(place.out), name)

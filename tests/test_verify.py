@@ -23,7 +23,7 @@ from tooling.workspace.records import FileRecord, format_record
 
 
 def errors_of(workspace: Workspace) -> list[str]:
-    findings = verify.run(workspace, num_workers=1)
+    findings = verify.verify_files(workspace, num_workers=1)
     return [f"{finding.place}: {finding.message}" for finding in findings if finding.severity == "error"]
 
 
@@ -125,7 +125,7 @@ FAULTS: dict[str, tuple[Callable[[Workspace], object], str]] = {
 
 
 def test_sound_workspace_has_no_errors_and_its_files_are_listed(workspace_copy: Workspace) -> None:
-    findings = verify.run(workspace_copy, num_workers=2)
+    findings = verify.verify_files(workspace_copy, num_workers=2)
     assert {finding.severity for finding in findings} == {"note"}
     verify.raise_for_errors(findings)
     table = pq.read_table(workspace_copy.verification_path).to_pylist()
@@ -141,7 +141,7 @@ def test_injected_fault_is_found(fault: str, workspace_copy: Workspace) -> None:
     found = errors_of(workspace_copy)
     assert any(message in line for line in found), found
     with pytest.raises(VerificationError, match="correct that and verify again"):
-        verify.raise_for_errors(verify.run(workspace_copy, num_workers=1))
+        verify.raise_for_errors(verify.verify_files(workspace_copy, num_workers=1))
 
 
 def test_verification_table_names_the_file_that_failed(workspace_copy: Workspace, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ __all__ = ["verified", "verified_copy"]
 
 
 def errors_of(workspace: Workspace) -> list[str]:
-    findings = verify.run(workspace, num_workers=1)
+    findings = verify.verify_files(workspace, num_workers=1)
     return [f"{finding.place}: {finding.message}" for finding in findings if finding.severity == "error"]
 
 
@@ -287,11 +287,11 @@ def test_identity_of_swaps_is_measured_with_an_encoder(verified_copy: Workspace,
     folder = tmp_path / "encoder"
     folder.mkdir()
     with pytest.raises(InputError, match="no identity encoder"):
-        verify.run(verified_copy, verify.VerifyOptions(identity_encoder=folder), num_workers=1)
+        verify.verify_files(verified_copy, verify.VerifyOptions(identity_encoder=folder), num_workers=1)
     write_encoder(folder / "identity.onnx")
     make_fake(verified_copy, "swap_video/2_1.mp4", aged)  # the target's own face
     verified_copy.finish("swap_video")
-    findings = verify.run(verified_copy, verify.VerifyOptions(identity_encoder=folder), num_workers=1)
+    findings = verify.verify_files(verified_copy, verify.VerifyOptions(identity_encoder=folder), num_workers=1)
     errors = [str(found) for found in findings if found.severity == "error"]
     assert any("swap_video/2_1.mp4: its identity is still the target's" in line for line in errors), errors
     assert not any("swap_video/1_2.mp4" in line for line in errors), errors
@@ -319,12 +319,12 @@ def count_decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_unchanged_files_are_not_decoded_again(verified_copy: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = count_decoded(monkeypatch)
-    before = verify.run(verified_copy, num_workers=1)
+    before = verify.verify_files(verified_copy, num_workers=1)
     table = pq.read_table(verified_copy.verification_path)
     assert opened == []
     make_fake(verified_copy, "swap_video/1_2.mp4", swapped(verified_copy, "4"))
     verified_copy.finish("swap_video")
-    assert verify.run(verified_copy, num_workers=1) == before
+    assert verify.verify_files(verified_copy, num_workers=1) == before
     assert sorted(opened) == ["raw_video/1.mp4", "swap_video/1_2.mp4"]
     again = pq.read_table(verified_copy.verification_path)
     assert again.column_names == table.column_names
@@ -334,7 +334,7 @@ def test_unchanged_files_are_not_decoded_again(verified_copy: Workspace, monkeyp
         verified_copy
     )
     opened.clear()
-    verify.run(verified_copy, verify.VerifyOptions(is_anew=True), num_workers=1)
+    verify.verify_files(verified_copy, verify.VerifyOptions(is_anew=True), num_workers=1)
     assert len(opened) == 4 * 6 - 1
 
 
@@ -346,7 +346,7 @@ def test_interrupted_run_keeps_what_it_checked(verified_copy: Workspace, monkeyp
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        verify.run(verified_copy, num_workers=1, progress=interrupt)
+        verify.verify_files(verified_copy, num_workers=1, progress=interrupt)
     rows = pq.read_table(verified_copy.verification_path).to_pylist()
     assert [row["path"] for row in rows if row["path"].startswith("raw_video")] == ["raw_video/1.mp4"]
     assert not any(row["is_ok"] for row in rows)

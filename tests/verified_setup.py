@@ -79,7 +79,7 @@ def make_verified(root: Path) -> None:
     write_text(workspace.identities_path, format_identities(people))
     for name in PEOPLE:
         publish(workspace, f"raw_video/{name}.mp4", move(render_still(name)))
-    assert not faces.run(workspace, num_workers=1).refused
+    assert not faces.crop_faces(workspace, num_workers=1).refused
     pairs = {"swap_video": PAIRS, "avatarify_video": PAIRS}
     write_text(
         workspace.plan_path, json.dumps({"format": 1, "seed": 0, "num_folds": 5, "folds": FOLDS, "pairs": pairs})
@@ -92,7 +92,7 @@ def make_verified(root: Path) -> None:
         make_fake(workspace, f"edit_video/hair/{name}.mp4", dyed)
     for number in (1, 2):
         make_image(workspace, number, portrait(str(2 * number)))
-    errors = [str(found) for found in verify.run(workspace, num_workers=1) if found.severity == "error"]
+    errors = [str(found) for found in verify.verify_files(workspace, num_workers=1) if found.severity == "error"]
     assert errors == []
 
 

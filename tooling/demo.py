@@ -65,8 +65,8 @@ def run_demo(folder: Path, settings: DemoSettings) -> None:
     with workspace.locked():
         _make_everything(workspace, sources, settings)
         with console.progress_bar("build shards") as bar:
-            shards.run(workspace, release, progress=bar)
-    card.run(workspace, release)
+            shards.build_release(workspace, release, progress=bar)
+    card.make_card(workspace, release)
     write_contact_sheet(workspace, sheet, max_rows=3)
     with console.progress_bar("report") as bar:
         write_report(workspace, page, num_workers=settings.num_workers, progress=bar)
@@ -86,18 +86,18 @@ def _workspace(root: Path, settings: DemoSettings) -> Workspace:
 def _make_everything(workspace: Workspace, sources: Path, settings: DemoSettings) -> None:
     num_workers = settings.num_workers
     with console.progress_bar("raw_video") as bar:
-        _insist(ingest.run(workspace, sources, num_workers=num_workers, progress=bar))
+        _insist(ingest.ingest_clips(workspace, sources, num_workers=num_workers, progress=bar))
     with console.progress_bar("face_video") as bar:
-        _insist(faces.run(workspace, num_workers=num_workers, progress=bar))
-    plan.run(workspace)
+        _insist(faces.crop_faces(workspace, num_workers=num_workers, progress=bar))
+    plan.draw_plan(workspace)
     for subset in generate.GENERATED:
         request = generate.GenerateRequest(limit=settings.num_images if subset == "GAN_images" else None)
         with console.progress_bar(subset) as bar:
-            _insist(generate.run(workspace, subset, request, num_workers=num_workers, progress=bar))
+            _insist(generate.generate_fakes(workspace, subset, request, num_workers=num_workers, progress=bar))
     with console.progress_bar("verify") as bar:
-        verify.raise_for_errors(verify.run(workspace, num_workers=num_workers, progress=bar))
+        verify.raise_for_errors(verify.verify_files(workspace, num_workers=num_workers, progress=bar))
     with console.progress_bar("audit") as bar:
-        audit.raise_for_failures(audit.run(workspace, num_workers=num_workers, progress=bar))
+        audit.raise_for_failures(audit.audit_files(workspace, num_workers=num_workers, progress=bar))
 
 
 def _insist(result: StageResult) -> None:

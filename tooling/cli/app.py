@@ -84,7 +84,9 @@ def ingest(
     from tooling.stages import ingest as stage
 
     place = open_or_create_workspace(workspace, clip_seconds)
-    _run_stage(place, "raw_video", as_json, lambda bar: stage.run(place, sources, num_workers=workers, progress=bar))
+    _run_stage(
+        place, "raw_video", as_json, lambda bar: stage.ingest_clips(place, sources, num_workers=workers, progress=bar)
+    )
 
 
 @app.command()
@@ -99,7 +101,7 @@ def faces(
 
     place, names = open_workspace(workspace), _names(only)
     _run_stage(
-        place, "face_video", as_json, lambda bar: stage.run(place, only=names, num_workers=workers, progress=bar)
+        place, "face_video", as_json, lambda bar: stage.crop_faces(place, only=names, num_workers=workers, progress=bar)
     )
 
 
@@ -110,7 +112,7 @@ def plan(workspace: WorkspaceOption = WORKSPACE, as_json: JsonOption = False) ->
 
     place = open_workspace(workspace)
     with place.locked():
-        made = stage.run(place)
+        made = stage.draw_plan(place)
     if as_json:
         console.put(format_plan(made).rstrip())
         return
@@ -139,7 +141,7 @@ def verify(
 
     place, options = open_workspace(workspace), stage.VerifyOptions(is_anew, identity_encoder)
     with place.locked(), console.progress_bar("verify") as bar:
-        findings = stage.run(place, options, num_workers=workers, progress=bar)
+        findings = stage.verify_files(place, options, num_workers=workers, progress=bar)
     if as_json:
         console.put(console.to_json([vars(finding) for finding in findings]))
     else:
@@ -160,7 +162,7 @@ def build(workspace: WorkspaceOption = WORKSPACE, out: ReleaseOption = RELEASE) 
 
     place = open_workspace(workspace)
     with place.locked(), console.progress_bar("build shards") as bar:
-        stage.run(place, out, progress=bar)
+        stage.build_release(place, out, progress=bar)
     console.put(str(out))
 
 
@@ -176,7 +178,7 @@ def card(
     from tooling.stages.card import run as stage
 
     place = open_workspace(workspace)
-    console.put(str(stage.run(place, out, since=since or None)))
+    console.put(str(stage.make_card(place, out, since=since or None)))
     if missing := stage.missing_answers(place):
         console.say(f"{len(missing)} answers are missing in {place.root}, which the papers name as open:")
         for name in missing:

@@ -47,7 +47,7 @@ def generate(
     with place.locked():
         for name in stage.GENERATED if subset == "all" else (subset,):
             with console.progress_bar(name) as bar:
-                result = stage.run(place, name, request, num_workers=workers, progress=bar)
+                result = stage.generate_fakes(place, name, request, num_workers=workers, progress=bar)
             console.put_result(name, result, as_json=as_json)
             is_refused |= bool(result.refused)
     if is_refused:

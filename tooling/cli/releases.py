@@ -111,7 +111,7 @@ def takedown(
         else:
             request = remover.TakedownRequest(identity, _today(), release, repo or None, purge_history)
             with console.progress_bar("takedown") as bar:
-                receipt = remover.run(place, request, progress=bar)
+                receipt = remover.take_down(place, request, progress=bar)
             _tell_takedown(receipt, planned, purge_history)
 
 
@@ -135,7 +135,7 @@ def pull(
     from tooling.stages.pull import run as stage
 
     with console.progress_bar("pull") as bar:
-        result = stage.run(
+        result = stage.pull_release(
             repo_id, workspace, revision=revision or None, identities=identities, num_workers=workers, progress=bar
         )
     for line in result.lacks:
@@ -159,7 +159,7 @@ def import_archive(
 
     place = open_or_create_workspace(workspace)
     with place.locked(), console.progress_bar("import") as bar:
-        result = stage.run(
+        result = stage.import_files(
             place,
             archive,
             subset=subset or None,

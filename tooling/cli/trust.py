@@ -19,7 +19,7 @@ def audit(workspace: WorkspaceOption = WORKSPACE, workers: WorkersOption = 0, as
 
     place = open_workspace(workspace)
     with place.locked(), console.progress_bar("audit") as bar:
-        made = stage.run(place, num_workers=workers, progress=bar)
+        made = stage.audit_files(place, num_workers=workers, progress=bar)
     if as_json:
         console.put(console.to_json({"probes": [vars(result) for result in made.probes], "note": made.note}))
     else:

@@ -54,7 +54,7 @@ class _Part:
     complete: Callable[[Row], Row]
 
 
-def run(workspace: Workspace, out: Path, *, progress: Progress = no_progress) -> Release:
+def build_release(workspace: Workspace, out: Path, *, progress: Progress = no_progress) -> Release:
     """Writes the shards of everything the workspace holds, and only then puts them in the place of older ones.
 
     The card of an older release goes with its shards: write it anew with `tooling card`.

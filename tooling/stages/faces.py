@@ -31,7 +31,7 @@ SUBSET = "face_video"
 GENERATOR = "mtcnn"
 
 
-def run(
+def crop_faces(
     workspace: Workspace,
     *,
     num_workers: int = 0,

@@ -35,7 +35,9 @@ GENERATOR = "ingest"
 SHORTEST_DIFFERENCE_SECONDS = 0.001
 
 
-def run(workspace: Workspace, sources: Path, *, num_workers: int = 0, progress: Progress = no_progress) -> StageResult:
+def ingest_clips(
+    workspace: Workspace, sources: Path, *, num_workers: int = 0, progress: Progress = no_progress
+) -> StageResult:
     """Makes the clip of every source video.
 
     The rows of the folder's identities.csv are merged into the workspace's; where both have a row for a person, the

@@ -25,7 +25,7 @@ PAIRED_SUBSETS = ("avatarify_video", "swap_video")
 FILL_ORDER = (2, 0, 1, 3, 4)
 
 
-def run(workspace: Workspace) -> Plan:
+def draw_plan(workspace: Workspace) -> Plan:
     """Writes plan.json for everyone with a clip and a granted consent; a plan that still fits is kept.
 
     Raises:

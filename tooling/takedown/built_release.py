@@ -100,7 +100,7 @@ def clear_release(workspace: Workspace, out: Path, receipt: Receipt, *, is_pushe
     if shards and (entry["has_card"] or is_pushed):
         # A picture of the older card may show the person.
         shutil.rmtree(out / "pictures", ignore_errors=True)
-        card.run(workspace, out, notice=_notice(receipt))
+        card.make_card(workspace, out, notice=_notice(receipt))
         sync_folder(out)
 
 

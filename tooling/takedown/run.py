@@ -159,7 +159,7 @@ def plan_takedown(
     return plan
 
 
-def run(workspace: Workspace, request: TakedownRequest, *, progress: Progress = no_progress) -> Receipt:
+def take_down(workspace: Workspace, request: TakedownRequest, *, progress: Progress = no_progress) -> Receipt:
     """Takes a person out of the workspace and, where they are named, out of a release and the Hub.
 
     Rows of other people stay as they are, and so do folds and pairs without the person. The release's card is written

@@ -50,7 +50,7 @@ class Comparison:
         return SUBSETS[self.subset].media == "video"
 
 
-def run(workspace: Workspace, *, num_workers: int = 0, progress: Progress = no_progress) -> Audit:
+def audit_files(workspace: Workspace, *, num_workers: int = 0, progress: Progress = no_progress) -> Audit:
     """Measures what is new, tests every probe on every subset, and writes audit.json.
 
     Returns:

@@ -31,7 +31,7 @@ PICTURE = "pictures/swap_video.png"
 SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
 
 
-def run(workspace: Workspace, out: Path, *, since: str | None = None, notice: str = "") -> Path:
+def make_card(workspace: Workspace, out: Path, *, since: str | None = None, notice: str = "") -> Path:
     """Writes README.md, a picture of the fakes, and the papers (see `tooling.stages.card.papers.write`) into a built
     release.
 

@@ -52,7 +52,7 @@ def clip_tasks(workspace: Workspace, subset: str, request: GenerateRequest, choi
     """The fakes to make, in natural order, everything about them checked.
 
     Raises:
-        UsageError, ConsentError, WorkspaceError: see `tooling.stages.generate.run.run`.
+        UsageError, ConsentError, WorkspaceError: see `tooling.stages.generate.run.generate_fakes`.
     """
     chosen = select(_planned(workspace, subset), request.only, request.limit)
     people = sorted({person for one in chosen for person in one.people}, key=natural_key)

@@ -60,10 +60,10 @@ class ImageWork:
     round: int = 0
 
 
-def run(
+def make_images(
     workspace: Workspace, request: GenerateRequest, choice: GeneratorChoice, *, num_workers: int, progress: Progress
 ) -> StageResult:
-    """Makes the images asked for; arguments, result and errors as in `tooling.stages.generate.run.run`."""
+    """Makes the images asked for; arguments, result and errors as in `tooling.stages.generate.run.generate_fakes`."""
     planned = [_Planned(plan_prompt(number, request.seed)) for number in range(1, SUBSETS[SUBSET].count + 1)]
     chosen = select(planned, request.only, request.limit)
     sources = _sources(workspace, choice)

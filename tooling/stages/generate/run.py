@@ -18,12 +18,12 @@ from tooling.work.tasks import make_files
 from tooling.workspace.layout import Workspace
 from tooling.workspace.records import StageResult
 
-__all__ = ["GENERATED", "GenerateRequest", "run"]
+__all__ = ["GENERATED", "GenerateRequest", "generate_fakes"]
 
 GENERATED = tuple(name for name, subset in SUBSETS.items() if subset.method != METHODS[0])
 
 
-def run(
+def generate_fakes(
     workspace: Workspace,
     subset: str,
     request: GenerateRequest | None = None,
@@ -56,7 +56,7 @@ def run(
     if family == "full_face_generation":
         from tooling.stages.generate import images as generate_images  # imports diffusers, which takes seconds
 
-        return generate_images.run(workspace, request, choice, num_workers=num_workers, progress=progress)
+        return generate_images.make_images(workspace, request, choice, num_workers=num_workers, progress=progress)
     tasks = clip_tasks(workspace, subset, request, choice)
     return make_files(
         workspace, subset, tasks, make_clip, num_workers=num_workers, engine=request.engine, progress=progress

@@ -75,7 +75,7 @@ class Options:
     limits: Limits | None = None
 
 
-def run(
+def import_files(
     workspace: Workspace,
     archive: Path,
     *,

@@ -103,7 +103,7 @@ class _Pull:
         return self.folder / "frames" / f"{identity}.json"
 
 
-def run(
+def pull_release(
     repo_id: str,
     root: Path,
     *,

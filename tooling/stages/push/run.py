@@ -44,7 +44,7 @@ from tooling.stages.push.script_branch import push_script
 from tooling.work.engine import Progress, no_progress
 from tooling.workspace.layout import Workspace
 
-__all__ = ["PreparedPush", "PushOptions", "PushResult", "prepare", "run", "send"]
+__all__ = ["PreparedPush", "PushOptions", "PushResult", "prepare", "push_release", "send"]
 NUM_UPLOADS = 4  # side by side
 MAX_NAMES = 5
 
@@ -68,7 +68,7 @@ class PushResult:
     pull_request: str
 
 
-def run(
+def push_release(
     workspace: Workspace, out: Path, repo_id: str, options: PushOptions, *, progress: Progress = no_progress
 ) -> PushResult:
     """Checks and sends at once; see `prepare` and `send`."""

@@ -72,7 +72,7 @@ class _Verification:
         write_table(self.workspace, self.all_records, findings, self.facts, self.digests)
 
 
-def run(
+def verify_files(
     workspace: Workspace,
     options: VerifyOptions | None = None,
     *,
@@ -255,4 +255,4 @@ def _unmeasured(state: _Verification, circumstances: Circumstances) -> list[Find
     return told
 
 
-__all__ = ["Finding", "Severity", "VerifyOptions", "raise_for_errors", "run"]
+__all__ = ["Finding", "Severity", "VerifyOptions", "raise_for_errors", "verify_files"]
