@@ -42,7 +42,7 @@ datasets.disable_progress_bars()
 writer, workspace, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
 if writer == "ours":
-    shards.run(open_workspace(workspace), out)
+    shards.build_release(open_workspace(workspace), out)
 else:
     builder = HomologousDeepfake(config_name="raw_video", data_dir=str(workspace), cache_dir=str(out / "cache"))
     builder.download_and_prepare(str(out / "data" / "raw_video"), file_format="parquet")
