@@ -1,10 +1,11 @@
-"""The rules of the structure, read from the code: who may import whom, and how large things may be."""
+"""The rules of the structure, read from the code: who may import whom, and how full folders and functions may be."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,100 +13,159 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted([*ROOT.glob("tooling/**/*.py"), *ROOT.glob("generation/**/*.py"), ROOT / "homologous_deepfake.py"])
-# The GPU side is for those who make, check or take in pixels and tracks; the card states licences. generation.errors
-# is light and names the errors that commands turn into one line. A name stands for its parts too: importing_media.
-GENERATION_USERS = (
-    "ingest",
-    "faces",
-    "generate",
-    "cli_generate",
-    "cli_weights",
-    "verify",
-    "verification",
-    "audit",
-    "probes",
-    "importing",
-    "pull",
-    "card",
-    "papers",
-    "contact_sheet",
-    "previews",
-    "provenance",
-    "report",
-    "actors",
-)
-# What stages stand on, what is typed and what is served knows files, records and repositories, but not which dataset
-# they are of. All others, who make or read its rows, take subsets, columns and splits from the definition alone.
-WITHOUT_DEFINITION = (
-    *("errors", "settings", "records", "workspace", "engines", "console", "cli", "hub", "access"),
-    *("archive", "remote", "release", "actors"),
-)
+MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
 
-
-def module_name(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(part for part in parts if part != "__init__")
-
-
-def is_of(name: str, modules: tuple[str, ...]) -> bool:
-    """Whether a module of tooling is one of these, or a part of one: its name begins with theirs and "_" or "."."""
-    rest = name.removeprefix("tooling.").removeprefix("stages.")
-    return any(rest == module or rest.startswith((f"{module}_", f"{module}.")) for module in modules)
-
-
-def stage_of(name: str) -> str:
-    """The stage that a module below tooling.stages is, or is a part of: importing_media belongs to importing."""
-    return name.split(".")[2].partition("_")[0]
+# A room may import itself, the rooms that its row names, and whatever these may import. "*" stands for each room or
+# module of that level by itself: nothing goes sideways there. The files of a root are a room each in tooling, and one
+# room in generation.
+ROOMS = {
+    "homologous_deepfake": "",
+    "generation": "",
+    "generation.media": "generation",
+    "generation.weights": "generation",
+    "generation.crops": "generation.media",
+    "generation.faces": "generation.crops generation.weights",
+    "generation.motion": "generation.crops",
+    "generation.head": "generation.motion",
+    "generation.quality": "generation.faces generation.head",
+    "generation.generators": "generation.quality",
+    "generation.generators.*": "generation.generators",
+    "tooling": "",
+    "tooling.errors": "generation",
+    "tooling.settings": "tooling.errors",
+    "tooling.workspace": "tooling tooling.settings homologous_deepfake",
+    "tooling.remote": "tooling.workspace",
+    "tooling.hub": "tooling.workspace",
+    "tooling.marks": "tooling.workspace generation.media",
+    "tooling.work": "tooling.marks",
+    "tooling.release": "tooling.workspace tooling.remote",
+    "tooling.console": "tooling.work",
+    "tooling.views": "tooling.work tooling.release generation.faces",
+    "tooling.actors": "tooling.work",
+    "tooling.stages.*": "tooling.views generation.generators generation.generators.*",
+    "tooling.takedown": "tooling.stages.*",
+    "tooling.demo": "tooling.stages.* tooling.actors tooling.hub tooling.console",
+    "tooling.cli": "tooling.takedown tooling.demo generation.generators.*",
+}
+# What only some may import, whatever the table says.
+ONLY = {
+    "generation.weights": ("generation.weights", "generation.faces.identity", "generation.generators."),
+    "generation.generators": ("generation", "tooling.stages", "tooling.cli"),
+    "typer": ("tooling.cli",),
+    "rich": ("tooling.console",),
+    "datasets": ("homologous_deepfake", "tooling"),
+}
+MOST_ENTRIES = 15
+MOST_LINES = 60
+# Names that modules of one root share, because they are the same part of rooms that are alike: the network of each
+# generator, the run of each stage.
+PARTS = {
+    "generation": ("pipeline", "network", "layers", "convert", "loading", "edit", "swap"),
+    "tooling": ("run",),
+}
 
 
 def imports(path: Path) -> Iterator[str]:
+    """Modules that a file imports, as far as they are ours; the names of others as written."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            full = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in MODULES else str(node.module) for name in full)
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_imports_go_one_way(path: Path) -> None:
-    name = module_name(path)
-    for imported in imports(path):
-        top = imported.partition(".")[0]
-        if name.startswith("generation"):
-            assert top not in {"tooling", "typer", "datasets", "homologous_deepfake"}, imported
-        if name.startswith("generation.models"):
-            assert not imported.startswith(("generation.pipelines", "generation.media.reader")), imported
-        if name.startswith("generation.pipelines"):
-            assert not imported.startswith("generation.pipelines."), imported
-        if name.startswith("tooling.stages."):
-            is_other = imported.startswith("tooling.stages.") and stage_of(imported) != stage_of(name)
-            assert not is_other, f"{name} imports the stage {imported}"
-            assert not imported.startswith(("tooling.cli.app", "tooling.console")), imported
-        if top == "generation" and not imported.startswith("generation.errors") and name.startswith("tooling"):
-            assert is_of(name, GENERATION_USERS), f"{name} imports {imported}"
-        if top == "homologous_deepfake":
-            assert not is_of(name, WITHOUT_DEFINITION), f"{name} imports {imported}"
-        if name == "homologous_deepfake":
-            assert top in sys.stdlib_module_names | {"datasets"}, imported
+def room_of(module: str) -> tuple[str, str]:
+    """The room that a module is in, and the row of the table that speaks of it."""
+    parts = module.split(".")
+    for end in range(len(parts), 0, -1):
+        room, parent = ".".join(parts[:end]), ".".join(parts[: end - 1])
+        if room in ROOMS:
+            return room, room
+        is_file = end == len(parts) and MODULES[module].name != "__init__.py"
+        if f"{parent}.*" in ROOMS and not (is_file and parent in ROOMS):
+            return room, f"{parent}.*"
+    raise AssertionError(f"{module} is in no room of the table")
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_files_and_functions_stay_readable(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    lines = len(text.splitlines())
-    cap = 600 if "models" in path.parts else 250 if path.name == "homologous_deepfake.py" else 400
-    assert lines <= cap, f"{path.name} has {lines} lines"
-    for node in ast.walk(ast.parse(text)):
+def allowed(row: str) -> set[str]:
+    """Rows of all rooms below a room."""
+    found: set[str] = set()
+    for name in ROOMS[row].split():
+        found |= {name} | allowed(name)
+    return found
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_go_one_way(name: str) -> None:
+    room, row = room_of(name)
+    for imported in imports(MODULES[name]):
+        only = next(
+            (users for what, users in ONLY.items() if imported == what or imported.startswith(f"{what}.")), None
+        )
+        assert only is None or name.startswith(only), f"{name} imports {imported}"
+        if imported not in MODULES:
+            continue
+        other, other_row = room_of(imported)
+        assert other == room or other_row in allowed(row), f"{name} imports {imported}"
+        assert other == room or other_row != row, f"{name} imports {imported}, which lies beside it"
+
+
+def test_the_definition_needs_the_standard_library_and_datasets_alone() -> None:
+    found = list(imports(MODULES["homologous_deepfake"]))
+    assert {name.partition(".")[0] for name in found} <= sys.stdlib_module_names | {"datasets"}
+    # datasets 3.6 finds a script's imports by a pattern that breaks on `import a, b`.
+    for node in ast.walk(ast.parse(MODULES["homologous_deepfake"].read_text(encoding="utf-8"))):
+        assert not isinstance(node, ast.Import) or len(node.names) == 1
+
+
+def test_no_imports_in_a_circle() -> None:
+    below = {name: {other for other in imports(path) if other in MODULES} for name, path in MODULES.items()}
+    while free := [name for name, others in below.items() if not others & below.keys()]:
+        for name in free:
+            del below[name]
+    assert not below, f"these import each other: {', '.join(below)}"
+
+
+def test_folders_stay_easy_to_survey() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    entries = defaultdict(set)
+    for line in tracked.splitlines():
+        for part in [path := Path(line), *path.parents][:-1]:
+            if not part.name.startswith("."):
+                entries[part.parent].add(part.name)
+    assert {str(folder): len(found) for folder, found in entries.items() if len(found) > MOST_ENTRIES} == {}
+
+
+@pytest.mark.parametrize("root", ["generation", "tooling"])
+def test_no_two_modules_and_no_two_public_classes_have_one_name(root: str) -> None:
+    modules, classes = defaultdict(set), defaultdict(set)
+    for name, path in MODULES.items():
+        if not name.startswith(f"{root}.") or path.name == "__init__.py":
+            continue
+        leaf = name.rpartition(".")[2]
+        if leaf not in PARTS[root]:
+            modules[leaf].add(name)
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                classes[node.name].add(name)
+    assert {leaf: names for leaf, names in modules.items() if len(names) > 1} == {}
+    assert {name: where for name, where in classes.items() if len(where) > 1} == {}
+
+
+@pytest.mark.parametrize("name", [name for name, path in MODULES.items() if path.name == "__init__.py"])
+def test_every_room_says_what_it_is_for(name: str) -> None:
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    assert len((ast.get_docstring(tree) or "").split()) >= 8
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_functions_stay_readable(name: str) -> None:
+    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or 0) - node.lineno + 1 - len((ast.get_docstring(node) or "").splitlines())
-            assert length <= 60, f"{path.name}: {node.name} has {length} lines"
-
-
-def test_definition_is_scanned_by_old_readers_line_by_line() -> None:
-    # datasets 3.6 finds a script's imports by a pattern that breaks on `import a, b`.
-    for node in ast.walk(ast.parse((ROOT / "homologous_deepfake.py").read_text(encoding="utf-8"))):
-        assert not isinstance(node, ast.Import) or len(node.names) == 1
+            assert length <= MOST_LINES, f"{name}: {node.name} has {length} lines"
 
 
 def test_command_line_starts_without_heavy_libraries() -> None:
