@@ -26,7 +26,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tooling.hub import accounts, collection, gates
+from tooling.hub import accounts, gates
 from tooling.hub import rights as access
 from tooling.hub.call import Call
 from tooling.hub.endpoints import community, repos, revisions
@@ -66,7 +66,6 @@ class Endpoint:
 
 
 API = "/api/{type:hub_type}/{repo:hub_repo}"
-COLLECTION = "/api/collections/{namespace}/{slug}"
 ENDPOINTS = (
     Endpoint("GET", "/api/whoami-v2", repos.whoami, "nothing"),
     Endpoint("POST", "/api/repos/create", repos.create, "nothing"),
@@ -79,14 +78,6 @@ ENDPOINTS = (
     Endpoint("GET", "/api/organizations/{organization}/members", accounts.members, "nothing"),
     Endpoint("GET", "/api/organizations/{organization}/settings/repositories", accounts.storage, "nothing"),
     Endpoint("GET", "/api/settings/repositories", accounts.storage, "nothing"),
-    Endpoint("GET", "/api/collections", collection.listing, "nothing"),
-    Endpoint("POST", "/api/collections", collection.create, "nothing"),
-    Endpoint("GET", COLLECTION, collection.show, "nothing"),
-    Endpoint("PATCH", COLLECTION, collection.update, "nothing"),
-    Endpoint("DELETE", COLLECTION, collection.delete, "nothing"),
-    Endpoint("POST", f"{COLLECTION}/items", collection.add_item, "nothing"),
-    Endpoint("PATCH", f"{COLLECTION}/items/{{item}}", collection.update_item, "nothing"),
-    Endpoint("DELETE", f"{COLLECTION}/items/{{item}}", collection.delete_item, "nothing"),
     Endpoint("PUT", "/uploads/{key}/{oid}", files.upload, "nothing", "bytes", files.admit_upload),
     Endpoint("POST", "/uploads/{key}/{oid}", files.complete, "nothing"),
     Endpoint("POST", "/verify/{key}/{oid}", files.verify, "nothing"),

@@ -1,6 +1,9 @@
 """Everything that is not a file: one sqlite3 database in write-ahead mode, one connection per thread.
 
 Tokens are stored as SHA-256 digests only: the database alone lets nobody in.
+
+A database of an earlier version also holds the tables collections and collection_items: they are kept as they are and
+nothing reads them.
 """
 
 from __future__ import annotations
@@ -42,12 +45,6 @@ CREATE TABLE IF NOT EXISTS discussions (
 CREATE TABLE IF NOT EXISTS events (
     id TEXT PRIMARY KEY, repo TEXT NOT NULL REFERENCES repos (key) ON DELETE CASCADE, number INTEGER NOT NULL,
     position INTEGER NOT NULL, type TEXT NOT NULL, author TEXT NOT NULL, created_at REAL NOT NULL, data TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS collections (
-    id TEXT PRIMARY KEY, namespace TEXT NOT NULL COLLATE NOCASE, title TEXT NOT NULL, description TEXT,
-    is_private INTEGER NOT NULL, theme TEXT NOT NULL, position INTEGER NOT NULL, updated_at REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS collection_items (
-    id TEXT PRIMARY KEY, collection TEXT NOT NULL REFERENCES collections (id) ON DELETE CASCADE, type TEXT NOT NULL,
-    target TEXT NOT NULL, note TEXT, position INTEGER NOT NULL, UNIQUE (collection, type, target));
 CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 """
 
