@@ -2,8 +2,7 @@
 
     commands, server                          `tooling hub`; uvicorn on loopback, in a thread or as a process
     app, call, answers                        routes, authentication, request ids, access log; errors and pages
-    files, revisions, repos, community,
-    accounts                                  the endpoints, one function each
+    files, revisions, repos, community        the endpoints, one function each
     hub                                       one open root folder: repositories are created, moved, deleted here
     commits, history, graph, repository       git (dulwich): the ndjson commit; merge, squash, rewriting; refs, trees
     large_files                               a content-addressed folder per repository; signed upload addresses

@@ -26,7 +26,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tooling.hub import accounts, gates
+from tooling.hub import gates
 from tooling.hub import rights as access
 from tooling.hub.call import Call
 from tooling.hub.endpoints import community, repos, revisions
@@ -73,11 +73,6 @@ ENDPOINTS = (
     Endpoint("POST", "/api/repos/move", repos.move, "nothing"),
     Endpoint("POST", "/api/validate-yaml", repos.validate_card, "nothing"),
     Endpoint("GET", "/api/users/{user}/likes", community.liked, "nothing"),
-    Endpoint("GET", "/api/users/{user}/overview", accounts.user_overview, "nothing"),
-    Endpoint("GET", "/api/organizations/{organization}/overview", accounts.organisation_overview, "nothing"),
-    Endpoint("GET", "/api/organizations/{organization}/members", accounts.members, "nothing"),
-    Endpoint("GET", "/api/organizations/{organization}/settings/repositories", accounts.storage, "nothing"),
-    Endpoint("GET", "/api/settings/repositories", accounts.storage, "nothing"),
     Endpoint("PUT", "/uploads/{key}/{oid}", files.upload, "nothing", "bytes", files.admit_upload),
     Endpoint("POST", "/uploads/{key}/{oid}", files.complete, "nothing"),
     Endpoint("POST", "/verify/{key}/{oid}", files.verify, "nothing"),

@@ -45,10 +45,6 @@ class LargeFiles:
         except FileNotFoundError:
             return None
 
-    def total_bytes(self) -> int:
-        """What all files here take."""
-        return sum(path.stat().st_size for path in self.folder.glob("??/??/*"))
-
     def touch(self, oid: str) -> bool:
         """Whether the file is here; if so it counts as uploaded just now."""
         try:
