@@ -1,48 +1,14 @@
-"""The endpoints about people: likes, access requests, discussions and pull requests."""
+"""The endpoints about people: access requests, discussions and pull requests."""
 
 from __future__ import annotations
-
-import time
-from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
 from tooling.hub import gates
 from tooling.hub import rights as access
 from tooling.hub.call import Call
-from tooling.hub.responses import HubError, is_set, paged, timestamp
+from tooling.hub.responses import HubError, is_set, paged
 from tooling.hub.store import discussions
-
-
-def like(call: Call) -> Response:
-    values = (call.repo.key, call.user, time.time())
-    call.hub.database.execute("INSERT OR IGNORE INTO likes VALUES (?, ?, ?)", values)
-    return JSONResponse({})
-
-
-def unlike(call: Call) -> Response:
-    call.hub.database.execute("DELETE FROM likes WHERE repo = ? AND user = ?", (call.repo.key, call.user))
-    return JSONResponse({})
-
-
-def likers(call: Call) -> Response:
-    sql = "SELECT n.* FROM likes l JOIN namespaces n ON n.name = l.user WHERE l.repo = ? ORDER BY l.created_at"
-    rows = call.hub.database.rows(sql, (call.repo.key,))
-    return paged(call.request, [{"user": row["name"], "fullname": row["fullname"], "avatarUrl": ""} for row in rows])
-
-
-def liked(call: Call) -> Response:
-    """GET /api/users/{user}/likes: what a user likes, of the repositories that the caller may see."""
-    sql = "SELECT l.created_at AS liked_at, r.* FROM likes l JOIN repos r ON r.key = l.repo WHERE l.user = ?"
-    shown: list[dict[str, Any]] = []
-    for row in call.hub.database.rows(f"{sql} ORDER BY liked_at DESC", (call.part("user"),)):
-        full = {"name": f"{row['namespace']}/{row['name']}", "type": row["type"]}
-        try:
-            call.hub.find(row["type"], full["name"], call.account)
-        except HubError:
-            continue
-        shown.append({"createdAt": timestamp(row["liked_at"]), "repo": full})
-    return paged(call.request, shown)
 
 
 def list_access_requests(call: Call) -> Response:

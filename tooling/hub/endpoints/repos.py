@@ -155,7 +155,6 @@ def describe(call: Call, repo: Repo, commit_id: str, *, with_files: bool) -> dic
     repository = call.hub.repository(repo)
     files = repository.files(commit_id) if with_files else []
     metadata = _metadata(repository, commit_id)
-    likes = call.hub.database.row("SELECT count(*) AS number FROM likes WHERE repo = ?", (repo.key,))
     shown: dict[str, Any] = {
         "_id": _public_id(repo),
         "id": repo.id,
@@ -168,7 +167,7 @@ def describe(call: Call, repo: Repo, commit_id: str, *, with_files: bool) -> dic
         "disabled": repo.is_disabled,
         "downloads": 0,
         "downloadsAllTime": 0,
-        "likes": likes["number"] if likes is not None else 0,
+        "likes": 0,
         "trendingScore": 0,
         "tags": cards.card_tags(metadata, repo.type),
         "cardData": metadata,

@@ -2,8 +2,8 @@
 
 Tokens are stored as SHA-256 digests only: the database alone lets nobody in.
 
-A database of an earlier version also holds the tables collections and collection_items: they are kept as they are and
-nothing reads them.
+A database of an earlier version also holds the tables likes, collections and collection_items: they are kept as they
+are and nothing reads them.
 """
 
 from __future__ import annotations
@@ -35,9 +35,6 @@ CREATE TABLE IF NOT EXISTS access_requests (
     id TEXT PRIMARY KEY, repo TEXT NOT NULL REFERENCES repos (key) ON DELETE CASCADE,
     user TEXT NOT NULL COLLATE NOCASE, status TEXT NOT NULL, requested_at REAL NOT NULL, fields TEXT,
     rejection_reason TEXT, handled_by TEXT, is_email_shared INTEGER NOT NULL, UNIQUE (repo, user));
-CREATE TABLE IF NOT EXISTS likes (
-    repo TEXT NOT NULL REFERENCES repos (key) ON DELETE CASCADE, user TEXT NOT NULL COLLATE NOCASE,
-    created_at REAL NOT NULL, PRIMARY KEY (repo, user));
 CREATE TABLE IF NOT EXISTS discussions (
     repo TEXT NOT NULL REFERENCES repos (key) ON DELETE CASCADE, number INTEGER NOT NULL, title TEXT NOT NULL,
     author TEXT NOT NULL, status TEXT NOT NULL, created_at REAL NOT NULL, base TEXT, merge_commit TEXT,
