@@ -147,15 +147,3 @@ def test_conflicting_pull_request_is_not_merged(served: Served) -> None:
         api.merge_pull_request(discussion_num=1, **DATASET)
     assert caught.value.response.status_code == 409
     assert api.dataset_info(REPO).sha == main
-
-
-def test_duplicate_has_the_content_and_a_life_of_its_own(served: Served) -> None:
-    api = served.api()
-    api.upload_file(path_or_fileobj=b"large", path_in_repo="a.bin", **DATASET)
-    api.upload_file(path_or_fileobj=b"p", path_in_repo="p.txt", create_pr=True, **DATASET)
-    api.duplicate_repo(REPO, to_id="owner/copy", repo_type="dataset")
-    api.delete_repo(**DATASET)
-    copied = api.hf_hub_download("owner/copy", "a.bin", repo_type="dataset")
-    assert Path(copied).read_bytes() == b"large"
-    assert (api.list_repo_refs("owner/copy", repo_type="dataset", include_pull_requests=True).pull_requests) == []
-    check_store(served.hub)

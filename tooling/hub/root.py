@@ -14,7 +14,6 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from sqlite3 import Row
@@ -195,26 +194,6 @@ class Hub:
             shutil.rmtree(folder, ignore_errors=True)
             raise HubError(409, f"You already created this {repo.type} repo: {repo.id}", None, existing=repo)
 
-    def duplicate(self, source: Repo, account: Account, request: dict[str, Any]) -> Repo:
-        """A new repository with the content of `source`; large files are shared on the disk.
-
-        Raises:
-            HubError: as `create`.
-        """
-        visibility = request.get("visibility") or ("private" if source.is_private else "public")
-        wanted = {"type": source.type, "name": request.get("repository"), "visibility": visibility, "sdk": source.sdk}
-        repo = self._requested(account, wanted)
-        existing = self._lookup(repo.type, repo.id)
-        if existing is not None and existing.id.lower() == repo.id.lower():
-            raise HubError(409, f"You already created this {repo.type} repo: {existing.id}", None, existing=existing)
-        folder = self.root / "repos" / repo.key
-        with self.repository(source).writing():
-            _link_tree(self.repository(source).folder, folder)
-        self._insert(repo, folder)
-        for name in [name for name in self._repository(repo.key).heads() if name.startswith("refs/pr/")]:
-            self._repository(repo.key).remove_ref(name)
-        return repo
-
     def move(self, source: Repo, target: str, account: Account) -> Repo:
         """Renames a repository; the former name leads to it until another repository takes that name."""
         namespace, _, name = target.partition("/")
@@ -269,14 +248,3 @@ def check_visibility(visibility: Any) -> bool:
     if visibility not in ("public", "private", "protected"):
         raise HubError(400, f"visibility must be public or private, got {visibility!r}")
     return bool(visibility != "public")
-
-
-def _link_tree(source: Path, target: Path) -> None:
-    """Copies a repository's folder; objects and large files, which never change, as hard links."""
-
-    def copy(old: str, new: str) -> None:
-        is_fixed = "objects" in Path(old).parts or "lfs" in Path(old).parts
-        copier: Callable[[str, str], Any] = os.link if is_fixed else shutil.copy2
-        copier(old, new)
-
-    shutil.copytree(source, target, copy_function=copy)

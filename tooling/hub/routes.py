@@ -93,7 +93,6 @@ ENDPOINTS = (
     Endpoint("POST", f"{API}/tag/{{revision}}", revisions.create_tag, "write"),
     Endpoint("DELETE", f"{API}/tag/{{revision}}", revisions.delete_tag, "write"),
     Endpoint("PUT", f"{API}/settings", repos.settings, "write"),
-    Endpoint("POST", f"{API}/duplicate", repos.duplicate),
     Endpoint("GET", f"{API}/auth-check", repos.auth_check, "content"),
     Endpoint("GET", f"{API}/auth-check/write", repos.auth_check, "write"),
     Endpoint("POST", f"{API}/user-access-request/handle", community.handle_access_request, "write"),

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, get_args
 
 from huggingface_hub import hf_api
 from starlette.responses import JSONResponse, Response
 
-from tooling.hub import cards, gates
+from tooling.hub import cards
 from tooling.hub import rights as access
 from tooling.hub.call import Call
 from tooling.hub.responses import HubError, is_set, origin, paged, repo_not_found, timestamp
@@ -44,29 +42,14 @@ def whoami(call: Call) -> Response:
 
 def create(call: Call) -> Response:
     account = access.require_write_role(call.account)
-    with _existing_named(call):
-        repo = call.hub.create(account, call.body)
-    return JSONResponse({"url": _address(call, repo), "name": repo.id, "id": _public_id(repo)})
-
-
-def duplicate(call: Call) -> Response:
-    account = access.require_write_role(call.account)
-    gates.require_content(call.hub.database, call.account, call.repo)
-    with _existing_named(call):
-        repo = call.hub.duplicate(call.repo, account, call.body)
-    return JSONResponse({"url": _address(call, repo), "filesCopyPending": False})
-
-
-@contextmanager
-def _existing_named(call: Call) -> Iterator[None]:
-    """A conflict answers with the address of the repository in the way: `exist_ok` reads it."""
     try:
-        yield
+        repo = call.hub.create(account, call.body)
     except HubError as error:
         existing = error.extra.pop("existing", None)
-        if existing is not None:
+        if existing is not None:  # `exist_ok` reads the address of the repository in the way
             error.extra["url"] = _address(call, existing)
         raise
+    return JSONResponse({"url": _address(call, repo), "name": repo.id, "id": _public_id(repo)})
 
 
 def delete(call: Call) -> Response:

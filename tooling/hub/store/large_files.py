@@ -1,9 +1,9 @@
 """Large files: one content-addressed folder per repository, and uploads by signed, short-lived addresses.
 
-Each repository has a folder of its own, so that naming a digest never opens another repository's content; a copy
-between two repositories is a hard link. A large file is visible in its folder only complete, synced and checked
-against its SHA-256. An upload of up to `CHUNK_BYTES` is one PUT; a longer one has a PUT per chunk into one file of
-`uploads/` and a final POST that checks the digest of the whole.
+Each repository has a folder of its own, so that naming a digest never opens another repository's content. A large
+file is visible in its folder only complete, synced and checked against its SHA-256. An upload of up to `CHUNK_BYTES`
+is one PUT; a longer one has a PUT per chunk into one file of `uploads/` and a final POST that checks the digest of the
+whole.
 """
 
 from __future__ import annotations
@@ -59,13 +59,6 @@ class LargeFiles:
         path.parent.mkdir(parents=True, exist_ok=True)
         complete.replace(path)
         sync_folder(path.parent)
-
-    def link_from(self, other: LargeFiles, oid: str) -> None:
-        """Takes over a file of another repository of this Hub."""
-        path = self.path(oid)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            os.link(other.path(oid), path)
 
     def remove(self, oid: str) -> None:
         self.path(oid).unlink(missing_ok=True)
