@@ -138,6 +138,24 @@ def test_pull_request_of_a_stranger(served: Served, tmp_path: Path) -> None:
     check_store(served.hub)
 
 
+def test_pull_request_is_closed_by_its_author_and_opened_again(served: Served) -> None:
+    api, stranger, numbered = served.api(), served.api(OTHER), {"discussion_num": 1, **DATASET}
+    for proposer in (stranger, api):
+        proposer.upload_file(path_or_fileobj=b"p", path_in_repo="p.txt", create_pr=True, **DATASET)
+    stranger.change_discussion_status(new_status="closed", comment="a mistake", **numbered)
+    with pytest.raises(HfHubHTTPError, match="is closed, not open"):
+        api.merge_pull_request(**numbered)
+    assert [one.num for one in api.get_repo_discussions(discussion_status="open", **DATASET)] == [2]
+    assert [one.num for one in api.get_repo_discussions(discussion_status="closed", **DATASET)] == [1]
+    with pytest.raises(HfHubHTTPError, match="rights to change"):
+        stranger.change_discussion_status(discussion_num=2, new_status="closed", **DATASET)
+    api.change_discussion_status(new_status="open", **numbered)
+    events = [event.type for event in api.get_discussion_details(**numbered).events]
+    assert events == ["comment", "commit", "comment", "status-change", "status-change"]
+    with pytest.raises(HfHubHTTPError, match="does not serve that address"):
+        api.comment_discussion(comment="thanks", **numbered)
+
+
 def test_conflicting_pull_request_is_not_merged(served: Served) -> None:
     api = served.api()
     api.upload_file(path_or_fileobj=b"one", path_in_repo="a.txt", create_pr=True, **DATASET)

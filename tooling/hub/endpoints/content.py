@@ -164,8 +164,8 @@ def _commit_to_new_pull(call: Call, operations: commits.Operations, base: str, h
     if not base.startswith("refs/heads/"):
         raise revision_not_found(call.part("revision"))
     commit_id = _apply(call, head, operations, operations.new_commit(call.user))
-    proposal = discussions.Proposal(base, commit_id)
-    number = discussions.open_discussion(call.board, call.user, operations.summary, operations.description, proposal)
+    proposal = discussions.Proposal(base, commit_id, operations.summary, operations.description)
+    number = discussions.open_pull_request(call.board, call.user, proposal)
     address = f"{origin(call.request)}/{call.repo.full_name}/discussions/{number}"
     return JSONResponse({**_commit_answer(call, commit_id), "pullRequestUrl": address})
 

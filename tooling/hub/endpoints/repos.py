@@ -1,4 +1,4 @@
-"""The endpoints about repositories as a whole: create to delete, info and listing, refs, history, discussions."""
+"""The endpoints about repositories as a whole: create to delete, info and listing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Discussions and pull requests: records and events in the database; the commits of a pull request on refs/pr/N."""
+"""Pull requests: records and events in the database, the commits on refs/pr/N.
+
+Discussions without commits, of a database that an earlier version wrote, keep their rows and numbers and are not shown.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ PAGE_SIZE = 50
 
 @dataclass(frozen=True)
 class Board:
-    """The discussions of one repository."""
+    """The pull requests of one repository."""
 
     database: Database
     repository: Repository
@@ -37,52 +40,36 @@ def pull_ref(number: int) -> str:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What makes a discussion a pull request: the branch (full ref name) it is for, and where it starts.
-
-    Without a commit of its own it is a draft at the branch's head.
-    """
+    """A pull request to be opened: the branch (full ref name) that it is for, and its first commit on top of that."""
 
     base: str
-    commit_id: str | None = None
+    commit_id: str
+    title: str
+    description: str
 
 
-def open_discussion(
-    board: Board, author: str, title: str, description: str = "", proposal: Proposal | None = None
-) -> int:
-    """Adds a discussion or pull request and returns its number.
+def open_pull_request(board: Board, author: str, proposal: Proposal) -> int:
+    """Adds a pull request and returns its number.
 
-    The ref of a pull request is set before the record: one without the other is removed by the next start.
+    Its ref is set before the record: one without the other is removed by the next start.
     """
-    title = title.strip()
+    title = proposal.title.strip()
     if not title:
-        raise HubError(400, "A discussion needs a title")
+        raise HubError(400, "A pull request needs a title")
     with board.repository.writing():
         row = board.database.row("SELECT max(number) AS last FROM discussions WHERE repo = ?", (board.repo.key,))
         number = (row["last"] or 0) + 1 if row is not None else 1
-        base = proposal.base if proposal is not None else None
-        is_draft = proposal is not None and proposal.commit_id is None
-        if proposal is not None:
-            head = proposal.commit_id or board.repository.resolve(proposal.base)
-            board.repository.set_ref(pull_ref(number), board.repository.head(pull_ref(number)), head)
-        values = (board.repo.key, number, title, author, "draft" if is_draft else "open", time.time(), base)
-        events = [("comment", _comment(description))]
-        if proposal is not None and proposal.commit_id is not None:
-            events.append(("commit", {"subject": title, "oid": proposal.commit_id}))
+        board.repository.set_ref(pull_ref(number), board.repository.head(pull_ref(number)), proposal.commit_id)
+        values = (board.repo.key, number, title, author, time.time(), proposal.base)
         try:
-            _record(board, values, events)
+            with board.database.transaction():
+                board.database.execute("INSERT INTO discussions VALUES (?, ?, ?, ?, 'open', ?, ?, NULL)", values)
+                _add_event(board, number, "comment", author, _comment(proposal.description))
+                _add_event(board, number, "commit", author, {"subject": title, "oid": proposal.commit_id})
         except BaseException:
-            if proposal is not None:
-                board.repository.remove_ref(pull_ref(number))
+            board.repository.remove_ref(pull_ref(number))
             raise
     return number
-
-
-def _record(board: Board, values: tuple[Any, ...], events: list[tuple[str, dict[str, Any]]]) -> None:
-    _, number, _, author, *_ = values
-    with board.database.transaction():
-        board.database.execute("INSERT INTO discussions VALUES (?, ?, ?, ?, ?, ?, ?, NULL)", values)
-        for kind, data in events:
-            _add_event(board, number, kind, author, data)
 
 
 def remove_unrecorded_pulls(board: Board) -> None:
@@ -100,87 +87,54 @@ def note_commit(board: Board, number: int, author: str, commit_id: str, title: s
 
 
 def find(board: Board, number: int) -> Row:
-    row = board.database.row("SELECT * FROM discussions WHERE repo = ? AND number = ?", (board.repo.key, number))
+    sql = "SELECT * FROM discussions WHERE repo = ? AND number = ? AND base IS NOT NULL"
+    row = board.database.row(sql, (board.repo.key, number))
     if row is None:
-        raise HubError(404, f"Discussion {number} does not exist in {board.repo.id}")
+        raise HubError(404, f"Pull request {number} does not exist in {board.repo.id}")
     return row
 
 
-def list_page(board: Board, wanted: dict[str, str]) -> dict[str, Any]:
-    """One page (`p`) of the discussions, newest first, filtered by type, status and author."""
-    rows = board.database.rows("SELECT * FROM discussions WHERE repo = ? ORDER BY number DESC", (board.repo.key,))
-    kind, status, author = wanted.get("type", "all"), wanted.get("status", "all"), wanted.get("author")
+def list_page(board: Board, query: dict[str, str]) -> dict[str, Any]:
+    """One page (`p`) of the pull requests, newest first, filtered by type, status and author."""
+    sql = "SELECT * FROM discussions WHERE repo = ? AND base IS NOT NULL ORDER BY number DESC"
+    kind, status, author = query.get("type", "all"), query.get("status", "all"), query.get("author")
     chosen = [
         row
-        for row in rows
-        if (kind == "all" or (kind == "pull_request") == (row["base"] is not None))
+        for row in board.database.rows(sql, (board.repo.key,))
+        if kind in ("all", "pull_request")
         and (status == "all" or (status == "open") == (row["status"] in ("open", "draft")))
         and (author is None or row["author"] == author)
     ]
-    page = int(wanted.get("p", "0")) if wanted.get("p", "0").isdigit() else 0
+    page = int(query.get("p", "0")) if query.get("p", "0").isdigit() else 0
     start = page * PAGE_SIZE
     shown = [_summary(board.repo, row) for row in chosen[start : start + PAGE_SIZE]]
     return {"discussions": shown, "count": len(chosen), "start": start}
 
 
 def details(board: Board, number: int, *, with_diff: bool) -> dict[str, Any]:
-    """A discussion with its events; of a pull request also its base, conflicts and (on demand) diff."""
+    """A pull request with its events, base, conflicts and (on demand) diff."""
     row = find(board, number)
-    events = board.database.rows(
-        "SELECT * FROM events WHERE repo = ? AND number = ? ORDER BY position", (board.repo.key, number)
-    )
-    shown = {**_summary(board.repo, row), "events": [show_event(event) for event in events]}
-    if row["base"] is None:
-        return shown
+    sql = "SELECT * FROM events WHERE repo = ? AND number = ? ORDER BY position"
+    events = [
+        _event(event["id"], event["type"], event["author"], event["created_at"], json.loads(event["data"]))
+        for event in board.database.rows(sql, (board.repo.key, number))
+    ]
+    shown = {**_summary(board.repo, row), "events": events}
     changes = {"base": row["base"]}
     if row["merge_commit"] is not None:
         changes["mergeCommitId"] = row["merge_commit"]
+    shown |= {"changes": changes, "filesWithConflicts": []}
     head, base = board.repository.head(pull_ref(number)), board.repository.head(row["base"])
-    clashes: list[str] = []
-    if head is not None and base is not None and row["status"] != "merged":
-        clashes = history.conflicts(board.repository, base, head) if _has_common(board.repository, base, head) else []
-        if with_diff and _has_common(board.repository, base, head):
-            shown["diff"] = _diff(board.repository, history.merge_base(board.repository, base, head), head)
-    return {**shown, "changes": changes, "filesWithConflicts": clashes}
-
-
-def comment(board: Board, number: int, author: str, text: Any) -> dict[str, Any]:
-    find(board, number)
-    if not isinstance(text, str) or not text.strip():
-        raise HubError(400, "A comment needs some text")
-    with board.database.transaction():
-        return _add_event(board, number, "comment", author, _comment(text))
-
-
-def edit_comment(board: Board, number: int, event_id: str, text: str | None) -> dict[str, Any]:
-    """Replaces the text of a comment; None hides it."""
-    values = (event_id, board.repo.key, number)
-    row = board.database.row(
-        "SELECT * FROM events WHERE id = ? AND repo = ? AND number = ? AND type = 'comment'", values
-    )
-    if row is None:
-        raise HubError(404, f"There is no such comment in discussion {number} of {board.repo.id}")
-    data = {**_comment("" if text is None else text), "edited": True, "hidden": text is None}
-    board.database.execute("UPDATE events SET data = ? WHERE id = ?", (json.dumps(data), event_id))
-    return {**show_event(row), "data": data}
-
-
-def is_comment_of(board: Board, event_id: str, user: str) -> bool:
-    row = board.database.row("SELECT author FROM events WHERE id = ? AND repo = ?", (event_id, board.repo.key))
-    return row is not None and str(row["author"]).lower() == user.lower()
-
-
-def change_title(board: Board, number: int, author: str, title: str) -> dict[str, Any]:
-    old = find(board, number)["title"]
-    with board.database.transaction():
-        board.database.execute(
-            "UPDATE discussions SET title = ? WHERE repo = ? AND number = ?", (title, board.repo.key, number)
-        )
-        return _add_event(board, number, "title-change", author, {"from": old, "to": title})
+    if row["status"] == "merged" or head is None or base is None or not _has_common(board.repository, base, head):
+        return shown
+    shown["filesWithConflicts"] = history.conflicts(board.repository, base, head)
+    if with_diff:
+        shown["diff"] = _diff(board.repository, history.merge_base(board.repository, base, head), head)
+    return shown
 
 
 def change_status(board: Board, number: int, author: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Opens or closes a discussion, with an optional comment."""
+    """Opens or closes a pull request, with an optional comment."""
     status = request.get("status")
     if status not in ("open", "closed"):
         raise HubError(400, f"status must be open or closed, got {status!r}")
@@ -195,10 +149,8 @@ def change_status(board: Board, number: int, author: str, request: dict[str, Any
 def merge(board: Board, number: int, author: str, text: str | None) -> str:
     """Merges a pull request into its base and returns the merge commit."""
     row = find(board, number)
-    if row["base"] is None or row["status"] not in ("open", "draft"):
-        raise HubError(400, f"Discussion {number} is not an open pull request")
-    if row["status"] == "draft":
-        raise HubError(400, f"Pull request {number} is a draft: set its status to open first")
+    if row["status"] != "open":
+        raise HubError(400, f"Pull request {number} is {row['status']}, not open")
     message = f"{row['title']} (#{number})\n\n{text or ''}".strip()
     head = board.repository.resolve(pull_ref(number))
     merged = history.merge(board.repository, row["base"], head, NewCommit(author, message))
@@ -207,10 +159,6 @@ def merge(board: Board, number: int, author: str, text: str | None) -> str:
         board.database.execute(sql, (merged, board.repo.key, number))
         _set_status(board, number, author, "merged")
     return merged
-
-
-def show_event(row: Row) -> dict[str, Any]:
-    return _event(row["id"], row["type"], row["author"], row["created_at"], json.loads(row["data"]))
 
 
 def _event(event_id: str, kind: str, author: str, created_at: float, data: dict[str, Any]) -> dict[str, Any]:
@@ -243,7 +191,7 @@ def _summary(repo: Repo, row: Row) -> dict[str, Any]:
         "num": row["number"],
         "title": row["title"],
         "status": row["status"],
-        "isPullRequest": row["base"] is not None,
+        "isPullRequest": True,
         "createdAt": timestamp(row["created_at"]),
         "author": {"name": row["author"], "type": "user"},
         "repo": {"name": repo.id, "type": repo.type},
