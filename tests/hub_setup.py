@@ -75,7 +75,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
 
 def check_store(hub: Hub) -> None:
     """Every ref resolves, every object that one reaches is there, every large file has its size and digest."""
-    for repo in hub.visible("dataset", None) + hub.visible("model", None):
+    for repo in hub.visible(None):
         repository = hub.repository(repo)
         assert "refs/heads/main" in repository.heads()
         for head in repository.heads().values():

@@ -47,7 +47,7 @@ def test_read_token_cannot_write(served: Served) -> None:
     for attempt in (
         lambda: api.upload_file(path_or_fileobj=b"x", path_in_repo="x.txt", **DATASET),
         lambda: api.upload_file(path_or_fileobj=b"x", path_in_repo="x.bin", create_pr=True, **DATASET),
-        lambda: api.create_repo("lab/new"),
+        lambda: api.create_repo("lab/new", repo_type="dataset"),
         lambda: api.delete_repo(**DATASET),
         lambda: api.create_tag(tag="v1", **DATASET),
     ):
@@ -138,10 +138,10 @@ def test_large_file_of_another_repository_is_not_reachable_by_its_digest(served:
     served.api().update_repo_settings(private=True, **DATASET)
     served.api().upload_file(path_or_fileobj=b"secret bytes", path_in_repo="s.bin", **DATASET)
     oid = hashlib.sha256(b"secret bytes").hexdigest()
-    served.api(OTHER).create_repo("other/mine")
+    served.api(OTHER).create_repo("other/mine", repo_type="dataset")
     header = '{"key": "header", "value": {"summary": "steal"}}'
     line = f'{{"key": "lfsFile", "value": {{"path": "s.bin", "algo": "sha256", "oid": "{oid}"}}}}'
-    url = f"{served.endpoint}/api/models/other/mine/commit/main"
+    url = f"{served.endpoint}/api/datasets/other/mine/commit/main"
     answer = get_session().post(
         url, headers={"authorization": f"Bearer {OTHER}"}, content=f"{header}\n{line}\n".encode()
     )
@@ -173,7 +173,7 @@ def test_repository_names_and_namespaces(served: Served) -> None:
     with pytest.raises(HfHubHTTPError, match="already created"):
         api.create_repo(REPO.upper(), repo_type="dataset")
     with pytest.raises(HfHubHTTPError, match="under the namespace"):
-        served.api(OTHER).create_repo("lab/x")
+        served.api(OTHER).create_repo("lab/x", repo_type="dataset")
     moved = "owner/renamed"
     api.move_repo(REPO, moved, repo_type="dataset")
     assert api.dataset_info(REPO).id == moved  # the former name still leads there

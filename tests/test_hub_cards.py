@@ -32,21 +32,21 @@ more
 """
 
 
-def problems(block: str, repo_type: str = "dataset") -> list[str]:
-    return [one["message"] for one in check_card(f"---\n{block}\n---\ntext", repo_type)["errors"]]
+def problems(block: str) -> list[str]:
+    return [one["message"] for one in check_card(f"---\n{block}\n---\ntext")["errors"]]
 
 
 def test_good_card() -> None:
-    assert check_card(GOOD, "dataset") == {"errors": [], "warnings": []}
+    assert check_card(GOOD) == {"errors": [], "warnings": []}
     metadata = read_metadata(GOOD.replace("\n", "\r\n"))
     assert metadata is not None
     assert metadata["configs"][0]["config_name"] == "swap_video"
-    assert card_tags(metadata, "dataset") == ["language:en", "size_categories:n<1K", "license:other"]
+    assert card_tags(metadata) == ["language:en", "size_categories:n<1K", "license:other"]
 
 
 @pytest.mark.parametrize("content", ["", "no block", "---\n---\ntext", "text\n---\nlicense: mit\n---"])
 def test_missing_block_is_a_warning(content: str) -> None:
-    assert [one["message"] for one in check_card(content, "dataset")["warnings"]] == [
+    assert [one["message"] for one in check_card(content)["warnings"]] == [
         "empty or missing yaml metadata in repo card"
     ]
 
@@ -63,8 +63,6 @@ def test_missing_block_is_a_warning(content: str) -> None:
         ("configs: {a: b}", '"configs" must be'),
         ("configs: [{data_files: x}]", "config_name"),
         ("dataset_info: text", '"dataset_info" must be'),
-        ("model-index: foo", '"model-index" must be'),
-        ("model-index: [{results: []}]", "name"),
         ("extra_gated_fields: [Name]", '"extra_gated_fields" must be'),
         ("x: !!python/object/apply:os.system [true]", "YAML metadata"),
     ],

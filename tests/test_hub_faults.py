@@ -49,7 +49,7 @@ def test_killed_client_resumes_without_resending(served: Served, tmp_path: Path)
         (folder / name).write_bytes(os.urandom(CHUNK_BYTES * 2 + 1))
     environment = {**os.environ, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home")}
     command = [sys.executable, "-c", PUSH, served.endpoint, OWNER, REPO, str(folder)]
-    large = served.hub.repository(served.hub.visible("dataset", None)[0]).large_files
+    large = served.hub.repository(served.hub.visible(None)[0]).large_files
     first = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not list(large.folder.glob("??/??/*")) and first.poll() is None and time.monotonic() < deadline:
@@ -109,7 +109,7 @@ def test_killed_server_keeps_every_answered_commit(tmp_path: Path, monkeypatch: 
         process.wait()
         hub = Hub(root)
         check_store(hub)
-        repository = hub.repository(hub.visible("dataset", None)[0])
+        repository = hub.repository(hub.visible(None)[0])
         history = repository.reachable_commits(repository.heads().values())
         # The kill may fall between a squash and its answer: then the newest answered commit is squashed away.
         head = repository.commit(repository.resolve("main"))
@@ -231,7 +231,7 @@ def test_retries_after_503_and_429(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_refused_commit_leaves_no_objects(served: Served) -> None:
-    repository = served.hub.repository(served.hub.visible("dataset", None)[0])
+    repository = served.hub.repository(served.hub.visible(None)[0])
     before = set(repository.objects)
     left_over, impossible = CommitOperationAdd("a.txt", b"left over"), CommitOperationDelete("none.txt")
     with pytest.raises(HfHubHTTPError):
@@ -262,7 +262,7 @@ def test_wrong_bytes_of_a_part_are_refused(served: Served) -> None:
 def test_uploads_without_commit_are_removed_after_a_day(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     operation = CommitOperationAdd("a.bin", b"never committed")
     served.api().preupload_lfs_files(additions=[operation], **DATASET)
-    repository = served.hub.repository(served.hub.visible("dataset", None)[0])
+    repository = served.hub.repository(served.hub.visible(None)[0])
     assert len(list(repository.large_files.folder.glob("??/??/*"))) == 1
     repository.collect_garbage()
     assert len(list(repository.large_files.folder.glob("??/??/*"))) == 1

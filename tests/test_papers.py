@@ -244,7 +244,7 @@ def test_card_links_every_paper_and_carries_the_gate(built: tuple[Workspace, Pat
     header = yaml.safe_load(text.split("---\n")[1])
     assert "TERMS.md" in header["extra_gated_prompt"]
     assert header["extra_gated_fields"]["Country"] == "country"
-    assert check_card(text, "dataset") == {"errors": [], "warnings": []}
+    assert check_card(text) == {"errors": [], "warnings": []}
     links = re.findall(r"\]\((?!http|#)([^)#]+)", "".join((out / name).read_text() for name in papers.PAPERS[:3]))
     assert links
     assert all((out / link).is_file() for link in links)

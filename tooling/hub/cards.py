@@ -1,4 +1,4 @@
-"""The YAML block of a README.md: found, parsed and checked against the types that the Hub expects of known keys."""
+"""The YAML block of a dataset's README.md: found, parsed, and known keys checked for the types that the Hub expects."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ TEXT, TEXTS, MAPPING, RECORDS, FLAG = (
 )
 KNOWN_KEYS = {
     "annotations_creators": TEXTS,
-    "base_model": TEXTS,
-    "datasets": TEXTS,
     "extra_gated_button_content": TEXT,
     "extra_gated_description": TEXT,
     "extra_gated_fields": MAPPING,
@@ -27,15 +25,11 @@ KNOWN_KEYS = {
     "extra_gated_prompt": TEXT,
     "language": TEXTS,
     "language_creators": TEXTS,
-    "library_name": TEXT,
     "license": TEXTS,
     "license_link": TEXT,
     "license_name": TEXT,
-    "metrics": TEXTS,
-    "model-index": RECORDS,
     "multilinguality": TEXTS,
     "paperswithcode_id": TEXT,
-    "pipeline_tag": TEXT,
     "pretty_name": TEXT,
     "size_categories": TEXTS,
     "source_datasets": TEXTS,
@@ -83,7 +77,7 @@ def read_metadata(content: str) -> dict[str, Any] | None:
     return metadata or None
 
 
-def check_card(content: str, repo_type: str) -> dict[str, list[dict[str, str]]]:
+def check_card(content: str) -> dict[str, list[dict[str, str]]]:
     """Errors and warnings of a card in the form of the Hub's validate-yaml answer."""
     try:
         metadata = read_metadata(content)
@@ -96,21 +90,16 @@ def check_card(content: str, repo_type: str) -> dict[str, list[dict[str, str]]]:
         for key, kind in KNOWN_KEYS.items()
         if key in metadata and not _fits(metadata[key], kind)
     ]
-    if repo_type == "dataset" and not problems:
-        problems.extend(_config_problems(metadata))
-    if not problems and "model-index" in metadata:
-        problems.extend(_index_problems(metadata["model-index"]))
+    problems = problems or _config_problems(metadata)
     return {"errors": [{"message": problem} for problem in problems], "warnings": []}
 
 
-def card_tags(metadata: dict[str, Any], repo_type: str) -> list[str]:
+def card_tags(metadata: dict[str, Any]) -> list[str]:
     """The tags that a listing filters by: `task_categories:x`, `license:y`, and the card's own."""
     tags: list[str] = []
     for key in TAG_KEYS:
-        prefix = "" if repo_type == "model" and key == "language" else f"{key}:"
-        tags.extend(prefix + value for value in _texts(metadata.get(key)))
+        tags.extend(f"{key}:{value}" for value in _texts(metadata.get(key)))
     tags.extend(f"license:{value}" for value in _texts(metadata.get("license")))
-    tags.extend(f"dataset:{value}" for value in _texts(metadata.get("datasets")))
     return [*tags, *_texts(metadata.get("tags"))]
 
 
@@ -149,14 +138,4 @@ def _config_problems(metadata: dict[str, Any]) -> list[str]:
     info = metadata.get("dataset_info")
     if info is not None and not isinstance(info, dict) and not _fits(info, RECORDS):
         problems.append('"dataset_info" must be a mapping or a list of mappings')
-    return problems
-
-
-def _index_problems(index: list[dict[str, Any]] | None) -> list[str]:
-    problems: list[str] = []
-    for position, model in enumerate(index or []):
-        if not isinstance(model.get("name"), str):
-            problems.append(f'"model-index[{position}].name" is required and must be a string')
-        if not _fits(model.get("results", []), RECORDS):
-            problems.append(f'"model-index[{position}].results" must be {RECORDS}')
     return problems

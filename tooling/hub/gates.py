@@ -24,17 +24,17 @@ def require_content(database: Database, account: Account | None, repo: Repo) -> 
     if repo.gated is None or is_member(database, account, repo.namespace):
         return
     if account is None:
-        text = f"Access to {repo.type} {repo.id} is restricted. You must have access to it and be authenticated."
+        text = f"Access to dataset {repo.id} is restricted. You must have access to it and be authenticated."
         raise HubError(401, f"{text} Please log in.", "GatedRepo")
     row = database.row("SELECT status FROM access_requests WHERE repo = ? AND user = ?", (repo.key, account.user))
     status = row["status"] if row is not None else None
     if status == "accepted":
         return
-    text = f"Access to {repo.type} {repo.id} is restricted and you are not in the authorized list."
+    text = f"Access to dataset {repo.id} is restricted and you are not in the authorized list."
     if status == "pending":
-        text = f"Your request to access {repo.type} {repo.id} is awaiting a review from the repo authors."
+        text = f"Your request to access dataset {repo.id} is awaiting a review from the repo authors."
     elif status == "rejected":
-        text = f"Your request to access {repo.type} {repo.id} has been rejected by the repo's authors."
+        text = f"Your request to access dataset {repo.id} has been rejected by the repo's authors."
     raise HubError(403, f"{text} Ask for access with POST /{repo.full_name}/ask-access.", "GatedRepo")
 
 
@@ -43,7 +43,7 @@ def ask_access(database: Database, account: Account | None, repo: Repo, fields: 
     if account is None:
         raise HubError(401, "Invalid username or password.")
     if repo.gated is None:
-        raise HubError(400, f"The {repo.type} {repo.id} is not gated")
+        raise HubError(400, f"The dataset {repo.id} is not gated")
     status = "accepted" if repo.gated == "auto" else "pending"
     values = (
         uuid.uuid4().hex[:24],

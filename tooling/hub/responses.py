@@ -45,6 +45,10 @@ def repo_not_found(is_anonymous: bool) -> HubError:
     return HubError(401 if is_anonymous else 404, "Repository not found", "RepoNotFound")
 
 
+def only_datasets() -> HubError:
+    return HubError(404, 'Repository not found: this Hub holds datasets only, use repo_type="dataset"', "RepoNotFound")
+
+
 def revision_not_found(revision: str) -> HubError:
     return HubError(404, f"Invalid rev id: {revision}", "RevisionNotFound")
 

@@ -37,16 +37,14 @@ class Account:
 
 @dataclass(frozen=True)
 class Repo:
-    """The record of one repository. `key` names its folder and never changes, whatever the repository is called."""
+    """The record of one dataset. `key` names its folder and never changes, whatever the dataset is called."""
 
     key: str
-    type: str
     namespace: str
     name: str
     is_private: bool
     gated: str | None
     is_disabled: bool
-    sdk: str | None
     created_at: float
 
     @property
@@ -55,14 +53,13 @@ class Repo:
 
     @property
     def full_name(self) -> str:
-        """As in web addresses: models without prefix, `datasets/lab/name`."""
-        return self.id if self.type == "model" else f"{self.type}s/{self.id}"
+        """As in web addresses: `datasets/lab/name`."""
+        return f"datasets/{self.id}"
 
 
 def repo_record(row: Row) -> Repo:
-    values = {name: row[name] for name in row.keys()}  # noqa: SIM118  a Row iterates over its values
-    values["is_private"], values["is_disabled"] = bool(row["is_private"]), bool(row["is_disabled"])
-    return Repo(**values)
+    values = {name: row[name] for name in ("key", "namespace", "name", "gated", "created_at")}
+    return Repo(**values, is_private=bool(row["is_private"]), is_disabled=bool(row["is_disabled"]))
 
 
 def add_user(database: Database, name: str, fullname: str | None = None, email: str | None = None) -> None:
@@ -189,7 +186,7 @@ def require_write(database: Database, account: Account | None, repo: Repo) -> Ac
     if not may_read(database, account, repo):
         raise repo_not_found(is_anonymous=False)
     if not may_write(database, account, repo):
-        raise HubError(403, f"You don't have the rights to change the {repo.type} {repo.id}")
+        raise HubError(403, f"You don't have the rights to change the dataset {repo.id}")
     if repo.is_disabled:
         raise HubError(403, "Access to this resource is disabled.")
     return account

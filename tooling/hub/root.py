@@ -24,12 +24,13 @@ from tooling.hub import rights as access
 from tooling.hub.responses import HubError, repo_not_found
 from tooling.hub.rights import Account, Repo, repo_record
 from tooling.hub.store import discussions
-from tooling.hub.store.commits import first_files
+from tooling.hub.store.commits import default_attributes
 from tooling.hub.store.database import Database
 from tooling.hub.store.large_files import remove_stale_uploads
 from tooling.hub.store.repository import NewCommit, Repository, create_repository
 
-TYPES = ("model", "dataset", "space")
+DATASETS = "SELECT * FROM repos WHERE type = 'dataset'"
+FORGET_NAME = "DELETE FROM former_names WHERE type = 'dataset' AND namespace = ? AND name = ?"
 REPO_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 
 
@@ -76,16 +77,16 @@ class Hub:
         return bytes(row["value"])
 
     def _recover(self) -> None:
-        known = {row["key"]: repo_record(row) for row in self.database.rows("SELECT * FROM repos")}
+        known = {row["key"] for row in self.database.rows("SELECT key FROM repos")}
         for folder in (self.root / "repos").iterdir():
             if folder.name not in known:
                 shutil.rmtree(folder)
         for folder in (self.root / "trash").iterdir():
             shutil.rmtree(folder)
         remove_stale_uploads(self.uploads, time.time())
-        for key, repo in sorted(known.items()):
-            self._repository(key).recover()
-            discussions.remove_unrecorded_pulls(discussions.Board(self.database, self._repository(key), repo))
+        for repo in map(repo_record, self.database.rows(f"{DATASETS} ORDER BY key")):
+            self.repository(repo).recover()
+            discussions.remove_unrecorded_pulls(discussions.Board(self.database, self.repository(repo), repo))
 
     def repository(self, repo: Repo) -> Repository:
         return self._repository(repo.key)
@@ -96,7 +97,7 @@ class Hub:
         Raises:
             HubError: 404, it was deleted meanwhile.
         """
-        if self.database.row("SELECT 1 FROM repos WHERE key = ?", (key,)) is None:
+        if self.database.row(f"{DATASETS} AND key = ?", (key,)) is None:
             raise repo_not_found(is_anonymous=False)
         return self._repository(key)
 
@@ -106,107 +107,95 @@ class Hub:
                 self._open[key] = Repository(self.root / "repos" / key)
             return self._open[key]
 
-    def find(self, repo_type: str, name: str, account: Account | None) -> Repo:
+    def find(self, name: str, account: Account | None) -> Repo:
         """The repository of that name, or of that former name, if the account may know of it.
 
         Raises:
             HubError: RepoNotFound, 404 or 401 without a token.
         """
-        repo = self._lookup(repo_type, name)
+        repo = self._lookup(name)
         if repo is None or not access.may_read(self.database, account, repo):
             raise repo_not_found(is_anonymous=account is None)
         return repo
 
-    def _lookup(self, repo_type: str, name: str) -> Repo | None:
-        namespace, _, own_name = name.partition("/")
-        key = (repo_type, namespace, own_name)
-        row = self.database.row("SELECT * FROM repos WHERE type = ? AND namespace = ? AND name = ?", key)
+    def _lookup(self, full_name: str) -> Repo | None:
+        namespace, _, name = full_name.partition("/")
+        row = self.database.row(f"{DATASETS} AND namespace = ? AND name = ?", (namespace, name))
         if row is None:
             sql = "SELECT r.* FROM former_names f JOIN repos r ON r.key = f.repo"
-            row = self.database.row(f"{sql} WHERE f.type = ? AND f.namespace = ? AND f.name = ?", key)
+            sql = f"{sql} WHERE f.type = 'dataset' AND f.namespace = ? AND f.name = ?"
+            row = self.database.row(sql, (namespace, name))
         return repo_record(row) if row is not None else None
 
-    def visible(self, repo_type: str, account: Account | None) -> list[Repo]:
-        """All repositories of a type that the account may know of, newest first."""
-        rows = self.database.rows("SELECT * FROM repos WHERE type = ? ORDER BY created_at DESC, key", (repo_type,))
+    def visible(self, account: Account | None) -> list[Repo]:
+        """All repositories that the account may know of, newest first."""
+        rows = self.database.rows(f"{DATASETS} ORDER BY created_at DESC, key")
         return [repo for repo in map(repo_record, rows) if access.may_read(self.database, account, repo)]
 
     def create(self, account: Account, request: dict[str, Any]) -> Repo:
         """Creates a repository with its first commit.
 
         Raises:
-            HubError: 400 for a name that cannot be one, 403 in a foreign namespace, 409 if it exists.
+            HubError: 400 for another type than dataset and for an invalid name, 403 in a foreign namespace, 409 if it
+                exists.
         """
         repo = self._requested(account, request)
-        existing = self._lookup(repo.type, repo.id)
+        existing = self._lookup(repo.id)
         if existing is not None and existing.id.lower() == repo.id.lower():
-            raise HubError(409, f"You already created this {repo.type} repo: {existing.id}", None, existing=existing)
+            raise HubError(409, f"You already created this dataset repo: {existing.id}", None, existing=existing)
         folder = self.root / "repos" / repo.key
-        create_repository(
-            folder, first_files(repo.type, repo.name, repo.sdk), NewCommit(account.user, "initial commit")
-        )
+        first_files = {".gitattributes": default_attributes()}
+        create_repository(folder, first_files, NewCommit(account.user, "initial commit"))
         self._insert(repo, folder)
         return repo
 
     def _requested(self, account: Account, request: dict[str, Any]) -> Repo:
-        repo_type = request.get("type") or "model"
+        if request.get("type") != "dataset":
+            raise HubError(400, 'This Hub holds datasets only: create it with repo_type="dataset"')
         namespace, name = str(request.get("organization") or account.user), str(request.get("name") or "")
         if "/" in name:
             namespace, _, name = name.partition("/")
-        if repo_type not in TYPES:
-            raise HubError(400, f"type must be one of {', '.join(TYPES)}, got {repo_type!r}")
         check_name(name)
-        full_name = f"{namespace}/{name}" if repo_type == "model" else f"{repo_type}s/{namespace}/{name}"
-        row = self._own_namespace(account, repo_type, namespace, full_name)
+        row = self._own_namespace(account, namespace, name)
         visibility = request.get("visibility") or ("private" if request.get("private") else None)
         is_private = bool(row["is_private_default"]) if visibility is None else check_visibility(visibility)
-        key = uuid.uuid4().hex
-        return Repo(key, repo_type, row["name"], name, is_private, None, False, request.get("sdk"), time.time())
+        return Repo(uuid.uuid4().hex, row["name"], name, is_private, None, False, time.time())
 
-    def _own_namespace(self, account: Account, repo_type: str, namespace: str, full_name: str) -> Row:
+    def _own_namespace(self, account: Account, namespace: str, name: str) -> Row:
         row = self.database.row("SELECT * FROM namespaces WHERE name = ?", (namespace,))
-        is_own = access.is_member(self.database, account, namespace) and access.in_scope(account, full_name)
+        is_in_scope = access.in_scope(account, f"datasets/{namespace}/{name}")
+        is_own = access.is_member(self.database, account, namespace) and is_in_scope
         if row is None or not is_own:
-            raise HubError(403, f'You don\'t have the rights to create a {repo_type} under the namespace "{namespace}"')
+            raise HubError(403, f'You don\'t have the rights to create a dataset under the namespace "{namespace}"')
         return row
 
     def _insert(self, repo: Repo, folder: Path) -> None:
-        values = (
-            repo.key,
-            repo.type,
-            repo.namespace,
-            repo.name,
-            repo.is_private,
-            None,
-            False,
-            repo.sdk,
-            repo.created_at,
-        )
-        forget = "DELETE FROM former_names WHERE type = ? AND namespace = ? AND name = ?"
+        values = (repo.key, repo.namespace, repo.name, repo.is_private, repo.created_at)
+        columns = "(key, type, namespace, name, is_private, created_at)"
+        sql = f"INSERT OR IGNORE INTO repos {columns} VALUES (?, 'dataset', ?, ?, ?, ?)"  # noqa: S608  a constant
         try:
             with self.database.transaction():
-                is_new = self.database.execute("INSERT OR IGNORE INTO repos VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
-                self.database.execute(forget, (repo.type, repo.namespace, repo.name))
+                is_new = self.database.execute(sql, values)
+                self.database.execute(FORGET_NAME, (repo.namespace, repo.name))
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         if is_new == 0:
             shutil.rmtree(folder, ignore_errors=True)
-            raise HubError(409, f"You already created this {repo.type} repo: {repo.id}", None, existing=repo)
+            raise HubError(409, f"You already created this dataset repo: {repo.id}", None, existing=repo)
 
     def move(self, source: Repo, target: str, account: Account) -> Repo:
         """Renames a repository; the former name leads to it until another repository takes that name."""
         namespace, _, name = target.partition("/")
         check_name(name)
-        full_name = target if source.type == "model" else f"{source.type}s/{target}"
-        namespace = self._own_namespace(account, source.type, namespace, full_name)["name"]
-        existing = self._lookup(source.type, target)
+        namespace = self._own_namespace(account, namespace, name)["name"]
+        existing = self._lookup(target)
         if existing is not None and existing.key != source.key and existing.id.lower() == target.lower():
-            raise HubError(409, f"A {source.type} repository called {target} already exists")
-        old, new = (source.type, source.namespace, source.name), (source.type, namespace, name)
+            raise HubError(409, f"A dataset repository called {target} already exists")
         with self.database.transaction():
-            self.database.execute("DELETE FROM former_names WHERE type = ? AND namespace = ? AND name = ?", new)
-            self.database.execute("INSERT OR REPLACE INTO former_names VALUES (?, ?, ?, ?)", (*old, source.key))
+            self.database.execute(FORGET_NAME, (namespace, name))
+            values = (source.namespace, source.name, source.key)
+            self.database.execute("INSERT OR REPLACE INTO former_names VALUES ('dataset', ?, ?, ?)", values)
             self.database.execute(
                 "UPDATE repos SET namespace = ?, name = ? WHERE key = ?", (namespace, name, source.key)
             )
@@ -244,7 +233,7 @@ def check_name(name: str) -> None:
 
 
 def check_visibility(visibility: Any) -> bool:
-    """Whether a visibility means private; `protected` exists for Spaces only."""
-    if visibility not in ("public", "private", "protected"):
+    """Whether a visibility means private."""
+    if visibility not in ("public", "private"):
         raise HubError(400, f"visibility must be public or private, got {visibility!r}")
-    return bool(visibility != "public")
+    return bool(visibility == "private")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import re
 import sqlite3
 import tempfile
 import time
@@ -31,7 +32,7 @@ from tooling.hub import rights as access
 from tooling.hub.call import Call
 from tooling.hub.endpoints import community, repos, revisions
 from tooling.hub.endpoints import content as files
-from tooling.hub.responses import HubError, error_response, out_of_space
+from tooling.hub.responses import HubError, error_response, only_datasets, out_of_space
 from tooling.hub.root import Hub
 from tooling.hub.store.large_files import CHUNK_BYTES
 
@@ -41,15 +42,10 @@ BODY_BYTES = 8 << 20
 COMMIT_BYTES = 2 << 30
 
 
-class _TypeConvertor(StringConvertor):
-    regex = "models|datasets|spaces"
-
-
 class _RepoConvertor(StringConvertor):
     regex = "[^/]+(?:/[^/]+)?"  # a name without namespace matches too: it is never found, but answered as a repository
 
 
-register_url_convertor("hub_type", _TypeConvertor())
 register_url_convertor("hub_repo", _RepoConvertor())
 
 
@@ -65,7 +61,10 @@ class Endpoint:
     admit: Callable[[Hub, Request], None] = lambda hub, request: None  # before a large body is kept
 
 
-API = "/api/{type:hub_type}/{repo:hub_repo}"
+API = "/api/datasets/{repo:hub_repo}"
+WEB = "/datasets/{repo:hub_repo}"
+# Where clients look for models and Spaces.
+OTHER_KINDS = re.compile(r"/api/(models|spaces)(/|$)|(/spaces)?/[^/]+(/[^/]+)?(\.git/info/lfs/|/resolve/)")
 ENDPOINTS = (
     Endpoint("GET", "/api/whoami-v2", repos.whoami, "nothing"),
     Endpoint("POST", "/api/repos/create", repos.create, "nothing"),
@@ -102,31 +101,24 @@ ENDPOINTS = (
     Endpoint("GET", f"{API}/discussions/{{number}}", community.pull_request_details),
     Endpoint("POST", f"{API}/discussions/{{number}}/status", community.change_status),
     Endpoint("POST", f"{API}/discussions/{{number}}/merge", community.merge_pull_request, "write"),
-    Endpoint("GET", "/api/{type:hub_type}", repos.listing, "nothing"),
+    Endpoint("GET", "/api/datasets", repos.listing, "nothing"),
     Endpoint("GET", API, repos.info),
+    Endpoint("POST", f"{WEB}.git/info/lfs/objects/batch", files.lfs_batch),
+    Endpoint("GET", f"{WEB}/resolve/{{revision}}/{{path:path}}", files.resolve, "content"),
+    Endpoint("POST", f"{WEB}/ask-access", community.ask_access),
 )
-# The same below each web prefix; models have none, so they come last.
-WEB_ENDPOINTS = (
-    Endpoint("POST", "{repo:hub_repo}.git/info/lfs/objects/batch", files.lfs_batch),
-    Endpoint("GET", "{repo:hub_repo}/resolve/{revision}/{path:path}", files.resolve, "content"),
-    Endpoint("POST", "{repo:hub_repo}/ask-access", community.ask_access),
-)
-WEB_PREFIXES = {"/datasets/": "datasets", "/spaces/": "spaces", "/": "models"}
 
 
 def create_app(hub: Hub) -> ASGIApp:
     """The application over an open Hub. The caller closes the Hub."""
-    routes = [_route(hub, endpoint, endpoint.path) for endpoint in ENDPOINTS]
-    for prefix, plural in WEB_PREFIXES.items():
-        routes += [_route(hub, endpoint, prefix + endpoint.path, plural) for endpoint in WEB_ENDPOINTS]
-    app = Starlette(routes=routes, exception_handlers={404: _no_route, 405: _no_route})
+    app = Starlette(
+        routes=[_route(hub, endpoint) for endpoint in ENDPOINTS], exception_handlers={404: _no_route, 405: _no_route}
+    )
     return _Envelope(app)
 
 
-def _route(hub: Hub, endpoint: Endpoint, path: str, plural: str | None = None) -> Route:
+def _route(hub: Hub, endpoint: Endpoint) -> Route:
     async def handle(request: Request) -> Response:
-        if plural is not None:
-            request.path_params["type"] = plural
         body: Any = None
         try:
             try:
@@ -155,14 +147,14 @@ def _route(hub: Hub, endpoint: Endpoint, path: str, plural: str | None = None) -
             if endpoint.body == "file" and body is not None:
                 body.close()
 
-    return Route(path, handle, methods=endpoint.methods.split())
+    return Route(endpoint.path, handle, methods=endpoint.methods.split())
 
 
 def _answer(hub: Hub, endpoint: Endpoint, request: Request, body: Any) -> Response:
     account = access.authenticate(hub.database, request.headers.get("authorization"))
     if "repo" not in request.path_params:
         return endpoint.answer(Call(hub, request, account, body))
-    repo = hub.find(request.path_params["type"].rstrip("s"), unquote(request.path_params["repo"]), account)
+    repo = hub.find(unquote(request.path_params["repo"]), account)
     if endpoint.needs == "write":
         access.require_write(hub.database, account, repo)
     elif endpoint.needs == "content":
@@ -218,6 +210,8 @@ async def _spool(request: Request, hub: Hub) -> BinaryIO:
 
 async def _no_route(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
+    if status == 404 and OTHER_KINDS.match(request.scope["path"]):
+        return error_response(only_datasets())
     return error_response(HubError(status, "This Hub does not serve that address"))
 
 

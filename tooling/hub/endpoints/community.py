@@ -38,7 +38,7 @@ def ask_access(call: Call) -> Response:
 
 def _require_gated(call: Call) -> None:
     if call.repo.gated is None:
-        raise HubError(400, f"The {call.repo.type} {call.repo.id} is not gated")
+        raise HubError(400, f"The dataset {call.repo.id} is not gated")
 
 
 def list_pull_requests(call: Call) -> Response:

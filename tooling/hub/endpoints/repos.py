@@ -11,15 +11,11 @@ from starlette.responses import JSONResponse, Response
 from tooling.hub import cards
 from tooling.hub import rights as access
 from tooling.hub.call import Call
-from tooling.hub.responses import HubError, is_set, origin, paged, repo_not_found, timestamp
+from tooling.hub.responses import HubError, is_set, only_datasets, origin, paged, repo_not_found, timestamp
 from tooling.hub.rights import Repo
 from tooling.hub.store.repository import Repository
 
-EXPANDABLE = {
-    "model": get_args(hf_api.ExpandModelProperty_T),
-    "dataset": get_args(hf_api.ExpandDatasetProperty_T),
-    "space": get_args(hf_api.ExpandSpaceProperty_T),
-}
+EXPANDABLE = get_args(hf_api.ExpandDatasetProperty_T)
 SUMMARY_KEYS = (
     "_id",
     "id",
@@ -82,7 +78,10 @@ def no_xet(call: Call) -> Response:
 
 
 def validate_card(call: Call) -> Response:
-    result = cards.check_card(str(call.body.get("content", "")), str(call.body.get("repoType") or "model"))
+    if call.body.get("repoType") != "dataset":
+        message = 'This Hub checks the cards of datasets only: use repo_type="dataset"'
+        raise HubError(400, message, errors=[{"message": message}])
+    result = cards.check_card(str(call.body.get("content", "")))
     return JSONResponse(result, status_code=400 if result["errors"] else 200)
 
 
@@ -105,14 +104,14 @@ def info(call: Call) -> Response:
 
 
 def listing(call: Call) -> Response:
-    """GET /api/datasets and the like: filtered by author, search, filter, gated; sorted, limited."""
-    query, repo_type = call.request.query_params, call.part("type").rstrip("s")
+    """GET /api/datasets: filtered by author, search, filter, gated; sorted, limited."""
+    query = call.request.query_params
     expand = _expand(call)
     searched = [word.lower() for word in query.getlist("search")]
     author, gated = query.get("author", "").lower(), query.get("gated", "").lower()
     chosen = [
         repo
-        for repo in call.hub.visible(repo_type, call.account)
+        for repo in call.hub.visible(call.account)
         if (not author or repo.namespace.lower() == author)
         and all(word in repo.id.lower() for word in searched)
         and (not gated or (gated == "true") == (repo.gated is not None))
@@ -138,7 +137,7 @@ def describe(call: Call, repo: Repo, commit_id: str, *, with_files: bool) -> dic
     repository = call.hub.repository(repo)
     files = repository.files(commit_id) if with_files else []
     metadata = _metadata(repository, commit_id)
-    shown: dict[str, Any] = {
+    return {
         "_id": _public_id(repo),
         "id": repo.id,
         "author": repo.namespace,
@@ -152,26 +151,19 @@ def describe(call: Call, repo: Repo, commit_id: str, *, with_files: bool) -> dic
         "downloadsAllTime": 0,
         "likes": 0,
         "trendingScore": 0,
-        "tags": cards.card_tags(metadata, repo.type),
+        "tags": cards.card_tags(metadata),
         "cardData": metadata,
         "usedStorage": sum({entry.large_oid: entry.size for entry in files if entry.large_oid}.values()),
         "mainSize": sum(entry.size for entry in files),
         "siblings": [{"rfilename": entry.path} for entry in files],
     }
-    if repo.type == "model":
-        shown |= {"modelId": repo.id, "config": {}, "spaces": []}
-        shown |= {key: metadata[key] for key in ("pipeline_tag", "library_name", "model-index") if key in metadata}
-    if repo.type == "space":
-        shown |= {"sdk": repo.sdk, "models": [], "datasets": []}
-    return shown
 
 
 def _expand(call: Call) -> list[str]:
     wanted = call.request.query_params.getlist("expand")
-    repo_type = call.part("type").rstrip("s")
     for key in wanted:
-        if key not in EXPANDABLE[repo_type]:
-            raise HubError(400, f'"expand" must be one of [{", ".join(EXPANDABLE[repo_type])}], got {key!r}')
+        if key not in EXPANDABLE:
+            raise HubError(400, f'"expand" must be one of [{", ".join(EXPANDABLE)}], got {key!r}')
     return wanted
 
 
@@ -186,9 +178,10 @@ def _metadata(repository: Repository, commit_id: str) -> dict[str, Any]:
 
 
 def _named_in_body(call: Call, name: str) -> Repo:
-    repo_type = str(call.body.get("type") or "model")
     access.require_write_role(call.account)
-    repo = call.hub.find(repo_type, name, call.account)
+    if call.body.get("type") != "dataset":
+        raise only_datasets()
+    repo = call.hub.find(name, call.account)
     if repo.id.lower() != name.lower():  # a former name reads, but neither deletes nor moves
         raise repo_not_found(is_anonymous=False)
     return repo

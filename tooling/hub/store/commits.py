@@ -27,26 +27,16 @@ LINE_BYTES = REGULAR_BYTES * 4 // 3 + (64 << 10)
 # allow it, and huggingface_hub refuses to write such a file.
 ESCAPES = re.compile(r"\.\.?\\|\\|[A-Za-z]:[\\/]")
 
-LARGE_SUFFIXES = {
-    "model": "7z arrow avro bin bz2 ckpt ftz gz h5 joblib lz4 mlmodel model msgpack npy npz onnx ot parquet pb pickle "
-    "pkl pt pth rar safetensors tar tflite tgz wasm xz zip zst",
-    "dataset": "7z aac arrow avro bin bmp bz2 ckpt flac ftz gif gz h5 jpeg jpg joblib lz4 mkv mlmodel model mp3 mp4 "
-    "msgpack npy npz ogg onnx ot parquet pb pcm pickle pkl png pt pth rar raw safetensors sam tar tflite tgz tiff wasm "
-    "wav webm webp xz zip zst",
-}
+LARGE_SUFFIXES = (
+    "7z aac arrow avro bin bmp bz2 ckpt flac ftz gif gz h5 jpeg jpg joblib lz4 mkv mlmodel model mp3 mp4 msgpack "
+    "npy npz ogg onnx ot parquet pb pcm pickle pkl png pt pth rar raw safetensors sam tar tflite tgz tiff wasm wav "
+    "webm webp xz zip zst"
+)
 
 
-def first_files(repo_type: str, name: str, sdk: str | None) -> dict[str, bytes]:
-    """What a new repository holds: .gitattributes, and for a Space the card that names its SDK."""
-    files = {".gitattributes": default_attributes(repo_type)}
-    if repo_type == "space":
-        files["README.md"] = f"---\ntitle: {name}\nsdk: {sdk or 'static'}\n---\n".encode()
-    return files
-
-
-def default_attributes(repo_type: str) -> bytes:
-    suffixes = LARGE_SUFFIXES.get(repo_type, LARGE_SUFFIXES["model"]).split()
-    patterns = [f"*.{suffix}" for suffix in suffixes] + ["saved_model/**/*", "*tfevents*"]
+def default_attributes() -> bytes:
+    """The .gitattributes of a new repository."""
+    patterns = [f"*.{suffix}" for suffix in LARGE_SUFFIXES.split()] + ["saved_model/**/*", "*tfevents*"]
     return "".join(f"{pattern} filter=lfs diff=lfs merge=lfs -text\n" for pattern in patterns).encode()
 
 

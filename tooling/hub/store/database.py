@@ -2,8 +2,8 @@
 
 Tokens are stored as SHA-256 digests only: the database alone lets nobody in.
 
-A database of an earlier version also holds the tables likes, collections and collection_items: they are kept as they
-are and nothing reads them.
+A database of an earlier version also holds the tables likes, collections and collection_items, and repositories of
+type model or space: rows and folders are kept as they are and nothing serves them. The column sdk was theirs.
 """
 
 from __future__ import annotations

@@ -194,7 +194,7 @@ def _summary(repo: Repo, row: Row) -> dict[str, Any]:
         "isPullRequest": True,
         "createdAt": timestamp(row["created_at"]),
         "author": {"name": row["author"], "type": "user"},
-        "repo": {"name": repo.id, "type": repo.type},
+        "repo": {"name": repo.id, "type": "dataset"},
         "repoOwner": {"name": repo.namespace},
     }
 
