@@ -36,11 +36,11 @@ def test_token_and_organisation_while_the_hub_is_open(tmp_path: Path) -> None:
 
 def test_first_start_says_how_to_get_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: None)  # returns as after Ctrl-C
-    told: list[str] = []
+    outputs: list[str] = []
     for _ in range(2):
-        told.append(CliRunner().invoke(app, ["serve", "--root", str(tmp_path), "--port", "0"]).stderr)
+        outputs.append(CliRunner().invoke(app, ["serve", "--root", str(tmp_path), "--port", "0"]).stderr)
         invoke("token", "alice", "--root", tmp_path)
-    assert ["tooling hub token NAME" in text for text in told] == [True, False]
+    assert ["tooling hub token NAME" in text for text in outputs] == [True, False]
 
 
 def test_other_hosts_need_a_flag(tmp_path: Path) -> None:

@@ -108,13 +108,13 @@ def test_ranges_and_etags(served: Served, name: str) -> None:
     assert (whole.status_code, whole.content, whole.headers["x-repo-commit"]) == (200, content, info.oid)
     assert ("x-linked-etag" in whole.headers) == (name == "large.bin")
     assert "x-xet-hash" not in whole.headers
-    for wanted, expected in (
+    for limits, expected in (
         ("0-9", content[:10]),
         ("1000-", content[1000:]),
         ("-5", content[-5:]),
         ("10-9999", content[10:]),
     ):
-        part = get(served, path, range=f"bytes={wanted}")
+        part = get(served, path, range=f"bytes={limits}")
         assert (part.status_code, part.content) == (206, expected)
         assert part.headers["content-range"].endswith(f"/{len(content)}")
     beyond = get(served, path, range="bytes=1024-")
@@ -158,15 +158,17 @@ def test_preupload_decides_by_attributes_size_sample_and_gitignore(served: Serve
         ("umlaut.txt", 600, ("\u00e4" * 255 + "xx").encode()[:511]),
         ("tmp/x.txt", 10, b"text"),
     ]
-    wanted = [{"path": path, "size": size, "sample": base64.b64encode(sample).decode()} for path, size, sample in files]
+    described = [
+        {"path": path, "size": size, "sample": base64.b64encode(sample).decode()} for path, size, sample in files
+    ]
     url = f"{served.endpoint}/api/datasets/{REPO}/preupload/main"
     headers = {"authorization": f"Bearer {OWNER}"}
-    answer = get_session().post(url, headers=headers, json={"files": wanted, "gitIgnore": "tmp/\n"}).json()["files"]
+    answer = get_session().post(url, headers=headers, json={"files": described, "gitIgnore": "tmp/\n"}).json()["files"]
     assert [one["uploadMode"] for one in answer] == ["lfs", "regular", "lfs", "lfs", "regular", "regular"]
     assert [one["shouldIgnore"] for one in answer] == [False] * 5 + [True]
 
 
-def test_of_two_racing_commits_one_is_told(served: Served) -> None:
+def test_of_two_racing_commits_one_is_refused(served: Served) -> None:
     parent = served.api().dataset_info(REPO).sha
     outcomes: list[int] = []
     barrier = threading.Barrier(2)

@@ -1,4 +1,4 @@
-"""`tooling hub`: serve the embedded Hub, and make the users, organisations and tokens that it knows."""
+"""`tooling hub`: serve the embedded Hub, and make its users, organisations and tokens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="The embedded Hub.", no_args_is_help=True, rich_markup_mode=None)
 
-RootOption = Annotated[Path, typer.Option("--root", help="The Hub's folder; made if it is not there.")]
+RootOption = Annotated[Path, typer.Option("--root", help="The Hub's folder; made if it is missing.")]
 
 
 @app.command()
@@ -42,12 +42,14 @@ def serve(
 
 @app.command()
 def token(
-    user: Annotated[str, typer.Argument(help="Whose token; the user is made if there is none of that name.")],
+    user: Annotated[str, typer.Argument(help="The token's user; made if missing.")],
     root: RootOption,
     role: Annotated[str, typer.Option(help="read or write.")] = "write",
     scope: Annotated[str | None, typer.Option(help="Only these repositories, as in datasets/lab/*.")] = None,
     fullname: Annotated[str | None, typer.Option(help="Of a new user.")] = None,
-    email: Annotated[str | None, typer.Option(help="Of a new user; shown to authors whose gate the user asks.")] = None,
+    email: Annotated[
+        str | None, typer.Option(help="Of a new user; shown to the authors whose gate the user asks to pass.")
+    ] = None,
 ) -> None:
     """Make a token and print it: the Hub keeps its digest only. Also while the Hub is being served."""
     from tooling.hub.rights import add_token, add_user
@@ -59,7 +61,7 @@ def token(
 
 @app.command()
 def organisation(
-    name: Annotated[str, typer.Argument(help="The organisation; made if there is none of that name.")],
+    name: Annotated[str, typer.Argument(help="The organisation; made if missing.")],
     members: Annotated[list[str], typer.Argument(help="Users who may write in it.")],
     root: RootOption,
     fullname: Annotated[str | None, typer.Option(help="Of a new organisation.")] = None,

@@ -1,4 +1,4 @@
-"""One request on its way to an endpoint: who calls, which repository, and the body, already checked and read."""
+"""One request on its way to an endpoint: the caller, the repository and the body, already read and checked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tooling.hub.store.repository import Repository
 
 @dataclass(frozen=True)
 class Call:
-    """What an endpoint gets. `body` is the request's JSON object, its form's lists, its bytes or its spooled file."""
+    """The argument of an endpoint. `body` is a JSON object, the lists of a form, bytes or a spooled file."""
 
     hub: Hub
     request: Request

@@ -44,7 +44,7 @@ TAG_KEYS = ("task_categories", "task_ids", "language", "size_categories", "multi
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, as the Hub does."""
+    """SafeLoader that refuses a repeated key, as the Hub does."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -70,8 +70,8 @@ def read_metadata(content: str) -> dict[str, Any] | None:
         metadata = yaml.load(block.group(1), Loader=_Loader)  # noqa: S506  a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        place = f" in line {mark.line + 2}" if mark is not None else ""
-        raise ValueError(f"YAML metadata{place}: {getattr(error, 'problem', None) or 'not readable'}") from error
+        line = f" in line {mark.line + 2}" if mark is not None else ""
+        raise ValueError(f"YAML metadata{line}: {getattr(error, 'problem', None) or 'not readable'}") from error
     if metadata is not None and not isinstance(metadata, dict):
         raise ValueError("YAML metadata must be a mapping of keys to values")
     return metadata or None

@@ -1,4 +1,4 @@
-"""Gated repositories: who may read the files, and the requests for access that their authors handle."""
+"""Gated repositories: permission to read the files, and the requests for access that their authors handle."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tooling.hub.store.database import Database
 
 
 def require_content(database: Database, account: Account | None, repo: Repo) -> None:
-    """Passes if the account may read the content of the repository's files: the gate and the switch.
+    """Checks that the account may read the repository's files: the gate, and whether it is disabled.
 
     Raises:
         HubError: 403 (401 without a token) GatedRepo, or 403 of a disabled repository.
@@ -69,7 +69,7 @@ def list_access(database: Database, repo: Repo, status: str) -> list[dict[str, A
 
 
 def grant_access(database: Database, repo: Repo, user: str | None, granted_by: str) -> None:
-    """Lets a user in who did not ask; the address of such a user is not shown to the authors."""
+    """Gives access to a user who has not asked; the e-mail address of such a user is not shown to the authors."""
     if database.row("SELECT 1 FROM namespaces WHERE name = ? AND kind = 'user'", (user,)) is None:
         raise HubError(404, f"User {user} does not exist")
     values = (uuid.uuid4().hex[:24], repo.key, user, time.time(), granted_by)
@@ -89,7 +89,7 @@ def handle_access(database: Database, repo: Repo, request: dict[str, Any], handl
     column, value = ("user", request["user"]) if request.get("user") else ("id", request.get("requestId"))
     row = database.row(f"SELECT * FROM access_requests WHERE repo = ? AND {column} = ?", (repo.key, value))  # noqa: S608
     if row is None:
-        raise HubError(404, f"There is no access request of {value} for {repo.id}")
+        raise HubError(404, f"{repo.id} has no access request of {value}")
     sql = "UPDATE access_requests SET status = ?, rejection_reason = ?, handled_by = ? WHERE id = ? AND status != ?"
     if database.execute(sql, (status, reason, handled_by, row["id"], status)) == 0:
         raise HubError(400, f"The access request of {row['user']} is already {status}")

@@ -1,7 +1,7 @@
-"""Answers: errors with the headers by which huggingface_hub tells them apart, JSON, and pages with a Link header.
+"""Responses: errors with the headers by which huggingface_hub distinguishes them, JSON, and pages with a Link header.
 
-The client's `hf_raise_for_status` looks at the status and at `X-Error-Code`; the text it shows is `X-Error-Message`
-and the body's `error`.
+The client's `hf_raise_for_status` reads the status and `X-Error-Code`; the text it shows is `X-Error-Message` and the
+body's `error`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def error_response(error: HubError) -> JSONResponse:
 
 
 def repo_not_found(is_anonymous: bool) -> HubError:
-    """Missing and hidden repositories look the same; an anonymous caller gets 401 as on the Hub."""
+    """Missing and hidden repositories get the same answer; an anonymous caller gets 401 as on the Hub."""
     return HubError(401 if is_anonymous else 404, "Repository not found", "RepoNotFound")
 
 

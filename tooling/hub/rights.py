@@ -1,7 +1,7 @@
-"""Users, organisations, tokens, and who may do what with a repository.
+"""Users, organisations, tokens, and their rights on a repository.
 
 A read token reads what its user may read; a write token also writes where its user is a member; a token with a scope
-(a pattern over `datasets/lab/name`) is good for the private repositories and the writing that the pattern names only.
+(a pattern over `datasets/lab/name`) is valid only for the private repositories and the writing that the pattern names.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROLES = ("read", "write")
 
 @dataclass(frozen=True)
 class Account:
-    """The caller of one request: who, and what the token allows."""
+    """The caller of one request: the user, and what the token allows."""
 
     user: str
     role: str
@@ -63,10 +63,10 @@ def repo_record(row: Row) -> Repo:
 
 
 def add_user(database: Database, name: str, fullname: str | None = None, email: str | None = None) -> None:
-    """Adds a user; a user of that name stays as it is.
+    """Adds a user; an existing user of that name is left unchanged.
 
     Raises:
-        InputError: the name cannot be one.
+        InputError: the name is invalid.
     """
     _add_namespace(database, name, fullname, "user", email)
 
@@ -83,7 +83,7 @@ def add_organisation(
 
 
 def add_token(database: Database, user: str, role: str, *, scope: str | None = None, token: str | None = None) -> str:
-    """Makes a token for an existing user and returns it: the only time that it can be seen.
+    """Makes a token for an existing user and returns it; it cannot be read again later.
 
     Raises:
         InputError: the user or the role does not exist.

@@ -38,7 +38,7 @@ class Hub:
     """An open root folder. Only one process at a time may have it open."""
 
     def __init__(self, root: Path) -> None:
-        """Opens the folder, makes it if it is not there, and clears away what a killed server left.
+        """Opens the folder, makes it if it is missing, and removes what a killed server left.
 
         Raises:
             InputError: another process serves this folder.
@@ -95,7 +95,7 @@ class Hub:
         """The repository that a signed upload address names.
 
         Raises:
-            HubError: 404, it was deleted meanwhile.
+            HubError: 404, the repository was deleted meanwhile.
         """
         if self.database.row(f"{DATASETS} AND key = ?", (key,)) is None:
             raise repo_not_found(is_anonymous=False)
@@ -108,7 +108,7 @@ class Hub:
             return self._open[key]
 
     def find(self, name: str, account: Account | None) -> Repo:
-        """The repository of that name, or of that former name, if the account may know of it.
+        """The repository of that name, or of that former name, if the account may see it.
 
         Raises:
             HubError: RepoNotFound, 404 or 401 without a token.
@@ -128,7 +128,7 @@ class Hub:
         return repo_record(row) if row is not None else None
 
     def visible(self, account: Account | None) -> list[Repo]:
-        """All repositories that the account may know of, newest first."""
+        """All repositories that the account may see, newest first."""
         rows = self.database.rows(f"{DATASETS} ORDER BY created_at DESC, key")
         return [repo for repo in map(repo_record, rows) if access.may_read(self.database, account, repo)]
 
@@ -136,7 +136,7 @@ class Hub:
         """Creates a repository with its first commit.
 
         Raises:
-            HubError: 400 for another type than dataset and for an invalid name, 403 in a foreign namespace, 409 if it
+            HubError: 400 for a type other than dataset and for an invalid name, 403 in a foreign namespace, 409 if it
                 exists.
         """
         repo = self._requested(account, request)

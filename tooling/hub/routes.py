@@ -43,7 +43,7 @@ COMMIT_BYTES = 2 << 30
 
 
 class _RepoConvertor(StringConvertor):
-    regex = "[^/]+(?:/[^/]+)?"  # a name without namespace matches too: it is never found, but answered as a repository
+    regex = "[^/]+(?:/[^/]+)?"  # a name without namespace matches too, and is answered as a missing repository
 
 
 register_url_convertor("hub_repo", _RepoConvertor())
@@ -51,7 +51,7 @@ register_url_convertor("hub_repo", _RepoConvertor())
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One route. `needs` is what the caller must be allowed: nothing, read, content (past the gate) or write."""
+    """One route. `needs` is the right that the caller must have: nothing, read, content (past the gate) or write."""
 
     methods: str
     path: str
@@ -63,7 +63,7 @@ class Endpoint:
 
 API = "/api/datasets/{repo:hub_repo}"
 WEB = "/datasets/{repo:hub_repo}"
-# Where clients look for models and Spaces.
+# Addresses of models and Spaces.
 OTHER_KINDS = re.compile(r"/api/(models|spaces)(/|$)|(/spaces)?/[^/]+(/[^/]+)?(\.git/info/lfs/|/resolve/)")
 ENDPOINTS = (
     Endpoint("GET", "/api/whoami-v2", repos.whoami, "nothing"),
@@ -124,7 +124,7 @@ def _route(hub: Hub, endpoint: Endpoint) -> Route:
             try:
                 await run_in_threadpool(endpoint.admit, hub, request)
             except HubError:
-                async for _ in request.stream():  # so that the client gets to read why
+                async for _ in request.stream():  # else the client would not read the error
                     pass
                 raise
             body = await _read_body(request, endpoint.body, hub)
@@ -163,7 +163,7 @@ def _answer(hub: Hub, endpoint: Endpoint, request: Request, body: Any) -> Respon
 
 
 async def _read_body(request: Request, kind: str, hub: Hub) -> Any:
-    """The whole body before anything is decided, so that the client always gets to read the answer."""
+    """Reads the whole body before anything is decided: a client that is still sending does not read the response."""
     if kind == "file":
         return await _spool(request, hub)
     body = bytearray()
@@ -227,7 +227,7 @@ class _Envelope:
             return
         raw_path = scope["raw_path"].decode("ascii")
         headers = dict(scope["headers"])
-        # huggingface_hub names its requests in the second of the two.
+        # huggingface_hub sends the second of the two.
         given = headers.get(b"x-request-id") or headers.get(b"x-amzn-trace-id") or b""
         request_id = given if 0 < len(given) <= 100 else uuid.uuid4().hex.encode()
         started, status = time.monotonic(), 0

@@ -83,7 +83,7 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         log_level="warning",
         lifespan="off",
         server_header=False,
-        timeout_keep_alive=75,  # clients give up an idle connection after 5 s; the server must not be first
+        timeout_keep_alive=75,  # clients close an idle connection after 5 s; the server must not close it first
         timeout_graceful_shutdown=5,
     )
 
@@ -98,7 +98,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(128)
     except OSError as error:
         listener.close()
-        raise InputError(f"{host}:{port}: cannot listen there ({error.strerror}); choose another --port") from error
+        raise InputError(f"{host}:{port}: cannot listen ({error.strerror}); choose another --port") from error
     return listener
 
 

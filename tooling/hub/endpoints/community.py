@@ -13,7 +13,9 @@ from tooling.hub.store import discussions
 
 def list_access_requests(call: Call) -> Response:
     if call.part("status") not in ("pending", "accepted", "rejected"):
-        raise HubError(404, f"There is no list of {call.part('status')} access requests")
+        raise HubError(
+            404, f"There are no {call.part('status')} access requests: ask for pending, accepted or rejected"
+        )
     _require_gated(call)
     return paged(call.request, gates.list_access(call.hub.database, call.repo, call.part("status")))
 

@@ -1,4 +1,4 @@
-"""The endpoints that read and write files: tree, paths-info, resolve, preupload, commit, and the large files' own."""
+"""The endpoints that read and write files: tree, paths-info, resolve, preupload, commit, and those of large files."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class _LargeFileResponse(FileResponse):
 
 
 def admit_commit(hub: Hub, request: Request) -> None:
-    """Only who may write somewhere gets to send a commit."""
+    """Refuses the body of a caller whose token cannot write at all."""
     access.require_write_role(access.authenticate(hub.database, request.headers.get("authorization")))
 
 
 def admit_upload(hub: Hub, request: Request) -> None:
-    """Only a signed address takes a body."""
+    """Refuses a body at an address that this Hub did not sign."""
     large.read_ticket(request.path_params["key"], request.path_params["oid"], request.query_params, hub.secret)
 
 
@@ -49,9 +49,9 @@ def tree(call: Call) -> Response:
 def paths_info(call: Call) -> Response:
     """POST paths-info/{revision}: the entries of the given paths; those that do not exist are left out."""
     commit_id = call.repository.resolve(call.part("revision"))
-    wanted, expand = call.body.get("paths", []), call.body.get("expand", False)
-    wanted = [wanted] if isinstance(wanted, str) else wanted
-    found = [call.repository.entry(commit_id, str(path).strip("/")) for path in wanted]
+    paths, expand = call.body.get("paths", []), call.body.get("expand", False)
+    paths = [paths] if isinstance(paths, str) else paths
+    found = [call.repository.entry(commit_id, str(path).strip("/")) for path in paths]
     entries = [entry for entry in found if entry is not None]
     if str(expand[0] if isinstance(expand, list) else expand).lower() in ("true", "1"):
         return JSONResponse(_expanded(call.repository, commit_id, entries))
@@ -113,11 +113,11 @@ def resolve(call: Call) -> Response:
 
 
 def _part_of(content: bytes, request: Request, headers: dict[str, str], kind: str) -> Response:
-    """A regular file, or the one range of it that was asked for."""
-    unit, _, wanted = request.headers.get("range", "").partition("=")
-    first, dash, last = wanted.strip().partition("-")
+    """A regular file, or the one requested range of it."""
+    unit, _, limits = request.headers.get("range", "").partition("=")
+    first, dash, last = limits.strip().partition("-")
     is_range = (
-        unit.strip() == "bytes" and dash and "," not in wanted and all(not n or n.isdigit() for n in (first, last))
+        unit.strip() == "bytes" and dash and "," not in limits and all(not n or n.isdigit() for n in (first, last))
     )
     if not is_range or not (first or last):
         return Response(content, headers=headers, media_type=kind)
@@ -175,7 +175,7 @@ def _apply(call: Call, head: str, operations: commits.Operations, new: NewCommit
         return commits.apply_operations(call.repository, head, operations, new)
     except Exception as error:
         if not (isinstance(error, HubError) and error.status == 412):
-            call.repository.collect_garbage()  # the files of a commit that is not to be
+            call.repository.collect_garbage()  # the objects of the refused commit
         raise
 
 
@@ -185,7 +185,7 @@ def _commit_answer(call: Call, commit_id: str) -> dict[str, Any]:
 
 
 def _require_writer_or_proposal(call: Call) -> None:
-    """Writers pass; others may propose: on a new pull request, or on one of their own."""
+    """Writers pass; others may only commit to a new pull request or to one of their own."""
     account = access.require_write_role(call.account)
     is_proposal = is_set(call.request, "create_pr") or call.part("revision").startswith("refs/pr/")
     if not is_proposal or not access.in_scope(account, call.repo.full_name):
@@ -202,16 +202,16 @@ def _require_own_pull(call: Call, name: str) -> None:
 
 
 def lfs_batch(call: Call) -> Response:
-    """POST {repo}.git/info/lfs/objects/batch: upload addresses. Who may propose a pull request may upload for it."""
+    """POST {repo}.git/info/lfs/objects/batch: upload addresses, also for whoever may propose a pull request."""
     access.require_write_role(call.account)
     if call.body.get("operation") != "upload":
         raise HubError(422, "Only the operation upload is served: download with /resolve/")
-    wanted = call.body.get("objects")
-    if not isinstance(wanted, list):
+    requested = call.body.get("objects")
+    if not isinstance(requested, list):
         raise HubError(422, "objects must be a list")
     large.remove_stale_uploads(call.hub.uploads, time.time())
     base = origin(call.request)
-    answer = large.batch_answer(call.repository.large_files, call.repo.key, wanted, base, call.hub.secret)
+    answer = large.batch_answer(call.repository.large_files, call.repo.key, requested, base, call.hub.secret)
     return JSONResponse(answer, media_type="application/vnd.git-lfs+json")
 
 
@@ -249,7 +249,7 @@ def _files_of(call: Call, ticket: large.Ticket) -> large.LargeFiles:
 
 
 def list_large_files(call: Call) -> Response:
-    """GET lfs-files: every large file that some branch, tag or pull request holds."""
+    """GET lfs-files: every large file that some branch, tag or pull request names."""
     found: dict[str, dict[str, Any]] = {}
     for name, head in call.repository.heads().items():
         entries = [entry for entry in call.repository.files(head) if entry.large_oid is not None]

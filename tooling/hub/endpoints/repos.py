@@ -73,7 +73,7 @@ def auth_check(call: Call) -> Response:
 
 
 def no_xet(call: Call) -> Response:
-    """GET xet-read-token, xet-write-token: there is none, and the message says what to set."""
+    """GET xet-read-token, xet-write-token: refused, and the message says what to set."""
     raise HubError(404, "This Hub does not serve Xet: set HF_HUB_DISABLE_XET=1 for the client")
 
 
@@ -118,8 +118,8 @@ def listing(call: Call) -> Response:
     ]
     with_files = is_set(call.request, "full") or "siblings" in expand
     shown = [describe(call, repo, call.hub.repository(repo).resolve("main"), with_files=with_files) for repo in chosen]
-    wanted_tags = set(query.getlist("filter"))
-    shown = [one for one in shown if wanted_tags <= set(one["tags"])]
+    tags = set(query.getlist("filter"))
+    shown = [one for one in shown if tags <= set(one["tags"])]
     key = query.get("sort", "createdAt")
     if key not in ("createdAt", "lastModified", "likes", "downloads", "trendingScore"):
         raise HubError(400, f"Cannot sort by {key!r}")
@@ -133,7 +133,7 @@ def listing(call: Call) -> Response:
 
 
 def describe(call: Call, repo: Repo, commit_id: str, *, with_files: bool) -> dict[str, Any]:
-    """The record of a repository at a revision, with every key that some `expand` may ask for."""
+    """The record of a repository at a revision, with every key that `expand` may name."""
     repository = call.hub.repository(repo)
     files = repository.files(commit_id) if with_files else []
     metadata = _metadata(repository, commit_id)
@@ -160,11 +160,11 @@ def describe(call: Call, repo: Repo, commit_id: str, *, with_files: bool) -> dic
 
 
 def _expand(call: Call) -> list[str]:
-    wanted = call.request.query_params.getlist("expand")
-    for key in wanted:
+    keys = call.request.query_params.getlist("expand")
+    for key in keys:
         if key not in EXPANDABLE:
             raise HubError(400, f'"expand" must be one of [{", ".join(EXPANDABLE)}], got {key!r}')
-    return wanted
+    return keys
 
 
 def _metadata(repository: Repository, commit_id: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Preupload and the commit: which files go up as large ones, and the ndjson of operations that becomes one commit."""
+"""Preupload and commit: which files are sent as large ones, and the ndjson of operations that becomes one commit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tooling.hub.responses import HubError, entry_not_found
 from tooling.hub.store.large_files import OID
 from tooling.hub.store.repository import NewCommit, Repository, branch_moved, parse_pointer
 
-REGULAR_BYTES = 10 << 20  # what is larger must come as a large file
+REGULAR_BYTES = 10 << 20  # a larger file must be sent as a large file
 LINE_BYTES = REGULAR_BYTES * 4 // 3 + (64 << 10)
 
 # Paths that leave their folder on some system. A backslash further in is part of a name, as on the Hub: git and POSIX

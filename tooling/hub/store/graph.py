@@ -1,4 +1,4 @@
-"""The graph of commits in an object store: ancestors, differences of trees, and who last changed a path."""
+"""The graph of commits in an object store: ancestors, differences of trees, and the last commit that changed a path."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tooling.hub.responses import revision_not_found
 
 
 def read_object(objects: DiskObjectStore, oid: bytes) -> ShaFile:
-    """The object of an id.
+    """The object with an id.
 
     Raises:
-        HubError: 404, it is not there: its revision was squashed away while it was being read.
+        HubError: 404, the object is gone: its revision was squashed away while it was being read.
     """
     try:
         return objects[ObjectID(oid)]
@@ -69,16 +69,16 @@ def parents_first(objects: DiskObjectStore, tips: Iterable[bytes]) -> list[Commi
 
 def last_commits(objects: DiskObjectStore, commit_id: str, paths: Iterable[str]) -> dict[str, Commit]:
     """For each file or folder: the last commit on the first-parent line that changed it."""
-    wanted = set(paths)
+    missing = set(paths)
     found: dict[str, Commit] = {}
     commit = read_commit(objects, commit_id.encode())
-    while wanted:
+    while missing:
         parent = read_commit(objects, commit.parents[0]) if commit.parents else None
         for path in changes(objects, parent.tree if parent else None, commit.tree):
             parts = path.split("/")
-            for prefix in wanted.intersection("/".join(parts[: count + 1]) for count in range(len(parts))):
+            for prefix in missing.intersection("/".join(parts[: count + 1]) for count in range(len(parts))):
                 found[prefix] = commit
-                wanted.discard(prefix)
+                missing.discard(prefix)
         if parent is None:
             break
         commit = parent

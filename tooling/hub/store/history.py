@@ -23,7 +23,7 @@ def merge_base(repository: Repository, ours: str, theirs: str) -> str:
 
 
 def conflicts(repository: Repository, ours: str, theirs: str) -> list[str]:
-    """Files that both sides changed, differently, since they parted."""
+    """Files that both sides changed, differently, since their merge base."""
     base = repository.commit(merge_base(repository, ours, theirs)).tree
     here = graph.changes(repository.objects, base, repository.commit(ours).tree)
     there = graph.changes(repository.objects, base, repository.commit(theirs).tree)
@@ -34,7 +34,7 @@ def merge(repository: Repository, branch: str, theirs: str, new: NewCommit) -> s
     """Merges a commit into a branch (full ref name) and returns the merge commit; nothing to merge returns the head.
 
     Raises:
-        HubError: 409, the two changed the same files; 404, there is no such branch; 412, it moved meanwhile.
+        HubError: 409, the two changed the same files; 404, the branch does not exist; 412, it moved meanwhile.
     """
     with repository.writing():
         ours = repository.head(branch)
@@ -100,7 +100,7 @@ def remove_large_files(repository: Repository, oids: Iterable[str]) -> None:
 def _without(
     repository: Repository, tree_id: bytes, unwanted: set[str], done: dict[bytes, bytes | None]
 ) -> bytes | None:
-    """The tree without the large files; None where nothing is left."""
+    """The tree without the large files; None if nothing is left."""
     if tree_id in done:
         return done[tree_id]
     kept = Tree()

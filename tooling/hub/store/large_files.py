@@ -25,7 +25,7 @@ from tooling.hub.responses import HubError
 from tooling.workspace.files import sync_folder
 
 CHUNK_BYTES = 16 << 20
-UPLOAD_SECONDS = 24 * 3600  # how long an address is good, and an upload without a commit is kept
+UPLOAD_SECONDS = 24 * 3600  # validity of an address, and how long an upload without a commit is kept
 OID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -54,7 +54,7 @@ class LargeFiles:
         return True
 
     def adopt(self, complete: Path, oid: str) -> None:
-        """Moves a checked and synced file to its place."""
+        """Moves a checked and synced file into this folder."""
         path = self.path(oid)
         path.parent.mkdir(parents=True, exist_ok=True)
         complete.replace(path)
@@ -64,7 +64,7 @@ class LargeFiles:
         self.path(oid).unlink(missing_ok=True)
 
     def remove_unclaimed(self, claimed: set[str], now: float) -> None:
-        """Removes what no revision names and nobody uploaded within `UPLOAD_SECONDS`."""
+        """Removes files that no revision names and that were uploaded more than `UPLOAD_SECONDS` ago."""
         for path in self.folder.glob("??/??/*"):
             if path.name not in claimed and now - path.stat().st_mtime > UPLOAD_SECONDS:
                 path.unlink(missing_ok=True)
@@ -114,11 +114,11 @@ def read_ticket(key: str, oid: str, query: Mapping[str, str], secret: bytes) -> 
     return ticket
 
 
-def batch_answer(files: LargeFiles, key: str, wanted: list[Any], base: str, secret: bytes) -> dict[str, Any]:
-    """The answer of the LFS batch endpoint: no actions for what is here, signed addresses for the rest."""
+def batch_answer(files: LargeFiles, key: str, requested: list[Any], base: str, secret: bytes) -> dict[str, Any]:
+    """The answer of the LFS batch endpoint: no actions for present files, signed addresses for the others."""
     objects: list[dict[str, Any]] = []
     is_multipart = False
-    for entry in wanted:
+    for entry in requested:
         oid, size = entry.get("oid"), entry.get("size")
         if not isinstance(oid, str) or not OID.fullmatch(oid) or not isinstance(size, int) or size < 0:
             raise HubError(422, "Each object needs an oid (SHA-256, lower case) and a size in bytes")
@@ -151,7 +151,7 @@ def store_whole(files: LargeFiles, uploads: Path, ticket: Ticket, body: bytes) -
     """
     if len(body) != ticket.size or hashlib.sha256(body).hexdigest() != ticket.oid:
         raise HubError(400, f"The upload does not match its SHA-256 {ticket.oid}: send it again")
-    temporary = uploads / f"{ticket.session}-{secrets.token_hex(8)}"  # the same file may come twice at once
+    temporary = uploads / f"{ticket.session}-{secrets.token_hex(8)}"  # the same file may be sent twice at the same time
     try:
         with temporary.open("xb") as file:
             file.write(body)
@@ -163,7 +163,7 @@ def store_whole(files: LargeFiles, uploads: Path, ticket: Ticket, body: bytes) -
 
 
 def store_part(uploads: Path, ticket: Ticket, body: bytes) -> str:
-    """Stores one chunk at its place in the upload's file and returns its ETag."""
+    """Stores one chunk at its offset in the upload's file and returns its ETag."""
     if len(body) != ticket.length:
         raise HubError(400, f"Part {ticket.part} of {ticket.oid} has {len(body)} bytes, expected {ticket.length}")
     descriptor = os.open(uploads / ticket.session, os.O_WRONLY | os.O_CREAT, 0o600)
@@ -173,7 +173,7 @@ def store_part(uploads: Path, ticket: Ticket, body: bytes) -> str:
             written += os.pwrite(descriptor, body[written:], CHUNK_BYTES * (ticket.part - 1) + written)
         os.fsync(descriptor)
     except OSError:
-        (uploads / ticket.session).unlink(missing_ok=True)  # a full disk: the client gives up the whole file
+        (uploads / ticket.session).unlink(missing_ok=True)  # a full disk: the client abandons the whole file
         raise
     finally:
         os.close(descriptor)
@@ -181,10 +181,10 @@ def store_part(uploads: Path, ticket: Ticket, body: bytes) -> str:
 
 
 def complete_parts(files: LargeFiles, uploads: Path, ticket: Ticket) -> None:
-    """Checks the parts together and makes them one large file. A repeated call is no error.
+    """Checks the parts together and makes them one large file. May be called again.
 
     Raises:
-        HubError: 400, a part is missing or the digest of the whole is another one; the parts are removed.
+        HubError: 400, a part is missing or the digest of the whole differs; the parts are removed.
     """
     temporary = uploads / ticket.session
     if not temporary.exists():
@@ -201,6 +201,6 @@ def complete_parts(files: LargeFiles, uploads: Path, ticket: Ticket) -> None:
 
 def remove_stale_uploads(uploads: Path, now: float) -> None:
     for path in uploads.iterdir():
-        with suppress(FileNotFoundError):  # complete meanwhile
+        with suppress(FileNotFoundError):  # completed meanwhile
             if now - path.stat().st_mtime > UPLOAD_SECONDS:
                 path.unlink()

@@ -53,7 +53,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class NewCommit:
-    """Who changes a ref, and how it is called in the history."""
+    """Author and message of a commit or an annotated tag."""
 
     user: str
     message: str
@@ -73,7 +73,7 @@ class Repository:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """The block is the only writer of this repository. Blocks nest."""
+        """Makes the block the only writer of this repository. Blocks nest."""
         with self._lock:
             try:
                 yield
@@ -91,7 +91,7 @@ class Repository:
         return {name.decode(): self._peel(self.refs[name]).decode() for name in names if name.startswith(b"refs/")}
 
     def head(self, name: str) -> str | None:
-        """Commit id of a full ref name; None if there is no such ref."""
+        """Commit id of a full ref name; None if the ref does not exist."""
         ref = Ref(name.encode())
         if not name.startswith("refs/") or not check_ref_format(ref):  # also what would lead out of the folder
             return None
@@ -121,7 +121,7 @@ class Repository:
         tips = frozenset(head.encode() for head in heads)
         known_tips, known = self._reachable
         if tips != known_tips:
-            # Where refs were only added, the walk stops at what is known; where one moved or went, it starts anew.
+            # Where refs were only added, the walk stops at what is known; where one moved or went, it starts again.
             seen = set(known) if known_tips <= tips else set()
             waiting = [tip for tip in tips if tip not in seen]
             while waiting:
@@ -188,7 +188,7 @@ class Repository:
         return graph.read_tree(self.objects, tree_id)
 
     def entry(self, commit_id: str, path: str) -> Entry | None:
-        """The file or folder at a path; None if there is none. The empty path is the root."""
+        """The file or folder at a path, None if it does not exist. The empty path is the root."""
         oid, mode = self.commit(commit_id).tree, stat.S_IFDIR
         for name in path.encode().split(b"/") if path else ():
             if not stat.S_ISDIR(mode):
@@ -200,10 +200,10 @@ class Repository:
         return self._entry(path, mode, oid)
 
     def entries(self, commit_id: str, path: str = "", *, is_recursive: bool = False) -> list[Entry]:
-        """What a folder holds, folders before what is in them.
+        """The entries of a folder, each folder before its own entries.
 
         Raises:
-            HubError: 404 EntryNotFound, there is no such folder.
+            HubError: 404 EntryNotFound, the folder does not exist.
         """
         folder = self.entry(commit_id, path)
         if folder is None or not folder.is_folder:
@@ -295,13 +295,13 @@ class Repository:
     # Removing
 
     def mark(self) -> None:
-        """Notes on disk that a ref is about to let go of objects."""
+        """Records on disk that a ref is about to release objects: `recover` then collects them."""
         descriptor = os.open(self.folder / MARK, os.O_CREAT | os.O_WRONLY, 0o600)
         os.fsync(descriptor)
         os.close(descriptor)
 
     def recover(self) -> None:
-        """After a killed server: removes locks that nobody holds and finishes a collection."""
+        """After a killed server: removes its locks and finishes an interrupted `collect_garbage`."""
         self._remove_locks()
         if (self.folder / MARK).exists():
             self.collect_garbage()
@@ -355,7 +355,7 @@ class Repository:
 
 
 def create_repository(folder: Path, files: Mapping[str, bytes], new: NewCommit) -> None:
-    """Makes a bare repository with one commit on `main`. Nobody knows of it before its record is in the database."""
+    """Makes a bare repository with one commit on `main`. It is visible once its record is in the database."""
     GitRepo.init_bare(str(folder), mkdir=True, default_branch=b"main").close()
     shutil.rmtree(folder / "hooks", ignore_errors=True)
     repository = Repository(folder)
@@ -367,7 +367,7 @@ def create_repository(folder: Path, files: Mapping[str, bytes], new: NewCommit) 
 
 
 def parse_pointer(content: bytes) -> LFSPointer | None:
-    """The pointer that a blob is; None for any other content."""
+    """The pointer that a blob contains; None for any other content."""
     pointer = LFSPointer.from_bytes(content) if len(content) < POINTER_BYTES else None
     return pointer if pointer is not None and pointer.is_valid_oid() and pointer.to_bytes() == content else None
 
