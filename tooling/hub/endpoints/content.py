@@ -16,7 +16,7 @@ from tooling.hub.responses import HubError, entry_not_found, is_set, origin, pag
 from tooling.hub.root import Hub
 from tooling.hub.store import commits, discussions, graph, history
 from tooling.hub.store import large_files as large
-from tooling.hub.store.repository import Entry, NewCommit, Repository
+from tooling.hub.store.repository import NewCommit, Repository, TreeEntry
 
 SCAN = {"status": "unscanned", "message": "this Hub does not scan files"}
 
@@ -58,7 +58,7 @@ def paths_info(call: Call) -> Response:
     return JSONResponse([show_entry(entry) for entry in entries])
 
 
-def show_entry(entry: Entry) -> dict[str, Any]:
+def show_entry(entry: TreeEntry) -> dict[str, Any]:
     """A file or folder as in tree and paths-info."""
     if entry.is_folder:
         return {"type": "directory", "oid": entry.oid, "size": 0, "path": entry.path}
@@ -68,7 +68,7 @@ def show_entry(entry: Entry) -> dict[str, Any]:
     return shown
 
 
-def _expanded(repository: Repository, commit_id: str, entries: list[Entry]) -> list[dict[str, Any]]:
+def _expanded(repository: Repository, commit_id: str, entries: list[TreeEntry]) -> list[dict[str, Any]]:
     last = graph.last_commits(repository.objects, commit_id, [entry.path for entry in entries])
     shown: list[dict[str, Any]] = []
     for entry in entries:

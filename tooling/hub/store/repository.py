@@ -36,7 +36,7 @@ MARK = "needs-collection"
 
 
 @dataclass(frozen=True)
-class Entry:
+class TreeEntry:
     """A file or folder of one revision. `size` is the content's, not the pointer's; 0 for a folder."""
 
     path: str
@@ -187,7 +187,7 @@ class Repository:
     def tree(self, tree_id: bytes) -> Tree:
         return graph.read_tree(self.objects, tree_id)
 
-    def entry(self, commit_id: str, path: str) -> Entry | None:
+    def entry(self, commit_id: str, path: str) -> TreeEntry | None:
         """The file or folder at a path, None if it does not exist. The empty path is the root."""
         oid, mode = self.commit(commit_id).tree, stat.S_IFDIR
         for name in path.encode().split(b"/") if path else ():
@@ -199,7 +199,7 @@ class Repository:
                 return None
         return self._entry(path, mode, oid)
 
-    def entries(self, commit_id: str, path: str = "", *, is_recursive: bool = False) -> list[Entry]:
+    def entries(self, commit_id: str, path: str = "", *, is_recursive: bool = False) -> list[TreeEntry]:
         """The entries of a folder, each folder before its own entries.
 
         Raises:
@@ -210,24 +210,24 @@ class Repository:
             raise entry_not_found(path, commit_id)
         return list(self._walk_tree(folder.oid.encode(), f"{path}/" if path else "", is_recursive))
 
-    def files(self, commit_id: str) -> list[Entry]:
+    def files(self, commit_id: str) -> list[TreeEntry]:
         """All files of a revision."""
         return [entry for entry in self.entries(commit_id, is_recursive=True) if not entry.is_folder]
 
-    def _walk_tree(self, tree_id: bytes, prefix: str, is_recursive: bool) -> Iterator[Entry]:
+    def _walk_tree(self, tree_id: bytes, prefix: str, is_recursive: bool) -> Iterator[TreeEntry]:
         for name, mode, oid in self.tree(tree_id).iteritems():
             entry = self._entry(prefix + name.decode(), mode, oid)
             yield entry
             if is_recursive and entry.is_folder:
                 yield from self._walk_tree(oid, f"{entry.path}/", is_recursive)
 
-    def _entry(self, path: str, mode: int, oid: bytes) -> Entry:
+    def _entry(self, path: str, mode: int, oid: bytes) -> TreeEntry:
         if stat.S_ISDIR(mode):
-            return Entry(path, True, oid.decode())
+            return TreeEntry(path, True, oid.decode())
         size, pointer = self.blob_head(oid)
         if pointer is None:
-            return Entry(path, False, oid.decode(), size)
-        return Entry(path, False, oid.decode(), pointer.size, pointer.oid, size)
+            return TreeEntry(path, False, oid.decode(), size)
+        return TreeEntry(path, False, oid.decode(), pointer.size, pointer.oid, size)
 
     def blob_head(self, oid: bytes) -> tuple[int, LFSPointer | None]:
         """Size of a blob and, if it is one, the pointer. Reads the beginning of the loose file only."""
@@ -247,7 +247,7 @@ class Repository:
             self._blobs[oid] = found = (int(size), parse_pointer(content) if is_whole else None)
         return found
 
-    def read(self, entry: Entry) -> bytes:
+    def read(self, entry: TreeEntry) -> bytes:
         """Content of a regular file."""
         found = graph.read_object(self.objects, entry.oid.encode())
         if not isinstance(found, Blob):
