@@ -8,7 +8,6 @@ from urllib.parse import unquote
 
 from starlette.requests import Request
 
-from tooling.hub import rights as access
 from tooling.hub.responses import HubError
 from tooling.hub.rights import Account, Repo
 from tooling.hub.root import Hub
@@ -50,10 +49,6 @@ class Call:
         if self.account is None:
             raise HubError(401, "Invalid username or password.")
         return self.account.user
-
-    @property
-    def is_writer(self) -> bool:
-        return access.may_write(self.hub.database, self.account, self.repo)
 
     def part(self, name: str) -> str:
         """A named part of the path, unquoted: paths and revisions arrive with %2F."""

@@ -195,7 +195,7 @@ def _require_writer_or_proposal(call: Call) -> None:
 
 
 def _require_own_pull(call: Call, name: str) -> None:
-    if name.startswith("refs/pr/") and not call.is_writer:
+    if name.startswith("refs/pr/") and not access.may_write(call.hub.database, call.account, call.repo):
         row = discussions.find(call.board, int(name.rpartition("/")[2]))
         if row["author"].lower() != call.user.lower():
             raise HubError(403, f"Pull request {row['number']} of {call.repo.id} belongs to {row['author']}")

@@ -49,7 +49,10 @@ def create(call: Call) -> Response:
 
 
 def delete(call: Call) -> Response:
-    repo = _named_in_body(call, _full_name(call, "name", "organization"))
+    name = str(call.body.get("name") or "")
+    if "/" not in name:
+        name = f"{call.body.get('organization') or call.user}/{name}"
+    repo = _named_in_body(call, name)
     access.require_write(call.hub.database, call.account, repo)
     call.hub.delete(repo)
     return JSONResponse({})
@@ -185,11 +188,6 @@ def _named_in_body(call: Call, name: str) -> Repo:
     if repo.id.lower() != name.lower():  # a former name reads, but neither deletes nor moves
         raise repo_not_found(is_anonymous=False)
     return repo
-
-
-def _full_name(call: Call, key: str, namespace_key: str) -> str:
-    name = str(call.body.get(key) or "")
-    return name if "/" in name else f"{call.body.get(namespace_key) or call.user}/{name}"
 
 
 def _address(call: Call, repo: Repo) -> str:

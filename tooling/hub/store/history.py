@@ -76,12 +76,14 @@ def remove_large_files(repository: Repository, oids: Iterable[str]) -> None:
     """
     unwanted = set(oids)
     with repository.writing():
+        empty = Tree()
+        repository.objects.add_object(empty)
         trees: dict[bytes, bytes | None] = {}
         rewritten: dict[bytes, bytes] = {}
         heads = repository.heads()
         for commit in graph.parents_first(repository.objects, [head.encode() for head in heads.values()]):
             old_id = commit.id
-            commit.tree = ObjectID(_without(repository, commit.tree, unwanted, trees) or _empty_tree(repository))
+            commit.tree = ObjectID(_without(repository, commit.tree, unwanted, trees) or empty.id)
             commit.parents = [ObjectID(rewritten[parent]) for parent in commit.parents]
             repository.objects.add_object(commit)
             rewritten[old_id] = commit.id
@@ -117,9 +119,3 @@ def _without(
     repository.objects.add_object(kept)
     done[tree_id] = kept.id if len(kept) else None
     return done[tree_id]
-
-
-def _empty_tree(repository: Repository) -> bytes:
-    empty = Tree()
-    repository.objects.add_object(empty)
-    return empty.id
