@@ -1,4 +1,7 @@
-"""The embedded Hub: as much of the Hugging Face Hub's HTTP API as huggingface_hub, datasets and HfFileSystem need.
+"""The embedded Hub: the part of the Hugging Face Hub's HTTP API that dataset repositories need.
+
+In: a root folder and the requests of an unmodified huggingface_hub, datasets, HfFileSystem or `hf`. Out: their
+responses; what was committed lies below the root. Models, Spaces, collections, likes and comments are not served.
 
     commands, server                          `tooling hub`; uvicorn on loopback, in a thread or as a process
     app, call, answers                        routes, authentication, request ids, access log; errors and pages
