@@ -113,7 +113,7 @@ def test_killed_server_keeps_every_answered_commit(tmp_path: Path, monkeypatch: 
         history = repository.reachable_commits(repository.heads().values())
         # The kill may fall between a squash and its answer: then the newest answered commit is squashed away.
         head = repository.commit(repository.resolve("main"))
-        if not head.message.startswith(b"Super-squash"):
+        if answered and not head.message.startswith(b"Super-squash"):  # a busy machine may answer none before the kill
             assert answered[-1].encode() in history
         assert not (repository.folder / MARK).exists()
         assert set(repository.objects) >= repository.reachable_objects()[0]
