@@ -1,0 +1,183 @@
+"""What is measured of a swap, and the identity of a clip's person."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from generation.arrays import Floats, Frame
+from generation.crops.clip import FaceClip, PastedFrame
+from generation.faces.identity import (
+    align_arcface,
+    align_by,
+    clip_embedding,
+    clip_identity,
+    good_crops,
+    mean_embedding,
+)
+from generation.generators.loading import load_generator
+from generation.quality.swap_quality import (
+    NUM_LOOKS,
+    IdentityCheck,
+    SwapMeter,
+    SwapQuality,
+    find_problems,
+    measure_swap,
+)
+from tests.actor_clips import render_actor
+
+NUM_FRAMES = 10
+
+
+@pytest.fixture(scope="module")
+def clips() -> tuple[FaceClip, FaceClip]:
+    return film_actor(4), film_actor(1)
+
+
+@pytest.fixture(scope="module")
+def swapped(clips: tuple[FaceClip, FaceClip]) -> list[PastedFrame]:
+    return list(load_generator("weightfree-swap").stream(*clips))
+
+
+def film_actor(seed: int) -> FaceClip:
+    clip = render_actor(seed, "male", NUM_FRAMES, motion_seed=seed)
+    return FaceClip(f"{seed}.mp4", lambda: iter(clip.frames), clip.landmarks)
+
+
+def shape_encoder(crops: NDArray[np.uint8]) -> Floats:
+    """Stands for an identity network: edges of the inner face, on a coarse grid."""
+    found = []
+    for crop in crops:
+        grey = cv2.GaussianBlur(crop.mean(2).astype(np.float32)[30:105, 22:90], (0, 0), 2)
+        small = cv2.resize(cv2.Laplacian(grey, cv2.CV_32F, ksize=5), (24, 24), interpolation=cv2.INTER_AREA)
+        found.append(small.ravel() / max(float(np.linalg.norm(small)), 1e-6))
+    return np.asarray(found, np.float32)
+
+
+def measured(
+    clips: tuple[FaceClip, FaceClip], fakes: list[Frame], masks: list[Floats], tolerance: int = 0
+) -> SwapQuality:
+    target, source = clips
+    check = IdentityCheck(shape_encoder, clip_identity(source, shape_encoder))
+    return measure_swap(target, fakes, masks, SwapMeter(target, check, tolerance))
+
+
+def test_a_swap_moves_the_identity_and_nothing_else(
+    clips: tuple[FaceClip, FaceClip], swapped: list[PastedFrame]
+) -> None:
+    target, source = clips
+    meter = SwapMeter(target, IdentityCheck(shape_encoder, clip_identity(source, shape_encoder)))
+    for pasted in swapped:
+        meter.add_pasted(pasted)
+    quality = meter.results()
+    assert quality.num_frames == NUM_FRAMES
+    assert quality.source_gain is not None
+    assert quality.source_gain > 0.1
+    assert quality.target_loss is not None
+    assert quality.target_loss > 0.1
+    assert quality.landmark_error is not None
+    assert quality.landmark_error < 0.1
+    assert quality.num_changed_outside == quality.num_looks_missed == 0
+    assert find_problems(quality) == []
+
+
+def test_a_target_left_alone_is_no_swap(clips: tuple[FaceClip, FaceClip]) -> None:
+    frames = list(clips[0].frames())
+    quality = measured(clips, frames, [np.zeros(frame.shape[:2], np.float32) for frame in frames])
+    assert quality.source_gain == pytest.approx(0, abs=1e-6)
+    assert quality.landmark_error == pytest.approx(0, abs=1e-6)
+    problems = find_problems(quality)
+    assert any("no nearer to the source" in problem for problem in problems)
+    assert any("still the target's" in problem for problem in problems)
+
+
+def test_pixels_outside_of_the_mask(clips: tuple[FaceClip, FaceClip], swapped: list[PastedFrame]) -> None:
+    masks = []
+    for pasted in swapped:
+        mask = np.zeros(pasted.frame.shape[:2], np.float32)
+        mask[pasted.region] = pasted.mask
+        masks.append(mask)
+    noisy = [pasted.frame.copy() for pasted in swapped]
+    noisy[3][0, :7] ^= 4
+    assert measured(clips, noisy, masks).num_changed_outside == 7
+    assert measured(clips, noisy, masks, tolerance=4).num_changed_outside == 0
+    with pytest.raises(ValueError, match="zip"):
+        measured(clips, noisy[:-1], masks)
+
+
+def test_a_face_that_moved_is_seen(clips: tuple[FaceClip, FaceClip]) -> None:
+    target, _ = clips
+    gap = float(np.linalg.norm(target.landmarks[0, 1] - target.landmarks[0, 0]))
+    frames = [np.roll(frame, round(0.4 * gap), 0) for frame in target.frames()]
+    whole = [np.ones(frame.shape[:2], np.float32) for frame in frames]
+    quality = measured(clips, frames, whole)
+    assert quality.landmark_error == pytest.approx(0.4, abs=0.1)
+    assert any("eye distances" in problem for problem in find_problems(quality))
+    blank = measured(clips, [np.full_like(frame, 90) for frame in frames], whole)
+    assert blank.num_looks_missed == NUM_LOOKS
+    assert any("no face is found" in problem for problem in find_problems(blank))
+
+
+def test_without_an_encoder(clips: tuple[FaceClip, FaceClip]) -> None:
+    frames = list(clips[0].frames())
+    quality = measure_swap(clips[0], frames, [np.zeros(frames[0].shape[:2])] * NUM_FRAMES, SwapMeter(clips[0]))
+    assert quality.source_similarity is quality.target_loss is None
+    assert find_problems(quality) == []
+
+
+# --- identity ---
+
+
+def test_outliers_are_dropped() -> None:
+    random = np.random.default_rng(0)
+    person, other = random.standard_normal((2, 64))
+    embeddings = np.stack(
+        [3 * (person + 0.2 * random.standard_normal(64)) for _ in range(6)] + [9 * other, -4 * person]
+    )
+    found = mean_embedding(embeddings.astype(np.float32))
+    assert found is not None
+    cosine = found @ person / np.linalg.norm(found) / np.linalg.norm(person)
+    assert cosine > 0.99
+    assert np.linalg.norm(found) == pytest.approx(np.linalg.norm(embeddings[:6], axis=1).mean(), rel=0.1)
+    assert mean_embedding(np.zeros((3, 8), np.float32)) is None
+    assert mean_embedding(np.full((3, 8), np.nan, np.float32)) is None
+
+
+def test_good_frames_are_seen_sharp_and_frontal() -> None:
+    """A clip whose frames say what they are worth by their colour."""
+    num = 40
+    still = np.array([[130, 100], [190, 100], [160, 135], [138, 165], [182, 165]], np.float32)
+    landmarks = np.repeat(still[None], num, 0)
+    landmarks[:10, 2, 0] += 30  # turned
+    seen = np.ones(num, bool)
+    seen[30:] = False
+    pattern = np.random.default_rng(0).integers(0, 90, (240, 320), dtype=np.uint8)
+
+    def frames() -> list[Frame]:
+        made = []
+        for number in range(num):
+            grey = cv2.GaussianBlur(pattern, (0, 0), 3) if 10 <= number < 18 else pattern
+            made.append(np.asarray(np.dstack([np.full_like(grey, number), grey, grey]), np.uint8))
+        return made
+
+    clip = FaceClip("clip", lambda: iter(frames()), landmarks, seen)
+    for cut in (align_arcface, align_by("poses", 64)):
+        numbers = [int(np.median(crop[..., 0])) for crop in good_crops(clip, cut)]
+        assert len(numbers) == 8
+        assert numbers == sorted(numbers)
+        assert all(18 <= number < 30 for number in numbers)
+    everything = dataclasses.replace(clip, is_detected=None)
+    assert max(int(np.median(crop[..., 0])) for crop in good_crops(everything, align_arcface)) >= 30
+
+
+def test_identity_of_a_clip(clips: tuple[FaceClip, FaceClip]) -> None:
+    one, other = (clip_identity(clip, shape_encoder) for clip in clips)
+    assert np.linalg.norm(one) == pytest.approx(1, abs=1e-5)
+    assert one @ other < 0.9
+    assert np.allclose(
+        one, clip_embedding(clips[0], shape_encoder) / np.linalg.norm(clip_embedding(clips[0], shape_encoder))
+    )

@@ -1,0 +1,1 @@
+"""Tests of tooling; those of tooling.hub lie in tests.hub."""

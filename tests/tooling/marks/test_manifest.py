@@ -1,0 +1,139 @@
+"""Marks say what a file is, cost the same for real and fake, change no pixel, and do not survive a change."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from generation.errors import VideoError
+from generation.media.reader import probe_video, read_clip, read_image
+from generation.media.tags import read_tags, write_tags
+from generation.media.writer import write_clip
+from tests.conftest import HEIGHT, WIDTH, moving_pattern
+from tooling.errors import InputError, WorkspaceError
+from tooling.marks.manifest import Ingredient, Mark, mark_file, read_marks
+from tooling.workspace import signing_keys as signing
+from tooling.workspace.signing_keys import SigningKeys, init_keys, read_keys
+
+PAIR = (
+    Ingredient("raw_video/1.mp4", "a" * 64, "parentOf"),
+    Ingredient("raw_video/2.mp4", "b" * 64, "componentOf"),
+)
+REAL = Mark("raw_video/1.mp4", "real", "ingest")
+SWAP = Mark("swap_video/1_2.mp4", "face_swap", "weightfree-swap", PAIR)
+IMAGE = Mark("GAN_images/000001.png", "full_face_generation", "weightfree-faces")
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> SigningKeys:
+    return init_keys(tmp_path_factory.mktemp("signing") / "keys")
+
+
+def film(folder: Path, name: str = "1.mp4") -> Path:
+    write_clip(folder / name, moving_pattern(WIDTH, HEIGHT, 3))
+    return folder / name
+
+
+def test_a_swap_names_what_it_is_and_was_made_from(tmp_path: Path, keys: SigningKeys) -> None:
+    path = film(tmp_path)
+    before, info = read_clip(path), probe_video(path)
+    mark_file(path, SWAP, keys)
+    assert np.array_equal(read_clip(path), before)
+    assert probe_video(path) == info
+    found = read_marks(path, keys)
+    assert found.state == "trusted"
+    assert found.source_types == ("compositeWithTrainedAlgorithmicMedia",)
+    assert found.ingredients == ("raw_video/1.mp4", "raw_video/2.mp4")
+    assert [label["Label"] for label in found.labels] == ["1"]
+    assert found.labels[0]["ProduceID"] == "Homologous_deepfake:swap_video/1_2.mp4"
+
+
+def test_an_image_is_marked_once(tmp_path: Path, keys: SigningKeys) -> None:
+    path = tmp_path / "000001.png"
+    Image.fromarray(next(moving_pattern(32, 32, 1))).save(path)
+    before = read_image(path)
+    mark_file(path, IMAGE, keys)
+    mark_file(path, IMAGE, keys)
+    assert np.array_equal(read_image(path), before)
+    found = read_marks(path, keys)
+    assert (found.state, found.source_types) == ("trusted", ("trainedAlgorithmicMedia",))
+    assert len(found.labels) == 1
+
+
+def test_marks_cost_the_same_for_real_and_fake(tmp_path: Path, keys: SigningKeys) -> None:
+    real, fake = film(tmp_path, "1.mp4"), film(tmp_path, "2.mp4")
+    mark_file(real, REAL, keys)
+    mark_file(fake, SWAP, keys)
+    assert real.stat().st_size == fake.stat().st_size
+    found = read_marks(real, keys)
+    assert (found.state, found.source_types, found.labels) == ("trusted", ("digitalCapture",), ())
+
+
+def test_a_changed_file_is_found_out(tmp_path: Path, keys: SigningKeys) -> None:
+    path = film(tmp_path)
+    mark_file(path, SWAP, keys)
+    content = bytearray(path.read_bytes())
+    content[-200] ^= 1
+    path.write_bytes(content)
+    assert read_marks(path, keys).state == "invalid"
+
+
+def test_without_and_with_foreign_marks(tmp_path: Path, keys: SigningKeys) -> None:
+    path = film(tmp_path)
+    assert read_marks(path, keys).state == "missing"
+    mark_file(path, SWAP, init_keys(tmp_path / "others"))
+    assert read_marks(path, keys).state == "untrusted"
+
+
+def test_a_copy_without_its_metadata_has_no_mark(tmp_path: Path, keys: SigningKeys) -> None:
+    path = film(tmp_path)
+    mark_file(path, SWAP, keys)
+    frames = read_clip(path)
+    write_clip(tmp_path / "copy.mp4", frames)
+    found = read_marks(tmp_path / "copy.mp4", keys)
+    assert (found.state, found.labels) == ("missing", ())
+
+
+def test_what_cannot_be_marked_is_left_as_it_is(tmp_path: Path, keys: SigningKeys) -> None:
+    path = tmp_path / "1.mp4"
+    path.write_bytes(b"no video at all, but long enough")
+    with pytest.raises(VideoError, match=r"1\.mp4: cannot be read as video"):
+        mark_file(path, SWAP, keys)
+    assert path.read_bytes() == b"no video at all, but long enough"
+    assert [found.name for found in tmp_path.iterdir()] == ["1.mp4"]
+    with pytest.raises(InputError, match=r"cannot be marked; only \.mp4 and \.png can"):
+        mark_file(tmp_path / "1.avi", SWAP, keys)
+
+
+def test_tags_replace_those_of_the_same_name(tmp_path: Path) -> None:
+    path = film(tmp_path)
+    write_tags(path, tmp_path / "2.mp4", {"AIGC": "one"})
+    write_tags(tmp_path / "2.mp4", tmp_path / "3.mp4", {"AIGC": "two"})
+    assert [text for name, text in read_tags(tmp_path / "3.mp4") if name == "AIGC"] == ["two"]
+
+
+def test_keys_are_private_and_made_once(tmp_path: Path) -> None:
+    made = init_keys(tmp_path / "keys")
+    assert made.is_test
+    assert "PRIVATE" not in repr(made)
+    assert stat.S_IMODE((tmp_path / "keys" / signing.PRIVATE_KEY).stat().st_mode) == 0o600
+    with pytest.raises(WorkspaceError, match="holds keys already"):
+        init_keys(tmp_path / "keys")
+
+
+def test_bad_keys_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(WorkspaceError, match="no signing certificate; run `tooling keys init`"):
+        read_keys(tmp_path / "none")
+    init_keys(tmp_path / "keys")
+    init_keys(tmp_path / "others")
+    key = tmp_path / "keys" / signing.PRIVATE_KEY
+    key.write_bytes((tmp_path / "others" / signing.PRIVATE_KEY).read_bytes())
+    with pytest.raises(InputError, match="is not the key of"):
+        read_keys(tmp_path / "keys")
+    key.write_text("nonsense")
+    with pytest.raises(InputError, match="keys cannot be read"):
+        read_keys(tmp_path / "keys")

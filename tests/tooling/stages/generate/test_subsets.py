@@ -1,0 +1,115 @@
+"""Every subset of fakes through the stage: driven and edited clips, and images fitted to a fold's people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from generation.crops.masks import read_masks
+from generation.generators.prompts import plan_prompt
+from generation.media.reader import read_clip, read_image
+from generation.quality.descriptor import Descriptor
+from homologous_deepfake import complete_row, read_rows
+from tests.conftest import reproducible_state
+from tests.tooling.stages.generate.filmed import filmed, workspace
+from tooling.errors import ConsentError, UsageError
+from tooling.stages.generate import images as generate_images
+from tooling.stages.generate import run as generate
+from tooling.workspace.layout import Workspace
+from tooling.workspace.records import StageResult
+
+__all__ = ["filmed", "workspace"]
+
+
+def run(workspace: Workspace, subset: str, **request: Any) -> StageResult:
+    return generate.generate_fakes(workspace, subset, generate.GenerateRequest(**request), num_workers=1)
+
+
+def rows(workspace: Workspace, subset: str) -> dict[str, dict[str, Any]]:
+    found = read_rows(str(workspace.root), subset)
+    return {row["sample_id"]: complete_row(str(workspace.root), row) for split in found.values() for row in split}
+
+
+def test_a_driven_clip_shows_the_target(workspace: Workspace) -> None:
+    assert run(workspace, "avatarify_video", only=["1_2"]).made == ["avatarify_video/1_2"]
+    row = rows(workspace, "avatarify_video")["avatarify_video/1_2"]
+    assert (row["method"], row["identity"], row["real_path"]) == ("expression_driven", "1", "raw_video/1.mp4")
+    made, real = (
+        read_clip(workspace.path(f"{name}.mp4")).astype(int) for name in ("avatarify_video/1_2", "raw_video/1")
+    )
+    masks = np.stack(list(read_masks(workspace.path("masks/avatarify_video/1_2.mp4"))))
+    change = np.abs(made - real).mean(-1)
+    assert change[masks > 200].mean() > 2 * change[masks == 0].mean()
+
+
+def test_an_edit_says_attribute_and_factor(workspace: Workspace) -> None:
+    result = run(workspace, "edit_video", only=["hair/1"], factor=1.5)
+    assert result.made == ["edit_video/hair/1"]
+    row = rows(workspace, "edit_video")["edit_video/hair/1"]
+    assert (row["attribute"], row["factor"], row["identity"]) == ("hair", 1.5, "1")
+    assert run(workspace, "edit_video", only=["hair/1"], factor=1.5).kept == result.made
+    assert run(workspace, "edit_video", only=["hair/1"]).made == result.made  # another factor is another fake
+    with pytest.raises(UsageError, match="age/3: is not planned; planned are age/1, age/2, hair/1, hair/2"):
+        run(workspace, "edit_video", only=["age/3"])
+
+
+def test_an_edit_with_factor_zero_is_the_target(workspace: Workspace) -> None:
+    assert run(workspace, "edit_video", only=["age/2"], factor=0.0).made == ["edit_video/age/2"]
+    made, real = (read_clip(workspace.path(f"{name}.mp4")).astype(int) for name in ("edit_video/age/2", "raw_video/2"))
+    assert np.abs(made - real).mean() < 2  # encoded once more
+
+
+def test_images_are_planned_fitted_and_recorded(workspace: Workspace) -> None:
+    result = run(workspace, "GAN_images", limit=3)
+    assert result.made == ["GAN_images/000001", "GAN_images/000002", "GAN_images/000003"]
+    row = rows(workspace, "GAN_images")["GAN_images/000002"]
+    planned = plan_prompt(2)
+    assert (row["prompt"], row["fold"], row["method"]) == (planned.text, 2, "full_face_generation")
+    assert row["seed"] in (planned.seed, planned.seed + 1)
+    record = workspace.records("GAN_images")["GAN_images/000002"]
+    inputs = ["raw_video/1.mp4", "raw_video/2.mp4", "tracks/1.json", "tracks/2.json"]
+    assert sorted(record.inputs) == inputs
+    assert all(workspace.holds(name, digest) for name, digest in record.inputs.items())
+    image = read_image(workspace.path(record.path))
+    assert image.shape == (record.height, record.width, 3)
+    before = reproducible_state(workspace)
+    again = run(workspace, "GAN_images", limit=3)
+    assert again.kept == result.made
+    workspace.forget("GAN_images", ["GAN_images/000002"])
+    assert run(workspace, "GAN_images", limit=3).made == ["GAN_images/000002"]
+    assert reproducible_state(workspace) == before
+
+
+def test_a_near_duplicate_is_made_anew(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+
+    def once(descriptor: Descriptor, others: list[Descriptor]) -> int | None:
+        told.append(len(others))
+        return 0 if len(told) == 2 else None
+
+    monkeypatch.setattr(generate_images, "find_near_duplicate", once)
+    result = run(workspace, "GAN_images", limit=2)
+    assert result.made == ["GAN_images/000001", "GAN_images/000002"]
+    assert not result.refused
+    assert "too near to GAN_images/000001" in workspace.rejects_path.read_text()
+    seed = workspace.records("GAN_images")["GAN_images/000002"].results["seed"]
+    assert seed in (plan_prompt(2).seed + 2, plan_prompt(2).seed + 3)
+
+
+def test_what_stays_too_near_is_refused_and_not_made(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generate_images, "find_near_duplicate", lambda descriptor, others: 0 if others else None)
+    result = run(workspace, "GAN_images", limit=2)
+    assert result.made == ["GAN_images/000001"]
+    assert "came too near to another image 4 times" in result.refused["GAN_images/000002"]
+    assert list(workspace.records("GAN_images")) == ["GAN_images/000001"]
+    assert not workspace.path("GAN_images/000002.png").exists()
+
+
+def test_images_need_the_consent_of_those_they_are_fitted_to(workspace: Workspace) -> None:
+    text = workspace.identities_path.read_text("utf-8")
+    workspace.identities_path.write_text(text.replace("2,male,granted", "2,male,withdrawn"), "utf-8")
+    with pytest.raises(ConsentError, match="no consent for identity 2"):
+        run(workspace, "GAN_images", limit=1)
+    assert not workspace.path("GAN_images").exists()

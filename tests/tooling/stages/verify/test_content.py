@@ -1,0 +1,356 @@
+"""Files that are sound, recorded and signed, and show the wrong thing: each fault is found and named by its place."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pyarrow.parquet as pq
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from generation.arrays import Frame
+from generation.faces.crop import crop_face
+from generation.media.reader import read_clip
+from tests.conftest import publish_marked
+from tests.tooling.stages.verify.verified import (
+    CROP_PX,
+    NUM_FRAMES,
+    aged,
+    make_fake,
+    make_image,
+    move,
+    portrait,
+    publish,
+    record_of,
+    remake,
+    render_still,
+    replace_record,
+    swapped,
+    track_of,
+    verified,
+    verified_copy,
+)
+from tooling.errors import InputError
+from tooling.stages.verify import group
+from tooling.stages.verify import run as verify
+from tooling.workspace.files import file_sha256
+from tooling.workspace.layout import Workspace
+
+__all__ = ["verified", "verified_copy"]
+
+
+def errors_of(workspace: Workspace) -> list[str]:
+    findings = verify.verify_files(workspace, num_workers=1)
+    return [f"{finding.place}: {finding.message}" for finding in findings if finding.severity == "error"]
+
+
+def frames_of(workspace: Workspace, path: str) -> list[Frame]:
+    return list(read_clip(workspace.path(path)))
+
+
+# --- faults ---
+
+
+def exchange(workspace: Workspace, one: str, other: str) -> None:
+    """Two fakes under each other's names, masks and all."""
+    films = {path: frames_of(workspace, path) for path in (one, other)}
+    masks = [workspace.path(f"masks/{path}") for path in (one, other)]
+    aside = masks[0].with_suffix(".aside")
+    for source, target in ((masks[0], aside), (masks[1], masks[0]), (aside, masks[1])):
+        os.replace(source, target)
+    for path, film in ((one, films[other]), (other, films[one])):
+        mask = f"masks/{path}"
+        record = record_of(workspace, path)
+        replace_record(workspace, dataclasses.replace(record, companions={mask: file_sha256(workspace.path(mask))}))
+        remake(workspace, path, film)
+
+
+def shift(workspace: Workspace, path: str, num_frames: int, start: int = 0) -> None:
+    """From a frame on, what belongs some frames later; the last frame stays for the rest."""
+    film = frames_of(workspace, path)
+    remake(workspace, path, film[:start] + [film[min(n + num_frames, len(film) - 1)] for n in range(start, len(film))])
+
+
+def change_background(workspace: Workspace, frames: slice) -> None:
+    film = frames_of(workspace, "swap_video/1_2.mp4")
+    for frame in film[frames]:
+        frame[200:232, 16:56] = frame[200:232, 16:56] // 2 + 90
+    remake(workspace, "swap_video/1_2.mp4", film)
+
+
+def copy_as(workspace: Workspace, path: str, name: str) -> None:
+    """The very film under another name, with that one's masks, marked as that one."""
+    record, staged = record_of(workspace, name), workspace.staging_path(name)
+    shutil.copy(workspace.path(path), staged)
+    copied = dataclasses.replace(record, sha256=file_sha256(staged))
+    publish_marked(workspace, copied, {name: staged})
+    workspace.finish(name.partition("/")[0])
+
+
+def keep_target(workspace: Workspace) -> None:
+    remake(workspace, "swap_video/1_2.mp4", frames_of(workspace, "raw_video/1.mp4"))
+
+
+def copy_person(workspace: Workspace) -> None:
+    """Person 3, in the test split, is person 1 a little brighter and cut; with the crop and fakes that follow."""
+    still = cv2.resize(render_still("1")[3:237, 4:316], (320, 240), interpolation=cv2.INTER_CUBIC)
+    remake(workspace, "raw_video/3.mp4", move(np.clip(still * 1.04 + 2, 0, 255).astype(np.uint8)))
+
+
+def move_crop(workspace: Workspace) -> None:
+    """Crop and track agree, and are a quarter of the side beside the face."""
+    track = track_of(workspace, "1")
+    squares = track.crop + np.array([[0.25, 0, 0]], np.float32) * track.crop[:, 2:]
+    name = workspace.track_name("1")
+    workspace.path(name).write_text(dataclasses.replace(track, crop=squares).to_json())
+    clip = frames_of(workspace, "raw_video/1.mp4")
+    crops = [crop_face(frame, square, CROP_PX) for frame, square in zip(clip, squares, strict=True)]
+    record = record_of(workspace, "face_video/1.mp4")
+    replace_record(workspace, dataclasses.replace(record, companions={name: file_sha256(workspace.path(name))}))
+    remake(workspace, "face_video/1.mp4", crops)
+
+
+def cover_face(workspace: Workspace) -> None:
+    """The clip and its crop show no face, where the track says that there is one."""
+    for path in ("raw_video/1.mp4", "face_video/1.mp4"):
+        remake(
+            workspace, path, [np.asarray(cv2.blur(frame, (61, 61)), np.uint8) for frame in frames_of(workspace, path)]
+        )
+
+
+def two_faces() -> Frame:
+    halves = [cv2.resize(portrait(person), (CROP_PX // 2, CROP_PX // 2)) for person in ("1", "3")]
+    image = np.full((CROP_PX, CROP_PX, 3), 120, np.uint8)
+    image[44:132, :88], image[44:132, 88:] = halves
+    return image
+
+
+def aside() -> Frame:
+    image = np.full((CROP_PX, CROP_PX, 3), 120, np.uint8)
+    image[:100, :100] = cv2.resize(portrait("2"), (100, 100))
+    return image
+
+
+FAULTS: dict[str, tuple[Callable[[Workspace], object], str]] = {
+    "labels exchanged": (
+        lambda w: exchange(w, "swap_video/1_2.mp4", "swap_video/2_1.mp4"),
+        "swap_video/1_2.mp4: shows raw_video/2.mp4, not raw_video/1.mp4",
+    ),
+    "other target": (
+        lambda w: remake(w, "swap_video/1_2.mp4", frames_of(w, "swap_video/2_1.mp4")),
+        "swap_video/1_2.mp4: its background is not that of raw_video/1.mp4",
+    ),
+    "age and hair exchanged": (
+        lambda w: exchange(w, "edit_video/age/1.mp4", "edit_video/hair/1.mp4"),
+        f"edit_video/age/1.mp4: its mask lies on the face in 0 of {NUM_FRAMES} frames only",
+    ),
+    "same content": (
+        lambda w: copy_as(w, "swap_video/1_2.mp4", "avatarify_video/1_2.mp4"),
+        "swap_video/1_2.mp4: shows the same as avatarify_video/1_2.mp4",
+    ),
+    "near-duplicate in another split": (
+        copy_person,
+        "raw_video/3.mp4: shows nearly the same as raw_video/1.mp4 in the split train",
+    ),
+    "image in another split": (
+        lambda w: make_image(w, 2, np.clip(portrait("2") * 1.05, 0, 255).astype(np.uint8), fold=0),
+        "GAN_images/000002.png: shows nearly the same as GAN_images/000001.png in the split train",
+    ),
+    "three frames late": (
+        lambda w: shift(w, "swap_video/1_2.mp4", 3),
+        "swap_video/1_2.mp4: is out of step: from frame 0 to 19 it is 3 frames ahead of raw_video/1.mp4",
+    ),
+    "one frame late": (
+        lambda w: shift(w, "edit_video/age/2.mp4", 1),
+        "edit_video/age/2.mp4: is out of step: from frame 0 to",
+    ),
+    "frames left out": (
+        lambda w: shift(w, "avatarify_video/3_4.mp4", 3, start=5),
+        "avatarify_video/3_4.mp4: is out of step: from frame",
+    ),
+    "crop out of step": (
+        lambda w: shift(w, "face_video/2.mp4", 3),
+        "face_video/2.mp4: is out of step: from frame 0 to",
+    ),
+    "wrong face in the crop": (
+        lambda w: remake(w, "face_video/1.mp4", frames_of(w, "face_video/2.mp4")[::-1]),
+        "face_video/1.mp4: does not show what its track cuts out of raw_video/1.mp4",
+    ),
+    "crop off centre": (move_crop, "% of the crop's side off its centre in frame "),
+    "no face in the crop": (cover_face, "face_video/1.mp4: no face is found in 4 of 4 frames looked at"),
+    "background changed": (
+        lambda w: change_background(w, slice(None)),
+        "swap_video/1_2.mp4: its background differs from raw_video/1.mp4 outside of the mask, near (",
+    ),
+    "background of one frame": (lambda w: change_background(w, slice(7, 8)), " levels in frame 7"),
+    "nothing changed": (keep_target, "swap_video/1_2.mp4: does not differ from raw_video/1.mp4 inside of its mask"),
+    "no face in an image": (
+        lambda w: make_image(w, 1, cv2.blur(portrait("2"), (61, 61))),  # type: ignore[arg-type]
+        "GAN_images/000001.png: no face is found",
+    ),
+    "two faces": (lambda w: make_image(w, 1, two_faces()), "GAN_images/000001.png: shows 2 faces"),
+    "face aside": (lambda w: make_image(w, 1, aside()), "GAN_images/000001.png: its face is off the centre"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_a_file_shows(fault: str, verified_copy: Workspace) -> None:
+    inject, message = FAULTS[fault]
+    inject(verified_copy)
+    found = errors_of(verified_copy)
+    assert any(message in line for line in found), found
+
+
+def test_clean_workspace_has_no_error_and_is_measured(verified: Workspace) -> None:
+    rows = {row["path"]: row for row in pq.read_table(verified.verification_path).to_pylist()}
+    assert len(rows) == 4 * 6 + 2
+    assert all(row["is_ok"] for row in rows.values())
+    assert not any("error" in told for row in rows.values() for told in row["findings"])
+    for path, row in rows.items():
+        assert {"face_px", "sharpness", "brightness"} <= set(json.loads(row["measurements"])), path
+    clip, crop = (json.loads(rows[f"{subset}/1.mp4"]["measurements"]) for subset in ("raw_video", "face_video"))
+    assert 60 < clip["face_px"] < 140
+    assert crop["face_px"] == pytest.approx(CROP_PX / 1.4, rel=0.1)
+    assert crop["brightness"] == pytest.approx(clip["brightness"], abs=6)
+
+
+def test_fake_of_a_missing_clip(verified_copy: Workspace) -> None:
+    verified_copy.forget("raw_video", ["raw_video/2"])
+    assert "swap_video/1_2.mp4: raw_video/2.mp4, which it was made from, is not there" in errors_of(verified_copy)
+
+
+def test_masks_are_checked(verified_copy: Workspace) -> None:
+    (verified_copy.root / "masks/swap_video/9_9.mp4").write_bytes(b"")
+    assert "masks/swap_video/9_9.mp4: has no record; remove it or import it" in errors_of(verified_copy)
+    path = verified_copy.path("masks/swap_video/1_2.mp4")
+    path.write_bytes(path.read_bytes()[:-2000])
+    record = record_of(verified_copy, "swap_video/1_2.mp4")
+    replace_record(
+        verified_copy, dataclasses.replace(record, companions={"masks/swap_video/1_2.mp4": file_sha256(path)})
+    )
+    assert any(line.startswith("masks/swap_video/1_2.mp4: ") for line in errors_of(verified_copy))
+
+
+def test_imported_fakes_have_no_masks_and_are_beside_their_target_all_the_same(verified_copy: Workspace) -> None:
+    """Fakes from elsewhere: what is around the head tells whose clip they are."""
+    verified_copy.path("masks/swap_video/1_2.mp4").unlink()
+    record = record_of(verified_copy, "swap_video/1_2.mp4")
+    for film, message in (("swap_video/1_2.mp4", ""), ("swap_video/2_1.mp4", "its background is not that of")):
+        frames = frames_of(verified_copy, film)
+        imported = dataclasses.replace(record, companions={}, parameters={"imported": True})
+        publish(verified_copy, "swap_video/1_2.mp4", frames, record=imported)
+        found = [line for line in errors_of(verified_copy) if line.startswith("swap_video/1_2.mp4")]
+        assert any(message in line for line in found) if message else not found, found
+
+
+# --- whose face a swap shows ---
+
+
+def write_encoder(path: Path) -> None:
+    """Stands for an identity network: edges of the inner face on a coarse grid, as a network in ONNX."""
+    laplacian = np.zeros((1, 3, 3, 3), np.float32)
+    laplacian[0] = [[0, 1, 0], [1, -4, 1], [0, 1, 0]]
+    blur = np.full((1, 1, 7, 7), 1 / 49, np.float32)
+    nodes = [
+        helper.make_node("Conv", ["faces", "laplacian"], ["edges"], pads=[1, 1, 1, 1]),
+        helper.make_node("Slice", ["edges", "starts", "ends", "axes"], ["inner"]),
+        helper.make_node("Conv", ["inner", "blur"], ["grid"], strides=[3, 3]),
+        helper.make_node("Flatten", ["grid"], ["embedding"]),
+    ]
+    values = {
+        "laplacian": laplacian,
+        "blur": blur,
+        "starts": np.array([30, 22]),
+        "ends": np.array([105, 90]),
+        "axes": np.array([2, 3]),
+    }
+    given = helper.make_tensor_value_info("faces", TensorProto.FLOAT, [1, 3, 112, 112])
+    made = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [1, 23 * 21])
+    tensors = [numpy_helper.from_array(value, name) for name, value in values.items()]
+    model = helper.make_model(
+        helper.make_graph(nodes, "edges", [given], [made], tensors), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    model.ir_version = 8
+    onnx.save(model, path)
+
+
+def test_identity_of_swaps_is_measured_with_an_encoder(verified_copy: Workspace, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    with pytest.raises(InputError, match="no identity encoder"):
+        verify.verify_files(verified_copy, verify.VerifyOptions(identity_encoder=folder), num_workers=1)
+    write_encoder(folder / "identity.onnx")
+    make_fake(verified_copy, "swap_video/2_1.mp4", aged)  # the target's own face
+    verified_copy.finish("swap_video")
+    findings = verify.verify_files(verified_copy, verify.VerifyOptions(identity_encoder=folder), num_workers=1)
+    errors = [str(found) for found in findings if found.severity == "error"]
+    assert any("swap_video/2_1.mp4: its identity is still the target's" in line for line in errors), errors
+    assert not any("swap_video/1_2.mp4" in line for line in errors), errors
+    assert not any("was not measured" in found.message for found in findings)
+    rows = {row["path"]: row for row in pq.read_table(verified_copy.verification_path).to_pylist()}
+    measured = json.loads(rows["swap_video/1_2.mp4"]["measurements"])
+    assert measured["source_similarity"] > measured["target_similarity"]
+    assert "source_similarity" not in json.loads(rows["edit_video/age/1.mp4"]["measurements"])
+
+
+# --- what is not looked at again ---
+
+
+def count_decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    opened: list[str] = []
+    original = group._open
+
+    def watch(work, record, *others):  # type: ignore[no-untyped-def]
+        opened.append(record.path)
+        return original(work, record, *others)
+
+    monkeypatch.setattr(group, "_open", watch)
+    return opened
+
+
+def test_unchanged_files_are_not_decoded_again(verified_copy: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = count_decoded(monkeypatch)
+    before = verify.verify_files(verified_copy, num_workers=1)
+    table = pq.read_table(verified_copy.verification_path)
+    assert opened == []
+    make_fake(verified_copy, "swap_video/1_2.mp4", swapped(verified_copy, "4"))
+    verified_copy.finish("swap_video")
+    assert verify.verify_files(verified_copy, num_workers=1) == before
+    assert sorted(opened) == ["raw_video/1.mp4", "swap_video/1_2.mp4"]
+    again = pq.read_table(verified_copy.verification_path)
+    assert again.column_names == table.column_names
+    assert again["path"].to_pylist() == table["path"].to_pylist()
+    verified_copy.path("swap_video/3_4.mp4").write_bytes(b"other")
+    assert "swap_video/3_4.mp4: differs from its record (sha256); delete it and make it again" in errors_of(
+        verified_copy
+    )
+    opened.clear()
+    verify.verify_files(verified_copy, verify.VerifyOptions(is_anew=True), num_workers=1)
+    assert len(opened) == 4 * 6 - 1
+
+
+def test_interrupted_run_keeps_what_it_checked(verified_copy: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    verified_copy.verification_path.unlink()
+
+    def interrupt(done: int, total: int, name: str) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        verify.verify_files(verified_copy, num_workers=1, progress=interrupt)
+    rows = pq.read_table(verified_copy.verification_path).to_pylist()
+    assert [row["path"] for row in rows if row["path"].startswith("raw_video")] == ["raw_video/1.mp4"]
+    assert not any(row["is_ok"] for row in rows)
+    opened = count_decoded(monkeypatch)
+    assert errors_of(verified_copy) == []
+    assert "raw_video/1.mp4" not in opened
+    assert "raw_video/2.mp4" in opened

@@ -1,0 +1,146 @@
+"""Items run side by side, survive dead workers, and a killed run ends like an undisturbed one."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from generation.media.writer import write_clip
+from tests.conftest import HEIGHT, WIDTH, moving_pattern, reproducible_state
+from tooling.errors import InputError, WorkerError
+from tooling.settings import Settings
+from tooling.work.engine import run_side_by_side
+from tooling.work.tasks import Made, Task, finished_record, make_files, wanted_record
+from tooling.workspace.files import file_sha256
+from tooling.workspace.layout import Workspace, create_workspace, open_workspace
+
+NAMES = [str(number) for number in range(1, 9)]
+
+
+def square(number: int) -> int:
+    if number == 3:
+        raise ValueError("three")
+    return number * number
+
+
+def die_once(item: tuple[str, int]) -> int:
+    folder, number = item
+    marker = Path(folder) / f"died{number}"
+    if number in (2, 5) and not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if number == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def make_text(workspace: Workspace, task: Task) -> Made:
+    if task.work == "bad":
+        raise InputError("bad.mp4: is bad; mend it")
+    time.sleep(float(os.environ.get("TEST_ITEM_SECONDS", "0")))
+    staged = workspace.staging_path(task.wanted.path)
+    write_clip(staged, moving_pattern(WIDTH, HEIGHT, sum(task.wanted.sample_id.encode())))
+    files = {task.wanted.path: staged}
+    return Made(finished_record(task.wanted, files, width=2, height=2, fps=30.0, num_frames=1), files)
+
+
+def tasks(names: list[str], **work: str) -> list[Task]:
+    return [
+        Task(wanted_record(f"raw_video/{name}", f"raw_video/{name}.mp4", {}, "test", {}), work.get(f"n{name}"))
+        for name in names
+    ]
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_every_item_ends_once_with_value_or_error(num_workers: int) -> None:
+    outcomes = {outcome.item: outcome for outcome in run_side_by_side(square, range(6), num_workers=num_workers)}
+    assert {item: outcome.value for item, outcome in outcomes.items()} == {0: 0, 1: 1, 2: 4, 3: None, 4: 16, 5: 25}
+    assert isinstance(outcomes[3].error, ValueError)
+
+
+LEAK = """
+import sys
+sys.path.insert(0, {root!r})
+from tests.tooling.work.test_engine import hold_lock, run_side_by_side
+if __name__ == "__main__":
+    assert [outcome.error for outcome in run_side_by_side(hold_lock, range(4), num_workers=2)] == [None] * 4
+"""
+_held: list[object] = []
+
+
+def hold_lock(number: int) -> int:
+    _held.append(multiprocessing.RLock())  # as progress bars of libraries do
+    return number
+
+
+def test_workers_give_back_what_they_hold(tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(LEAK.format(root=str(Path(__file__).parents[3])))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_dead_workers_cost_only_the_item_that_kills_again(tmp_path: Path) -> None:
+    items = [(str(tmp_path), number) for number in range(9)]
+    outcomes = list(run_side_by_side(die_once, items, num_workers=2))
+    assert sorted(outcome.item for outcome in outcomes) == items
+    assert {outcome.item[1] for outcome in outcomes if outcome.error} == {7}
+    assert all(isinstance(outcome.error, WorkerError) for outcome in outcomes if outcome.error)
+
+
+def test_refused_item_does_not_stop_the_others(tmp_path: Path) -> None:
+    place = create_workspace(tmp_path / "w", Settings())
+    seen: list[tuple[int, int, str]] = []
+    result = make_files(
+        place,
+        "raw_video",
+        tasks(NAMES[:4], n2="bad"),
+        make_text,
+        num_workers=1,
+        progress=lambda done, total, name: seen.append((done, total, name)),
+    )
+    assert result.refused == {"raw_video/2": "bad.mp4: is bad; mend it"}
+    assert result.made == ["raw_video/1", "raw_video/3", "raw_video/4"]
+    assert seen[0] == (0, 4, "")
+    assert seen[-1] == (4, 4, "raw_video/4")
+    again = make_files(place, "raw_video", tasks(NAMES[:4]), make_text, num_workers=1)
+    assert (again.made, sorted(again.kept)) == (["raw_video/2"], ["raw_video/1", "raw_video/3", "raw_video/4"])
+
+
+RUN = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.tooling.work.test_engine import NAMES, make_text, make_files, tasks
+from tooling.workspace.layout import open_workspace
+if __name__ == "__main__":
+    place = open_workspace(Path({place!r}))
+    with place.locked():
+        make_files(place, "raw_video", tasks(NAMES), make_text, num_workers=2)
+"""
+
+
+def test_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    undisturbed = create_workspace(tmp_path / "undisturbed", Settings())
+    make_files(undisturbed, "raw_video", tasks(NAMES), make_text, num_workers=1)
+    place = create_workspace(tmp_path / "killed", Settings())
+    script = tmp_path / "run.py"
+    script.write_text(RUN.format(root=str(Path(__file__).parents[3]), place=str(place.root)))
+    for seconds in (1.2, 1.6, 2.0):
+        slowly = os.environ | {"TEST_ITEM_SECONDS": "0.3"}
+        process = subprocess.Popen([sys.executable, str(script)], env=slowly, start_new_session=True)
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        records = open_workspace(place.root).records("raw_video")
+        assert all(file_sha256(place.path(record.path)) == record.sha256 for record in records.values())
+    result = make_files(place, "raw_video", tasks(NAMES), make_text, num_workers=1)
+    assert len(result.made) + len(result.kept) == len(NAMES)
+    assert reproducible_state(place) == reproducible_state(undisturbed)
