@@ -15,6 +15,7 @@ import pytest
 from tooling.actors import SourceSettings, write_sources
 from tooling.settings import ClipSettings, Settings
 from tooling.workspace.layout import create_workspace, open_workspace
+from tooling.workspace.path_kinds import unknown_paths
 
 TOOLING = Path(sys.executable).with_name("tooling")
 STAGES = (
@@ -81,6 +82,7 @@ def test_card_has_counts_of_this_release_and_no_leftover_markers(folder: Path) -
 
 
 def test_rerun_makes_nothing_and_changes_no_byte(folder: Path) -> None:
+    assert unknown_paths(open_workspace(folder / "workspace")) == []
     before = snapshot(folder / "workspace"), snapshot(folder / "homologous_deepfake")
     for arguments in STAGES[:4]:
         done = tooling(folder, *arguments, "--json")

@@ -19,6 +19,7 @@ from tests.generation.media.test_normalise import Kind, write_source
 from tooling.errors import WorkspaceError
 from tooling.settings import ClipSettings, Settings
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
+from tooling.workspace.path_kinds import unknown_paths
 
 TOOLING = Path(sys.executable).with_name("tooling")
 PEOPLE = ("1", "2", "3")
@@ -163,6 +164,7 @@ def _wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 def _check_consistent(place: Workspace) -> None:
     records = place.records("raw_video")
+    assert unknown_paths(place) == []
     assert len(records) < len(PEOPLE)
     for record in records.values():
         assert place.path(record.path).stat().st_size == record.num_bytes

@@ -12,12 +12,14 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from homologous_deepfake import SUBSETS
 from tooling.errors import InputError, UsageError
 from tooling.remote import connect
 from tooling.takedown import recipients as access
@@ -26,15 +28,13 @@ from tooling.takedown.built_release import Person, check_shards, clear_release, 
 from tooling.takedown.receipt import Receipt, read_receipt
 from tooling.takedown.remote_copies import HubHoldings
 from tooling.work.engine import Progress, no_progress
-from tooling.workspace.audit_file import MEASURED
 from tooling.workspace.files import append_line, file_sha256, sync_folder, write_bytes, write_text
 from tooling.workspace.identities import format_identities, is_identity_id
 from tooling.workspace.layout import Workspace
+from tooling.workspace.path_kinds import KINDS, kind_of, people_in, unknown_paths
 from tooling.workspace.plan_file import Pair, Plan, format_plan
 from tooling.workspace.records import natural_key
 from tooling.workspace.samples import people_of
-
-UNFINISHED = (".staging", ".pulling", ".importing")  # what killed runs left; the next run makes it anew
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ class TakedownPlan:
         num_rejects: lines of rejects.jsonl.
         shards: shard -> sample_ids of its rows.
         hub: what the Hub holds; None where no repository was named.
+        unknown: files that no workspace has, of which nobody can tell whom they show; they stay.
         is_finished: whether an earlier run did all that it was asked.
     """
 
@@ -87,6 +88,7 @@ class TakedownPlan:
     num_rejects: int
     shards: dict[str, list[str]]
     hub: HubHoldings | None
+    unknown: list[str]
     is_finished: bool
 
     @property
@@ -102,14 +104,16 @@ class TakedownPlan:
         return self.taken_down_on is not None and self.is_finished and not self.is_found
 
     def lines(self) -> list[str]:
-        """What goes, for people to read before they say yes."""
+        """What goes, for people to read before they say yes, and what they must look at themselves."""
         rows = [f"{path}: {_rows(len(found))} ({', '.join(found)})" for path, found in self.shards.items()]
         pairs = [f"plan.json: {subset} {a}_{b}" for subset, found in self.pairs.items() for a, b in found]
         named = ["identities.csv: 1 row"] * self.has_identity_row + ["plan.json: 1 fold"] * self.has_fold
         named += [f"verification.parquet: {_rows(len(self.verification_paths))}"] * bool(self.verification_paths)
         named += [f"rejects.jsonl: {_rows(self.num_rejects)}"] * bool(self.num_rejects)
         records = [f"record {sample_id}" for sample_id in self.samples]
-        return [*self.files, *records, *named, *pairs, *rows, *(self.hub.lines() if self.hub is not None else ())]
+        unknown = [f"{path}: not a file of a workspace, stays; look at it yourself" for path in self.unknown]
+        hub = self.hub.lines() if self.hub is not None else []
+        return [*self.files, *records, *named, *pairs, *rows, *hub, *unknown]
 
 
 def plan_takedown(
@@ -126,7 +130,8 @@ def plan_takedown(
         raise UsageError(f"{identity}: is no identity; name a number from 1 up")
     receipt = read_receipt(workspace, identity)
     samples, files = _recorded(workspace, identity)
-    others = {*_named_files(workspace, identity), *_fitted_files(workspace, identity)} - files.keys()
+    named = (name for name in workspace.files() if identity in people_in(name))
+    others = {*named, *_fitted_files(workspace, identity)} - files.keys()
     files |= {name: file_sha256(workspace.path(name)) for name in others}
     known = {**samples, **(receipt.samples if receipt is not None else {})}
     person = Person(identity, frozenset(known))
@@ -152,6 +157,7 @@ def plan_takedown(
         num_rejects=len(_rejects(workspace)) - len(_rejects_left(workspace, person)),
         shards={path: list(rows) for path, rows in in_shards.items()},
         hub=hub,
+        unknown=[name for name in unknown_paths(workspace) if name not in files],
         is_finished=receipt is not None and receipt.is_complete,
     )
     if not plan.is_found and plan.taken_down_on is None and not (hub is not None and hub.needs_purge):
@@ -201,7 +207,8 @@ def take_down(workspace: Workspace, request: TakedownRequest, *, progress: Progr
     for done, step in enumerate(steps):
         progress(done, len(steps), "")
         step()
-    _remove_partial_writes(workspace, request.out)
+    if request.out is not None:
+        _remove_partial_writes(request.out)
     receipt.is_complete = True
     receipt.save()
     progress(len(steps), len(steps), request.identity)
@@ -210,35 +217,16 @@ def take_down(workspace: Workspace, request: TakedownRequest, *, progress: Progr
 
 def clear_workspace(workspace: Workspace, receipt: Receipt) -> None:
     """Removes records, files, plan entries and table rows of the receipt's person; what is gone already is no error."""
-    identity = receipt.identity
-    for path in sorted(workspace.root.glob("*/metadata.jsonl")):
-        subset = path.parent.name
-        gone = [name for name in workspace.records(subset) if name in receipt.samples]
-        if gone:
-            workspace.forget(subset, gone)
+    person = Person(receipt.identity, frozenset(receipt.samples))
+    for kind in KINDS:
+        if kind.owner == "rows" and workspace.path(kind.pattern).exists():
+            TABLES[kind.pattern](workspace, person)
     for name in receipt.files:
         workspace.path(name).unlink(missing_ok=True)
     for folder in sorted({workspace.path(name).parent for name in receipt.files}):
         if folder.is_dir():
             sync_folder(folder)
-    for name in UNFINISHED:
-        shutil.rmtree(workspace.root / name, ignore_errors=True)
-    for folder in workspace.models_path.glob("*/.*"):  # a fitting that was killed
-        shutil.rmtree(folder, ignore_errors=True)
-    (workspace.root / MEASURED).unlink(missing_ok=True)  # measured anew when it is needed
-    person = Person(identity, frozenset(receipt.samples))
-    if len(left := _rejects_left(workspace, person)) < len(_rejects(workspace)):
-        write_text(workspace.rejects_path, "".join(line + "\n" for line in left))
-    planned = workspace.plan()
-    if planned is not None:
-        folds = {name: fold for name, fold in planned.folds.items() if name != identity}
-        pairs = {name: [p for p in drawn if identity not in p] for name, drawn in planned.pairs.items()}
-        _write_changed(workspace.plan_path, format_plan(Plan(planned.seed, folds, pairs)))
-    if workspace.identities_path.exists():
-        people = workspace.identities()
-        if people.pop(identity, None) is not None:
-            _write_changed(workspace.identities_path, format_identities(people))
-    _clear_verification(workspace, person)
+    _remove_leftovers(workspace)
 
 
 def _rows(number: int) -> str:
@@ -260,20 +248,11 @@ def _recorded(workspace: Workspace, identity: str) -> tuple[dict[str, str], dict
     while len(samples) != num_before:  # a file made from a fake of the person is the person's too
         num_before = len(samples)
         for record in records:
-            if identity in people_of(record.sample_id) or files.keys() & record.inputs.keys():
+            shown = {*people_of(record.sample_id), *(person for name in record.inputs for person in people_in(name))}
+            if identity in shown or files.keys() & record.inputs.keys():
                 samples[record.sample_id] = record.sha256
                 files |= {record.path: record.sha256, **record.companions}
     return samples, files
-
-
-def _named_files(workspace: Workspace, identity: str) -> Iterator[str]:
-    """Files named by the person, recorded or not: what a killed run left."""
-    for path in sorted(workspace.root.glob("*/**/*")):
-        name = path.relative_to(workspace.root).as_posix()
-        folder, stem = name.removeprefix("masks/").partition("/")[0], re.split(r"\.", path.name.lstrip("."))[0]
-        is_own = folder in ("tracks", "masters") and stem == identity
-        if path.is_file() and folder != ".staging" and (is_own or identity in people_of(f"{folder}/{stem}")):
-            yield name
 
 
 def _fitted_files(workspace: Workspace, identity: str) -> Iterator[str]:
@@ -283,6 +262,17 @@ def _fitted_files(workspace: Workspace, identity: str) -> Iterator[str]:
         if own & json.loads(note.read_text(encoding="utf-8")).keys():
             paths = (path for path in sorted(note.parent.rglob("*")) if path.is_file())
             yield from (path.relative_to(workspace.root).as_posix() for path in paths)
+
+
+def _remove_leftovers(workspace: Workspace) -> None:
+    """Removes what is made again when it is needed, whoever is in it."""
+    for name in list(workspace.files()):
+        kind = kind_of(name)
+        if kind is not None and kind.owner == "leftover":
+            workspace.path(name).unlink(missing_ok=True)
+    for pattern in (kind.pattern for kind in KINDS if kind.owner == "leftover" and kind.pattern.endswith("/**")):
+        for folder in workspace.root.glob(re.sub(r"\{\w+\}", "*", pattern.removesuffix("/**"))):
+            shutil.rmtree(folder)
 
 
 def _rejects(workspace: Workspace) -> list[str]:
@@ -309,6 +299,30 @@ def _verified(workspace: Workspace, person: Person) -> list[str]:
     return [path for path in paths if person.is_in(path.rpartition(".")[0])]
 
 
+def _clear_records(subset: str, workspace: Workspace, person: Person) -> None:
+    gone = [name for name in workspace.records(subset) if person.is_in(name)]
+    if gone or not workspace.records_path(subset).read_bytes().endswith(b"\n"):  # a torn line may be of the person
+        workspace.forget(subset, gone)
+
+
+def _clear_identities(workspace: Workspace, person: Person) -> None:
+    people = workspace.identities()
+    if people.pop(person.identity, None) is not None:
+        _write_changed(workspace.identities_path, format_identities(people))
+
+
+def _clear_plan(workspace: Workspace, person: Person) -> None:
+    planned = workspace.plan() or Plan(0)
+    folds = {name: fold for name, fold in planned.folds.items() if name != person.identity}
+    pairs = {name: [p for p in drawn if person.identity not in p] for name, drawn in planned.pairs.items()}
+    _write_changed(workspace.plan_path, format_plan(Plan(planned.seed, folds, pairs)))
+
+
+def _clear_rejects(workspace: Workspace, person: Person) -> None:
+    if len(left := _rejects_left(workspace, person)) < len(_rejects(workspace)):
+        write_text(workspace.rejects_path, "".join(line + "\n" for line in left))
+
+
 def _clear_verification(workspace: Workspace, person: Person) -> None:
     gone = _verified(workspace, person)
     if gone:
@@ -319,10 +333,18 @@ def _clear_verification(workspace: Workspace, person: Person) -> None:
         write_bytes(workspace.verification_path, buffer.getvalue().to_pybytes())
 
 
-def _remove_partial_writes(workspace: Workspace, out: Path | None) -> None:
-    """What kills left of files that are replaced as a whole; it may hold the person's old rows."""
-    folders = [workspace.root, *(path for path in workspace.root.iterdir() if path.is_dir())]
-    folders += [out, out / "data", out / "pictures"] if out is not None else []
-    for folder in folders:
+TABLES: dict[str, Callable[[Workspace, Person], None]] = {
+    "identities.csv": _clear_identities,
+    "plan.json": _clear_plan,
+    "verification.parquet": _clear_verification,
+    "rejects.jsonl": _clear_rejects,
+    **{f"{subset}/metadata.jsonl": partial(_clear_records, subset) for subset in SUBSETS},
+}
+"""Pattern of a kind with many people's rows -> what takes a person's rows out of it."""
+
+
+def _remove_partial_writes(out: Path) -> None:
+    """Removes what kills left of a release's files that are replaced as a whole; it may hold the person's old rows."""
+    for folder in (out, out / "data", out / "pictures"):
         for path in folder.glob(".*.new"):
             path.unlink(missing_ok=True)

@@ -1,24 +1,6 @@
-"""The work folder: every path in it, atomic writes, digests, and the records of what is finished.
+"""A workspace: what opens, reads and writes it. `path_kinds` lists every path in it, and whose data is there.
 
-    WORKSPACE/
-      workspace.toml                  format version and settings
-      identities.csv                  who is filmed, with consent
-      plan.json                       folds, splits, pairs
-      keys/                           the certificate that marks are signed with; never leaves this machine
-      verification.parquet            findings and measurements of the last verification
-      audit.json                      how well simple probes tell real from fake
-      tombstones.jsonl                who was taken down, and when; such a person is refused from then on
-      takedowns/1.json                receipt of a takedown
-      rejects.jsonl                   fakes that failed their own checks, with seed and reason of each try
-      models/GENERATOR/fold2/         a generator that was fitted to the faces of a fold
-      masks/SUBSET/...                where each fake replaces its target's pixels
-      masters/1.mp4                   clip 1 in higher quality; raw_video/1.mp4 and its fakes are encoded from it
-      tracks/1.json                   per-frame boxes and landmarks of clip 1
-      raw_video/1.mp4 ...             and one metadata.jsonl in each subset's folder
-      face_video/1.mp4, avatarify_video/{target}_{source}.mp4, edit_video/age/1.mp4, edit_video/hair/1.mp4,
-      swap_video/{target}_{source}.mp4, GAN_images/000001.png
-
-A file is written under `.staging`, synced and renamed to its place, and only then is its record appended: after
+A file is written under `.staging`, synced and renamed to its path, and only then is its record appended: after
 a kill at any moment every record names a complete file, and a rerun makes what has no record.
 """
 
@@ -51,6 +33,7 @@ from tooling.workspace.records import FileRecord, format_record, natural_key, pa
 from tooling.workspace.signing_keys import init_keys
 
 FORMAT_VERSION = 1
+STAGING, PULLING, IMPORTING = ".staging", ".pulling", ".importing"
 
 
 @dataclass(frozen=True)
@@ -147,9 +130,16 @@ class Workspace:
         if date is not None:
             raise ConsentError(f"{place}: identity {identity} was taken down on {date}; take it out, it stays out")
 
+    def files(self) -> Iterator[str]:
+        """Relative paths of all files, in order."""
+        for top in sorted(self.root.iterdir()):  # each by itself, as it may be a link to another disk
+            for path in sorted(top.rglob("*")) if top.is_dir() else (top,):
+                if not path.is_dir():
+                    yield path.relative_to(self.root).as_posix()
+
     def staging_path(self, relative: str) -> Path:
         """Where a worker writes a file before `publish` puts it in its place; same file system, same suffix."""
-        staged = self.root / ".staging" / relative
+        staged = self.root / STAGING / relative
         staged.parent.mkdir(parents=True, exist_ok=True)
         return staged
 
@@ -220,7 +210,7 @@ class Workspace:
         records = self.records(subset)
         if records:
             write_text(self.records_path(subset), "".join(format_record(r) + "\n" for r in records.values()))
-        shutil.rmtree(self.root / ".staging", ignore_errors=True)
+        shutil.rmtree(self.root / STAGING, ignore_errors=True)
 
     def forget(self, subset: str, sample_ids: Iterable[str]) -> None:
         """Removes records and then files of samples that are not wanted any more."""

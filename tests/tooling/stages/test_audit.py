@@ -32,6 +32,7 @@ from tooling.workspace.audit_file import MEASURED, Audit, format_table, read_aud
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import Identity, format_identities
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
+from tooling.workspace.path_kinds import unknown_paths
 from tooling.workspace.records import FileRecord, format_record
 
 NUM_PEOPLE, NUM_FRAMES, WIDTH, HEIGHT = 20, 20, 64, 48
@@ -223,6 +224,7 @@ def test_rerun_gives_the_same_bytes_and_measures_nothing_again(clean: Workspace,
     audit.audit_files(workspace, num_workers=1, progress=lambda *step: told.append(step))
     assert workspace.audit_path.read_bytes() == before
     assert told == [(0, 0, "")]
+    assert unknown_paths(workspace) == []
     (workspace.root / MEASURED).unlink()
     audit.audit_files(workspace, num_workers=2, progress=lambda *step: told.append(step))
     assert workspace.audit_path.read_bytes() == before

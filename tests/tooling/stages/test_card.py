@@ -29,6 +29,7 @@ from tooling.stages.card.papers import write as papers
 from tooling.stages.card.papers.answers import FILE, asked, read_questions
 from tooling.stages.push.checks import read_files
 from tooling.workspace.layout import Workspace, open_workspace
+from tooling.workspace.path_kinds import unknown_paths
 
 NUM_QUESTIONS = {
     "motivation": 4,
@@ -49,6 +50,7 @@ def built(small_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) 
     workspace, out = open_workspace(root / "workspace"), root / "homologous_deepfake"
     shards.build_release(workspace, out)
     card.make_card(workspace, out)
+    assert unknown_paths(workspace) == []
     return workspace, out
 
 

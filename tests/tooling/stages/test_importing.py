@@ -43,6 +43,7 @@ from tooling.stages.verify import run as verify
 from tooling.workspace.files import write_text
 from tooling.workspace.identities import format_identities
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
+from tooling.workspace.path_kinds import unknown_paths
 from tooling.workspace.signing_keys import read_keys
 
 Files = dict[str, bytes]
@@ -587,5 +588,6 @@ def test_killed_import_goes_on_and_ends_alike(published: Workspace, workspace: W
     assert child.pid is not None
     os.kill(child.pid, signal.SIGKILL)
     child.join()
+    assert unknown_paths(workspace) == []
     run(workspace, archive)
     assert reproducible_state(workspace) == reproducible_state(undisturbed)

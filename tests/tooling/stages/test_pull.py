@@ -29,6 +29,7 @@ from tooling.stages.verify import run as verify
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import format_identities
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
+from tooling.workspace.path_kinds import unknown_paths
 
 __all__ = ["served"]
 
@@ -89,6 +90,7 @@ def test_round_trip_gives_the_same_rows_and_the_same_release(
     assert told[-1] == (len(result.made), len(result.made))
     assert all_rows(pulled) == all_rows(original)
     assert errors_of(pulled) == []
+    assert unknown_paths(pulled) == []
     out = tmp_path / "again" / "homologous_deepfake"
     shards.build_release(pulled, out)
     assert (out / "data/SHA256SUMS").read_bytes() == (release / "data/SHA256SUMS").read_bytes()
@@ -162,6 +164,7 @@ def test_killed_pull_goes_on_and_ends_alike(after: str, hub: Served, tmp_path: P
     os.kill(child.pid, signal.SIGKILL)
     child.join()
     assert child.exitcode == -signal.SIGKILL
+    assert unknown_paths(open_workspace(root)) == []
     pull.pull_release(REPO, root)
     assert reproducible_state(open_workspace(root)) == reproducible_state(undisturbed)
 

@@ -16,6 +16,7 @@ from tooling.remote import Remote, connect
 from tooling.settings import ShardSettings
 from tooling.takedown import recipients as access
 from tooling.workspace.layout import Workspace
+from tooling.workspace.path_kinds import unknown_paths
 
 __all__ = ["served"]
 
@@ -57,6 +58,7 @@ def test_accepting_lets_in_and_is_logged_once(remote: Remote, workspace: Workspa
     assert [request.user for request in access.list_requests(remote, "accepted")] == ["other"]
     access.accept(workspace, remote, "other", date="2026-11-25")
     assert access.read_log(workspace) == [entry]
+    assert unknown_paths(workspace) == []
 
 
 def test_log_lost_by_a_kill_is_completed_by_a_rerun(remote: Remote, workspace: Workspace) -> None:

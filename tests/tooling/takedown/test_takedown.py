@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi, constants, hf_hub_download
@@ -40,6 +41,8 @@ from tooling.takedown.run import TakedownRequest, plan_takedown
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import format_identities
 from tooling.workspace.layout import Workspace, open_workspace
+from tooling.workspace.path_kinds import KINDS, kind_of, people_in, unknown_paths
+from tooling.workspace.records import format_record
 
 PERSON, DATE = "7", "2026-11-24"
 DATASET: dict[str, Any] = {"repo_id": TARGET, "repo_type": "dataset"}
@@ -260,6 +263,85 @@ def test_what_generators_and_killed_runs_left_of_the_person_goes(place: Place) -
     assert place.workspace.rejects_path.read_text() == "".join(line + "\n" for line in lines[1:3])
     assert not [name for name in [*left, *found.files] if (root / name).exists()]
     assert all((root / name).is_file() for name in kept)
+
+
+def example(pattern: str, target: str, source: str) -> str:
+    """A path of a kind that names one or two people."""
+    people = {"{identity}": target, "{target}": target, "{source}": source, "**/": "tracks/", "**": "deep/file"}
+    others = {"{attribute}": "age", "{number}": f"{target:0>6}", "{name}": f"{target}.x", "{generator}": "fitted"}
+    for part, text in (people | others | {"{fold}": target}).items():
+        pattern = pattern.replace(part, text)
+    return pattern
+
+
+def test_every_kind_of_file_is_rid_of_the_person_and_of_nobody_else(workspace_copy: Workspace) -> None:
+    workspace, root = workspace_copy, workspace_copy.root
+    for kind in KINDS:
+        if kind.owner == "rows" or kind.folder == "GAN_images":  # they are there
+            continue
+        for target, source in ((PERSON, "8"), ("9", "10")):
+            path = root / example(kind.pattern, target, source)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            text = f"face of {target}" if kind.owner != "nobody" else "nobody"
+            if not (kind.owner == "nobody" and path.exists()):
+                path.write_text(text)
+    for fold in (PERSON, "9"):
+        (root / f"models/fitted/fold{fold}/inputs.json").write_text(json.dumps({f"masters/{fold}.mp4": "0" * 64}))
+    (root / f"takedowns/{PERSON}.json").unlink()  # somebody else's is there
+    (root / "tombstones.jsonl").write_text('{"identity": "99", "date": "2026-01-01"}\n')
+    (root / "recipients.jsonl").unlink()
+    (root / "raw_video/.7.mp4.part").write_text("face of 7")
+    image = workspace.records("GAN_images")["GAN_images/000001"]
+    made_from = dataclasses.replace(image, inputs={f"masters/{PERSON}.mp4": "0" * 64})
+    with workspace.records_path("GAN_images").open("a") as file:
+        file.write(format_record(made_from) + '\n{"sample_id": "face of 7')
+    people = workspace.identities()
+    people[PERSON] = dataclasses.replace(people[PERSON], consent_evidence="face of 7")
+    write_text(workspace.identities_path, format_identities(people))
+    lines = [json.dumps({"sample_id": f"swap_video/{pair}", "reason": f"face of {pair}"}) for pair in ("7_9", "9_10")]
+    workspace.rejects_path.write_text("\n".join(lines) + "\n")
+    paths = ["raw_video/7.mp4", "swap_video/9_10.mp4", "avatarify_video/9_7.mp4"]
+    pq.write_table(
+        pa.table({"path": paths, "findings": ["face of 7", "face of 9", "face of 7"]}), root / "verification.parquet"
+    )
+    assert {kind_of(name) for name in workspace.files()} >= set(KINDS) - {kind_of("recipients.jsonl")}
+    before = files(root)
+    takedown.take_down(workspace, TakedownRequest(PERSON, DATE))
+    after = files(root)
+    assert not [name for name in after if b"face of 7" in (root / name).read_bytes()]
+    assert holders(root) == []
+    assert [name for name in after if re.search(r"\b7\b", name.replace("_", " "))] == [
+        *(name for name in before if kind_of(name) and kind_of(name).owner == "nobody" and "/7." in name),  # type: ignore[union-attr]
+        f"takedowns/{PERSON}.json",
+    ]
+    gone = {"GAN_images/000001.png", "models/fitted/fold7/deep/file", "models/fitted/fold7/inputs.json"}
+    tables = {kind.pattern for kind in KINDS if kind.owner == "rows"} | {"tombstones.jsonl"}
+    for name in before.keys() - gone - tables:
+        kind = kind_of(name)
+        is_kept = PERSON not in people_in(name) and (kind is None or kind.owner != "leftover")
+        assert (after.get(name) == before[name]) == is_kept, name
+    assert not gone & after.keys()
+    assert workspace.identities().keys() == people.keys() - {PERSON}
+    assert pq.read_table(root / "verification.parquet")["path"].to_pylist() == ["swap_video/9_10.mp4"]
+    assert workspace.rejects_path.read_text() == lines[1] + "\n"
+    assert set(workspace.tombstones()) == {"99", PERSON}
+    samples = [name for name in all_samples(workspace_copy) if PERSON in name.rpartition("/")[2].split("_")]
+    assert samples == []
+
+
+def test_tables_and_paths_that_takedown_does_not_know_are_found(workspace_copy: Workspace) -> None:
+    assert takedown.TABLES.keys() == {kind.pattern for kind in KINDS if kind.owner == "rows"}
+    workspace, root = workspace_copy, workspace_copy.root
+    assert unknown_paths(workspace) == []
+    for folder in ("notes/of", "masks"):
+        (root / folder).mkdir(parents=True)
+    for name in ("notes/of/7.txt", "notes/a", "masks/x", "7.txt"):
+        (root / name).write_text("?")
+    assert unknown_paths(workspace) == ["7.txt", "masks/x", "notes/"]
+    found = [f for f in verify.verify_files(workspace, num_workers=1) if "is not a file of a workspace" in f.message]
+    assert [str(f).partition(": is not")[0] for f in found] == ["note: 7.txt", "note: notes/"]
+    lines = plan_takedown(workspace, PERSON).lines()
+    assert "notes/: not a file of a workspace, stays; look at it yourself" in lines
 
 
 def test_command_lists_first_and_says_what_is_left_to_do(place: Place) -> None:

@@ -23,14 +23,13 @@ from tooling.work.engine import Progress, no_progress
 from tooling.work.tasks import Task, make_files, wanted_record
 from tooling.workspace.files import naming_full_disk, write_text
 from tooling.workspace.identities import format_identities, read_identities
-from tooling.workspace.layout import Workspace
+from tooling.workspace.layout import IMPORTING, Workspace
 from tooling.workspace.records import FileRecord, StageResult
 
 PUBLISHED = "published-archive"  # generator of what comes without a program's name
 PUBLISHED_FACTOR = 2.0  # of every edited clip of the published archive
 BATCH_BYTES = 2_000_000_000  # unpacked at a time
 MAX_TABLE_BYTES = 1 << 20
-UNPACKED_FOLDER = ".importing"
 
 
 @dataclass
@@ -101,7 +100,7 @@ def import_files(
     if place == workspace.root or workspace.root in place.parents or place in workspace.root.parents:
         raise InputError(f"{archive}: lies in the workspace or holds it; name a folder or archive elsewhere")
     listed = open_archive(archive, limits)
-    unpacked = workspace.root / UNPACKED_FOLDER
+    unpacked = workspace.root / IMPORTING
     shutil.rmtree(unpacked, ignore_errors=True)  # of a killed run
     unpacked.mkdir()
     try:
@@ -164,7 +163,7 @@ def _take_identities(workspace: Workspace, listed: Archive, result: ImportResult
         if member.num_bytes > MAX_TABLE_BYTES:
             result.refused[member.name] = "is too large for a table of identities"
             continue
-        (unpacked,) = listed.unpack({member.number}, workspace.root / UNPACKED_FOLDER)
+        (unpacked,) = listed.unpack({member.number}, workspace.root / IMPORTING)
         try:
             if unpacked.problem:
                 raise InputError(unpacked.problem)
@@ -234,7 +233,7 @@ class _Import:
 def _import_all(work: _Import, num_workers: int, progress: Progress) -> None:
     total = len(work.samples)
     progress(0, total, "")
-    for batch in _batches(work.listed.unpack(work.samples, work.workspace.root / UNPACKED_FOLDER)):
+    for batch in _batches(work.listed.unpack(work.samples, work.workspace.root / IMPORTING)):
         for subset in SUBSETS:
             files = [file for file in batch if work.samples[file.member.number].subset == subset]
             if not files:

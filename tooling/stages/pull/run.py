@@ -39,12 +39,11 @@ from tooling.stages.pull.rows import Origin, Row
 from tooling.work.engine import Progress, no_progress
 from tooling.workspace.files import append_line, file_sha256, naming_full_disk, write_text
 from tooling.workspace.identities import Identity, format_identities
-from tooling.workspace.layout import Workspace, create_workspace, open_workspace
+from tooling.workspace.layout import PULLING, Workspace, create_workspace, open_workspace
 from tooling.workspace.plan_file import format_plan
 from tooling.workspace.records import StageResult, natural_key
 from tooling.workspace.signing_keys import SigningKeys, read_keys
 
-FOLDER = ".pulling"
 JOURNAL = "finished.jsonl"
 SHARD_NAME = re.compile(r"(?P<config>[A-Za-z_]+)/(?P<split>[a-z]+)-[0-9]{5}-of-[0-9]{5}\.parquet")
 MAX_TABLE_BYTES = 16 << 20
@@ -96,7 +95,7 @@ class _Pull:
 
     @property
     def folder(self) -> Path:
-        return self.workspace.root / FOLDER
+        return self.workspace.root / PULLING
 
     def frames_path(self, identity: str) -> Path:
         """Where a clip's per-frame columns wait for its crop."""

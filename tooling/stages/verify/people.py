@@ -8,13 +8,12 @@ from homologous_deepfake import CROSSING, SUBSETS
 from tooling.stages.verify.contract import Finding, is_imported, people_of
 from tooling.workspace.identities import Identity
 from tooling.workspace.layout import Workspace
+from tooling.workspace.path_kinds import KINDS, unknown_paths
 from tooling.workspace.plan_file import Plan
 from tooling.workspace.records import FileRecord, natural_key
 
 Records = Mapping[str, Mapping[str, FileRecord]]
 """Subset -> sample_id -> record."""
-
-FOLDERS_BESIDE = ("masks", "masters", "tracks")  # of companions
 
 
 def check_people(workspace: Workspace, records: Records, plan: Plan) -> list[Finding]:
@@ -85,19 +84,21 @@ def _check_fold(record: FileRecord, plan: Plan) -> list[Finding]:
 
 
 def check_folders(workspace: Workspace, records: Records) -> list[Finding]:
-    """Files that no record names."""
+    """Files that no record names, and notes of those that no workspace has: a takedown does not know whose they are."""
     known = {f"{subset}/metadata.jsonl" for subset in records}
     for found in records.values():
         for record in found.values():
             known |= {record.path, *record.companions}
-    findings = []
-    for folder in (*records, *FOLDERS_BESIDE):
-        there = (path for path in (workspace.root / folder).rglob("*") if path.is_file())
-        names = (path.relative_to(workspace.root).as_posix() for path in there)
-        findings += [
-            Finding("error", name, "has no record; remove it or import it") for name in names if name not in known
-        ]
-    return findings
+    folders = tuple({f"{kind.folder.partition('/')[0]}/" for kind in KINDS if kind.owner == "named"})
+    findings = [
+        Finding("error", name, "has no record; remove it or import it")
+        for name in workspace.files()
+        if name.startswith(folders) and name not in known
+    ]
+    message = "is not a file of a workspace: verification and takedown cannot tell whose it is; move it elsewhere"
+    return findings + [
+        Finding("note", name, message) for name in unknown_paths(workspace) if not name.startswith(folders)
+    ]
 
 
 def check_inputs(records: Records) -> list[Finding]:

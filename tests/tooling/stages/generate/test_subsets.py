@@ -18,6 +18,7 @@ from tooling.errors import ConsentError, UsageError
 from tooling.stages.generate import images as generate_images
 from tooling.stages.generate import run as generate
 from tooling.workspace.layout import Workspace
+from tooling.workspace.path_kinds import unknown_paths
 from tooling.workspace.records import StageResult
 
 __all__ = ["filmed", "workspace"]
@@ -74,6 +75,7 @@ def test_images_are_planned_fitted_and_recorded(workspace: Workspace) -> None:
     assert all(workspace.holds(name, digest) for name, digest in record.inputs.items())
     image = read_image(workspace.path(record.path))
     assert image.shape == (record.height, record.width, 3)
+    assert unknown_paths(workspace) == []
     before = reproducible_state(workspace)
     again = run(workspace, "GAN_images", limit=3)
     assert again.kept == result.made
