@@ -53,6 +53,24 @@ SUBSETS = {
     name: Subset(name, method, media, count, f"{name}/{pattern}", description)
     for name, method, media, count, pattern, description in _CATALOGUE
 }
+PAIRED_SUBSETS = tuple(name for name, subset in SUBSETS.items() if "{source}" in subset.pattern)
+
+
+def people_of(sample_id: str) -> tuple[str, ...]:
+    """Identities in a sample: target and source of a pair, one person, nobody for a generated image."""
+    subset = SUBSETS.get(sample_id.partition("/")[0])
+    return tuple(sample_id.rpartition("/")[2].split("_")) if subset and subset.media == "video" else ()
+
+
+def fold_of_image(sample_id: str, parameters: dict[str, Any]) -> int:
+    """Fold of a generated image: of the people whose faces its generator was fitted to, else by its number."""
+    number = re.sub(r"\D", "", sample_id.rpartition("/")[2])
+    return int(parameters.get("fold", int(number or 0) % sum(map(len, SPLIT_FOLDS.values()))))
+
+
+def split_of(fold: Any) -> str:
+    """Split of a fold, or of None where the people of a pair are in two: CROSSING."""
+    return next((split for split, folds in SPLIT_FOLDS.items() if fold in folds), CROSSING)
 
 
 def make_features(name: str) -> datasets.Features:
@@ -103,7 +121,7 @@ def read_rows(workspace: str, name: str) -> dict[str, list[dict[str, Any]]]:
             raise ValueError(f"{workspace}/{record['path']}: recorded, but not there; run its stage again")
         row = _describe(record, subset, people)
         row["real_path"] = real_paths.get(f"raw_video/{row['target']}") if name != "raw_video" else None
-        rows[next((split for split, folds in SPLIT_FOLDS.items() if row["fold"] in folds), CROSSING)].append(row)
+        rows[split_of(row["fold"])].append(row)
     return {split: sorted(found, key=release_order) for split, found in rows.items() if found}
 
 
@@ -116,9 +134,8 @@ def complete_row(workspace: str, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _describe(record: dict[str, Any], subset: Subset, people: dict[str, tuple[str, Any]]) -> dict[str, Any]:
-    stem = record["sample_id"].rpartition("/")[2]
-    pair = stem.split("_") if subset.media == "video" else []
-    if subset.media == "video" and len(pair) != (2 if "{source}" in subset.pattern else 1):
+    pair = people_of(record["sample_id"])
+    if subset.media == "video" and len(pair) != (2 if subset.name in PAIRED_SUBSETS else 1):
         raise ValueError(f"{record['path']}: is not named like {subset.pattern}; rename and record it again")
     for person in pair:
         if people.get(person, ("", None))[1] is None:
@@ -129,7 +146,7 @@ def _describe(record: dict[str, Any], subset: Subset, people: dict[str, tuple[st
     identity = pair[1 if subset.method == "face_swap" else 0] if pair else None
     folds, parameters, is_fake = {people[person][1] for person in pair}, record["parameters"], subset.method != "real"
     if subset.media == "image":
-        folds = {int(parameters.get("fold", int(re.sub(r"\D", "", stem) or 0) % 5))}
+        folds = {fold_of_image(record["sample_id"], parameters)}
     return {
         **{key: record[key] for key in ("path", "sample_id", "fps", "num_frames", "width", "height", "sha256")},
         "digital_source_type": record.get("digital_source_type") or None,

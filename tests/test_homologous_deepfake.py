@@ -14,6 +14,7 @@ import pytest
 import homologous_deepfake
 from homologous_deepfake import METADATA, SPLIT_FOLDS, SUBSETS, HomologousDeepfake, load, make_features, read_rows
 from tests.conftest import CROP_CORNER, CROP_RAW_SIDE, CROP_SIDE, NUM_FRAMES, add_file
+from tooling.stages.verify.contract import split_of
 from tooling.workspace.files import write_text
 from tooling.workspace.layout import Workspace
 
@@ -126,6 +127,21 @@ def test_splits_share_no_person_and_follow_the_folds(small_workspace: Workspace)
             people.setdefault(row["split"], set()).update({row["identity"], *pair} - {None})
     assert {split: len(found) for split, found in people.items()} == {"train": 4, "validation": 4, "test": 4}
     assert len(set.union(*people.values())) == 12
+
+
+def test_verification_puts_files_into_the_same_splits(workspace_copy: Workspace) -> None:
+    plan = workspace_copy.plan()
+    assert plan is not None
+    other = next(identity for identity in plan.folds if plan.folds[identity] != plan.folds["1"])
+    add_file(workspace_copy, "GAN_images/000009.png", "x", {"fold": 1})
+    add_file(workspace_copy, f"swap_video/1_{other}.mp4", "imported", {})
+    for name in SUBSETS:
+        records = workspace_copy.records(name)
+        found = {
+            row["sample_id"]: split for split, rows in read_rows(str(workspace_copy.root), name).items() for row in rows
+        }
+        assert {sample_id: split_of(record, plan) for sample_id, record in records.items()} == found
+        assert {record.subset for record in records.values()} == {name}
 
 
 def test_pair_across_folds_is_in_crossing_alone(workspace_copy: Workspace) -> None:

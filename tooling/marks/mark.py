@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from homologous_deepfake import SUBSETS
+from homologous_deepfake import SUBSETS, people_of
 from tooling.marks.manifest import Ingredient, Mark, mark_file
 from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace
 from tooling.workspace.records import FileRecord
-from tooling.workspace.samples import people_of
 from tooling.workspace.signing_keys import read_keys
 
 
@@ -49,7 +48,7 @@ def mark_of(workspace: Workspace, record: FileRecord) -> Mark:
 
     Clips that the workspace does not hold (an archive of fakes alone) are not named.
     """
-    method, people = SUBSETS[record.path.partition("/")[0]].method, people_of(record.sample_id)
+    method, people = SUBSETS[record.subset].method, people_of(record.sample_id)
     if method == "real" or not people:
         return Mark(record.path, method, record.generator)
     clips = workspace.records("raw_video")

@@ -13,6 +13,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 
+from homologous_deepfake import PAIRED_SUBSETS
 from tooling.errors import WorkspaceError
 from tooling.workspace.files import write_text
 from tooling.workspace.identities import Identity
@@ -20,7 +21,6 @@ from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import Pair, Plan, format_plan
 from tooling.workspace.records import natural_key
 
-PAIRED_SUBSETS = ("avatarify_video", "swap_video")
 # Five folds. Small sets fill training first, then test, then validation (homologous_deepfake.py: SPLIT_FOLDS).
 FILL_ORDER = (2, 0, 1, 3, 4)
 

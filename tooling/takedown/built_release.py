@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import pyarrow.parquet as pq
 
-from homologous_deepfake import SUBSETS
+from homologous_deepfake import SUBSETS, people_of
 from tooling.errors import InputError
 from tooling.release.folder import CHECKSUMS
 from tooling.stages.build import read_checksums, recover, rewrite_checksums, rewrite_shard, staging_folder
@@ -20,7 +20,6 @@ from tooling.stages.card import run as card
 from tooling.takedown.receipt import Receipt
 from tooling.workspace.files import file_sha256, naming_full_disk, sync_folder
 from tooling.workspace.layout import Workspace
-from tooling.workspace.samples import people_of
 
 
 @dataclass(frozen=True)

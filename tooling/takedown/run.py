@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from homologous_deepfake import SUBSETS
+from homologous_deepfake import SUBSETS, people_of
 from tooling.errors import InputError, UsageError
 from tooling.remote import connect
 from tooling.takedown import recipients as access
@@ -34,7 +34,6 @@ from tooling.workspace.layout import Workspace
 from tooling.workspace.path_kinds import KINDS, kind_of, people_in, unknown_paths
 from tooling.workspace.plan_file import Pair, Plan, format_plan
 from tooling.workspace.records import natural_key
-from tooling.workspace.samples import people_of
 
 
 @dataclass(frozen=True)

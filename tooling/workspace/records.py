@@ -51,6 +51,11 @@ class FileRecord:
     digital_source_type: str = ""
 
     @property
+    def subset(self) -> str:
+        """Name of the subset that the file belongs to."""
+        return self.path.partition("/")[0]
+
+    @property
     def input_sha256(self) -> str:
         """Digest by which files made from this one name it in their `inputs`."""
         return self.unmarked_sha256 or self.sha256

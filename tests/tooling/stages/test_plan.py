@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from tooling.stages.plan import PAIRED_SUBSETS, make_plan
+from homologous_deepfake import PAIRED_SUBSETS
+from tooling.stages.plan import make_plan
 from tooling.workspace.identities import Identity
 from tooling.workspace.plan_file import Plan, format_plan
 

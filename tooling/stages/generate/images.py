@@ -25,7 +25,7 @@ from generation.generators.weightfree.portrait.fitting import Person
 from generation.media.reader import read_image
 from generation.quality.descriptor import Descriptor, describe_image, find_near_duplicate
 from generation.quality.presence import check_image
-from homologous_deepfake import SPLIT_FOLDS, SUBSETS
+from homologous_deepfake import SUBSETS
 from tooling.errors import WorkspaceError
 from tooling.stages.generate.clips import clip_inputs, face_clip, refuse_without_consent, select
 from tooling.stages.generate.work import GenerateRequest, GeneratorChoice, loaded, tried_twice
@@ -33,10 +33,10 @@ from tooling.work.engine import Progress
 from tooling.work.tasks import Made, Task, finished_record, make_files, wanted_record
 from tooling.workspace.files import sync_file, write_text
 from tooling.workspace.layout import Workspace
+from tooling.workspace.plan_file import NUM_FOLDS
 from tooling.workspace.records import StageResult, natural_key
 
 SUBSET = "GAN_images"
-NUM_FOLDS = sum(len(folds) for folds in SPLIT_FOLDS.values())
 FEWEST_PEOPLE = 2  # of a fold whose faces a space can be fitted to
 NUM_ROUNDS = 4  # of making near-duplicates anew
 SEEDS_OF_A_ROUND = 2  # see `tried_twice`

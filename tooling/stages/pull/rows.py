@@ -13,20 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import homologous_deepfake as definition
 from generation.faces.track import FaceTrack, round_px
-from homologous_deepfake import GENDERS, LABELS, METHODS, SUBSETS
+from homologous_deepfake import GENDERS, LABELS, METHODS, PAIRED_SUBSETS, SUBSETS
 from tooling.errors import InputError, WorkspaceError
 from tooling.marks.manifest import CAPTURED, read_marks
 from tooling.settings import ClipSettings, FaceSettings, Settings
 from tooling.work.tasks import finished_record, wanted_record
-from tooling.workspace import samples
 from tooling.workspace.identities import Identity, read_identities
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import Pair, Plan
 from tooling.workspace.records import FileRecord, natural_key
 from tooling.workspace.signing_keys import SigningKeys
 
-PAIRED_SUBSETS = ("avatarify_video", "swap_video")
 GENERATOR_OF_REAL = "pulled"  # a release does not say what made clips and crops
 NUMBERS = {"identity": "[1-9][0-9]*", "target": "[1-9][0-9]*", "source": "[1-9][0-9]*", "number": "[0-9]{6,}"}
 PATTERNS = {
@@ -53,7 +52,7 @@ def subset_of(row: Row) -> str:
 
 def people_of(row: Row) -> tuple[str, ...]:
     """Identities in a row: (target, source), (identity,), or none for an image."""
-    return samples.people_of(row["sample_id"])
+    return definition.people_of(row["sample_id"])
 
 
 def check_row(place: str, row: Row) -> None:
@@ -110,8 +109,8 @@ def read_source_type(path: Path, place: str, row: Row, keys: SigningKeys) -> str
 def record_of(row: Row, staged: dict[str, Path], origin: Origin, source_type: str) -> FileRecord:
     """The record of a pulled file, as far as a release says; `source_type` is what its marks say."""
     parameters: dict[str, Any] = {"imported": True}
-    number = row["sample_id"].rpartition("/")[2]
-    if SUBSETS[subset_of(row)].media == "image" and row["fold"] != int(number) % 5:
+    is_image = SUBSETS[subset_of(row)].media == "image"
+    if is_image and row["fold"] != definition.fold_of_image(row["sample_id"], {}):
         parameters["fold"] = row["fold"]
     for name in ("attribute", "factor", "prompt"):
         if row.get(name) is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from homologous_deepfake import SUBSETS
+from homologous_deepfake import SUBSETS, people_of
 from tooling.errors import ConsentError, InputError, UsageError, VerificationError, WorkspaceError
 from tooling.release.changes import CARD
 from tooling.release.diff import folder_rows
@@ -21,7 +21,6 @@ from tooling.work.engine import Progress
 from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace
 from tooling.workspace.records import FileRecord, natural_key
-from tooling.workspace.samples import people_of
 from tooling.workspace.signing_keys import CERTIFICATE, read_keys
 
 PICTURES = "pictures"
@@ -171,7 +170,7 @@ def _check_verified(workspace: Workspace, records: dict[str, FileRecord], of_unc
 
 
 def _check_marks(workspace: Workspace, records: dict[str, FileRecord], is_public: bool) -> list[str]:
-    fakes = (record for record in records.values() if SUBSETS[record.path.partition("/")[0]].method != "real")
+    fakes = (record for record in records.values() if SUBSETS[record.subset].method != "real")
     unmarked = [record.path for record in fakes if not record.digital_source_type]
     if unmarked and is_public:
         way_out = "make them again, which marks them, or push with --private"

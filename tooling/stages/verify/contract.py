@@ -6,8 +6,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from homologous_deepfake import CROSSING, SPLIT_FOLDS, SUBSETS
-from tooling.workspace import samples
+import homologous_deepfake as definition
+from homologous_deepfake import CROSSING, SUBSETS
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import Plan
 from tooling.workspace.records import FileRecord
@@ -107,7 +107,7 @@ def contract_of(workspace: Workspace, subset: str) -> Contract:
 
 def subset_of(record: FileRecord) -> str:
     """The subset that a record is of."""
-    return record.path.partition("/")[0]
+    return record.subset
 
 
 def is_image(record: FileRecord) -> bool:
@@ -117,7 +117,7 @@ def is_image(record: FileRecord) -> bool:
 
 def people_of(record: FileRecord) -> list[str]:
     """Identities in a file: [target, source], [identity], or none for an image."""
-    return list(samples.people_of(record.sample_id))
+    return list(definition.people_of(record.sample_id))
 
 
 def is_imported(record: FileRecord) -> bool:
@@ -128,10 +128,8 @@ def is_imported(record: FileRecord) -> bool:
 def split_of(record: FileRecord, plan: Plan) -> str:
     """The split that a file is loaded in; CROSSING where its people lie in different folds, "" without a fold."""
     if is_image(record):
-        digits = "".join(filter(str.isdigit, record.sample_id.rpartition("/")[2]))
-        folds = {int(record.parameters.get("fold", int(digits or 0) % 5))}
-    else:
-        folds = {plan.folds.get(person, -1) for person in people_of(record)}
+        return definition.split_of(definition.fold_of_image(record.sample_id, record.parameters))
+    folds = {plan.folds.get(person) for person in people_of(record)}
     if len(folds) > 1:
         return CROSSING
-    return next((split for split, own in SPLIT_FOLDS.items() if own and folds <= set(own)), "")
+    return "" if folds == {None} else definition.split_of(folds.pop())

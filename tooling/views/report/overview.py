@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from homologous_deepfake import METADATA, SUBSETS, make_features, read_rows
+from homologous_deepfake import METADATA, SUBSETS, make_features, people_of, read_rows
 from tooling.errors import WorkspaceError
 from tooling.release import changes
 from tooling.release.diff import ReleaseDiff, compare_rows, locate, rows_at
@@ -19,7 +19,6 @@ from tooling.workspace.audit_file import Audit, read_audit
 from tooling.workspace.identities import Identity
 from tooling.workspace.layout import Workspace
 from tooling.workspace.records import FileRecord, natural_key
-from tooling.workspace.samples import people_of
 
 Check = Literal["ok", "error", "stale", "unverified"]
 BESIDE = "a file beside it, a track or masks, is wrong; `tooling verify` names it"

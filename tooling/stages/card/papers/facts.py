@@ -6,12 +6,11 @@ from collections import Counter
 from typing import Any
 
 from generation.generators.registry import FAMILIES
-from homologous_deepfake import METADATA, SUBSETS
+from homologous_deepfake import METADATA, SUBSETS, people_of
 from tooling import __version__
 from tooling.release.folder import Release, format_bytes
 from tooling.workspace.audit_file import read_audit
 from tooling.workspace.layout import Workspace
-from tooling.workspace.samples import people_of
 
 SYNTHETIC = "synthetic actor"  # how `tooling actors` begins its consent evidence
 
