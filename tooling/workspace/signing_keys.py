@@ -4,8 +4,8 @@
     keys/private_key.pem    its private key; only the owner may read it
     keys/root.pem           whom a verifier trusts
 
-A test chain says so in its names. Replace the three files by your own from a certificate authority before you
-publish, and sign what is there anew: `tooling keys sign`.
+A test chain carries an extension that says so, TEST_MARK. Replace the three files by your own from a certificate
+authority before you publish, and sign what is there again: `tooling keys sign`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from tooling.errors import InputError, WorkspaceError
 from tooling.workspace.files import write_bytes
 
-TEST_NAME = "Homologous_deepfake TEST, not for publication"
+TEST_NAME = "Homologous_deepfake TEST, not for publication"  # the organisation of every test chain
+TEST_MARK = ObjectIdentifier("2.25.74331296160331163526720341164907118934")  # of a random UUID, as X.667 has it
 ROOT_DAYS, LEAF_DAYS = 3650, 825
 CERTIFICATE, PRIVATE_KEY, ROOT = "certificate.pem", "private_key.pem", "root.pem"
 
@@ -41,6 +42,7 @@ class SigningKeys:
         root: PEM of whom a verifier trusts.
         subject: the signing certificate's name.
         expires: when it does.
+        is_test: whether this is a chain that `tooling keys init` makes.
     """
 
     algorithm: str
@@ -49,14 +51,10 @@ class SigningKeys:
     root: bytes
     subject: str
     expires: datetime.datetime
+    is_test: bool
 
     def __repr__(self) -> str:
         return f"SigningKeys({self.subject!r}, expires={self.expires:%Y-%m-%d})"
-
-    @property
-    def is_test(self) -> bool:
-        """Whether this is the chain that `tooling keys init` makes."""
-        return "TEST" in self.subject
 
 
 def init_keys(folder: Path, *, is_replacing: bool = False) -> SigningKeys:
@@ -66,9 +64,7 @@ def init_keys(folder: Path, *, is_replacing: bool = False) -> SigningKeys:
         WorkspaceError: there are keys already, and they are not to be replaced.
     """
     if not is_replacing and folder.exists() and any(folder.iterdir()):
-        raise WorkspaceError(
-            f"{folder}: holds keys already; --force replaces them; then `tooling keys sign` signs anew"
-        )
+        raise WorkspaceError(f"{folder}: has keys already; --force replaces them; then `tooling keys sign` signs again")
     folder.mkdir(parents=True, exist_ok=True)
     root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     root = _certificate("root", "root", root_key, root_key, ROOT_DAYS)
@@ -94,9 +90,9 @@ def read_keys(folder: Path) -> SigningKeys:
         raise WorkspaceError(f"{folder}: no signing certificate; run `tooling keys init`, or put your own there")
     try:
         chain, private, root = ((folder / name).read_bytes() for name in (CERTIFICATE, PRIVATE_KEY, ROOT))
-        leaf = x509.load_pem_x509_certificates(chain)[0]
+        certificates = x509.load_pem_x509_certificates(chain) + x509.load_pem_x509_certificates(root)
+        leaf = certificates[0]
         key = serialization.load_pem_private_key(private, password=None)
-        x509.load_pem_x509_certificates(root)
     except (OSError, ValueError, TypeError, IndexError, UnsupportedAlgorithm) as error:
         raise InputError(
             f"{folder}: keys cannot be read ({type(error).__name__}); put {CERTIFICATE}, {PRIVATE_KEY} and "
@@ -109,8 +105,21 @@ def read_keys(folder: Path) -> SigningKeys:
         day = leaf.not_valid_after_utc.date().isoformat()
         raise InputError(f"{folder / CERTIFICATE}: is not valid now (until {day}); put a valid one there")
     return SigningKeys(
-        _algorithm(folder, key), chain, private, root, leaf.subject.rfc4514_string(), leaf.not_valid_after_utc
+        algorithm=_algorithm(folder, key),
+        chain=chain,
+        private_key=private,
+        root=root,
+        subject=leaf.subject.rfc4514_string(),
+        expires=leaf.not_valid_after_utc,
+        is_test=any(map(_is_test, certificates)),
     )
+
+
+def _is_test(certificate: x509.Certificate) -> bool:
+    """Chains from before TEST_MARK are known by their organisation's whole name."""
+    names = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    is_named = any(name.value == TEST_NAME for name in names)
+    return is_named or any(extension.oid == TEST_MARK for extension in certificate.extensions)
 
 
 def _algorithm(folder: Path, key: PrivateKeyTypes) -> str:
@@ -145,6 +154,7 @@ def _certificate(
         )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(authority, critical=False)
+        .add_extension(x509.UnrecognizedExtension(TEST_MARK, b"\x05\x00"), critical=False)  # DER of NULL
     )
     if not is_root:
         extended = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])

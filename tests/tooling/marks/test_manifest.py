@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from cryptography import x509
 from PIL import Image
 
 from generation.errors import VideoError
@@ -121,8 +123,36 @@ def test_keys_are_private_and_made_once(tmp_path: Path) -> None:
     assert made.is_test
     assert "PRIVATE" not in repr(made)
     assert stat.S_IMODE((tmp_path / "keys" / signing.PRIVATE_KEY).stat().st_mode) == 0o600
-    with pytest.raises(WorkspaceError, match="holds keys already"):
+    with pytest.raises(WorkspaceError, match="has keys already"):
         init_keys(tmp_path / "keys")
+
+
+def add_nothing(builder: x509.CertificateBuilder, extension: x509.ExtensionType, critical: bool) -> Any:
+    """In place of `add_extension`: as chains were made before they were marked."""
+    is_mark = isinstance(extension, x509.UnrecognizedExtension)
+    return builder if is_mark else ADD_EXTENSION(builder, extension, critical)
+
+
+ADD_EXTENSION = x509.CertificateBuilder.add_extension
+
+
+def test_a_test_chain_is_known_by_its_mark_and_an_older_one_by_its_whole_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (signing.TEST_NAME, "LATEST Media"):
+        monkeypatch.setattr(signing, "TEST_NAME", name)
+        assert init_keys(tmp_path / f"marked {name}").is_test
+    monkeypatch.undo()
+    monkeypatch.setattr(x509.CertificateBuilder, "add_extension", add_nothing)
+    assert init_keys(tmp_path / "older").is_test
+    with monkeypatch.context() as patch:
+        patch.setattr(signing, "TEST_NAME", "LATEST Media")
+        init_keys(tmp_path / "own")
+    own = read_keys(tmp_path / "own")
+    assert not own.is_test
+    path = film(tmp_path)
+    mark_file(path, SWAP, own)
+    assert read_marks(path, own).state == "trusted"
 
 
 def test_bad_keys_are_one_line(tmp_path: Path) -> None:

@@ -218,7 +218,7 @@ def test_keys_commands_show_and_replace(workspace: Workspace) -> None:
     place = ["-w", str(workspace.root)]
     shown = call(app, ["keys", "show", *place, "--json"])
     assert json.loads(shown.stdout)["is_test"] is True
-    with pytest.raises(WorkspaceError, match="holds keys already; --force replaces them"):
+    with pytest.raises(WorkspaceError, match="has keys already; --force replaces them"):
         call(app, ["keys", "init", *place], catch_exceptions=False)
     old = (workspace.keys_path / "certificate.pem").read_bytes()
     assert call(app, ["keys", "init", *place, "--force"]).exit_code == 0
