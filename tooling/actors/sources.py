@@ -14,7 +14,7 @@ from tooling.actors.person.identity import Gender, sample_actor
 from tooling.errors import InputError, UsageError
 from tooling.work.engine import Progress, no_progress, run_side_by_side
 from tooling.workspace.files import write_text
-from tooling.workspace.identities import Identity, format_identities
+from tooling.workspace.identities import SYNTHETIC_EVIDENCE, Identity, format_identities
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def write_sources(
             raise outcome.error
         progress(done, len(jobs), outcome.value.name)
     people = {
-        str(number): Identity(str(number), gender, "granted", "2000-01-01", "synthetic actor, no person")
+        str(number): Identity(str(number), gender, "granted", "2000-01-01", SYNTHETIC_EVIDENCE)
         for number, gender in enumerate(genders, start=1)
     }
     write_text(folder / "identities.csv", format_identities(people))

@@ -55,9 +55,8 @@ def _sign(item: tuple[Workspace, FileRecord]) -> Made | None:
     path = workspace.path(record.path)
     if file_sha256(path) != record.sha256:
         raise InputError(f"{record.path}: differs from its record (sha256); delete it and run its stage again")
-    is_pulled = "repository" in record.results
     if record.digital_source_type and (
-        is_pulled or read_marks(path, read_keys(workspace.keys_path)).state == "trusted"
+        record.origin == "pulled" or read_marks(path, read_keys(workspace.keys_path)).state == "trusted"
     ):
         return None
     with naming_full_disk(workspace.root):

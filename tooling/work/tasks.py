@@ -12,7 +12,7 @@ from tooling.errors import DiskFullError, ToolingError
 from tooling.work.engine import Outcome, Progress, no_progress, run_side_by_side
 from tooling.workspace.files import file_sha256, naming_full_disk
 from tooling.workspace.layout import Workspace
-from tooling.workspace.records import FileRecord, StageResult
+from tooling.workspace.records import FileRecord, Origin, StageResult
 from tooling.workspace.signing_keys import read_keys
 
 
@@ -47,9 +47,10 @@ def wanted_record(
     generator: str,
     parameters: dict[str, Any],
     seed: int | None = None,
+    origin: Origin = "made",
 ) -> FileRecord:
     """A record with what is known before the file is made; sizes and digests are filled in by `finished_record`."""
-    return FileRecord(sample_id, path, "", 0, inputs, generator, parameters, seed, 0, 0, None, 0)
+    return FileRecord(sample_id, path, "", 0, inputs, generator, parameters, seed, 0, 0, None, 0, origin=origin)
 
 
 def finished_record(

@@ -14,6 +14,7 @@ from tooling.workspace.records import natural_key
 Gender = Literal["male", "female"]
 ConsentStatus = Literal["granted", "refused", "withdrawn", "unknown"]
 
+SYNTHETIC_EVIDENCE = "synthetic actor, no person"  # consent evidence of whom `tooling actors` draws
 IDENTITY_COLUMNS = ("id", "gender", "consent_status", "consent_date", "consent_evidence")
 
 
@@ -36,6 +37,11 @@ class Identity:
     consent_date: str = ""
     consent_evidence: str = ""
     start_seconds: float | None = None
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether this is nobody, but an actor that `tooling actors` draws."""
+        return self.consent_evidence == SYNTHETIC_EVIDENCE
 
 
 def is_identity_id(text: str) -> bool:

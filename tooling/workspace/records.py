@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+Origin = Literal["made", "imported", "pulled"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class FileRecord:
             what `inputs` of later files name and what reproduces; empty where it is not known.
         digital_source_type: IPTC's word in the file's signed manifest, "digitalCapture" for a real file; empty where
             the file carries no mark.
+        origin: whether this tooling made the pixels, or they were imported from an archive or pulled from a Hub.
     """
 
     sample_id: str
@@ -49,6 +52,7 @@ class FileRecord:
     results: dict[str, Any] = field(default_factory=dict)
     unmarked_sha256: str = ""
     digital_source_type: str = ""
+    origin: Origin = "made"
 
     @property
     def subset(self) -> str:
@@ -85,9 +89,17 @@ def parse_record(line: str) -> FileRecord:
     """Reads one line of metadata.jsonl.
 
     Raises:
-        ValueError, TypeError: the line is no such record (a torn last line after a kill, for example).
+        ValueError, TypeError: the line is not such a record (a torn last line after a kill, for example).
     """
-    return FileRecord(**json.loads(line))
+    content = json.loads(line)
+    content.setdefault("origin", _origin_before_it_was_kept(content))
+    return FileRecord(**content)
+
+
+def _origin_before_it_was_kept(content: dict[str, Any]) -> Origin:
+    if "repository" in content.get("results", ()):
+        return "pulled"
+    return "imported" if content.get("parameters", {}).get("imported") else "made"
 
 
 @dataclass

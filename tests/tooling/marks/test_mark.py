@@ -191,7 +191,7 @@ def test_replaced_keys_sign_everything_anew_without_making_it_again(workspace: W
     init_keys(workspace.keys_path, is_replacing=True)
     damaged, pulled = workspace.path("edit_video/age/3.mp4"), workspace.records("raw_video")["raw_video/4"]
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
-    pulled = dataclasses.replace(pulled, results={"repository": "lab/other"})
+    pulled = dataclasses.replace(pulled, origin="pulled")
     write_text(
         workspace.records_path("raw_video"),
         workspace.records_path("raw_video").read_text() + format_record(pulled) + "\n",

@@ -160,6 +160,7 @@ def test_whole_archive_is_taken_as_encoded(
     record = workspace.records("edit_video")["edit_video/hair/3"]
     assert record.generator == "published-archive"
     assert record.parameters == {"imported": True, "attribute": "hair", "factor": 2.0}
+    assert record.origin == "imported"
     assert record.results["media"] == "kept as encoded"
     assert result.counts["swap_video"] == {"imported": 4, "in_workspace": 4, "catalogue": 100}
     again = run(workspace, archive)

@@ -100,6 +100,7 @@ def test_round_trip_gives_the_same_rows_and_the_same_release(
     assert not any(line.startswith(("tracks/", "identities.csv")) for line in result.lacks)
     record = pulled.records("edit_video")["edit_video/age/1"]
     assert record.parameters == {"imported": True, "attribute": "age", "factor": 2.0}
+    assert record.origin == "pulled"
     assert record.results["commit"] == result.commit == hub.api().dataset_info(REPO).sha
 
 

@@ -199,6 +199,23 @@ def test_identities_survive_a_round_trip(tmp_path: Path) -> None:
         read_identities(tmp_path / "nobody.csv")
 
 
+@pytest.mark.parametrize(
+    ("parameters", "results", "origin"),
+    [
+        ({}, {}, "made"),
+        ({"imported": True}, {"archive": "a.zip"}, "imported"),
+        ({"imported": True}, {"repository": "lab/set"}, "pulled"),
+    ],
+)
+def test_records_from_before_origins_are_read_right(
+    parameters: dict[str, Any], results: dict[str, Any], origin: str
+) -> None:
+    record = replace(wanted_record("a/1", "a/1.mp4", {}, "g", parameters), results=results)
+    content = json.loads(format_record(record))
+    assert content.pop("origin") == "made"
+    assert records_module.parse_record(json.dumps(content)).origin == origin
+
+
 def test_records_are_stable_text() -> None:
     record = wanted_record("a/1", "a/1.mp4", {"b": "c"}, "g", {"z": 1, "a": [1, 2]}, seed=3)
     assert records_module.parse_record(format_record(record)) == record

@@ -276,6 +276,7 @@ def _tasks(work: _Import, subset: str, files: list[Unpacked]) -> list[Task]:
             {member.name.rpartition("/")[2]: file.sha256},
             options.generator or PUBLISHED,
             _parameters(sample, options),
+            origin="imported",
         )
         problem = file.problem or _taken_place(workspace, wanted, records)
         if problem:

@@ -116,7 +116,7 @@ def record_of(row: Row, staged: dict[str, Path], origin: Origin, source_type: st
         if row.get(name) is not None:
             parameters[name] = row[name]
     generator = row["generator"] or GENERATOR_OF_REAL
-    wanted = wanted_record(row["sample_id"], row["path"], {}, generator, parameters, row.get("seed"))
+    wanted = wanted_record(row["sample_id"], row["path"], {}, generator, parameters, row.get("seed"), "pulled")
     shape = {name: row[name] for name in ("width", "height", "fps", "num_frames")}
     results = {"repository": origin.repo_id, "commit": origin.commit}
     return replace(finished_record(wanted, staged, **shape, results=results), digital_source_type=source_type)

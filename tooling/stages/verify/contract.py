@@ -122,7 +122,7 @@ def people_of(record: FileRecord) -> list[str]:
 
 def is_imported(record: FileRecord) -> bool:
     """Whether its pixels were made elsewhere, so that neither encoder nor generator are this tooling's."""
-    return bool(record.parameters.get("imported"))
+    return record.origin != "made"
 
 
 def split_of(record: FileRecord, plan: Plan) -> str:

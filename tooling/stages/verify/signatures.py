@@ -34,8 +34,8 @@ def check_marks(path: Path, record: FileRecord, keys: SigningKeys, clips: Collec
         facts.error(f"{said}; make it again")
         return
     if found.state == "untrusted":
-        if record.results.get("repository"):
-            facts.note(f"is signed by others than keys/: it was pulled from {record.results['repository']}")
+        if record.origin == "pulled":
+            facts.note(f"is signed by others than keys/: it was pulled from {record.results.get('repository')}")
         else:
             facts.error("is signed by others than keys/; run `tooling keys sign`, or put the right keys there")
     told = found.source_types[-1] if found.source_types else ""

@@ -245,7 +245,7 @@ def test_imported_fakes_have_no_masks_and_are_beside_their_target_all_the_same(v
     record = record_of(verified_copy, "swap_video/1_2.mp4")
     for film, message in (("swap_video/1_2.mp4", ""), ("swap_video/2_1.mp4", "its background is not that of")):
         frames = frames_of(verified_copy, film)
-        imported = dataclasses.replace(record, companions={}, parameters={"imported": True})
+        imported = dataclasses.replace(record, companions={}, origin="imported")
         publish(verified_copy, "swap_video/1_2.mp4", frames, record=imported)
         found = [line for line in errors_of(verified_copy) if line.startswith("swap_video/1_2.mp4")]
         assert any(message in line for line in found) if message else not found, found

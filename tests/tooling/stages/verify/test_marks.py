@@ -203,14 +203,14 @@ def test_one_error_names_the_command_that_makes_keys(workspace_copy: Workspace) 
 
 def test_other_signers_of_what_was_pulled_are_a_note(workspace_copy: Workspace) -> None:
     sign_by_others(workspace_copy, REAL)
-    rerecord(workspace_copy, REAL, results={"repository": "lab/set", "commit": "0" * 40})
+    rerecord(workspace_copy, REAL, results={"repository": "lab/set"}, origin="pulled")
     notes = [str(found) for found in verify.verify_files(workspace_copy, num_workers=1) if found.place == REAL]
     assert notes == [f"note: {REAL}: is signed by others than keys/: it was pulled from lab/set"]
 
 
 def test_settings_of_imported_files_are_a_note(workspace_copy: Workspace) -> None:
     encode(workspace_copy, REAL, crf="30")
-    rerecord(workspace_copy, REAL, parameters={"imported": True})
+    rerecord(workspace_copy, REAL, origin="imported")
     findings = [str(found) for found in verify.verify_files(workspace_copy, num_workers=1)]
     assert "note: raw_video: 1 files were encoded elsewhere, with other settings" in findings
     assert not [line for line in findings if line.startswith(f"error: {REAL}")]

@@ -11,6 +11,7 @@ from generation.faces.track import FaceTrack
 from tooling.stages.verify.contract import FileFacts
 from tooling.stages.verify.meters.mouths import FEWEST_FRAMES, MouthMeter, check_motion
 from tooling.work.tasks import wanted_record
+from tooling.workspace.records import Origin
 
 NUM_FRAMES = 90
 
@@ -53,12 +54,12 @@ CLIPS = {f"raw_video/{person}.mp4": film(speech(person), 120 + 10 * person) for 
         (speech(3)[: FEWEST_FRAMES - 1], ""),  # too short
     ],
 )
-@pytest.mark.parametrize("parameters", [{}, {"imported": True}])
-def test_driven_mouth(openness: NDArray[np.float64], message: str, parameters: dict[str, bool]) -> None:
+@pytest.mark.parametrize("origin", ["made", "imported"])
+def test_driven_mouth(openness: NDArray[np.float64], message: str, origin: Origin) -> None:
     path = "avatarify_video/1_2.mp4"
     facts = {**CLIPS, path: film(openness, 130)}
-    record = wanted_record(path[:-4], path, {}, "test", dict(parameters))
+    record = wanted_record(path[:-4], path, {}, "test", {}, origin=origin)
     findings = check_motion(facts, {path: record})
     assert [(found.severity, found.message) for found in findings] == (
-        [("note" if parameters else "error", message)] if message else []
+        [("error" if origin == "made" else "note", message)] if message else []
     )

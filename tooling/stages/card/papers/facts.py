@@ -12,8 +12,6 @@ from tooling.release.folder import Release, format_bytes
 from tooling.workspace.audit_file import read_audit
 from tooling.workspace.layout import Workspace
 
-SYNTHETIC = "synthetic actor"  # how `tooling actors` begins its consent evidence
-
 
 def gather_facts(workspace: Workspace, release: Release) -> dict[str, Any]:
     """Facts by name, for the templates. Counts of files are the release's, all else is the workspace's."""
@@ -39,7 +37,7 @@ def gather_facts(workspace: Workspace, release: Release) -> dict[str, Any]:
         ),
         "genders": _counts(Counter(person.gender for person in people)),
         "consent": _counts(Counter(person.consent_status for person in people)),
-        "is_synthetic": bool(people) and all(person.consent_evidence.startswith(SYNTHETIC) for person in people),
+        "is_synthetic": bool(people) and all(person.is_synthetic for person in people),
         "folds": ", ".join(f"fold {fold}: {folds[fold]}" for fold in sorted(folds)) or "none drawn",
         "num_crossing": sum(
             found.num_examples
@@ -47,7 +45,7 @@ def gather_facts(workspace: Workspace, release: Release) -> dict[str, Any]:
             for split, found in config.splits.items()
             if split == "crossing" and name != METADATA
         ),
-        "num_imported": sum(bool(record.parameters.get("imported")) for record in records),
+        "num_imported": sum(record.origin != "made" for record in records),
         "num_taken_down": len(workspace.tombstones()),
         "is_marked": bool(records) and all(record.digital_source_type for record in records),
         "generators": _generators(workspace),
