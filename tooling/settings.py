@@ -1,25 +1,24 @@
-"""Every default, once: frozen dataclasses, overridden by the workspace's `workspace.toml`."""
+"""Every default, once: frozen dataclasses, overridden by the workspace's `workspace.toml`. No number is negative."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import tomllib
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from tooling.errors import WorkspaceError
+from msgspec import Meta
+
+Whole = Annotated[int, Meta(ge=0)]
+Number = Annotated[float, Meta(ge=0)]
 
 
 @dataclass(frozen=True)
 class ClipSettings:
     """Shape of a `raw_video` clip."""
 
-    seconds: float = 15.0
-    fps: int = 30
-    width_px: int = 1280
-    height_px: int = 720
+    seconds: Number = 15.0
+    fps: Whole = 30
+    width_px: Whole = 1280
+    height_px: Whole = 720
 
     @property
     def num_frames(self) -> int:
@@ -31,26 +30,26 @@ class ClipSettings:
 class FaceSettings:
     """Face detection and cropping."""
 
-    size_px: int = 350
-    detect_every_frames: int = 5
-    detect_scale: float = 0.5
-    margin: float = 0.4
+    size_px: Whole = 350
+    detect_every_frames: Whole = 5
+    detect_scale: Number = 0.5
+    margin: Number = 0.4
 
 
 @dataclass(frozen=True)
 class PlanSettings:
     """Folds and pairs."""
 
-    seed: int = 0
+    seed: Whole = 0
 
 
 @dataclass(frozen=True)
 class ShardSettings:
     """Parquet layout; HF's readers fetch whole row groups, so these bound a reader's memory too."""
 
-    row_group_bytes: int = 20_000_000
-    max_shard_bytes: int = 500_000_000
-    min_train_shards: int = 8
+    row_group_bytes: Whole = 20_000_000
+    max_shard_bytes: Whole = 500_000_000
+    min_train_shards: Whole = 8
 
 
 @dataclass(frozen=True)
@@ -80,48 +79,3 @@ class Settings:
     plan: PlanSettings = field(default_factory=PlanSettings)
     shards: ShardSettings = field(default_factory=ShardSettings)
     card: CardSettings = field(default_factory=CardSettings)
-
-
-def read_settings(path: Path) -> Settings:
-    """Reads the tables of a TOML file over the defaults.
-
-    Raises:
-        WorkspaceError: the file is not TOML, or names a table, key or type that is not known.
-    """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise WorkspaceError(f"{path}: not readable as TOML ({error}); restore or correct it") from error
-    tables.pop("format", None)
-    parts: dict[str, Any] = {}
-    for name, default in vars(Settings()).items():
-        parts[name] = _read_table(path, name, default, tables.pop(name, {}))
-    if tables:
-        known = ", ".join(parts)
-        raise WorkspaceError(f"{path}: unknown entry '{sorted(tables)[0]}'; known tables: {known}")
-    return Settings(**parts)
-
-
-def _read_table(path: Path, name: str, default: Any, table: Any) -> Any:
-    if not isinstance(table, dict):
-        raise WorkspaceError(f"{path}: '{name}' must be a table, [{name}]")
-    known = vars(default)
-    for key, value in table.items():
-        if key not in known:
-            raise WorkspaceError(f"{path}: [{name}] has no setting '{key}'; known: {', '.join(known)}")
-        wanted = (int, float) if isinstance(known[key], float) else (type(known[key]),)
-        is_number = isinstance(value, int | float)
-        if not isinstance(value, wanted) or isinstance(value, bool) or (is_number and value < 0):
-            kind = {"int": "a whole number", "float": "a number", "str": "a text in quotes"}[wanted[-1].__name__]
-            raise WorkspaceError(f"{path}: [{name}] {key} must be {kind}{' from 0 up' * is_number}, got {value!r}")
-    return dataclasses.replace(default, **table)
-
-
-def format_settings(settings: Settings, format_version: int) -> str:
-    """The TOML text of a new workspace: its format version and every value that differs from the default."""
-    lines = [f"format = {format_version}"]
-    for name, default in vars(Settings()).items():
-        changed = {key: value for key, value in vars(getattr(settings, name)).items() if value != vars(default)[key]}
-        if changed:
-            lines += ["", f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in changed.items())]
-    return "\n".join(lines) + "\n"

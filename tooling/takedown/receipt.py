@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tooling.errors import WorkspaceError
+from tooling.workspace.decoding import read_json
 from tooling.workspace.files import write_text
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import Pair
@@ -91,14 +91,8 @@ def read_receipt(workspace: Workspace, identity: str) -> Receipt | None:
     path = receipt_path(workspace, identity)
     if not path.exists():
         return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content.pop("format") > FORMAT:
-            raise WorkspaceError(f"{path}: is newer than this program; upgrade homologous-deepfake")
-        pairs = {subset: [(str(a), str(b)) for a, b in found] for subset, found in content.pop("pairs").items()}
-        return Receipt(path=path, pairs=pairs, **content)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WorkspaceError(f"{path}: damaged ({error}); move it away and run the takedown again") from error
+    way_out = "move it away and run the takedown again"
+    return read_json(path, Receipt, way_out, newest_format=FORMAT, given={"path": path})
 
 
 def _sorted(found: dict[str, str]) -> dict[str, str]:

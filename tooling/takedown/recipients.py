@@ -13,13 +13,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
 from huggingface_hub.hf_api import AccessRequest
 
-from tooling.errors import UsageError, WorkspaceError
+from tooling.errors import UsageError
 from tooling.remote import Remote, RemoteError, explaining, patiently
+from tooling.workspace.decoding import decode_json, read_json_lines
 from tooling.workspace.files import append_line, sync_folder, write_text
 from tooling.workspace.layout import Workspace
 
@@ -140,16 +142,7 @@ def read_log(workspace: Workspace) -> list[LogEntry]:
     Raises:
         WorkspaceError: another line is damaged.
     """
-    path = log_path(workspace)
-    if not path.exists():
-        return []
-    entries = []
-    for line in path.read_bytes().rpartition(b"\n")[0].decode("utf-8", "replace").splitlines():
-        try:
-            entries.append(LogEntry(**json.loads(line)))
-        except (ValueError, TypeError) as error:
-            raise WorkspaceError(f"{path}: damaged line '{line[:60]}'; restore it from a backup") from error
-    return entries
+    return read_json_lines(log_path(workspace), partial(decode_json, kind=LogEntry), "restore it from a backup")
 
 
 def recipients(workspace: Workspace, repo: str | None = None) -> dict[str, LogEntry]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,6 +29,7 @@ from tooling.takedown.built_release import Person, check_shards, clear_release, 
 from tooling.takedown.receipt import Receipt, read_receipt
 from tooling.takedown.remote_copies import HubHoldings
 from tooling.work.engine import Progress, no_progress
+from tooling.workspace.decoding import decode_json, read_json
 from tooling.workspace.files import append_line, file_sha256, sync_folder, write_bytes, write_text
 from tooling.workspace.identities import format_identities, is_identity_id
 from tooling.workspace.layout import Workspace
@@ -258,7 +260,7 @@ def _fitted_files(workspace: Workspace, identity: str) -> Iterator[str]:
     """Files of generators that were fitted to clips of the person, among others."""
     own = {f"raw_video/{identity}.mp4", workspace.master_name(identity), workspace.track_name(identity)}
     for note in sorted(workspace.models_path.glob("*/*/inputs.json")):
-        if own & json.loads(note.read_text(encoding="utf-8")).keys():
+        if own & read_json(note, dict[str, str], f"delete {note.parent}, it is fitted again").keys():
             paths = (path for path in sorted(note.parent.rglob("*")) if path.is_file())
             yield from (path.relative_to(workspace.root).as_posix() for path in paths)
 
@@ -280,13 +282,13 @@ def _rejects(workspace: Workspace) -> list[str]:
 
 
 def _rejects_left(workspace: Workspace, person: Person) -> list[str]:
-    """The lines of rejects.jsonl without the person's; a torn last line goes."""
+    """The lines of rejects.jsonl without the person's and without damaged ones."""
     left = []
     for line in _rejects(workspace):
         try:
-            if not person.is_in(json.loads(line)["sample_id"]):
+            if not person.is_in(decode_json(line, dict[str, Any])["sample_id"]):
                 left.append(line)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError):  # nobody can tell whose it is
             continue
     return left
 

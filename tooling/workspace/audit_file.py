@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 
 from homologous_deepfake import SUBSETS
-from tooling.errors import WorkspaceError
+from tooling.workspace.decoding import read_json
 from tooling.workspace.files import write_text
 from tooling.workspace.layout import Workspace
 
@@ -77,12 +77,7 @@ def read_audit(workspace: Workspace) -> Audit | None:
     path = workspace.audit_path
     if not path.is_file():
         return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        probes = tuple(ProbeResult(**row) for row in content["probes"])
-        audit = Audit(probes, str(content["note"]), str(content["records_sha256"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise WorkspaceError(f"{path}: damaged ({error}); run `tooling audit` again") from error
+    audit = read_json(path, Audit, "run `tooling audit` again", newest_format=FORMAT)
     return audit if audit.records_sha256 == records_digest(workspace) else None
 
 

@@ -10,30 +10,38 @@ import fcntl
 import json
 import os
 import shutil
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tooling.errors import ConsentError, UsageError, WorkspaceError
-from tooling.settings import ClipSettings, Settings, format_settings, read_settings
+from tooling.settings import ClipSettings, Settings
+from tooling.workspace.decoding import decode_json, read_json_lines
 from tooling.workspace.files import (
     append_line,
     file_sha256,
     naming_full_disk,
     sync_folder,
     unfinished_path,
-    whole_lines,
     write_text,
 )
 from tooling.workspace.identities import Identity, read_identities
 from tooling.workspace.plan_file import Plan, read_plan
 from tooling.workspace.records import FileRecord, format_record, natural_key, parse_record
+from tooling.workspace.settings_file import format_settings, read_settings
 from tooling.workspace.signing_keys import init_keys
 
-FORMAT_VERSION = 1
 STAGING, PULLING, IMPORTING = ".staging", ".pulling", ".importing"
+
+
+@dataclass(frozen=True)
+class Tombstone:
+    """One line of tombstones.jsonl: who was taken down, and the ISO 8601 day of it."""
+
+    identity: str
+    date: str
 
 
 @dataclass(frozen=True)
@@ -106,15 +114,11 @@ class Workspace:
         Raises:
             WorkspaceError: a line other than a torn last one is damaged.
         """
-        path = self.tombstones_path
+        # No advice to remove a line: that would let a person back in.
+        parse = partial(decode_json, kind=Tombstone, ignores_unknown=True)
         found: dict[str, str] = {}
-        for line in whole_lines(path) if path.exists() else ():
-            try:
-                entry = json.loads(line)
-                found.setdefault(str(entry["identity"]), str(entry["date"]))
-            except (ValueError, KeyError, TypeError) as error:
-                # No advice to remove it: that would let a person back in.
-                raise WorkspaceError(f"{path}: damaged line '{line[:60]}'; restore it from a backup") from error
+        for line in read_json_lines(self.tombstones_path, parse, "restore it from a backup"):
+            found.setdefault(line.identity, line.date)
         return found
 
     def refuse_taken_down(self, place: str, identity: str) -> None:
@@ -149,12 +153,8 @@ class Workspace:
         Raises:
             WorkspaceError: a line other than a torn last one is damaged.
         """
-        path = self.records_path(subset)
-        found: dict[str, FileRecord] = {}
-        if path.exists():
-            for line in whole_lines(path):
-                record = _parse(path, line)
-                found[record.sample_id] = record
+        lines = read_json_lines(self.records_path(subset), parse_record, "remove it and run the stage again")
+        found = {record.sample_id: record for record in lines}
         return dict(sorted(found.items(), key=lambda item: natural_key(item[0])))
 
     def current(self, wanted: FileRecord, records: Mapping[str, FileRecord]) -> FileRecord | None:
@@ -245,17 +245,6 @@ def open_workspace(root: Path) -> Workspace:
     path = root / "workspace.toml"
     if not path.is_file():
         raise WorkspaceError(f"{root}: no workspace here; start one with `tooling ingest SOURCES --workspace {root}`")
-    settings_text = path.read_text(encoding="utf-8", errors="replace")
-    try:
-        version = tomllib.loads(settings_text).get("format")
-    except tomllib.TOMLDecodeError as error:
-        raise WorkspaceError(f"{path}: not readable as TOML ({error}); restore or correct it") from error
-    if not isinstance(version, int) or version < 1:
-        raise WorkspaceError(f"{path}: names no format version; restore the line `format = {FORMAT_VERSION}`")
-    if version > FORMAT_VERSION:
-        raise WorkspaceError(
-            f"{path}: format {version} is newer than this program's {FORMAT_VERSION}; upgrade homologous-deepfake"
-        )
     return Workspace(root.resolve(), read_settings(path))
 
 
@@ -270,7 +259,7 @@ def create_workspace(root: Path, settings: Settings) -> Workspace:
     if root.exists() and (not root.is_dir() or set(root.iterdir()) - unfinished):
         raise WorkspaceError(f"{root}: is not empty and no workspace; name a new folder")
     root.mkdir(parents=True, exist_ok=True)
-    write_text(path, format_settings(settings, FORMAT_VERSION))
+    write_text(path, format_settings(settings))
     workspace = Workspace(root.resolve(), settings)
     init_keys(workspace.keys_path)
     return workspace
@@ -291,10 +280,3 @@ def open_or_create_workspace(root: Path, clip_seconds: float | None = None) -> W
         length = workspace.settings.clip.seconds
         raise UsageError(f"{root}: its clips are {length:g} s long; --clip-seconds is for a new workspace")
     return workspace
-
-
-def _parse(path: Path, line: str) -> FileRecord:
-    try:
-        return parse_record(line)
-    except (ValueError, TypeError) as error:
-        raise WorkspaceError(f"{path}: damaged line '{line[:60]}'; remove it and run the stage again") from error

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from tooling.errors import WorkspaceError
+from tooling.workspace.decoding import read_json
 
 PLAN_FORMAT = 1
 NUM_FOLDS = 5
@@ -17,7 +16,7 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Plan:
-    """What plan.json holds.
+    """The content of plan.json.
 
     Attributes:
         seed: of every draw.
@@ -47,11 +46,5 @@ def read_plan(path: Path) -> Plan:
     Raises:
         WorkspaceError: the file is damaged or of a newer format.
     """
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] > PLAN_FORMAT:
-            raise WorkspaceError(f"{path}: format {content['format']} is newer than this program; upgrade it")
-        pairs = {subset: [(str(a), str(b)) for a, b in drawn] for subset, drawn in content["pairs"].items()}
-        return Plan(content["seed"], dict(content["folds"]), pairs)
-    except (ValueError, KeyError, TypeError) as error:
-        raise WorkspaceError(f"{path}: damaged ({error}); delete it and run `tooling plan` again") from error
+    way_out = "delete it and run `tooling plan` again"
+    return read_json(path, Plan, way_out, newest_format=PLAN_FORMAT, ignores_unknown=True)

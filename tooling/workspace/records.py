@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tooling.workspace.decoding import decode
+
 Origin = Literal["made", "imported", "pulled"]
 
 
@@ -89,17 +91,15 @@ def parse_record(line: str) -> FileRecord:
     """Reads one line of metadata.jsonl.
 
     Raises:
-        ValueError, TypeError: the line is not such a record (a torn last line after a kill, for example).
+        ValueError: the line is not such a record; names the field that is not.
     """
     content = json.loads(line)
-    content.setdefault("origin", _origin_before_it_was_kept(content))
-    return FileRecord(**content)
-
-
-def _origin_before_it_was_kept(content: dict[str, Any]) -> Origin:
-    if "repository" in content.get("results", ()):
-        return "pulled"
-    return "imported" if content.get("parameters", {}).get("imported") else "made"
+    record = decode(content, FileRecord)
+    if "origin" in content:
+        return record
+    # Records from before there was an origin.
+    is_pulled, is_imported = "repository" in record.results, bool(record.parameters.get("imported"))
+    return dataclasses.replace(record, origin="pulled" if is_pulled else "imported" if is_imported else "made")
 
 
 @dataclass

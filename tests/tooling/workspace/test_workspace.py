@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,17 @@ from typing import Any
 import pytest
 
 from tooling.errors import InputError, ToolingError, WorkspaceError
-from tooling.settings import CardSettings, ClipSettings, Settings, format_settings, read_settings
+from tooling.settings import CardSettings, ClipSettings, Settings
+from tooling.takedown.receipt import Receipt, read_receipt, receipt_path
 from tooling.work.tasks import finished_record, wanted_record
 from tooling.workspace import records as records_module
+from tooling.workspace.audit_file import Audit, ProbeResult, read_audit, records_digest, write_audit
 from tooling.workspace.files import append_line, file_sha256, write_text
 from tooling.workspace.identities import format_identities, read_identities
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
+from tooling.workspace.plan_file import Plan, format_plan
 from tooling.workspace.records import FileRecord, format_record, natural_key
+from tooling.workspace.settings_file import format_settings, read_settings
 
 
 @pytest.fixture
@@ -88,6 +94,61 @@ def test_damaged_line_in_the_middle_is_an_error_that_names_the_file(place: Works
         place.records("raw_video")
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"num_bytes": "x"}, "num_bytes: expected int, got 'x'"),
+        ({"fps": "30"}, r"fps: expected float \| null, got '30'"),
+        ({"inputs": {"raw_video/1.mp4": 3}}, r"inputs\[\.\.\.\]: expected str, got int"),
+        ({"origin": "stolen"}, "origin: invalid enum value 'stolen'"),
+        ({"surplus": 1}, "surplus: unknown; known: sample_id, path"),
+        ({"path": None}, "path: expected str, got None"),
+    ],
+)
+def test_record_of_another_type_is_refused_by_name(place: Workspace, changed: dict[str, Any], message: str) -> None:
+    publish(place, "1")
+    publish(place, "2")
+    path = place.records_path("raw_video")
+    first, second = path.read_text().splitlines()
+    path.write_text(f"{first}\n{json.dumps(json.loads(second) | changed)}\n")
+    with pytest.raises(
+        WorkspaceError, match=rf"metadata\.jsonl: damaged line .*\(line 2: {message}.*; remove it and run"
+    ):
+        place.records("raw_video")
+
+
+def test_files_that_are_damaged_newer_or_of_another_type_are_one_line(place: Workspace) -> None:
+    result = ProbeResult("swap_video", "size", False, 0.5, 0.4, 0.6, 3, 3, 0.55, True)
+    write_audit(place, Audit((result,), "note", records_digest(place)))
+    write_text(place.plan_path, format_plan(Plan(0, {"1": 2}, {"swap_video": [("1", "2")]})))
+    Receipt(receipt_path(place, "1"), "1", "2026-01-01", {"a": "b"}, pairs={"swap_video": [("1", "2")]}).save()
+    wrong: dict[Path, tuple[Callable[[], Any], dict[str, Any], str]] = {
+        place.audit_path: (
+            lambda: read_audit(place),
+            {"probes": [{"subset": 1}]},
+            r"probes\[0\]\.subset: expected str",
+        ),
+        place.plan_path: (place.plan, {"folds": {"1": "2"}}, r"folds\[\.\.\.\]: expected int"),
+        receipt_path(place, "1"): (lambda: read_receipt(place, "1"), {"date": 3}, "date: expected str, got 3"),
+    }
+    for path, (read, changed, what) in wrong.items():
+        right = path.read_text()
+        assert read() is not None
+        for text, message in (
+            (json.dumps(json.loads(right) | changed), rf"damaged \({what}"),
+            (right[:-9], r"damaged \("),
+            ("[]", r"damaged \(no format version"),
+            (right.replace('"format": 1', '"format": 99'), "format 99 is newer than this program's 1; upgrade"),
+        ):
+            path.write_text(text)
+            with pytest.raises(WorkspaceError, match=rf"{re.escape(str(path))}: {message}") as caught:
+                read()
+            assert "\n" not in str(caught.value)
+    place.tombstones_path.write_text('{"identity": 7, "date": "2026-01-01"}\n')
+    with pytest.raises(WorkspaceError, match=r"line 1: identity: expected str, got 7\); restore it from a backup"):
+        place.tombstones()
+
+
 def test_current_looks_at_what_a_file_was_made_from(place: Workspace) -> None:
     record = publish(place, "1")
     records = place.records("raw_video")
@@ -147,19 +208,24 @@ def test_missing_newer_and_foreign_folders_are_refused(tmp_path: Path) -> None:
 def test_settings_survive_a_round_trip_and_bad_ones_are_named(tmp_path: Path) -> None:
     path = tmp_path / "workspace.toml"
     chosen = Settings(clip=ClipSettings(seconds=2.5, fps=25), card=CardSettings(contact='a "b" c'))
-    path.write_text(format_settings(chosen, 1))
+    path.write_text(format_settings(chosen))
     assert read_settings(path) == chosen
     for text, message in [
-        ("format = 1\n[clip]\nlength = 3", r"\[clip\] has no setting 'length'; known: seconds, fps"),
-        ("format = 1\n[clips]\n", "unknown entry 'clips'; known tables: clip, faces"),
-        ("[clip]\nfps = 29.97", r"\[clip\] fps must be a whole number from 0 up, got 29.97"),
-        ("[clip]\nseconds = '3'", r"\[clip\] seconds must be a number, got '3'"),
-        ("clip = 3", "'clip' must be a table"),
+        ("format = 1\n[clip]\nlength = 3", "clip.length: unknown; known: seconds, fps, width_px, height_px; restore"),
+        ("format = 1\n[clips]\n", "clips: unknown; known: clip, faces"),
+        ("format = 1\n[clip]\nfps = 29.97", "clip.fps: expected int, got 29.97"),
+        ("format = 1\n[clip]\nfps = -1", "clip.fps: expected int >= 0, got -1"),
+        ("format = 1\n[clip]\nfps = true", "clip.fps: expected int, got True"),
+        ("format = 1\n[clip]\nseconds = '3'", "clip.seconds: expected float, got '3'"),
+        ("format = 1\nclip = 3", "clip: expected object, got 3"),
         ("clip = ", "not readable as TOML"),
+        ("[clip]\nfps = 25", "no format version, as in format = 1; restore"),
     ]:
         path.write_text(text)
         with pytest.raises(WorkspaceError, match=message):
             read_settings(path)
+    path.write_text("format = 1\n[clip]\nseconds = 3")
+    assert read_settings(path).clip.seconds == 3.0
 
 
 HEAD = "id,gender,consent_status,consent_date,consent_evidence\n"

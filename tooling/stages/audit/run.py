@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from generation.errors import GenerationError
@@ -24,6 +24,7 @@ from tooling.stages.audit.separability import Sample, measure_separability
 from tooling.stages.audit.tracks import measure_track
 from tooling.work.engine import Progress, no_progress, run_side_by_side
 from tooling.workspace.audit_file import MEASURED, Audit, ProbeResult, format_area, records_digest, write_audit
+from tooling.workspace.decoding import decode_json
 from tooling.workspace.files import append_line, write_text
 from tooling.workspace.layout import Workspace
 
@@ -48,6 +49,15 @@ class Comparison:
     def is_alike(self) -> bool:
         """Whether both are files of one kind."""
         return SUBSETS[self.subset].media == "video"
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A line of audit_measured.jsonl: what was measured of the file with a digest, by probe."""
+
+    format: int
+    sha256: str
+    measured: dict[str, Any]
 
 
 def audit_files(workspace: Workspace, *, num_workers: int = 0, progress: Progress = no_progress) -> Audit:
@@ -163,7 +173,7 @@ def _subset(row: Row) -> str:
 
 
 def _format_kept(digest: str, measured: dict[str, Measured]) -> str:
-    return json.dumps({"format": KEPT_FORMAT, "sha256": digest, "measured": measured}, sort_keys=True)
+    return json.dumps(asdict(_Kept(KEPT_FORMAT, digest, measured)), sort_keys=True)
 
 
 def _read_kept(path: Any, wanted: set[str]) -> dict[str, dict[str, Measured]]:
@@ -171,10 +181,10 @@ def _read_kept(path: Any, wanted: set[str]) -> dict[str, dict[str, Measured]]:
     kept = {}
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
         try:
-            entry = json.loads(line)
-            if entry["format"] == KEPT_FORMAT and entry["sha256"] in wanted:
-                kept[str(entry["sha256"])] = dict(entry["measured"])
-        except (ValueError, KeyError, TypeError):
+            entry = decode_json(line, _Kept)
+            if entry.format == KEPT_FORMAT and entry.sha256 in wanted:
+                kept[entry.sha256] = entry.measured
+        except ValueError:
             continue
     return kept
 

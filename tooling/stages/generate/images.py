@@ -31,6 +31,7 @@ from tooling.stages.generate.clips import clip_inputs, face_clip, refuse_without
 from tooling.stages.generate.work import GenerateRequest, GeneratorChoice, loaded, tried_twice
 from tooling.work.engine import Progress
 from tooling.work.tasks import Made, Task, finished_record, make_files, wanted_record
+from tooling.workspace.decoding import read_json
 from tooling.workspace.files import sync_file, write_text
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import NUM_FOLDS
@@ -181,7 +182,7 @@ def _fitted(workspace: Workspace, choice: GeneratorChoice, fold: int, people: Se
     options = dataclasses.replace(choice.options, weights=str(folder))
     fitted = Source(fold, dataclasses.replace(choice, options=options), inputs)
     note = folder / "inputs.json"
-    if note.is_file() and json.loads(note.read_text("utf-8")) == inputs:
+    if note.is_file() and read_json(note, dict[str, str], f"delete {folder}, it is fitted again") == inputs:
         return fitted
     genders = {who: person.gender for who, person in workspace.identities().items()}
     clips = [Person(face_clip(workspace, who, inputs)[0], genders[who]) for who in people]

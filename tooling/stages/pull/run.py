@@ -14,8 +14,10 @@ import tempfile
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,6 +39,7 @@ from tooling.remote import (
 from tooling.stages.pull import rows as pull_rows
 from tooling.stages.pull.rows import Origin, Row
 from tooling.work.engine import Progress, no_progress
+from tooling.workspace.decoding import decode_json, read_json, read_json_lines
 from tooling.workspace.files import append_line, file_sha256, naming_full_disk, write_text
 from tooling.workspace.identities import Identity, format_identities
 from tooling.workspace.layout import PULLING, Workspace, create_workspace, open_workspace
@@ -77,6 +80,14 @@ class _Shard:
     split: str
     path: str
     sha256: str
+
+
+@dataclass(frozen=True)
+class _ReadShard:
+    """A line of the journal: a shard that was read to its end, and the samples in it."""
+
+    sha256: str
+    sample_ids: list[str]
 
 
 @dataclass
@@ -281,7 +292,7 @@ def _pull_shards(work: _Pull, shards: list[_Shard], num_workers: int) -> None:
             seen.append(row.get("sample_id"))
             if row.get("sample_id") in wanted_of[shard]:
                 _take(work, shard, row)
-        append_line(work.folder / JOURNAL, json.dumps({"sha256": shard.sha256, "sample_ids": seen}))
+        append_line(work.folder / JOURNAL, json.dumps(asdict(_ReadShard(shard.sha256, seen))))
         path.unlink()
     for subset in SUBSETS:
         work.workspace.finish(subset)
@@ -308,10 +319,8 @@ def _fetched(work: _Pull, shards: list[_Shard], num_at_once: int) -> Iterator[tu
 
 def _read_journal(path: Path) -> dict[str, set[str]]:
     """Digest of each shard that was read to its end -> the samples in it."""
-    if not path.exists():
-        return {}
-    lines = path.read_bytes().rpartition(b"\n")[0].splitlines()
-    return {line["sha256"]: set(line["sample_ids"]) for line in map(json.loads, lines)}
+    lines = read_json_lines(path, partial(decode_json, kind=_ReadShard), f"delete {path.parent} and run it again")
+    return {line.sha256: set(line.sample_ids) for line in lines}
 
 
 def _wanted_of(work: _Pull, shard: _Shard) -> set[str]:
@@ -362,7 +371,8 @@ def _stage_track(work: _Pull, person: str, row: Row) -> dict[str, Path]:
     if row["boxes"] is None or not frames.exists():
         work.result.lacks.append(f"{name}: the release has no per-frame columns of this clip")
         return {}
-    track, num_inexact = pull_rows.restore_track(json.loads(frames.read_text(encoding="utf-8")), row)
+    columns = read_json(frames, dict[str, Any], f"delete {work.folder} and run it again")
+    track, num_inexact = pull_rows.restore_track(columns, row)
     if num_inexact:
         work.result.lacks.append(f"{name}: the crop squares of {num_inexact} frames are near, not exact")
     staged = work.workspace.staging_path(name)

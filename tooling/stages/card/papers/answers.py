@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tooling.errors import InputError
+from tooling.workspace.decoding import read_toml
 from tooling.workspace.files import write_text
 from tooling.workspace.layout import Workspace
 
@@ -99,10 +100,7 @@ def read_or_start_answers(workspace: Workspace) -> Answers:
 
 
 def _read(path: Path) -> Answers:
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path}: not readable as TOML ({error}); correct it") from error
+    tables = read_toml(path, InputError)
     known = asked()
     for section, table in tables.items():
         if section not in known or not isinstance(table, dict):

@@ -1,0 +1,157 @@
+"""Files in JSON, JSON lines and TOML, read into typed values: the one place where content from a disk is checked.
+
+What does not fit raises one line: the file, the entry, what is expected there and what stands there, what to do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import msgspec
+
+from tooling.errors import ToolingError, WorkspaceError
+from tooling.workspace.files import whole_lines
+
+Kind = TypeVar("Kind")
+
+
+def decode(content: Any, kind: type[Kind], *, ignores_unknown: bool = False) -> Kind:
+    """Checks JSON values and turns them into a type: a dataclass, or containers of plain types.
+
+    Args:
+        content: as `json.loads` returns it.
+        kind: what to make of it; "1" is not a number, nor is true, and 1.0 is not an int.
+        ignores_unknown: whether fields that a dataclass does not have are left out, rather than refused.
+
+    Raises:
+        ValueError: one line that names the entry, "num_bytes: expected int, got 'x'".
+    """
+    if not ignores_unknown:
+        _refuse_unknown(content, kind, "")
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(_sentence(str(error), content)) from error
+
+
+def decode_json(text: str, kind: type[Kind], *, ignores_unknown: bool = False) -> Kind:
+    """`decode` of JSON text.
+
+    Raises:
+        ValueError: also where the text is not JSON.
+    """
+    return decode(json.loads(text), kind, ignores_unknown=ignores_unknown)
+
+
+def read_json(
+    path: Path,
+    kind: type[Kind],
+    way_out: str,
+    *,
+    newest_format: int | None = None,
+    given: Mapping[str, Any] | None = None,
+    ignores_unknown: bool = False,
+) -> Kind:
+    """Reads a JSON file.
+
+    Args:
+        path: the file.
+        kind: see `decode`.
+        way_out: what to do with a damaged file, for the message.
+        newest_format: the newest value of the entry `format` that can be read; None where the file has no such entry.
+        given: fields of the dataclass that are not in the file.
+        ignores_unknown: see `decode`.
+
+    Raises:
+        WorkspaceError: the file is damaged or of a newer format.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if newest_format is not None:
+            check_format(path, content, newest_format)
+        return decode({**content, **given} if given else content, kind, ignores_unknown=ignores_unknown)
+    except ValueError as error:
+        raise WorkspaceError(f"{path}: damaged ({error}); {way_out}") from error
+
+
+def read_json_lines(path: Path, parse: Callable[[str], Kind], way_out: str) -> list[Kind]:
+    """Reads a file that `append_line` wrote, without a torn last line.
+
+    Args:
+        path: the file; without it there are no lines.
+        parse: line -> value; raises ValueError.
+        way_out: what to do with a damaged line, for the message.
+
+    Raises:
+        WorkspaceError: a line is damaged; names it.
+    """
+    found = []
+    for number, line in enumerate(whole_lines(path) if path.exists() else (), start=1):
+        try:
+            found.append(parse(line))
+        except ValueError as error:
+            raise WorkspaceError(f"{path}: damaged line '{line[:60]}' (line {number}: {error}); {way_out}") from error
+    return found
+
+
+def read_toml(path: Path, error_type: type[ToolingError] = WorkspaceError) -> dict[str, Any]:
+    """Reads the tables of a TOML file, for `decode`.
+
+    Raises:
+        ToolingError: of the given type: the file cannot be read as TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise error_type(f"{path}: not readable as TOML ({error}); restore or correct it") from error
+
+
+def check_format(path: Path, content: Any, newest: int) -> None:
+    """Takes the entry `format` out of a file's content.
+
+    Raises:
+        ValueError: there is none.
+        WorkspaceError: it is newer than `newest`.
+    """
+    version = content.pop("format", None) if isinstance(content, dict) else None
+    if not isinstance(version, int) or version < 1:
+        raise ValueError(f"no format version, as in format = {newest}")
+    if version > newest:
+        way_out = "upgrade homologous-deepfake"
+        raise WorkspaceError(f"{path}: format {version} is newer than this program's {newest}; {way_out}")
+
+
+_hints = lru_cache(maxsize=32)(get_type_hints)
+
+
+def _refuse_unknown(content: Any, kind: Any, where: str) -> None:
+    if isinstance(content, dict) and dataclasses.is_dataclass(kind):
+        fields = _hints(kind)
+        for key, value in content.items():
+            if key not in fields:
+                raise ValueError(f"{where}{key}: unknown; known: {', '.join(fields)}")
+            _refuse_unknown(value, fields[key], f"{where}{key}.")
+    elif isinstance(content, list) and get_args(kind):
+        for value in content:
+            _refuse_unknown(value, get_args(kind)[0], where)
+
+
+def _sentence(message: str, content: Any) -> str:
+    """msgspec's "Expected `int`, got `str` - at `$.num_bytes`" as ours, with the value that stands there."""
+    message, _, path = message.replace("`", "").partition(" - at $")
+    # msgspec does not name the key of a mapping: it writes [...].
+    where, message = path.lstrip("."), message[0].lower() + message[1:]
+    if message.startswith("object missing required field "):
+        return f"{where}.{message.rpartition(' ')[2]} is missing".lstrip(".")
+    for key, number in re.findall(r"\.(\w+)|\[(\d+)\]", path.partition("[...]")[0]):
+        content = content[key or int(number)]
+    if "[...]" not in path and message.startswith("expected"):
+        message = f"{message.partition(', got ')[0]}, got {repr(content)[:60]}"
+    return f"{where}: {message}".lstrip(": ")
