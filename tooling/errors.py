@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class ToolingError(Exception):
     """Anything that ends a command with one line on stderr and exit code 1."""
@@ -36,4 +38,10 @@ class WorkerError(ToolingError):
 
 
 class VerificationError(ToolingError):
-    """Verification found errors; they have been printed."""
+    """A file did not pass verification, or was not verified as it is now."""
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """The first names for a message, and how many there are beyond them: "a, b and 3 more"."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from homologous_deepfake import SUBSETS, people_of
-from tooling.errors import ConsentError, InputError, UsageError, VerificationError, WorkspaceError
+from tooling.errors import ConsentError, InputError, UsageError, VerificationError, WorkspaceError, listed
 from tooling.release.changes import CARD
 from tooling.release.diff import folder_rows
 from tooling.release.folder import CHECKSUMS, Release, read_release
@@ -183,5 +183,4 @@ def _check_marks(workspace: Workspace, records: dict[str, FileRecord], is_public
 
 
 def _some(names: Collection[str]) -> str:
-    first = sorted(names, key=natural_key)
-    return ", ".join(first[:MAX_NAMES]) + (f" and {len(first) - MAX_NAMES} more" if len(first) > MAX_NAMES else "")
+    return listed(sorted(names, key=natural_key), MAX_NAMES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from homologous_deepfake import CROSSING, SUBSETS
+from tooling.errors import listed
 from tooling.stages.verify.contract import Finding, is_imported, people_of
 from tooling.workspace.identities import Identity
 from tooling.workspace.layout import Workspace
@@ -112,9 +113,8 @@ def check_inputs(records: Records) -> list[Finding]:
         for record in found.values():
             stale = [name for name, digest in record.inputs.items() if name in now and now[name] != digest]
             if stale:
-                first = min(stale, key=natural_key)
-                more = f" and {len(stale) - 1} more" if len(stale) > 1 else ""
-                message = f"was made from an older {first}{more}; run its stage again"
+                older = listed(sorted(stale, key=natural_key), 1)
+                message = f"was made from an older {older}; run its stage again"
                 findings.append(Finding("error", record.path, message))
     return findings
 

@@ -77,6 +77,11 @@ def remake_input(workspace: Workspace) -> None:
     rerecord(workspace, first.path, inputs={"raw_video/1.mp4": "0" * 64})
 
 
+def remake_two_inputs(workspace: Workspace) -> None:
+    first = next(iter(workspace.records("swap_video").values()))
+    rerecord(workspace, first.path, inputs={f"raw_video/{person}.mp4": "0" * 64 for person in (10, 2)})
+
+
 def add_stray(workspace: Workspace) -> None:
     shutil.copy(workspace.path("raw_video/1.mp4"), workspace.path("swap_video/98_99.mp4"))
 
@@ -98,6 +103,7 @@ FAULTS: dict[str, tuple[Callable[[Workspace], object], str]] = {
     "wrong size": (lambda w: replace_clip(w, width=98), "raw_video/2.mp4: size: (98, 64), must be (96, 64)"),
     "image": (spoil_image, "GAN_images/000001.png: does not decode"),
     "stale input": (remake_input, "was made from an older raw_video/1.mp4; run its stage again"),
+    "stale inputs": (remake_two_inputs, "was made from an older raw_video/2.mp4 and 1 more; run its stage again"),
     "stray file": (add_stray, "swap_video/98_99.mp4: has no record; remove it or import it"),
     "no consent": (withdraw, "raw_video/3.mp4: consent of identity 3 is 'withdrawn'; take the person out"),
     "crossing folds": (
