@@ -16,10 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 from homologous_deepfake import SUBSETS, people_of
 from tooling.errors import InputError, UsageError
 from tooling.remote import connect
@@ -30,12 +26,13 @@ from tooling.takedown.receipt import Receipt, read_receipt
 from tooling.takedown.remote_copies import HubHoldings
 from tooling.work.engine import Progress, no_progress
 from tooling.workspace.decoding import decode_json, read_json
-from tooling.workspace.files import append_line, file_sha256, sync_folder, write_bytes, write_text
+from tooling.workspace.files import append_line, file_sha256, sync_folder, write_text
 from tooling.workspace.identities import format_identities, is_identity_id
 from tooling.workspace.layout import Workspace
 from tooling.workspace.path_kinds import KINDS, kind_of, people_in, unknown_paths
 from tooling.workspace.plan_file import Pair, Plan, format_plan
 from tooling.workspace.records import natural_key
+from tooling.workspace.verification_file import remove_rows, verified_paths
 
 
 @dataclass(frozen=True)
@@ -294,10 +291,7 @@ def _rejects_left(workspace: Workspace, person: Person) -> list[str]:
 
 
 def _verified(workspace: Workspace, person: Person) -> list[str]:
-    if not workspace.verification_path.exists():
-        return []
-    paths = pq.read_table(workspace.verification_path, columns=["path"])["path"].to_pylist()
-    return [path for path in paths if person.is_in(path.rpartition(".")[0])]
+    return [path for path in verified_paths(workspace) if person.is_in(path.rpartition(".")[0])]
 
 
 def _clear_records(subset: str, workspace: Workspace, person: Person) -> None:
@@ -325,13 +319,7 @@ def _clear_rejects(workspace: Workspace, person: Person) -> None:
 
 
 def _clear_verification(workspace: Workspace, person: Person) -> None:
-    gone = _verified(workspace, person)
-    if gone:
-        table = pq.read_table(workspace.verification_path)
-        kept = table.filter(pc.invert(pc.is_in(table["path"], value_set=pa.array(gone))))
-        buffer = pa.BufferOutputStream()
-        pq.write_table(kept, buffer)
-        write_bytes(workspace.verification_path, buffer.getvalue().to_pybytes())
+    remove_rows(workspace, _verified(workspace, person))
 
 
 TABLES: dict[str, Callable[[Workspace, Person], None]] = {

@@ -549,7 +549,7 @@ def test_pairs_across_folds_are_released_in_crossing_alone(published: Workspace,
     assert not run(own, folder, subset="swap_video", generator="swapface").refused
     findings = verify.verify_files(own, num_workers=1)
     assert [str(found) for found in findings if found.severity == "error"] == []
-    notes = [found for found in findings if found.place.startswith("swap_video/")]
+    notes = [found for found in findings if found.path.startswith("swap_video/")]
     assert [found.message.partition(": ")[2] for found in notes] == ["it is in the split crossing alone"] * 2
     release = shards.build_release(own, tmp_path / "release")
     assert set(release.configs["swap_video"].splits) == {CROSSING}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,13 +23,19 @@ from tooling.settings import Settings
 from tooling.stages import build as shards
 from tooling.views.report import grids as cards
 from tooling.views.report import posters as media
-from tooling.views.report.overview import read_facts
+from tooling.views.report.overview import read_overview
 from tooling.views.report.page import write_report
 from tooling.workspace.audit_file import Audit, ProbeResult, records_digest, write_audit
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
+from tooling.workspace.verification_file import Finding, VerifiedFile, write_verification
 
 HOSTILE = '</script><script>window.hit = 1</script><img src="//x.invalid" onerror="window.hit = 1">'
 HOSTILE_NAME = '"><svg onload=hit()>&amp;'
+FINDINGS = (
+    Finding("note", "content", "raw_video/3.mp4", "the face: is small"),
+    Finding("note", "content", "swap_video/1_2.mp4", "run `tooling generate` again"),
+    Finding("error", "marks", "swap_video/1_2.mp4", HOSTILE),
+)
 
 
 class Reader(HTMLParser):
@@ -52,27 +58,17 @@ class Reader(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def write_verification(workspace: Workspace, findings: dict[str, list[str]], stale: str = "") -> None:
-    """A verification of all files but generated images' measurements, as `tooling verify` leaves it."""
-    rows = []
+def note_findings(workspace: Workspace, findings: Sequence[Finding], stale: str = "") -> None:
+    """A verification with these findings, as `tooling verify` leaves it; images are not measured."""
+    files = []
     for number, record in enumerate(r for subset in SUBSETS for r in workspace.records(subset).values()):
-        found = [
-            f"{line.partition(': ')[0]}: {record.path}: {line.partition(': ')[2]}"
-            for line in findings.get(record.path, [])
-        ]
+        own = tuple(one for one in findings if one.path in (record.path, *record.companions))
         measured = {"face_px": 100.0 + number, "brightness": 90.5, "sharpness": 10.0 * 3**number}
         if record.path.startswith("swap_video"):
             measured |= {"target_similarity": 0.2, "source_similarity": 0.75}
-        rows.append(
-            {
-                "path": record.path,
-                "sha256": "0" * 64 if record.path == stale else record.sha256,
-                "is_ok": not any(line.startswith("error") for line in found),
-                "findings": found,
-                "measurements": "{}" if record.fps is None else json.dumps(measured),
-            }
-        )
-    pq.write_table(pa.Table.from_pylist(rows), workspace.verification_path)
+        digest = "0" * 64 if record.path == stale else record.sha256
+        files.append(VerifiedFile(record.path, digest, own, {} if record.fps is None else measured))
+    write_verification(workspace, files)
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +77,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = make_workspace(tmp_path_factory.mktemp("report") / "<b>work & place", 2, 2, 3)
     add_file(workspace, f"GAN_images/{HOSTILE_NAME}.png", HOSTILE, {"prompt": HOSTILE}, seed=9)
     add_file(workspace, "swap_video/1_2.mp4", HOSTILE, {})
-    findings = {
-        "swap_video/1_2.mp4": [f"error: {HOSTILE}", "note: run `tooling generate` again"],
-        "raw_video/3.mp4": ["note: the face: is small"],
-    }
-    write_verification(workspace, findings, stale="raw_video/4.mp4")
+    note_findings(workspace, FINDINGS, stale="raw_video/4.mp4")
     probe = ProbeResult("swap_video", "file_size", False, 0.71, 0.6, 0.8, 4, 4, 0.55, False)
     pixel = replace(probe, probe="mean_colour", is_pixel=True, limit=None, is_ok=True, auc=None, low=None, high=None)
     few = replace(probe, probe="gop", auc=0.62, low=0.3, high=0.9, is_ok=True)
@@ -156,41 +148,55 @@ def test_every_file_of_the_videos_has_its_picture(full: Workspace, read: Reader)
 
 
 def test_a_face_that_several_cards_show_is_stored_once(full: Workspace) -> None:
-    shots = cards.shots_of(cards.lay_out(read_facts(full, None)))
+    shots = cards.shots_of(cards.lay_out(read_overview(full, None)))
     assert len(shots) == len({(shot.path, shot.identity) for shot in shots}) == 28 + 4
 
 
 def test_checks_findings_and_audit_are_told(full: Workspace, read: Reader) -> None:
     text = " ".join(read.text.split())
     num_files = sum(len(full.records(subset)) for subset in SUBSETS)
-    assert "stop Verification 1 file has errors" in text
+    assert "stop Verification 1 file has errors: 1 marks" in text
     assert "stop Shortcut audit 1 probe above the limit" in text
     assert f"OK Marks every file says how it came to be ({num_files} files)" in text
     assert "swap_video file size shortcut 0.71 (0.60 to 0.80)" in text
     assert "swap_video gop too few to tell 0.62 (0.30 to 0.90)" in text
     assert "swap_video mean colour (pixels) no limit too few people" in text
-    assert "note raw_video/3.mp4 the face: is small" in text
+    assert "note content raw_video/3.mp4 the face: is small" in text
     assert "run tooling generate again" in text  # the backticks became an element
     assert "Face size of face_video: 4 files, from 104 to 107 px, median 106" in text
     assert "swap_video: 4 of 4" in text  # nearer to the source
 
 
 def test_state_of_each_file(full: Workspace) -> None:
-    facts = read_facts(full, None)
-    checks = {file.record.path: file.check for files in facts.files.values() for file in files}
+    facts = read_overview(full, None)
+    checks = {file.record.path: file.outcome for files in facts.files.values() for file in files}
     assert checks["raw_video/4.mp4"] == "stale"
     assert checks["swap_video/1_2.mp4"] == "error"
     assert checks["raw_video/3.mp4"] == "ok"
-    assert [finding.severity for finding in facts.findings] == ["error", "note", "note"]
+    assert facts.findings == [FINDINGS[2], *FINDINGS[:2]]  # errors first, then by path
 
 
-def test_file_with_an_error_beside_it_says_so(copied: Workspace) -> None:
-    rows = pq.read_table(copied.verification_path).to_pylist()
-    rows[0]["is_ok"] = False  # as verify leaves it for a damaged track
-    pq.write_table(pa.Table.from_pylist(rows), copied.verification_path)
-    (finding,) = read_facts(copied, None).files["raw_video"][0].findings
-    assert (finding.severity, finding.place) == ("error", "raw_video/1.mp4")
-    assert "`tooling verify` names it" in finding.message
+def test_error_of_a_companion_is_shown_with_its_file(copied: Workspace, tmp_path: Path) -> None:
+    damaged = Finding("error", "record", "tracks/1.json", "is missing; run its stage again")
+    note_findings(copied, [damaged])
+    overview = read_overview(copied, None)
+    (crop,) = [file for file in overview.files["face_video"] if file.record.path == "face_video/1.mp4"]
+    assert (crop.outcome, crop.findings) == ("error", (damaged,))
+    text = write_report(copied, tmp_path / "r.html", num_workers=1).read_text(encoding="utf-8")
+    assert "tracks/1.json: is missing; run its stage again" in Reader(text).text
+
+
+def test_table_of_an_older_format_counts_as_not_verified_any_more(copied: Workspace, tmp_path: Path) -> None:
+    row = {"path": "raw_video/1.mp4", "sha256": "0" * 64, "is_ok": True, "findings": ["note: x: y"]}
+    pq.write_table(pa.Table.from_pylist([row]), copied.verification_path)
+    overview = read_overview(copied, None)
+    assert overview.unverified == "not verified any more, the checks have changed; run `tooling verify`"
+    assert overview.findings == []
+    assert {file.outcome for files in overview.files.values() for file in files} == {"unverified"}
+    text = " ".join(
+        Reader(write_report(copied, tmp_path / "r.html", num_workers=1).read_text(encoding="utf-8")).text.split()
+    )
+    assert "stop Verification not verified any more, the checks have changed; run tooling verify" in text
 
 
 def test_same_workspace_gives_the_same_bytes(full: Workspace, page: Path, tmp_path: Path) -> None:
@@ -203,7 +209,7 @@ def test_what_was_not_done_is_named_with_its_command(bare: Workspace, tmp_path: 
         Reader(write_report(bare, tmp_path / "r.html", num_workers=1).read_text(encoding="utf-8")).text.split()
     )
     for line in (
-        "Not verified; run tooling verify",
+        "not verified; run tooling verify",
         "Not audited; run tooling audit",
         "Not measured; run tooling verify",
         "run tooling report --since OWNER/NAME@REVISION",
@@ -227,13 +233,13 @@ def test_unreadable_and_missing_files_do_not_stop_the_page(copied: Workspace, tm
 
 def test_changes_since_a_release(copied: Workspace, tmp_path: Path) -> None:
     shards.build_release(copied, tmp_path / "release")
-    same = read_facts(copied, str(tmp_path / "release")).changes
+    same = read_overview(copied, str(tmp_path / "release")).changes
     assert same is not None
     assert not same.diff.subsets
     add_file(copied, "swap_video/3_4.mp4", "another", {})
     add_file(copied, "GAN_images/000077.png", "weightfree-face", {"prompt": "x"}, seed=77)
     copied.forget("GAN_images", ["GAN_images/000001"])
-    changed = read_facts(copied, str(tmp_path / "release")).changes
+    changed = read_overview(copied, str(tmp_path / "release")).changes
     assert changed is not None
     assert changed.diff.subsets["GAN_images"].added == ("GAN_images/000077",)
     assert changed.diff.subsets["GAN_images"].removed == ("GAN_images/000001",)
@@ -253,7 +259,7 @@ def test_damaged_verification_is_named(copied: Workspace, tmp_path: Path) -> Non
 
 
 def test_large_workspaces_are_sampled_with_their_findings(full: Workspace) -> None:
-    facts = read_facts(full, None)
+    facts = read_overview(full, None)
     with mock.patch.multiple(cards, MAX_CARDS=3, MAX_IMAGES=2):
         grids = cards.lay_out(facts)
     assert [len(grid.cards) for grid in grids] == [3, 3, 3, 3, 3, 2]

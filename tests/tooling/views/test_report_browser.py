@@ -10,8 +10,9 @@ import pytest
 
 from tests.conftest import add_file, make_workspace
 from tests.tooling.views.browser import Page, browser
-from tests.tooling.views.test_report import HOSTILE, HOSTILE_NAME, write_verification
+from tests.tooling.views.test_report import HOSTILE, HOSTILE_NAME, note_findings
 from tooling.views.report.page import write_report
+from tooling.workspace.verification_file import Finding
 
 WIDE, NARROW = (1440, 900), (360, 780)
 FOCUSABLE = "a[href], button, select, input, summary, [tabindex='0']"
@@ -45,7 +46,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of two people, with a hostile name, generator and finding."""
     workspace = make_workspace(tmp_path_factory.mktemp("browser") / "work", 0, 2, 2)
     add_file(workspace, f"GAN_images/{HOSTILE_NAME}.png", HOSTILE, {"prompt": HOSTILE}, seed=9)
-    write_verification(workspace, {"swap_video/1_2.mp4": [f"error: {HOSTILE}"], "raw_video/2.mp4": ["note: small"]})
+    error = Finding("error", "marks", "swap_video/1_2.mp4", HOSTILE)
+    note_findings(workspace, [error, Finding("note", "content", "raw_video/2.mp4", "small")])
     return write_report(workspace, tmp_path_factory.mktemp("page") / "report.html", num_workers=1)
 
 
@@ -214,6 +216,9 @@ def test_pictures_and_findings_can_be_filtered(tab: Page, report: Path) -> None:
     assert tab.run(rows) == ["note", "error"]
     enter(tab, "find-finding", "small")
     assert tab.run(rows) == ["note"]
+    enter(tab, "find-finding", "")
+    enter(tab, "kind", "marks")
+    assert tab.run(rows) == ["error"]
 
 
 def enter(tab: Page, field: str, text: str) -> None:

@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from homologous_deepfake import SUBSETS, people_of
 from tooling.errors import ConsentError, InputError, UsageError, VerificationError, WorkspaceError, listed
@@ -22,6 +18,7 @@ from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace
 from tooling.workspace.records import FileRecord, natural_key
 from tooling.workspace.signing_keys import CERTIFICATE, read_keys
+from tooling.workspace.verification_file import read_verification
 
 PICTURES = "pictures"
 MAX_NAMES = 5
@@ -148,24 +145,17 @@ def _check_consent(
 
 def _check_verified(workspace: Workspace, records: dict[str, FileRecord], of_unconsented: set[str]) -> None:
     """Every file verified as it is now; findings about the consent of those allowed by name do not count."""
-    path = workspace.verification_path
-    if not path.is_file():
-        raise VerificationError(f"{workspace.root}: not verified; run `tooling verify`")
-    try:
-        found: dict[str, dict[str, Any]] = {row["path"]: row for row in pq.read_table(path).to_pylist()}
-    except (pa.ArrowInvalid, KeyError) as error:
-        raise VerificationError(f"{path}: damaged; run `tooling verify` again") from error
+    verified = read_verification(workspace)
     for name, record in records.items():
-        row = found.get(record.path)
-        if row is None or row["sha256"] != record.sha256:
+        row = verified.get(record.path)
+        if row is None or row.sha256 != record.sha256:
             raise VerificationError(f"{record.path}: changed after the last verification; run `tooling verify`")
-        errors = [finding for finding in row["findings"] if finding.startswith("error:")]
-        if name in of_unconsented:
-            errors = [finding for finding in errors if ": consent of identity " not in finding]
-        if errors or not (row["is_ok"] or name in of_unconsented):
-            what = errors[0].removeprefix(f"error: {record.path}: ") if errors else "did not pass verification"
-            raise VerificationError(f"{record.path}: {what}; correct that and run `tooling verify`")
-    if gone := found.keys() - {record.path for record in records.values()}:
+        for finding in row.findings:
+            is_allowed = finding.kind == "consent" and name in of_unconsented
+            if finding.severity == "error" and not is_allowed:
+                what = f"{finding.path}: {finding.message}"
+                raise VerificationError(f"{what}; correct that and run `tooling verify`")
+    if gone := verified.keys() - {record.path for record in records.values()}:
         raise VerificationError(f"{_some(gone)}: removed after the last verification; run `tooling verify`")
 
 

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from generation.quality.descriptor import LARGEST_HASH_DISTANCE, Descriptor, find_near_duplicate
 from homologous_deepfake import SPLIT_FOLDS
-from tooling.stages.verify.contract import FileFacts, Finding, people_of
+from tooling.stages.verify.file_check import FileCheck, people_of
 from tooling.stages.verify.meters.descriptors import backdrop_distance, unpack
 from tooling.workspace.records import FileRecord, natural_key
+from tooling.workspace.verification_file import Finding
 
 SMALLEST_SHARE = 0.5  # of a clip's pictures that must be near-duplicates of another's
 ROWS = 2048  # hashes compared at a time with all others
@@ -28,17 +29,17 @@ Split = tuple[NDArray[np.uint64], NDArray[np.int64], list[Descriptor]]
 """Hashes (N,), number of the file of each, descriptors."""
 
 
-def check_duplicates(facts: Mapping[str, FileFacts], splits: Mapping[str, str]) -> list[Finding]:
+def check_duplicates(checks: Mapping[str, FileCheck], splits: Mapping[str, str]) -> list[Finding]:
     """Files that show the same anywhere, and nearly the same in different splits.
 
     Args:
-        facts: path -> what was found of it.
+        checks: path -> what was found of it.
         splits: path -> its split, "" or another word where it is in none of the three.
     """
-    paths = sorted(facts, key=natural_key)
-    findings = _same(facts, paths)
-    told = {finding.place for finding in findings}
-    pools = {split: _pool(facts, [path for path in paths if splits.get(path) == split]) for split in SPLIT_FOLDS}
+    paths = sorted(checks, key=natural_key)
+    findings = _same(checks, paths)
+    told = {finding.path for finding in findings}
+    pools = {split: _pool(checks, [path for path in paths if splits.get(path) == split]) for split in SPLIT_FOLDS}
     for (one, first), (other, second) in itertools.combinations(pools.items(), 2):
         names = ([p for p in paths if splits.get(p) == one], [p for p in paths if splits.get(p) == other])
         for left, right in _near(first, second):
@@ -46,27 +47,30 @@ def check_duplicates(facts: Mapping[str, FileFacts], splits: Mapping[str, str]) 
             if place not in told:
                 findings.append(
                     Finding(
-                        "error", place, f"shows nearly the same as {also} in the split {split}; take one of them out"
+                        "error",
+                        "content",
+                        place,
+                        f"shows nearly the same as {also} in the split {split}; take one of them out",
                     )
                 )
     return findings
 
 
-def _same(facts: Mapping[str, FileFacts], paths: Sequence[str]) -> list[Finding]:
+def _same(checks: Mapping[str, FileCheck], paths: Sequence[str]) -> list[Finding]:
     seen: dict[str, str] = {}
     findings = []
     for path in paths:
-        content = facts[path].content
+        content = checks[path].content
         if content and content in seen:
-            findings.append(Finding("error", path, f"shows the same as {seen[content]}; make it again"))
+            findings.append(Finding("error", "content", path, f"shows the same as {seen[content]}; make it again"))
         seen.setdefault(content, path)
     return findings
 
 
-def _pool(facts: Mapping[str, FileFacts], paths: Sequence[str]) -> Split:
+def _pool(checks: Mapping[str, FileCheck], paths: Sequence[str]) -> Split:
     descriptors, owners = [], []
     for number, path in enumerate(paths):
-        found = unpack(facts[path].looks)
+        found = unpack(checks[path].descriptors)
         descriptors += found
         owners += [number] * len(found)
     bits = np.stack([one.bits for one in descriptors]) if descriptors else np.zeros((0, 8), np.uint8)
@@ -90,16 +94,18 @@ def _near(first: Split, second: Split) -> list[tuple[int, int]]:
     return sorted(pair for pair, num in votes.items() if num >= SMALLEST_SHARE * num_pictures[pair[1]])
 
 
-def name_real_clips(facts: Mapping[str, FileFacts], records: Mapping[str, FileRecord]) -> list[Finding]:
+def name_real_clips(checks: Mapping[str, FileCheck], records: Mapping[str, FileRecord]) -> list[Finding]:
     """Of fakes and crops that are far from their target all over: whose clip they show instead."""
-    clips = {path: found for path, found in facts.items() if path.startswith("raw_video/") and found.backdrop}
+    clips = {path: found for path, found in checks.items() if path.startswith("raw_video/") and found.mean_picture}
     findings = []
-    for path, found in facts.items():
-        if not found.is_far or not found.backdrop or path not in records:
+    for path, found in checks.items():
+        if not found.is_far or not found.mean_picture or path not in records:
             continue
         own = f"raw_video/{people_of(records[path])[0]}.mp4"
-        distances = {clip: backdrop_distance(found.backdrop, other.backdrop) for clip, other in clips.items()}
+        distances = {clip: backdrop_distance(found.mean_picture, other.mean_picture) for clip, other in clips.items()}
         nearest = min(distances, key=lambda clip: (distances[clip], natural_key(clip)), default=own)
         if nearest != own and distances[nearest] < MUCH_NEARER * distances.get(own, np.inf):
-            findings.append(Finding("error", path, f"shows {nearest}, not {own}: it is named wrongly; make both again"))
+            findings.append(
+                Finding("error", "content", path, f"shows {nearest}, not {own}: it is named wrongly; make both again")
+            )
     return findings

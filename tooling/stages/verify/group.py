@@ -15,7 +15,7 @@ from generation.crops.masks import read_masks
 from generation.errors import FaceError, GenerationError, VideoError
 from generation.faces.track import FaceTrack
 from homologous_deepfake import SUBSETS
-from tooling.stages.verify.contract import FileFacts, contract_of, is_image, is_imported, people_of, subset_of
+from tooling.stages.verify.file_check import FileCheck, contract_of, is_image, is_imported, people_of, subset_of
 from tooling.stages.verify.meters import descriptors as looks
 from tooling.stages.verify.meters.against_target import TargetMeter
 from tooling.stages.verify.meters.crops import CropMeter, FaceLook, has_landmarks
@@ -93,10 +93,14 @@ class _Watched:
 
     def finish(self) -> None:
         """Hands over what was measured, unless the file did not decode."""
-        facts = self.film.facts
-        facts.content, facts.looks, facts.backdrop = self.looks.content(), self.looks.looks(), self.looks.backdrop()
-        facts.measurements.update(self.looks.measurements())
-        facts.mouth = self.mouth.text() if self.mouth is not None else ""
+        check = self.film.check
+        check.content, check.descriptors, check.mean_picture = (
+            self.looks.content(),
+            self.looks.looks(),
+            self.looks.backdrop(),
+        )
+        check.measurements.update(self.looks.measurements())
+        check.mouth = self.mouth.text() if self.mouth is not None else ""
         for meter in (self.target, self.crop, self.face, self.swap):
             if meter is not None and self.film.is_whole:
                 meter.finish()
@@ -107,7 +111,7 @@ class _Group:
     """The decoding of one group."""
 
     work: GroupWork
-    facts: dict[str, FileFacts]
+    checks: dict[str, FileCheck]
     window: Window = field(default_factory=Window)
     watched: list[_Watched] = field(default_factory=list)
     clip: _Watched | None = None
@@ -172,32 +176,32 @@ class _Group:
         except VideoError as error:
             mask, problem = None, f"does not decode ({str(error).partition(';')[0]}); make its fake again"
         if mask is None:
-            one.film.facts.error(problem, place)
+            one.film.check.error("record", problem, place)
             one.target = None
         return mask
 
 
-def check_group(work: GroupWork) -> dict[str, FileFacts]:
+def check_group(work: GroupWork) -> dict[str, FileCheck]:
     """Checks files; runs in a worker.
 
     Returns:
-        Path -> facts, of those that were checked, and of those unchanged ones that are not as recorded any more.
+        Path -> check, of those that were checked, and of those unchanged ones that are not as recorded any more.
     """
-    found: dict[str, FileFacts] = {}
+    found: dict[str, FileCheck] = {}
     for record in work.unchanged:
-        facts = FileFacts(record.path)
-        _check_digests(work.workspace, record, facts)
-        if not facts.is_ok:
-            found[record.path] = facts
+        check = FileCheck(record.path)
+        _check_digests(work.workspace, record, check)
+        if not check.is_ok:
+            found[record.path] = check
     whole = []
     for record in work.checked:
-        facts = found[record.path] = FileFacts(record.path)
-        if _check_digests(work.workspace, record, facts):
+        check = found[record.path] = FileCheck(record.path)
+        if _check_digests(work.workspace, record, check):
             whole.append(record)
             if work.circumstances.has_keys:
                 keys = _keys(work.workspace.keys_path)
                 path = work.workspace.path(record.path)
-                check_marks(path, record, keys, work.circumstances.clips, facts)
+                check_marks(path, record, keys, work.circumstances.clips, check)
     if whole and is_image(whole[0]):
         for record in whole:
             check_image(work.workspace.path(record.path), record, found[record.path])
@@ -206,8 +210,8 @@ def check_group(work: GroupWork) -> dict[str, FileFacts]:
     return found
 
 
-def _check_digests(workspace: Workspace, record: FileRecord, facts: FileFacts) -> bool:
-    """Whether the file itself is there as recorded; what is wrong with it and its companions goes to `facts`."""
+def _check_digests(workspace: Workspace, record: FileRecord, check: FileCheck) -> bool:
+    """Whether the file itself is there as recorded; what is wrong with it and its companions goes to `check`."""
     is_whole = True
     for relative, digest in {record.path: record.sha256, **record.companions}.items():
         path = workspace.path(relative)
@@ -217,20 +221,20 @@ def _check_digests(workspace: Workspace, record: FileRecord, facts: FileFacts) -
         elif file_sha256(path) != digest:
             problem = "differs from its record (sha256); delete it and make it again"
         if problem:
-            facts.error(problem, relative)
+            check.error("record", problem, relative)
             is_whole &= relative != record.path
     return is_whole
 
 
-def _watch(work: GroupWork, whole: list[FileRecord], found: dict[str, FileFacts]) -> _Group:
+def _watch(work: GroupWork, whole: list[FileRecord], found: dict[str, FileCheck]) -> _Group:
     """Opens the files of a group, the clip first, each with what looks at it."""
     group = _Group(work, found)
     workspace, clip = work.workspace, work.clip
     track = _read_track(workspace, people_of(whole[0])[0], whole, found)
     is_needed = clip is not None and workspace.path(clip.path).is_file() and (clip in whole or _is_intact(work, clip))
     if clip is not None and is_needed:
-        facts = found.get(clip.path) if clip in whole else None
-        group.clip = _open(work, clip, facts or FileFacts(clip.path), track)
+        check = found.get(clip.path) if clip in whole else None
+        group.clip = _open(work, clip, check or FileCheck(clip.path), track)
         group.watched.append(group.clip)
     for record in whole:
         if record == clip:
@@ -238,13 +242,13 @@ def _watch(work: GroupWork, whole: list[FileRecord], found: dict[str, FileFacts]
         one = _open(work, record, found[record.path], track)
         group.watched.append(one)
         if subset_of(record) == "face_video":
-            one.face = FaceLook(one.film.facts, record.num_frames)
+            one.face = FaceLook(one.film.check, record.num_frames)
             if (
                 group.clip is not None
                 and track is not None
                 and workspace.track_name(people_of(record)[0]) in (record.companions)
             ):
-                one.crop = CropMeter(one.film.facts, group.clip.name, track)
+                one.crop = CropMeter(one.film.check, group.clip.name, track)
         elif group.clip is not None and subset_of(record) != "raw_video":
             _watch_fake(group, one, track)
     return group
@@ -257,7 +261,7 @@ def _watch_fake(group: _Group, one: _Watched, track: FaceTrack | None) -> None:
     has_masks = f"masks/{record.path}" in record.companions and mask.is_file()
     # What is driven elsewhere is a new picture all over; nothing of it need be its target's.
     if has_masks or not (is_imported(record) and method == "expression_driven"):
-        one.target = TargetMeter(record, one.film.facts, group.clip.name, group.window, track)
+        one.target = TargetMeter(record, one.film.check, group.clip.name, group.window, track)
         one.masks = read_masks(mask) if has_masks else None
     if method == "face_swap" and track is not None and has_landmarks(track):
         from tooling.stages.verify.meters.swaps import SwapLook
@@ -268,14 +272,14 @@ def _watch_fake(group: _Group, one: _Watched, track: FaceTrack | None) -> None:
         if clip.is_file() and name.is_file():
             known = (clip, FaceTrack.from_json(name.read_text(encoding="utf-8"), name=str(name)))
         is_strict = not is_imported(record)
-        one.swap = SwapLook(one.film.facts, track, known, group.work.circumstances.encoder, is_strict=is_strict)
+        one.swap = SwapLook(one.film.check, track, known, group.work.circumstances.encoder, is_strict=is_strict)
 
 
-def _open(work: GroupWork, record: FileRecord, facts: FileFacts, track: FaceTrack | None) -> _Watched:
+def _open(work: GroupWork, record: FileRecord, check: FileCheck, track: FaceTrack | None) -> _Watched:
     contract = contract_of(work.workspace, subset_of(record))
     is_crop = subset_of(record) == "face_video"
     boxes = looks.boxes_of(track, record.width if is_crop else None)
-    film = VideoPass(work.workspace.path(record.path), record, contract, facts)
+    film = VideoPass(work.workspace.path(record.path), record, contract, check)
     subset = subset_of(record)
     is_mouth_needed = subset == "raw_video" or SUBSETS[subset].method == "expression_driven"
     mouth = MouthMeter(track) if track is not None and is_mouth_needed else None
@@ -287,7 +291,7 @@ def _is_intact(work: GroupWork, clip: FileRecord) -> bool:
 
 
 def _read_track(
-    workspace: Workspace, person: str, whole: list[FileRecord], found: dict[str, FileFacts]
+    workspace: Workspace, person: str, whole: list[FileRecord], found: dict[str, FileCheck]
 ) -> FaceTrack | None:
     name = workspace.track_name(person)
     path = workspace.path(name)
@@ -297,7 +301,7 @@ def _read_track(
         return FaceTrack.from_json(path.read_text(encoding="utf-8"), name=name)
     except (FaceError, GenerationError, UnicodeDecodeError) as error:
         crop = next((record for record in whole if name in record.companions), whole[0])
-        found[crop.path].error(str(error).removeprefix(f"{name}: "), name)
+        found[crop.path].error("record", str(error).removeprefix(f"{name}: "), name)
         return None
 
 

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 from homologous_deepfake import CROSSING, SUBSETS
 from tooling.errors import listed
-from tooling.stages.verify.contract import Finding, is_imported, people_of
+from tooling.stages.verify.file_check import is_imported, people_of
 from tooling.workspace.identities import Identity
 from tooling.workspace.layout import Workspace
 from tooling.workspace.path_kinds import KINDS, unknown_paths
 from tooling.workspace.plan_file import Plan
 from tooling.workspace.records import FileRecord, natural_key
+from tooling.workspace.verification_file import Finding, Kind
 
 Records = Mapping[str, Mapping[str, FileRecord]]
 """Subset -> sample_id -> record."""
@@ -26,16 +27,16 @@ def check_people(workspace: Workspace, records: Records, plan: Plan) -> list[Fin
             continue
         planned = {f"{subset}/{target}_{source}" for target, source in plan.pairs.get(subset, [])}
         for record in found.values():
-            messages = _check_identities(record, identities, plan)
+            findings += _check_identities(record, identities, plan)
             if subset in plan.pairs and record.sample_id not in planned and not is_imported(record):
-                messages.append("is not in plan.json; delete it or plan again")
-            findings += [Finding("error", record.path, message) for message in messages]
+                findings.append(Finding("error", "plan", record.path, "is not in plan.json; delete it or plan again"))
             findings += _check_fold(record, plan)
         # Who takes over a finished set of fakes does not want the pairs that were drawn here as well.
         if not all(map(is_imported, found.values())):
             missing = sorted(planned - set(found), key=natural_key)
             findings += [
-                Finding("error", f"{name}.mp4", "is planned, not there; run `tooling generate`") for name in missing
+                Finding("error", "plan", f"{name}.mp4", "is planned, not there; run `tooling generate`")
+                for name in missing
             ]
     return findings + _check_counterparts(records)
 
@@ -44,8 +45,10 @@ def _check_counterparts(records: Records) -> list[Finding]:
     clips, crops = (
         {sample_id.rpartition("/")[2] for sample_id in records[subset]} for subset in ("raw_video", "face_video")
     )
-    findings = [Finding("error", f"raw_video/{i}.mp4", "has no crop; run `tooling faces`") for i in clips - crops]
-    findings += [Finding("error", f"face_video/{i}.mp4", "has no clip in raw_video") for i in crops - clips]
+    findings = [
+        Finding("error", "record", f"raw_video/{i}.mp4", "has no crop; run `tooling faces`") for i in clips - crops
+    ]
+    findings += [Finding("error", "record", f"face_video/{i}.mp4", "has no clip in raw_video") for i in crops - clips]
     for subset, found in records.items():
         if SUBSETS[subset].method == "real" or SUBSETS[subset].media == "image":
             continue
@@ -54,23 +57,25 @@ def _check_counterparts(records: Records) -> list[Finding]:
             # An archive may hold fakes alone.
             severity = "note" if is_imported(record) else "error"
             findings += [
-                Finding(severity, record.path, f"raw_video/{person}.mp4, which it was made from, is not there")  # type: ignore[arg-type]
+                Finding(
+                    severity, "record", record.path, f"raw_video/{person}.mp4, which it was made from, is not there"
+                )  # type: ignore[arg-type]
                 for person in lacking
             ]
     return findings
 
 
-def _check_identities(record: FileRecord, identities: dict[str, Identity], plan: Plan) -> list[str]:
-    messages = []
+def _check_identities(record: FileRecord, identities: dict[str, Identity], plan: Plan) -> list[Finding]:
+    problems: list[tuple[Kind, str]] = []
     for identity in people_of(record):
         if identity not in identities:
-            messages.append(f"identity {identity} has no row in identities.csv")
+            problems.append(("plan", f"identity {identity} has no row in identities.csv"))
         elif identities[identity].consent_status != "granted":
             status = identities[identity].consent_status
-            messages.append(f"consent of identity {identity} is '{status}'; take the person out")
+            problems.append(("consent", f"consent of identity {identity} is '{status}'; take the person out"))
         if plan.folds and identity not in plan.folds:
-            messages.append(f"identity {identity} has no fold; run `tooling plan`")
-    return messages
+            problems.append(("plan", f"identity {identity} has no fold; run `tooling plan`"))
+    return [Finding("error", kind, record.path, message) for kind, message in problems]
 
 
 def _check_fold(record: FileRecord, plan: Plan) -> list[Finding]:
@@ -80,8 +85,8 @@ def _check_fold(record: FileRecord, plan: Plan) -> list[Finding]:
         return []
     message = f"identities {' and '.join(people)} lie in different folds"
     if is_imported(record):
-        return [Finding("note", record.path, f"{message}: it is in the split {CROSSING} alone")]
-    return [Finding("error", record.path, message)]
+        return [Finding("note", "plan", record.path, f"{message}: it is in the split {CROSSING} alone")]
+    return [Finding("error", "plan", record.path, message)]
 
 
 def check_folders(workspace: Workspace, records: Records) -> list[Finding]:
@@ -92,13 +97,13 @@ def check_folders(workspace: Workspace, records: Records) -> list[Finding]:
             known |= {record.path, *record.companions}
     folders = tuple({f"{kind.folder.partition('/')[0]}/" for kind in KINDS if kind.owner == "named"})
     findings = [
-        Finding("error", name, "has no record; remove it or import it")
+        Finding("error", "record", name, "has no record; remove it or import it")
         for name in workspace.files()
         if name.startswith(folders) and name not in known
     ]
     message = "is not a file of a workspace: verification and takedown cannot tell whose it is; move it elsewhere"
     return findings + [
-        Finding("note", name, message) for name in unknown_paths(workspace) if not name.startswith(folders)
+        Finding("note", "record", name, message) for name in unknown_paths(workspace) if not name.startswith(folders)
     ]
 
 
@@ -115,14 +120,14 @@ def check_inputs(records: Records) -> list[Finding]:
             if stale:
                 older = listed(sorted(stale, key=natural_key), 1)
                 message = f"was made from an older {older}; run its stage again"
-                findings.append(Finding("error", record.path, message))
+                findings.append(Finding("error", "record", record.path, message))
     return findings
 
 
 def check_counts(records: Records) -> list[Finding]:
     """Subsets that are smaller or larger than in the catalogue."""
     return [
-        Finding("note", subset, f"{len(found)} of the catalogue's {SUBSETS[subset].count} files")
+        Finding("note", "coverage", subset, f"{len(found)} of the catalogue's {SUBSETS[subset].count} files")
         for subset, found in records.items()
         if len(found) != SUBSETS[subset].count
     ]

@@ -14,17 +14,15 @@ from pathlib import Path
 
 from homologous_deepfake import SUBSETS
 from tooling.errors import InputError, VerificationError, WorkspaceError
-from tooling.stages.verify.contract import (
-    FileFacts,
-    Finding,
-    Severity,
+from tooling.stages.verify.duplicates import check_duplicates, name_real_clips
+from tooling.stages.verify.file_check import (
+    FileCheck,
     contract_of,
     is_image,
     people_of,
     split_of,
     subset_of,
 )
-from tooling.stages.verify.duplicates import check_duplicates, name_real_clips
 from tooling.stages.verify.group import Circumstances, GroupWork, check_group
 from tooling.stages.verify.meters.mouths import check_motion
 from tooling.stages.verify.people import Records, check_counts, check_folders, check_inputs, check_people
@@ -35,6 +33,7 @@ from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import Plan
 from tooling.workspace.records import FileRecord, natural_key
 from tooling.workspace.signing_keys import read_keys
+from tooling.workspace.verification_file import Finding
 
 ENCODER_FILES = ("identity.onnx", "w600k_r50.onnx", "arcface_w600k_r50.onnx")
 IMAGES_AT_ONCE = 32
@@ -61,7 +60,7 @@ class _Verification:
     workspace: Workspace
     records: Records
     digests: Mapping[str, str]
-    facts: dict[str, FileFacts] = field(default_factory=dict)
+    checks: dict[str, FileCheck] = field(default_factory=dict)
     broken: list[Finding] = field(default_factory=list)
 
     @property
@@ -69,7 +68,7 @@ class _Verification:
         return [record for found in self.records.values() for record in found.values()]
 
     def write(self, findings: Sequence[Finding] | None) -> None:
-        write_table(self.workspace, self.all_records, findings, self.facts, self.digests)
+        write_table(self.workspace, self.all_records, findings, self.checks, self.digests)
 
 
 def verify_files(
@@ -105,14 +104,14 @@ def verify_files(
     )
     state = _Verification(workspace, records, _digests(workspace, records, circumstances, root))
     known = {} if options.is_anew else read_known(workspace, state.digests)
-    state.facts.update(known)
+    state.checks.update(known)
     groups = _groups(workspace, records, circumstances, set(known))
     _check_files(state, groups, num_workers, progress)
     findings += check_people(workspace, records, plan) + check_folders(workspace, records)
     findings += check_inputs(records) + check_counts(records) + state.broken
-    findings += _findings_of(state.facts)
+    findings += [finding for check in state.checks.values() for finding in check.findings]
     findings += _compare_files(state, plan) + _unmeasured(state, circumstances)
-    findings = sorted(set(findings), key=lambda found: (found.severity, natural_key(found.place), found.message))
+    findings = sorted(set(findings), key=lambda found: (found.severity, natural_key(found.path), found.message))
     state.write(findings)
     return findings
 
@@ -126,7 +125,7 @@ def raise_for_errors(findings: Sequence[Finding]) -> None:
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         more = f" ({len(errors)} errors in all)" if len(errors) > 1 else ""
-        raise VerificationError(f"{errors[0].place}: {errors[0].message}{more}; correct that and verify again")
+        raise VerificationError(f"{errors[0].path}: {errors[0].message}{more}; correct that and verify again")
 
 
 def _find_encoder(place: Path | None, models: Path) -> Path | None:
@@ -149,7 +148,7 @@ def _read_root(workspace: Workspace) -> tuple[list[Finding], str]:
         return [], read_keys(workspace.keys_path).root.hex()
     except (WorkspaceError, InputError) as error:
         place = workspace.keys_path.name
-        return [Finding("error", place, f"marks were not checked: {error}")], ""
+        return [Finding("error", "marks", place, f"marks were not checked: {error}")], ""
 
 
 def _digests(workspace: Workspace, records: Records, circumstances: Circumstances, root: str) -> dict[str, str]:
@@ -209,9 +208,9 @@ def _check_files(state: _Verification, groups: Iterator[GroupWork], num_workers:
             work: GroupWork = outcome.item
             if outcome.error:
                 message = f"could not be checked: {outcome.error}"
-                state.broken += [Finding("error", record.path, message) for record in work.checked]
+                state.broken += [Finding("error", "unfinished", record.path, message) for record in work.checked]
             else:
-                state.facts.update(outcome.value)
+                state.checks.update(outcome.value)
             done += len(work.paths)
             progress(done, total, work.paths[-1])
             if time.monotonic() - written > SECONDS_BETWEEN_WRITES:
@@ -223,16 +222,12 @@ def _check_files(state: _Verification, groups: Iterator[GroupWork], num_workers:
             state.write(None)
 
 
-def _findings_of(facts: Mapping[str, FileFacts]) -> list[Finding]:
-    return [Finding(*told) for found in facts.values() for told in found.findings]
-
-
 def _compare_files(state: _Verification, plan: Plan) -> list[Finding]:
     """What only many files together tell."""
     records = {record.path: record for record in state.all_records}
     splits = {path: split_of(record, plan) for path, record in records.items()}
-    shown = check_duplicates(state.facts, splits) + name_real_clips(state.facts, records)
-    return shown + check_motion(state.facts, records)
+    shown = check_duplicates(state.checks, splits) + name_real_clips(state.checks, records)
+    return shown + check_motion(state.checks, records)
 
 
 def _unmeasured(state: _Verification, circumstances: Circumstances) -> list[Finding]:
@@ -243,16 +238,15 @@ def _unmeasured(state: _Verification, circumstances: Circumstances) -> list[Find
         "settings": "files were encoded elsewhere, with other settings",
     }
     counts: dict[tuple[str, str], int] = {}
-    for path, found in state.facts.items():
+    for path, found in state.checks.items():
         for what in [*found.unmeasured, *["settings"] * found.is_other_settings]:
             key = path.partition("/")[0], what
             counts[key] = counts.get(key, 0) + 1
-    told = [Finding("note", subset, f"{num} {notes[what]}") for (subset, what), num in counts.items()]
+    told = [Finding("note", "coverage", subset, f"{num} {notes[what]}") for (subset, what), num in counts.items()]
     swaps = [record for record in state.all_records if SUBSETS[subset_of(record)].method == "face_swap"]
     if swaps and circumstances.encoder is None:
         way = "hand in an ArcFace network by --identity-encoder, or put it at models/identity/identity.onnx"
-        told.append(Finding("note", subset_of(swaps[0]), f"whose face a swap shows was not measured; {way}"))
+        told.append(
+            Finding("note", "coverage", subset_of(swaps[0]), f"whose face a swap shows was not measured; {way}")
+        )
     return told
-
-
-__all__ = ["Finding", "Severity", "VerifyOptions", "raise_for_errors", "verify_files"]

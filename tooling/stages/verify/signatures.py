@@ -9,47 +9,49 @@ from generation.errors import VideoError
 from homologous_deepfake import SUBSETS
 from tooling.errors import InputError
 from tooling.marks.manifest import Mark, read_marks
-from tooling.stages.verify.contract import FileFacts, is_imported, people_of, subset_of
+from tooling.stages.verify.file_check import FileCheck, is_imported, people_of, subset_of
 from tooling.workspace.records import FileRecord
 from tooling.workspace.signing_keys import SigningKeys
 
 
-def check_marks(path: Path, record: FileRecord, keys: SigningKeys, clips: Collection[str], facts: FileFacts) -> None:
-    """Reads the marks of a file and tells `facts` what is wrong with them.
+def check_marks(path: Path, record: FileRecord, keys: SigningKeys, clips: Collection[str], check: FileCheck) -> None:
+    """Reads the marks of a file and tells `check` what is wrong with them.
 
     Args:
         path, record: of the file.
         keys: whom to trust.
         clips: names of the workspace's clips, which the fakes made of them must name.
-        facts: takes the findings.
+        check: takes the findings.
     """
     mark = Mark(record.path, SUBSETS[subset_of(record)].method, record.generator)
     try:
         found = read_marks(path, keys)
     except (InputError, VideoError, ValueError) as error:
-        facts.error(f"its marks cannot be read ({str(error).partition(';')[0].removeprefix(f'{path}: ')})")
+        check.error("marks", f"its marks cannot be read ({str(error).partition(';')[0].removeprefix(f'{path}: ')})")
         return
     if found.state in ("missing", "invalid"):
         said = "carries no mark" if found.state == "missing" else "was changed after it was signed"
-        facts.error(f"{said}; make it again")
+        check.error("marks", f"{said}; make it again")
         return
     if found.state == "untrusted":
         if record.origin == "pulled":
-            facts.note(f"is signed by others than keys/: it was pulled from {record.results.get('repository')}")
+            check.note(
+                "marks", f"is signed by others than keys/: it was pulled from {record.results.get('repository')}"
+            )
         else:
-            facts.error("is signed by others than keys/; run `tooling keys sign`, or put the right keys there")
+            check.error("marks", "is signed by others than keys/; run `tooling keys sign`, or put the right keys there")
     told = found.source_types[-1] if found.source_types else ""
     if told != mark.source_type:
-        facts.error(f"its mark says {told or 'nothing'}, must be {mark.source_type}; make it again")
+        check.error("marks", f"its mark says {told or 'nothing'}, must be {mark.source_type}; make it again")
     if record.digital_source_type != mark.source_type:
-        facts.error(f"its record says {record.digital_source_type or 'unmarked'}, must be {mark.source_type}")
+        check.error("marks", f"its record says {record.digital_source_type or 'unmarked'}, must be {mark.source_type}")
     if len(found.labels) != mark.is_fake:
-        facts.error(f"AIGC labels: {len(found.labels)}, must be {int(mark.is_fake)}; make it again")
-    _check_ingredients(record, mark, found.ingredients, clips, facts)
+        check.error("marks", f"AIGC labels: {len(found.labels)}, must be {int(mark.is_fake)}; make it again")
+    _check_ingredients(record, mark, found.ingredients, clips, check)
 
 
 def _check_ingredients(
-    record: FileRecord, mark: Mark, found: tuple[str, ...], clips: Collection[str], facts: FileFacts
+    record: FileRecord, mark: Mark, found: tuple[str, ...], clips: Collection[str], check: FileCheck
 ) -> None:
     """The target's clip first, then the source's; an archive of fakes alone has no clips to name."""
     wanted = tuple(f"raw_video/{person}.mp4" for person in people_of(record)) if mark.is_fake else ()
@@ -57,4 +59,6 @@ def _check_ingredients(
     if found in (wanted, there) or (is_imported(record) and set(found) <= set(wanted)):
         return
     told = ", ".join(found) or "nothing"
-    facts.error(f"its mark says it was made from {told}, must be {', '.join(wanted) or 'nothing'}; make it again")
+    check.error(
+        "marks", f"its mark says it was made from {told}, must be {', '.join(wanted) or 'nothing'}; make it again"
+    )

@@ -25,7 +25,7 @@ from generation.errors import VideoError
 from generation.media.reader import open_video, to_rgb
 from generation.media.writer import X264_OPTIONS, write_clip
 from tooling.marks.manifest import LABEL_FIELD, NOTE_FIELD
-from tooling.stages.verify.contract import Contract, FileFacts, is_imported
+from tooling.stages.verify.file_check import Contract, FileCheck, is_imported
 from tooling.workspace.records import FileRecord
 
 Luma = NDArray[np.uint8]  # (H, W), levels as in the file, 16 black, 235 white
@@ -46,11 +46,11 @@ def luma_of(frame: VideoFrame) -> Luma:
 
 @dataclass
 class VideoPass:
-    """A file while it is decoded, one frame at a time; what is wrong goes to `facts`.
+    """A file while it is decoded, one frame at a time; what is wrong goes to `check`.
 
     Attributes:
         path, record, contract: of the file.
-        facts: takes the findings.
+        check: takes the findings.
         frame: decoded last; None before the first and after the last.
         number: of it, -1 before the first.
     """
@@ -58,7 +58,7 @@ class VideoPass:
     path: Path
     record: FileRecord
     contract: Contract
-    facts: FileFacts
+    check: FileCheck
     frame: VideoFrame | None = None
     number: int = -1
 
@@ -68,13 +68,13 @@ class VideoPass:
         self.is_whole = False  # decoded to its end
 
     def step(self) -> VideoFrame | None:
-        """Decodes the next frame; None at the end, and where it does not decode, which is then an error in `facts`."""
+        """Decodes the next frame; None at the end, and where it does not decode, which is then an error in `check`."""
         if self._is_ended:
             return None
         try:
             self.frame = next(self._frames, None)
         except VideoError as error:
-            self.facts.error(f"does not decode ({_reason(error, self.path)}); make it again")
+            self.check.error("encoding", f"does not decode ({_reason(error, self.path)}); make it again")
             self.frame, self._is_ended = None, True
             return None
         if self.frame is None:
@@ -102,7 +102,7 @@ class VideoPass:
             problems = {**_stream_problems(container, stream, self.contract), **_atom_problems(self.path)}
             for name, (got, must) in problems.items():
                 if got != must:
-                    self.facts.error(f"{name}: {got}, must be {must}")
+                    self.check.error("encoding", f"{name}: {got}, must be {must}")
             self._compare_settings()
             for frame in container.decode(stream):
                 if frame.is_corrupt:
@@ -117,11 +117,11 @@ class VideoPass:
         if found == wanted:
             return
         if is_imported(self.record):
-            self.facts.is_other_settings = True
+            self.check.is_other_settings = True
             return
         got, must = set(found.split()) - set(wanted.split()), set(wanted.split()) - set(found.split())
         told = [", ".join(sorted(some)[:4]) or "nothing told" for some in (got, must)]
-        self.facts.error(f"encoder settings: {told[0]}, must be {told[1]}; make it again")
+        self.check.error("encoding", f"encoder settings: {told[0]}, must be {told[1]}; make it again")
 
     def _time(self, frame: VideoFrame) -> None:
         base, fps = Fraction(frame.time_base or 0), self.contract.fps or 0
@@ -137,7 +137,7 @@ class VideoPass:
         }
         for name, (got, must) in wanted.items():
             if got != must:
-                self.facts.error(f"{name}: {got}, must be {must}")
+                self.check.error("encoding", f"{name}: {got}, must be {must}")
 
 
 def _stream_problems(container: Any, stream: Any, contract: Contract) -> dict[str, tuple[Any, Any]]:
@@ -211,20 +211,20 @@ def _own_settings(size: tuple[int, int], fps: int) -> str:
         return encoder_settings(path)
 
 
-def read_still(path: Path, record: FileRecord, facts: FileFacts) -> Frame | None:
-    """Decodes an image fully: RGB uint8 (H, W, 3); None, and an error in `facts`, where it does not."""
+def read_still(path: Path, record: FileRecord, check: FileCheck) -> Frame | None:
+    """Decodes an image fully: RGB uint8 (H, W, 3); None, and an error in `check`, where it does not."""
     try:
         with Image.open(path) as image:
             kind, mode, picture = image.format, image.mode, np.asarray(image.convert("RGB"), np.uint8)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        facts.error(f"does not decode ({_reason(error, path)}); make it again")
+        check.error("encoding", f"does not decode ({_reason(error, path)}); make it again")
         return None
     height, width = picture.shape[:2]
     wanted = {"format": (kind, "PNG"), "mode": (mode, "RGB")}
     wanted["size"] = ((width, height), (record.width, record.height))  # type: ignore[assignment]
     for name, (got, must) in wanted.items():
         if got != must:
-            facts.error(f"{name}: {got}, must be {must}")
+            check.error("encoding", f"{name}: {got}, must be {must}")
     return picture
 
 

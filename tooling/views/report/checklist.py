@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from homologous_deepfake import SUBSETS
-from tooling.views.report.overview import Facts, FileFacts
+from tooling.views.report.overview import FileOverview, Overview
 from tooling.workspace.audit_file import ProbeResult
 
 State = Literal["bad", "warn", "good"]
@@ -24,38 +24,45 @@ class CheckLine:
     anchor: str
 
 
-def check_lines(facts: Facts) -> list[CheckLine]:
+def check_lines(overview: Overview) -> list[CheckLine]:
     """All lines, worst first."""
-    files = [file for found in facts.files.values() for file in found]
-    lines = [_counts(facts), _rows(facts), _consent(facts), _marks(files), _verified(facts, files), _audit(facts)]
+    files = [file for found in overview.files.values() for file in found]
+    lines = [
+        _counts(overview),
+        _rows(overview),
+        _consent(overview),
+        _marks(files),
+        _verified(overview, files),
+        _audit(overview),
+    ]
     return sorted((line for line in lines if line), key=lambda line: ORDER.index(line.state))
 
 
-def _counts(facts: Facts) -> CheckLine:
-    short = [name for name, files in facts.files.items() if len(files) != SUBSETS[name].count]
+def _counts(overview: Overview) -> CheckLine:
+    short = [name for name, files in overview.files.items() if len(files) != SUBSETS[name].count]
     if not short:
         return CheckLine("good", "Catalogue", "every subset has its number of files", "catalogue")
     return CheckLine("warn", "Catalogue", f"{len(short)} of {len(SUBSETS)} subsets differ from the target", "catalogue")
 
 
-def _rows(facts: Facts) -> CheckLine | None:
-    if not facts.problems:
+def _rows(overview: Overview) -> CheckLine | None:
+    if not overview.problems:
         return None
-    subset, problem = next(iter(facts.problems.items()))
+    subset, problem = next(iter(overview.problems.items()))
     return CheckLine("bad", "Rows", f"{subset}: {problem}", "catalogue")
 
 
-def _consent(facts: Facts) -> CheckLine:
-    counts = Counter(person.consent_status for person in facts.people.values())
-    if not facts.people:
+def _consent(overview: Overview) -> CheckLine:
+    counts = Counter(person.consent_status for person in overview.people.values())
+    if not overview.people:
         return CheckLine("warn", "Consent", "no identities.csv here", "people")
     others = sum(counts.values()) - counts["granted"]
     if others:
-        return CheckLine("bad", "Consent", f"{others} of {len(facts.people)} people have not granted it", "people")
-    return CheckLine("good", "Consent", f"granted by all {len(facts.people)} people", "people")
+        return CheckLine("bad", "Consent", f"{others} of {len(overview.people)} people have not granted it", "people")
+    return CheckLine("good", "Consent", f"granted by all {len(overview.people)} people", "people")
 
 
-def _marks(files: list[FileFacts]) -> CheckLine:
+def _marks(files: list[FileOverview]) -> CheckLine:
     unmarked = sum(not file.record.digital_source_type for file in files)
     if unmarked:
         text = f"{unmarked:,} of {len(files):,} files carry no mark; make them again"
@@ -63,12 +70,14 @@ def _marks(files: list[FileFacts]) -> CheckLine:
     return CheckLine("good", "Marks", f"every file says how it came to be ({len(files):,} files)", "catalogue")
 
 
-def _verified(facts: Facts, files: list[FileFacts]) -> CheckLine:
-    if not facts.is_verified:
-        return CheckLine("bad", "Verification", "not verified; run `tooling verify`", "findings")
-    counts = Counter(file.check for file in files)
+def _verified(overview: Overview, files: list[FileOverview]) -> CheckLine:
+    if overview.unverified:
+        return CheckLine("bad", "Verification", overview.unverified, "findings")
+    counts = Counter(file.outcome for file in files)
     if counts["error"]:
-        return CheckLine("bad", "Verification", f"{_files(counts['error'])} errors", "findings")
+        kinds = Counter(finding.kind for finding in overview.findings if finding.severity == "error")
+        text = f"{_files(counts['error'])} errors: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}"
+        return CheckLine("bad", "Verification", text, "findings")
     unknown = counts["stale"] + counts["unverified"]
     if unknown:
         text = f"{unknown:,} files are new or changed since; run `tooling verify`"
@@ -76,16 +85,16 @@ def _verified(facts: Facts, files: list[FileFacts]) -> CheckLine:
     return CheckLine("good", "Verification", f"all {len(files):,} files are as they must be", "findings")
 
 
-def _audit(facts: Facts) -> CheckLine:
-    if facts.audit is None:
-        text = "of other files than these" if facts.has_old_audit else "not audited"
+def _audit(overview: Overview) -> CheckLine:
+    if overview.audit is None:
+        text = "of other files than these" if overview.has_old_audit else "not audited"
         return CheckLine("warn", "Shortcut audit", f"{text}; run `tooling audit`", "audit")
-    above = sum(not result.is_ok for result in facts.audit.probes)
+    above = sum(not result.is_ok for result in overview.audit.probes)
     if above:
         return CheckLine("bad", "Shortcut audit", f"{above} probe{'s' * (above > 1)} above the limit", "audit")
-    unclear = sum(is_unclear(result) for result in facts.audit.probes)
+    unclear = sum(is_unclear(result) for result in overview.audit.probes)
     if unclear:
-        text = f"no shortcut found; too few people to judge {unclear} of {len(facts.audit.probes)} probes"
+        text = f"no shortcut found; too few people to judge {unclear} of {len(overview.audit.probes)} probes"
         return CheckLine("warn", "Shortcut audit", text, "audit")
     return CheckLine("good", "Shortcut audit", "no probe above its limit", "audit")
 

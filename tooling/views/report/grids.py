@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from homologous_deepfake import ATTRIBUTES, METHODS, SUBSETS
-from tooling.views.report.overview import Facts, FileFacts
+from tooling.views.report.overview import FileOverview, Overview
 from tooling.workspace.records import FileRecord, natural_key
 
 MAX_CARDS = 120  # of a subset of videos; a full release has 100
@@ -43,7 +43,7 @@ class Card:
 
     title: str
     roles: tuple[Role, ...]
-    files: tuple[FileFacts, ...]
+    files: tuple[FileOverview, ...]
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ class Grid:
         return SUBSETS[self.subset].media == "image"
 
 
-def lay_out(facts: Facts) -> list[Grid]:
+def lay_out(overview: Overview) -> list[Grid]:
     """A grid for each subset that has files, in the catalogue's order."""
-    clips = {file.record.sample_id.rpartition("/")[2]: file.record for file in facts.files["raw_video"]}
+    clips = {file.record.sample_id.rpartition("/")[2]: file.record for file in overview.files["raw_video"]}
     grids = []
-    for subset, files in facts.files.items():
+    for subset, files in overview.files.items():
         if not files:
             continue
         if "{attribute}" in SUBSETS[subset].pattern:
@@ -80,7 +80,7 @@ def shots_of(grids: Iterable[Grid]) -> list[Shot]:
     return list(dict.fromkeys(role.shot for grid in grids for card in grid.cards for role in card.roles if role.shot))
 
 
-def _card(subset: str, file: FileFacts, clips: dict[str, FileRecord]) -> Card:
+def _card(subset: str, file: FileOverview, clips: dict[str, FileRecord]) -> Card:
     record, is_fake = file.record, SUBSETS[subset].method != METHODS[0]
     if len(file.people) == 2:
         target, source = file.people
@@ -90,7 +90,7 @@ def _card(subset: str, file: FileFacts, clips: dict[str, FileRecord]) -> Card:
     return Card(record.sample_id, (Role(text, is_fake, _shot(record)),), (file,))
 
 
-def _edit_cards(subset: str, files: Sequence[FileFacts], clips: dict[str, FileRecord]) -> list[Card]:
+def _edit_cards(subset: str, files: Sequence[FileOverview], clips: dict[str, FileRecord]) -> list[Card]:
     """One card a person: the clip and each edit of it."""
     by_name = {file.record.sample_id: file for file in files}
     people = sorted({name.rpartition("/")[2] for name in by_name}, key=natural_key)

@@ -150,15 +150,16 @@
     const total = body.rows.length;
     const filterFindings = () => {
       const text = byId("find-finding").value.toLowerCase();
-      const severity = byId("severity").value;
+      const [severity, kind] = [byId("severity").value, byId("kind").value];
       let count = 0;
       for (const row of body.rows) {
-        row.hidden = !(row.textContent.toLowerCase().includes(text) && (!severity || row.dataset.severity === severity));
+        const isOfBoth = (!severity || row.dataset.severity === severity) && (!kind || row.dataset.kind === kind);
+        row.hidden = !(isOfBoth && row.textContent.toLowerCase().includes(text));
         count += !row.hidden;
       }
       byId("shown-findings").textContent = `${count} of ${total}`;
     };
-    for (const id of ["find-finding", "severity"]) byId(id).addEventListener("input", filterFindings);
+    for (const id of ["find-finding", "severity", "kind"]) byId(id).addEventListener("input", filterFindings);
     const order = new Intl.Collator(undefined, { numeric: true });
     all("thead button", table).forEach((button, column) => button.addEventListener("click", () => {
       const head = button.parentElement;

@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.resources
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from tooling.release.folder import format_bytes
 from tooling.views.report import plots
 from tooling.views.report.checklist import check_lines, is_unclear
 from tooling.views.report.grids import Grid, Shot, lay_out, shots_of
-from tooling.views.report.overview import Facts, read_facts
+from tooling.views.report.overview import Overview, read_overview
 from tooling.views.report.posters import Media, make_media
 from tooling.work.engine import Progress, no_progress
 from tooling.workspace.audit_file import format_area
@@ -62,15 +63,15 @@ def write_report(
     """
     if out.resolve().is_relative_to(workspace.root) or out.is_dir():
         raise InputError(f"{out}: is a folder, or lies in the workspace; name a file outside of it, report.html")
-    facts = read_facts(workspace, since)
-    grids = lay_out(facts)
+    overview = read_overview(workspace, since)
+    grids = lay_out(overview)
     shots = shots_of(grids)
     media = make_media(workspace, shots, num_workers=num_workers, progress=progress)
-    write_text(out, render_page(facts, grids, shots, media))
+    write_text(out, render_page(overview, grids, shots, media))
     return out
 
 
-def render_page(facts: Facts, grids: list[Grid], shots: list[Shot], media: Media) -> str:
+def render_page(overview: Overview, grids: list[Grid], shots: list[Shot], media: Media) -> str:
     """The page's text."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tooling.views.report", ""),
@@ -88,8 +89,8 @@ def render_page(facts: Facts, grids: list[Grid], shots: list[Shot], media: Media
     style, script = _own_file("page.css"), _own_file("page.js")
     poster_style = _poster_style(media)
     return environment.get_template("page.html.jinja").render(
-        **_numbers(facts, grids, shots),
-        facts=facts,
+        **_numbers(overview, grids, shots),
+        overview=overview,
         grids=grids,
         media=media,
         clips={number: base64.b64encode(clip).decode() for number, clip in sorted(media.clips.items())},
@@ -100,17 +101,18 @@ def render_page(facts: Facts, grids: list[Grid], shots: list[Shot], media: Media
     )
 
 
-def _numbers(facts: Facts, grids: list[Grid], shots: list[Shot]) -> dict[str, Any]:
-    """What the template needs beside the facts themselves."""
-    findings = facts.findings
+def _numbers(overview: Overview, grids: list[Grid], shots: list[Shot]) -> dict[str, Any]:
+    """What the template needs beside the overview."""
+    findings = overview.findings
     return {
         "tooling_version": __version__,
         "subsets": SUBSETS,
         "real": METHODS[0],
         "splits": [*SPLIT_FOLDS, CROSSING],
-        "lines": check_lines(facts),
+        "lines": check_lines(overview),
         "findings": findings[:MAX_FINDINGS],
         "num_findings": len(findings),
+        "kinds": Counter(finding.kind for finding in findings),
         "num_errors": sum(finding.severity == "error" for finding in findings),
         "max_names": MAX_NAMES,
         "numbers": {shot: number for number, shot in enumerate(shots)},
@@ -120,19 +122,19 @@ def _numbers(facts: Facts, grids: list[Grid], shots: list[Shot]) -> dict[str, An
             for number, card in enumerate(grid.cards)
             for file in card.files
         },
-        "histograms": plots.histograms(facts),
-        "scatter": plots.scatter(facts),
-        "folds": plots.fold_rows(facts),
+        "histograms": plots.histograms(overview),
+        "scatter": plots.scatter(overview),
+        "folds": plots.fold_rows(overview),
         "format_area": format_area,
         "is_unclear": is_unclear,
-        "num_changes": _num_changes(facts),
+        "num_changes": _num_changes(overview),
     }
 
 
-def _num_changes(facts: Facts) -> int:
-    if facts.changes is None:
+def _num_changes(overview: Overview) -> int:
+    if overview.changes is None:
         return 0
-    found = facts.changes.diff.subsets.values()
+    found = overview.changes.diff.subsets.values()
     return sum(len(part) for one in found for part in (one.added, one.removed, one.changed))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from homologous_deepfake import GENDERS, METHODS, SPLIT_FOLDS, SUBSETS
-from tooling.views.report.overview import Facts
+from tooling.views.report.overview import Overview
 from tooling.workspace.plan_file import NUM_FOLDS
 
 NUM_BINS = 32
@@ -106,15 +106,15 @@ class FoldRow:
     counts: tuple[tuple[str, int, float, float], ...]  # gender, people, start and width in percent
 
 
-def histograms(facts: Facts) -> list[Histogram]:
+def histograms(overview: Overview) -> list[Histogram]:
     """One for each measurement; without rows where nothing is measured."""
-    return [_histogram(facts, name, title, unit) for name, (title, unit) in HISTOGRAMS.items()]
+    return [_histogram(overview, name, title, unit) for name, (title, unit) in HISTOGRAMS.items()]
 
 
-def _histogram(facts: Facts, name: str, title: str, unit: str) -> Histogram:
+def _histogram(overview: Overview, name: str, title: str, unit: str) -> Histogram:
     values = {
         subset: [file.measurements[name] for file in files if name in file.measurements]
-        for subset, files in facts.files.items()
+        for subset, files in overview.files.items()
     }
     values = {subset: found for subset, found in values.items() if found}
     if not values:
@@ -148,11 +148,11 @@ def _row(subset: str, values: Sequence[float], places: Sequence[float]) -> Histo
     return HistogramRow(subset, is_fake, bars, round(statistics.median(places), 2), numbers)  # type: ignore[arg-type]
 
 
-def scatter(facts: Facts) -> Scatter | None:
+def scatter(overview: Overview) -> Scatter | None:
     """None where no file has both similarities."""
     points = [
         _Point(file.record.sample_id, subset, *(file.measurements[name] for name in SIMILARITIES))
-        for subset, files in facts.files.items()
+        for subset, files in overview.files.items()
         for file in files
         if all(name in file.measurements for name in SIMILARITIES)
     ]
@@ -174,9 +174,9 @@ def scatter(facts: Facts) -> Scatter | None:
     return Scatter(tuple(Tick(place(t), _number(t)) for t in ticks), dots, subsets, above)
 
 
-def fold_rows(facts: Facts) -> list[FoldRow]:
+def fold_rows(overview: Overview) -> list[FoldRow]:
     """People by fold and gender; none where nothing is planned."""
-    people = [(fold, facts.people[name].gender) for name, fold in facts.folds.items() if name in facts.people]
+    people = [(fold, overview.people[name].gender) for name, fold in overview.folds.items() if name in overview.people]
     if not people:
         return []
     most = max(sum(fold == other for other, _ in people) for fold in range(NUM_FOLDS)) or 1

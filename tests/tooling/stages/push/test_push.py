@@ -12,6 +12,7 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
@@ -31,6 +32,7 @@ from tooling.stages.verify import run as verify
 from tooling.workspace.files import write_text
 from tooling.workspace.identities import format_identities
 from tooling.workspace.records import format_record
+from tooling.workspace.verification_file import KINDS, Finding, read_verification, write_verification
 
 __all__ = ["built", "hub", "pristine"]
 DATASET: dict[str, Any] = {"repo_id": TARGET, "repo_type": "dataset"}
@@ -232,6 +234,50 @@ def test_missing_consent_is_refused_by_name(built: Built, hub: Watched) -> None:
     push.send(prepared)
     (newest, _) = hub.api().list_repo_commits(TARGET, repo_type="dataset")
     assert "allowed by name: 3" in newest.message
+
+
+def replace_finding(built: Built, finding: Finding) -> None:
+    """The last verification with this finding in place of the others of its file."""
+    rows = read_verification(built.workspace)
+    rows[finding.path] = replace(rows[finding.path], findings=(finding,))
+    write_verification(built.workspace, rows.values())
+
+
+def test_kind_of_a_finding_decides_and_not_its_words(built: Built, hub: Watched) -> None:
+    """Only findings about consent are set aside for people who are allowed by name."""
+    set_consent(built, "3", "withdrawn")
+    built.rebuild()
+    allowed = {"private": True, "gated": "manual", "allow_unconsented": ("3",)}
+    message = "its tag says: consent of identity 3 is granted"
+    for kind in KINDS:
+        replace_finding(built, Finding("error", kind, "raw_video/3.mp4", message))
+        if kind == "consent":
+            assert built.prepare(**allowed)
+            continue
+        with pytest.raises(VerificationError, match=rf"^raw_video/3\.mp4: {message}; correct that"):
+            built.prepare(**allowed)
+    replace_finding(built, Finding("error", "consent", "raw_video/1.mp4", "whatever it says"))
+    with pytest.raises(VerificationError, match=r"raw_video/1\.mp4: whatever it says"):
+        built.prepare(**allowed)  # of somebody who is not allowed by name
+
+
+def test_error_of_a_companion_of_an_unconsented_person_is_refused(built: Built, hub: Watched) -> None:
+    set_consent(built, "3", "withdrawn")
+    built.rebuild()
+    rows = read_verification(built.workspace)
+    error = Finding("error", "record", "tracks/3.json", "is missing; run its stage again")
+    rows["face_video/3.mp4"] = replace(rows["face_video/3.mp4"], findings=(error,))
+    write_verification(built.workspace, rows.values())
+    with pytest.raises(VerificationError, match=r"^tracks/3\.json: is missing"):
+        built.prepare(private=True, gated="manual", allow_unconsented=("3",))
+
+
+def test_verification_of_an_older_format_is_refused_in_one_line(built: Built, hub: Watched) -> None:
+    table = pq.read_table(built.workspace.verification_path)
+    old = table.set_column(table.column_names.index("findings"), "findings", pa.array([[""]] * len(table)))
+    pq.write_table(old.replace_schema_metadata(None), built.workspace.verification_path)
+    with pytest.raises(VerificationError, match=r"^[^\n]*: not verified any more, [^\n]*; run `tooling verify`$"):
+        built.push()
 
 
 def test_unverified_workspace_is_refused(built: Built, hub: Watched) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -43,13 +42,14 @@ from tooling.stages.verify import group
 from tooling.stages.verify import run as verify
 from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace
+from tooling.workspace.verification_file import read_verification
 
 __all__ = ["verified", "verified_copy"]
 
 
 def errors_of(workspace: Workspace) -> list[str]:
     findings = verify.verify_files(workspace, num_workers=1)
-    return [f"{finding.place}: {finding.message}" for finding in findings if finding.severity == "error"]
+    return [f"{finding.path}: {finding.message}" for finding in findings if finding.severity == "error"]
 
 
 def frames_of(workspace: Workspace, path: str) -> list[Frame]:
@@ -210,13 +210,12 @@ def test_what_a_file_shows(fault: str, verified_copy: Workspace) -> None:
 
 
 def test_clean_workspace_has_no_error_and_is_measured(verified: Workspace) -> None:
-    rows = {row["path"]: row for row in pq.read_table(verified.verification_path).to_pylist()}
+    rows = read_verification(verified)
     assert len(rows) == 4 * 6 + 2
-    assert all(row["is_ok"] for row in rows.values())
-    assert not any("error" in told for row in rows.values() for told in row["findings"])
+    assert all(row.is_ok for row in rows.values())
     for path, row in rows.items():
-        assert {"face_px", "sharpness", "brightness"} <= set(json.loads(row["measurements"])), path
-    clip, crop = (json.loads(rows[f"{subset}/1.mp4"]["measurements"]) for subset in ("raw_video", "face_video"))
+        assert {"face_px", "sharpness", "brightness"} <= set(row.measurements), path
+    clip, crop = (rows[f"{subset}/1.mp4"].measurements for subset in ("raw_video", "face_video"))
     assert 60 < clip["face_px"] < 140
     assert crop["face_px"] == pytest.approx(CROP_PX / 1.4, rel=0.1)
     assert crop["brightness"] == pytest.approx(clip["brightness"], abs=6)
@@ -296,10 +295,10 @@ def test_identity_of_swaps_is_measured_with_an_encoder(verified_copy: Workspace,
     assert any("swap_video/2_1.mp4: its identity is still the target's" in line for line in errors), errors
     assert not any("swap_video/1_2.mp4" in line for line in errors), errors
     assert not any("was not measured" in found.message for found in findings)
-    rows = {row["path"]: row for row in pq.read_table(verified_copy.verification_path).to_pylist()}
-    measured = json.loads(rows["swap_video/1_2.mp4"]["measurements"])
+    rows = read_verification(verified_copy)
+    measured = rows["swap_video/1_2.mp4"].measurements
     assert measured["source_similarity"] > measured["target_similarity"]
-    assert "source_similarity" not in json.loads(rows["edit_video/age/1.mp4"]["measurements"])
+    assert "source_similarity" not in rows["edit_video/age/1.mp4"].measurements
 
 
 # --- what is not looked at again ---
@@ -347,9 +346,10 @@ def test_interrupted_run_keeps_what_it_checked(verified_copy: Workspace, monkeyp
 
     with pytest.raises(KeyboardInterrupt):
         verify.verify_files(verified_copy, num_workers=1, progress=interrupt)
-    rows = pq.read_table(verified_copy.verification_path).to_pylist()
-    assert [row["path"] for row in rows if row["path"].startswith("raw_video")] == ["raw_video/1.mp4"]
-    assert not any(row["is_ok"] for row in rows)
+    rows = read_verification(verified_copy)
+    assert [path for path in rows if path.startswith("raw_video")] == ["raw_video/1.mp4"]
+    assert {finding.kind for row in rows.values() for finding in row.findings} == {"unfinished"}
+    assert not any(row.is_ok for row in rows.values())
     opened = count_decoded(monkeypatch)
     assert errors_of(verified_copy) == []
     assert "raw_video/1.mp4" not in opened

@@ -34,7 +34,7 @@ REAL, STILL = "raw_video/1.mp4", "GAN_images/000001.png"
 
 def errors_of(workspace: Workspace) -> list[str]:
     findings = verify.verify_files(workspace, num_workers=1)
-    return [f"{finding.place}: {finding.message}" for finding in findings if finding.severity == "error"]
+    return [f"{finding.path}: {finding.message}" for finding in findings if finding.severity == "error"]
 
 
 def swap_of(workspace: Workspace) -> str:
@@ -204,7 +204,7 @@ def test_one_error_names_the_command_that_makes_keys(workspace_copy: Workspace) 
 def test_other_signers_of_what_was_pulled_are_a_note(workspace_copy: Workspace) -> None:
     sign_by_others(workspace_copy, REAL)
     rerecord(workspace_copy, REAL, results={"repository": "lab/set"}, origin="pulled")
-    notes = [str(found) for found in verify.verify_files(workspace_copy, num_workers=1) if found.place == REAL]
+    notes = [str(found) for found in verify.verify_files(workspace_copy, num_workers=1) if found.path == REAL]
     assert notes == [f"note: {REAL}: is signed by others than keys/: it was pulled from lab/set"]
 
 

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from generation.faces.track import FaceTrack
-from tooling.stages.verify.contract import FileFacts
+from tooling.stages.verify.file_check import FileCheck
 from tooling.stages.verify.meters.mouths import FEWEST_FRAMES, MouthMeter, check_motion
 from tooling.work.tasks import wanted_record
 from tooling.workspace.records import Origin
@@ -23,7 +23,7 @@ def speech(seed: int) -> NDArray[np.float64]:
     return np.asarray((smooth - smooth.min()) / np.ptp(smooth))
 
 
-def film(openness: NDArray[np.float64], skin: int) -> FileFacts:
+def film(openness: NDArray[np.float64], skin: int) -> FileCheck:
     """A face whose mouth opens: light lips around a dark gap, on skin."""
     landmarks = np.tile(
         np.array([[60, 50], [100, 50], [80, 75], [62, 100], [98, 100]], np.float32), (len(openness), 1, 1)
@@ -37,7 +37,7 @@ def film(openness: NDArray[np.float64], skin: int) -> FileFacts:
         cv2.ellipse(picture, (80, 102), (18, 5 + int(8 * opened)), 0, 0, 360, skin - 20, -1)
         cv2.ellipse(picture, (80, 102), (14, max(int(8 * opened), 1)), 0, 0, 360, 25, -1)
         meter.add(number, np.clip(picture + random.normal(0, 2, picture.shape), 0, 255).astype(np.uint8))
-    return FileFacts("", mouth=meter.text())
+    return FileCheck("", mouth=meter.text())
 
 
 CLIPS = {f"raw_video/{person}.mp4": film(speech(person), 120 + 10 * person) for person in (1, 2, 3)}
@@ -57,9 +57,9 @@ CLIPS = {f"raw_video/{person}.mp4": film(speech(person), 120 + 10 * person) for 
 @pytest.mark.parametrize("origin", ["made", "imported"])
 def test_driven_mouth(openness: NDArray[np.float64], message: str, origin: Origin) -> None:
     path = "avatarify_video/1_2.mp4"
-    facts = {**CLIPS, path: film(openness, 130)}
+    checks = {**CLIPS, path: film(openness, 130)}
     record = wanted_record(path[:-4], path, {}, "test", {}, origin=origin)
-    findings = check_motion(facts, {path: record})
+    findings = check_motion(checks, {path: record})
     assert [(found.severity, found.message) for found in findings] == (
         [("error" if origin == "made" else "note", message)] if message else []
     )

@@ -9,22 +9,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from generation.media.writer import write_clip
 from homologous_deepfake import SUBSETS
-from tooling.errors import VerificationError
+from tooling.errors import VerificationError, WorkspaceError
 from tooling.stages.verify import run as verify
+from tooling.stages.verify.table import read_known
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import format_identities
 from tooling.workspace.layout import Workspace
 from tooling.workspace.records import FileRecord, format_record
+from tooling.workspace.verification_file import read_verification, remove_rows, verified_paths
 
 
 def errors_of(workspace: Workspace) -> list[str]:
     findings = verify.verify_files(workspace, num_workers=1)
-    return [f"{finding.place}: {finding.message}" for finding in findings if finding.severity == "error"]
+    return [f"{finding.path}: {finding.message}" for finding in findings if finding.severity == "error"]
 
 
 def rerecord(workspace: Workspace, path: str, **changes: object) -> None:
@@ -134,10 +137,10 @@ def test_sound_workspace_has_no_errors_and_its_files_are_listed(workspace_copy: 
     findings = verify.verify_files(workspace_copy, num_workers=2)
     assert {finding.severity for finding in findings} == {"note"}
     verify.raise_for_errors(findings)
-    table = pq.read_table(workspace_copy.verification_path).to_pylist()
+    table = read_verification(workspace_copy)
     records = [record for subset in SUBSETS for record in workspace_copy.records(subset).values()]
-    assert {row["path"]: row["sha256"] for row in table} == {record.path: record.sha256 for record in records}
-    assert all(row["is_ok"] for row in table)
+    assert {path: row.sha256 for path, row in table.items()} == {record.path: record.sha256 for record in records}
+    assert all(row.is_ok for row in table.values())
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -153,7 +156,49 @@ def test_injected_fault_is_found(fault: str, workspace_copy: Workspace) -> None:
 def test_verification_table_names_the_file_that_failed(workspace_copy: Workspace, tmp_path: Path) -> None:
     truncate(workspace_copy)
     errors_of(workspace_copy)
-    rows = {row["path"]: row for row in pq.read_table(workspace_copy.verification_path).to_pylist()}
-    assert not rows["raw_video/2.mp4"]["is_ok"]
-    assert "does not decode" in rows["raw_video/2.mp4"]["findings"][0]
-    assert rows["raw_video/1.mp4"]["is_ok"]
+    rows = read_verification(workspace_copy)
+    (finding,) = rows["raw_video/2.mp4"].findings
+    assert (finding.severity, finding.kind) == ("error", "encoding")
+    assert "does not decode" in finding.message
+    assert rows["raw_video/1.mp4"].is_ok
+
+
+def test_error_of_a_companion_is_in_the_row_of_its_file(workspace_copy: Workspace) -> None:
+    workspace_copy.path("tracks/2.json").unlink()
+    errors_of(workspace_copy)
+    rows = read_verification(workspace_copy)
+    assert [str(found) for found in rows["face_video/2.mp4"].findings] == [
+        "error: tracks/2.json: is missing; run its stage again"
+    ]
+    table = pq.read_table(workspace_copy.verification_path).to_pylist()
+    assert [row["path"] for row in table if not row["is_ok"]] == ["face_video/2.mp4"]
+
+
+def test_table_of_an_older_format_is_verified_again(workspace_copy: Workspace) -> None:
+    errors_of(workspace_copy)
+    table = pq.read_table(workspace_copy.verification_path)
+    old = table.set_column(3, "findings", pa.array([["note: x: y"]] * len(table))).replace_schema_metadata(None)
+    pq.write_table(old, workspace_copy.verification_path)
+    with pytest.raises(VerificationError, match=r": not verified any more, .*; run `tooling verify`$"):
+        read_verification(workspace_copy)
+    assert (
+        read_known(workspace_copy, dict(zip(*(table[name].to_pylist() for name in ("path", "digest")), strict=True)))
+        == {}
+    )
+    assert errors_of(workspace_copy) == []
+    assert len(read_verification(workspace_copy)) == len(table)
+
+
+@pytest.mark.parametrize("content", [b"no table", b"PAR1"])
+def test_damaged_table_is_named(content: bytes, workspace_copy: Workspace) -> None:
+    workspace_copy.verification_path.write_bytes(content)
+    with pytest.raises(WorkspaceError, match=r"verification.parquet: damaged .*; run `tooling verify` again"):
+        read_verification(workspace_copy)
+    with pytest.raises(WorkspaceError, match="damaged"):
+        verified_paths(workspace_copy)
+
+
+def test_rows_are_removed_from_a_table_of_any_format(workspace_copy: Workspace) -> None:
+    pq.write_table(pa.table({"path": ["raw_video/1.mp4", "raw_video/2.mp4"]}), workspace_copy.verification_path)
+    remove_rows(workspace_copy, ["raw_video/1.mp4"])
+    assert verified_paths(workspace_copy) == ["raw_video/2.mp4"]

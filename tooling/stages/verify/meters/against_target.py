@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from generation.faces.track import FaceTrack
 from generation.quality.output import limits_of
 from homologous_deepfake import SUBSETS
-from tooling.stages.verify.contract import FileFacts, is_imported, subset_of
+from tooling.stages.verify.file_check import FileCheck, is_imported, subset_of
 from tooling.stages.verify.meters.in_step import CELL_PX, Cells, StepMeter, Window, cells_of
 from tooling.stages.verify.video_pass import Luma
 from tooling.workspace.records import FileRecord
@@ -56,7 +56,7 @@ class TargetMeter:
     """Takes the frames of one fake, with its target's and its masks.
 
     Attributes:
-        record, facts: of the fake.
+        record, check: of the fake.
         target: name of the target's clip, for messages.
         window: of the target's clip in cells.
         track: of the target's face; None where nobody tracked.
@@ -64,7 +64,7 @@ class TargetMeter:
     """
 
     record: FileRecord
-    facts: FileFacts
+    check: FileCheck
     target: str
     window: Window
     track: FaceTrack | None
@@ -98,26 +98,26 @@ class TargetMeter:
         self._steps.add(number, cells, is_kept)
 
     def finish(self) -> None:
-        """Tells `facts` what is wrong."""
+        """Tells `check` what is wrong."""
         self._steps.finish()
         if self._sums is None:
             return
-        told, is_exact = self.facts.findings, not is_imported(self.record)
+        is_exact = not is_imported(self.record)
         outside = float(self._sums.sum() / max(self._counts.sum(), 1))
-        self.facts.is_far = outside > self.limits.far
+        self.check.is_far = outside > self.limits.far
         step = self._steps.problem()
-        if self.facts.is_far:
-            self.facts.error(
-                f"its background is not that of {self.target} ({outside:.1f} levels from it); make it again"
+        if self.check.is_far:
+            self.check.error(
+                "content", f"its background is not that of {self.target} ({outside:.1f} levels from it); make it again"
             )
         elif step:
-            self.facts.error(f"is out of step: {step} {self.target}; make it again")
+            self.check.error("content", f"is out of step: {step} {self.target}; make it again")
         else:
             problem = self._background_problem()
             if problem:
-                told.append(("error" if is_exact else "note", self.record.path, problem))
+                (self.check.error if is_exact else self.check.note)("content", problem)
         if not self._steps.is_measured:
-            self.facts.unmeasured.append("step")
+            self.check.unmeasured.append("step")
         if is_exact:
             self._check_inside(outside)
 
@@ -158,20 +158,22 @@ class TargetMeter:
         if factor == 0 or not self.record.companions:
             return
         if not self._num_inside:
-            self.facts.error("its masks are empty: nothing of its target was replaced; make it again")
+            self.check.error("content", "its masks are empty: nothing of its target was replaced; make it again")
             return
         inside = self._inside / self._num_inside
         wanted = limits_of(subset.method, factor).smallest_change * self.limits.share_of_change
-        if not self.facts.is_far and inside < max(wanted, self.limits.smallest_change * outside):
-            self.facts.error(
+        if not self.check.is_far and inside < max(wanted, self.limits.smallest_change * outside):
+            self.check.error(
+                "content",
                 f"does not differ from {self.target} inside of its mask ({inside:.1f} levels, {outside:.1f} outside); "
-                "make it again"
+                "make it again",
             )
         is_hair = self.record.parameters.get("attribute") == "hair"
         if not is_hair and self._num_faces and self._num_covered < self.limits.smallest_cover * self._num_faces:
-            self.facts.error(
+            self.check.error(
+                "content",
                 f"its mask lies on the face in {self._num_covered} of {self._num_faces} frames only; it is no "
-                f"{subset.method.replace('_', ' ')} of {self.target}; make it again"
+                f"{subset.method.replace('_', ' ')} of {self.target}; make it again",
             )
 
     def _box(self, number: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from generation.arrays import Frame
 from generation.faces.detector import DetectedFaces, detect_faces, load_detector, one_thread
 from generation.faces.track import FaceTrack
-from tooling.stages.verify.contract import FileFacts
+from tooling.stages.verify.file_check import FileCheck
 from tooling.stages.verify.meters.in_step import Cells, StepMeter, Window
 from tooling.stages.verify.video_pass import Luma
 
@@ -61,14 +61,14 @@ class CropMeter:
     """Takes the frames of one crop with its clip's.
 
     Args:
-        facts: of the crop.
+        check: of the crop.
         clip: name of its clip, for messages.
         track: what cut it out.
         limits: what it must keep to.
     """
 
-    def __init__(self, facts: FileFacts, clip: str, track: FaceTrack, limits: CropLimits | None = None) -> None:
-        self.facts, self.clip, self.track, self.limits = facts, clip, track, limits or CropLimits()
+    def __init__(self, check: FileCheck, clip: str, track: FaceTrack, limits: CropLimits | None = None) -> None:
+        self.check, self.clip, self.track, self.limits = check, clip, track, limits or CropLimits()
         self._window = Window()
         self._steps = StepMeter(self._window)
         self._all = np.ones((SIDE_CELLS, SIDE_CELLS), bool)
@@ -88,20 +88,21 @@ class CropMeter:
         self._steps.add(number, found, self._all)
 
     def finish(self) -> None:
-        """Tells `facts` what is wrong."""
+        """Tells `check` what is wrong."""
         self._steps.finish()
         step = self._steps.problem()
         mean = self._sum / max(self._num, 1)
         if step and mean < 3 * self.limits.largest_difference:
-            self.facts.error(f"is out of step: {step} {self.clip}; run `tooling faces` again")
+            self.check.error("content", f"is out of step: {step} {self.clip}; run `tooling faces` again")
         elif mean > self.limits.largest_difference or self._worst[0] > 3 * self.limits.largest_difference:
             levels, number = self._worst
-            self.facts.error(
+            self.check.error(
+                "content",
                 f"does not show what its track cuts out of {self.clip} ({mean:.1f} levels from it on average, "
-                f"{levels:.1f} in frame {number}); run `tooling faces` again"
+                f"{levels:.1f} in frame {number}); run `tooling faces` again",
             )
         for problem in track_problems(self.track, self.limits):
-            self.facts.error(f"{problem}; run `tooling faces` again")
+            self.check.error("content", f"{problem}; run `tooling faces` again")
 
 
 def cut_cells(clip: Luma, square: NDArray[np.float32]) -> Cells:
@@ -145,12 +146,12 @@ class FaceLook:
     """Looks for faces in a few frames of a crop, or in a still.
 
     Attributes:
-        facts: takes what is wrong.
+        check: takes what is wrong.
         num_frames: of the clip; 1 for a still.
         limits: see `CropLimits`.
     """
 
-    facts: FileFacts
+    check: FileCheck
     num_frames: int
     limits: CropLimits = field(default_factory=CropLimits)
 
@@ -169,19 +170,19 @@ class FaceLook:
             self._scale = scale
 
     def finish(self) -> None:
-        """Detects, and tells `facts` what is wrong."""
+        """Detects, and tells `check` what is wrong."""
         if not self._looks:
-            self.facts.unmeasured.append("faces")
+            self.check.unmeasured.append("faces")
             return
         with one_thread():
             found = [_sure(faces) for faces in detect_faces(_detector(), self._looks)]
         seen = [(number, faces) for number, faces in enumerate(found) if len(faces)]
         if len(seen) < self.limits.smallest_seen * len(found):
             in_frames = "" if len(found) == 1 else f" in {len(found) - len(seen)} of {len(found)} frames looked at"
-            self.facts.error(f"no face is found{in_frames}; make it again")
+            self.check.error("content", f"no face is found{in_frames}; make it again")
         problems = [problem for number, faces in seen if (problem := self._problem(faces, self._looks[number]))]
         if len(problems) > (len(found) > 1):  # a single frame of a clip may be a hand or a blur
-            self.facts.error(f"{problems[0]}; make it again")
+            self.check.error("content", f"{problems[0]}; make it again")
         if seen:
             self.box = np.asarray(seen[-1][1].boxes[0] / self._scale, np.float32)
 

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from generation.faces.track import FaceTrack
 from homologous_deepfake import SUBSETS
-from tooling.stages.verify.contract import FileFacts, Finding, is_imported, people_of, subset_of
+from tooling.stages.verify.file_check import FileCheck, is_imported, people_of, subset_of
 from tooling.stages.verify.meters.in_step import REACH
 from tooling.stages.verify.video_pass import Luma
 from tooling.workspace.records import FileRecord, natural_key
+from tooling.workspace.verification_file import Finding
 
 FEWEST_FRAMES = 45
 SMALLEST_SPREAD = 1.0  # levels by which the signal must vary to say anything
@@ -52,17 +53,17 @@ class MouthMeter:
         return base64.b64encode(np.array(self._values, np.float16).tobytes()).decode("ascii")
 
 
-def check_motion(facts: Mapping[str, FileFacts], records: Mapping[str, FileRecord]) -> list[Finding]:
+def check_motion(checks: Mapping[str, FileCheck], records: Mapping[str, FileRecord]) -> list[Finding]:
     """Driven fakes whose mouth follows another clip than their source's, or another moment of it."""
-    clips = {path: _signal(found) for path, found in facts.items() if path.startswith("raw_video/")}
+    clips = {path: _signal(found) for path, found in checks.items() if path.startswith("raw_video/")}
     findings = []
-    for path, found in facts.items():
+    for path, found in checks.items():
         record = records.get(path)
         if record is None or SUBSETS[subset_of(record)].method != "expression_driven" or not found.mouth:
             continue
         signal, source = _signal(found), f"raw_video/{people_of(record)[1]}.mp4"
         if source in clips and (problem := _problem(signal, source, clips)):
-            findings.append(Finding("note" if is_imported(record) else "error", path, problem))
+            findings.append(Finding("note" if is_imported(record) else "error", "content", path, problem))
     return findings
 
 
@@ -85,8 +86,8 @@ def _problem(signal: Signal, source: str, clips: Mapping[str, Signal]) -> str:
     return ""
 
 
-def _signal(facts: FileFacts) -> Signal:
-    return np.frombuffer(base64.b64decode(facts.mouth), np.float16).astype(np.float32)
+def _signal(check: FileCheck) -> Signal:
+    return np.frombuffer(base64.b64decode(check.mouth), np.float16).astype(np.float32)
 
 
 def _correlation(film: Signal, clip: Signal, offset: int) -> float | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tooling.stages.verify.contract import FileFacts
+from tooling.stages.verify.file_check import FileCheck
 from tooling.stages.verify.meters import descriptors as looks
 from tooling.stages.verify.meters.crops import CropLimits, FaceLook
 from tooling.stages.verify.video_pass import read_still
@@ -19,14 +19,14 @@ from tooling.workspace.records import FileRecord
 LIMITS = CropLimits(largest_seen_offcentre=0.18, smallest_face=0.25, smallest_other=0.0)
 
 
-def check_image(path: Path, record: FileRecord, facts: FileFacts) -> None:
-    """Decodes an image and tells `facts` what is wrong with it and what was measured."""
-    picture = read_still(path, record, facts)
+def check_image(path: Path, record: FileRecord, check: FileCheck) -> None:
+    """Decodes an image and tells `check` what is wrong with it and what was measured."""
+    picture = read_still(path, record, check)
     if picture is None:
         return
-    facts.content = hashlib.sha256(picture.tobytes()).hexdigest()
-    facts.looks = looks.pack([looks.describe(picture)])
-    face = FaceLook(facts, 1, LIMITS)
+    check.content = hashlib.sha256(picture.tobytes()).hexdigest()
+    check.descriptors = looks.pack([looks.describe(picture)])
+    face = FaceLook(check, 1, LIMITS)
     face.add(picture)
     face.finish()
     if face.box is not None:
@@ -34,4 +34,4 @@ def check_image(path: Path, record: FileRecord, facts: FileFacts) -> None:
         grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.float32)
         luma = np.rint(grey * (looks.WHITE - looks.BLACK) / 255 + looks.BLACK).astype(np.uint8)
         measured = looks.measure_face(luma, face.box)
-        facts.measurements.update(looks.named(*measured) if measured else {})
+        check.measurements.update(looks.named(*measured) if measured else {})

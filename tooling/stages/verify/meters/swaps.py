@@ -17,7 +17,7 @@ from generation.faces.identity import OnnxIdentity, clip_identity
 from generation.faces.track import FaceTrack
 from generation.media.reader import read_frames
 from generation.quality.swap_quality import IdentityCheck, SwapMeter, find_problems
-from tooling.stages.verify.contract import FileFacts
+from tooling.stages.verify.file_check import FileCheck
 
 if TYPE_CHECKING:
     from facenet_pytorch import MTCNN
@@ -27,7 +27,7 @@ class SwapLook:
     """Takes a few frames of one swap with its target's.
 
     Args:
-        facts: of the swap.
+        check: of the swap.
         target: the track of its target, whose landmarks can be compared (`crops.has_landmarks`).
         source: clip and track of its source; None where one of them is missing.
         encoder: ONNX file; None leaves identities out.
@@ -36,18 +36,18 @@ class SwapLook:
 
     def __init__(
         self,
-        facts: FileFacts,
+        check: FileCheck,
         target: FaceTrack,
         source: tuple[Path, FaceTrack] | None,
         encoder: Path | None,
         *,
         is_strict: bool,
     ) -> None:
-        self.facts, self.is_strict = facts, is_strict
+        self.check, self.is_strict = check, is_strict
         identity = None
         if encoder is not None and source is not None:
             identity = IdentityCheck(_encoder(encoder), _identity(encoder, source[0], source[1].to_json()))
-        clip = FaceClip(facts.path, lambda: iter(()), target.landmarks, target.is_detected)
+        clip = FaceClip(check.path, lambda: iter(()), target.landmarks, target.is_detected)
         self._meter = SwapMeter(clip, identity, detector=_detector())
         self.wanted = self._meter.wanted
 
@@ -56,16 +56,14 @@ class SwapLook:
         self._meter.look(number, target, fake)
 
     def finish(self) -> None:
-        """Tells `facts` what was measured, and what is wrong."""
+        """Tells `check` what was measured, and what is wrong."""
         quality = self._meter.results()
         for problem in find_problems(quality):
-            self.facts.findings.append(
-                ("error" if self.is_strict else "note", self.facts.path, f"{problem}; make it again")
-            )
+            (self.check.error if self.is_strict else self.check.note)("content", f"{problem}; make it again")
         for name in ("source_similarity", "target_similarity"):
             value = getattr(quality, name)
             if value is not None:
-                self.facts.measurements[name] = round(value, 4)
+                self.check.measurements[name] = round(value, 4)
 
 
 @lru_cache(maxsize=4)

@@ -1,32 +1,17 @@
-"""What a file of a subset must be, what is found wrong, and the facts that a check of one file leaves."""
+"""What a file of a subset must be, and what the check of one file leaves."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
 
 import homologous_deepfake as definition
 from homologous_deepfake import CROSSING, SUBSETS
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import Plan
 from tooling.workspace.records import FileRecord
-
-CHECK_VERSION = 2  # counts up when a check changes, so that files are looked at again
-
-Severity = Literal["error", "note"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong (error) or worth knowing (note), and where."""
-
-    severity: Severity
-    place: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.severity}: {self.place}: {self.message}"
+from tooling.workspace.verification_file import Finding, Kind
 
 
 @dataclass(frozen=True)
@@ -39,60 +24,60 @@ class Contract:
 
 
 @dataclass
-class FileFacts:
-    """What was found of one file; written to verification.parquet, so JSON values only.
+class FileCheck:
+    """What the check of one file found by itself; kept in verification.parquet, so JSON values only.
 
     Attributes:
         path: of the file.
-        findings: (severity, place, message) of its own, found without looking at other people's files.
+        findings: about it and its companions, found without looking at other people's files.
         measurements: face_px, sharpness, brightness, source_similarity, target_similarity; those that were measured.
-        content: hex digest of what it shows, frame by frame; empty where it does not decode.
-        looks: `looks.pack` of a few of its frames.
-        backdrop: `looks.pack_backdrop` of its mean picture; empty for images.
-        mouth: how far the mouth is open, frame by frame, as `motion` keeps it; empty where that is not needed.
-        is_other_settings: whether the encoder was set otherwise than this tooling's.
+        content: hex digest of what it shows, frame by frame; "" if it does not decode.
+        descriptors: `descriptors.pack` of a few of its frames.
+        mean_picture: mean of its frames as text; "" for images.
+        mouth: how far the mouth is open, frame by frame, as `mouths` keeps it; "" if it is not needed.
+        is_other_settings: whether the encoder's settings differ from this tooling's.
         unmeasured: what could not be measured: "faces" (too small), "step" (nothing moves).
-        is_far: whether it is far from its target all over, so that it may be another one's.
+        is_far: whether it differs from its target all over, so that it may be another target's.
     """
 
     path: str
-    findings: list[tuple[Severity, str, str]] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     measurements: dict[str, float] = field(default_factory=dict)
     content: str = ""
-    looks: str = ""
-    backdrop: str = ""
+    descriptors: str = ""
+    mean_picture: str = ""
     mouth: str = ""
     is_other_settings: bool = False
     unmeasured: list[str] = field(default_factory=list)
     is_far: bool = False
 
-    def error(self, message: str, place: str = "") -> None:
-        """Keeps an error of this file, or of a file beside it."""
-        self.findings.append(("error", place or self.path, message))
+    def error(self, kind: Kind, message: str, path: str = "") -> None:
+        """Keeps an error of this file, or of a companion."""
+        self.findings.append(Finding("error", kind, path or self.path, message))
 
-    def note(self, message: str) -> None:
+    def note(self, kind: Kind, message: str) -> None:
         """Keeps a note of this file."""
-        self.findings.append(("note", self.path, message))
+        self.findings.append(Finding("note", kind, self.path, message))
 
     @property
     def is_ok(self) -> bool:
-        """Whether nothing is wrong with it by itself."""
-        return all(severity != "error" for severity, _, _ in self.findings)
+        """Whether there is no error."""
+        return all(finding.severity != "error" for finding in self.findings)
 
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return dataclasses.asdict(self)
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(dataclasses.asdict(self))
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> FileFacts:
+    def from_json(cls, text: str) -> FileCheck:
         """The reverse of `to_json`.
 
         Raises:
-            TypeError, ValueError: other fields.
+            TypeError, ValueError: not JSON, or other fields.
         """
-        found = cls(**values)
-        found.findings = [(severity, place, message) for severity, place, message in found.findings]
-        return found
+        check = cls(**json.loads(text))
+        check.findings = [Finding(**finding) for finding in check.findings]  # type: ignore[arg-type]
+        return check
 
 
 def contract_of(workspace: Workspace, subset: str) -> Contract:

@@ -1,0 +1,177 @@
+"""verification.parquet: what the last `tooling verify` found, one row for each recorded file.
+
+This module alone reads and writes it. Columns: path, sha256 (the file as it was verified), is_ok, findings (of the file
+and of its companions), measurements (name -> value). `digest` and `check` are for the next verification, which takes an
+unchanged file's check from here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tooling.errors import VerificationError, WorkspaceError
+from tooling.workspace.files import write_bytes
+from tooling.workspace.layout import Workspace
+
+VERSION = 3  # counts up when a check or this table changes; nothing in an older table counts as verified
+
+Severity = Literal["error", "note"]
+Kind = Literal["record", "encoding", "marks", "content", "consent", "plan", "coverage", "unfinished"]
+"""What a finding is about:
+
+record: a file is missing, has changed, has no record, or was made from what has changed since
+encoding: container, stream, encoder settings, decoding
+marks: signed manifest and label
+content: what the pictures show
+consent: of a person
+plan: rows of identities.csv, folds and pairs
+coverage: files that the catalogue has beyond these, and what could not be measured
+unfinished: the verification of the file did not end
+"""
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong (error) or worth knowing (note).
+
+    Attributes:
+        severity: errors end the command with exit code 1 and stop a push.
+        kind: what it is about.
+        path: file or folder, relative to the workspace.
+        message: what is wrong, and what to do.
+    """
+
+    severity: Severity
+    kind: Kind
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.path}: {self.message}"
+
+
+@dataclass(frozen=True)
+class VerifiedFile:
+    """One row.
+
+    Attributes:
+        path, sha256: of the file as it was verified.
+        findings: about it and its companions.
+        measurements: face_px, sharpness, brightness, source_similarity, target_similarity; those that were measured.
+        digest: of everything that its check depends on; "" if it was not checked by itself.
+        check: what its check found by itself, JSON; "" likewise.
+    """
+
+    path: str
+    sha256: str
+    findings: tuple[Finding, ...] = ()
+    measurements: Mapping[str, float] = field(default_factory=dict)
+    digest: str = ""
+    check: str = ""
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether there is no error."""
+        return all(finding.severity != "error" for finding in self.findings)
+
+
+_FINDING = pa.struct([(attribute.name, pa.string()) for attribute in dataclasses.fields(Finding)])
+COLUMNS = pa.schema(
+    {
+        "path": pa.string(),
+        "sha256": pa.string(),
+        "is_ok": pa.bool_(),
+        "findings": pa.list_(_FINDING),
+        "measurements": pa.map_(pa.string(), pa.float64()),
+        "digest": pa.string(),
+        "check": pa.string(),
+    },
+    metadata={"version": f"{VERSION}"},
+)
+
+
+def read_verification(workspace: Workspace) -> dict[str, VerifiedFile]:
+    """Path -> what the last verification found.
+
+    Raises:
+        VerificationError: there is none, or one by another version of the checks.
+        WorkspaceError: the table is damaged.
+    """
+    path = workspace.verification_path
+    if not path.is_file():
+        raise VerificationError(f"{workspace.root}: not verified; run `tooling verify`")
+    table = _read_table(workspace)
+    if (table.schema.metadata or {}).get(b"version") != COLUMNS.metadata[b"version"]:
+        raise VerificationError(
+            f"{workspace.root}: not verified any more, the checks have changed; run `tooling verify`"
+        )
+    try:
+        return {row["path"]: _parse_row(row) for row in table.to_pylist()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise WorkspaceError(f"{path}: damaged ({error}); run `tooling verify` again") from error
+
+
+def write_verification(workspace: Workspace, files: Iterable[VerifiedFile]) -> None:
+    """Writes the table as a whole; the workspace is held by the caller's lock."""
+    rows = [
+        vars(file)
+        | {
+            "is_ok": file.is_ok,
+            "findings": [vars(finding) for finding in file.findings],
+            "measurements": list(file.measurements.items()),
+        }
+        for file in files
+    ]
+    _write_table(workspace, pa.Table.from_pylist(rows, schema=COLUMNS))
+
+
+def verified_paths(workspace: Workspace) -> list[str]:
+    """Paths of all rows, also of a table by another version; empty if there is no table.
+
+    Raises:
+        WorkspaceError: the table is damaged.
+    """
+    if not workspace.verification_path.is_file():
+        return []
+    return [str(path) for path in _read_table(workspace)["path"].to_pylist()]
+
+
+def remove_rows(workspace: Workspace, paths: Collection[str]) -> None:
+    """Rewrites the table without the rows of these files.
+
+    Raises:
+        WorkspaceError: the table is damaged.
+    """
+    if paths:
+        table = _read_table(workspace)
+        gone = pc.is_in(table["path"], value_set=pa.array(list(paths), pa.string()))
+        _write_table(workspace, table.filter(pc.invert(gone)))
+
+
+def _parse_row(row: dict[str, Any]) -> VerifiedFile:
+    findings = tuple(Finding(**finding) for finding in row["findings"])
+    return VerifiedFile(row["path"], row["sha256"], findings, dict(row["measurements"]), row["digest"], row["check"])
+
+
+def _read_table(workspace: Workspace) -> pa.Table:
+    path = workspace.verification_path
+    try:
+        table = pq.read_table(path)
+        table.schema.field("path")
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise WorkspaceError(f"{path}: damaged ({error}); run `tooling verify` again") from error
+    return table
+
+
+def _write_table(workspace: Workspace, table: pa.Table) -> None:
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, compression="zstd")
+    write_bytes(workspace.verification_path, buffer.getvalue().to_pybytes())
