@@ -127,9 +127,7 @@ app.command()(cli_generate.generators)
 @app.command()
 def verify(
     workspace: WorkspaceOption = WORKSPACE,
-    is_anew: Annotated[
-        bool, typer.Option("--all", help="Decode also what was found right and has not changed.")
-    ] = False,
+    recheck_all: Annotated[bool, typer.Option("--all", help="Decode unchanged files too.")] = False,
     identity_encoder: Annotated[
         Path | None, typer.Option(help="ArcFace network in ONNX, to measure whose face a swap shows.")
     ] = None,
@@ -139,7 +137,7 @@ def verify(
     """Check every file: contract, marks, faces, fakes beside their targets; exit 1 on any error."""
     from tooling.stages.verify import run as stage
 
-    place, options = open_workspace(workspace), stage.VerifyOptions(is_anew, identity_encoder)
+    place, options = open_workspace(workspace), stage.VerifyOptions(recheck_all, identity_encoder)
     with place.locked(), console.progress_bar("verify") as bar:
         findings = stage.verify_files(place, options, num_workers=workers, progress=bar)
     if as_json:

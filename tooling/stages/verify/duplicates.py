@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from generation.quality.descriptor import LARGEST_HASH_DISTANCE, Descriptor, find_near_duplicate
 from homologous_deepfake import SPLIT_FOLDS
 from tooling.stages.verify.file_check import FileCheck, people_of
-from tooling.stages.verify.meters.descriptors import backdrop_distance, unpack
+from tooling.stages.verify.meters.descriptors import mean_picture_distance, unpack
 from tooling.workspace.records import FileRecord, natural_key
 from tooling.workspace.verification_file import Finding
 
@@ -102,7 +102,9 @@ def name_real_clips(checks: Mapping[str, FileCheck], records: Mapping[str, FileR
         if not found.is_far or not found.mean_picture or path not in records:
             continue
         own = f"raw_video/{people_of(records[path])[0]}.mp4"
-        distances = {clip: backdrop_distance(found.mean_picture, other.mean_picture) for clip, other in clips.items()}
+        distances = {
+            clip: mean_picture_distance(found.mean_picture, other.mean_picture) for clip, other in clips.items()
+        }
         nearest = min(distances, key=lambda clip: (distances[clip], natural_key(clip)), default=own)
         if nearest != own and distances[nearest] < MUCH_NEARER * distances.get(own, np.inf):
             findings.append(

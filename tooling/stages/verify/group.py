@@ -1,42 +1,37 @@
 """One person's clip, its crop and every fake of it, decoded side by side, frame by frame: each file once.
 
-So a fake is beside the very frame of its target that it was made from, and nothing is held but a second of cells.
+So a fake is beside the very frame of its target that it was made from, and no more than a second of cells is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from generation.crops.masks import read_masks
-from generation.errors import FaceError, GenerationError, VideoError
+from generation.errors import FaceError, GenerationError
 from generation.faces.track import FaceTrack
 from homologous_deepfake import SUBSETS
 from tooling.stages.verify.file_check import FileCheck, contract_of, is_image, is_imported, people_of, subset_of
-from tooling.stages.verify.meters import descriptors as looks
 from tooling.stages.verify.meters.against_target import TargetMeter
-from tooling.stages.verify.meters.crops import CropMeter, FaceLook, has_landmarks
-from tooling.stages.verify.meters.descriptors import LookMeter
-from tooling.stages.verify.meters.in_step import Cells, Window, cells_of
+from tooling.stages.verify.meters.crops import CropMeter, FaceMeter, has_landmarks
+from tooling.stages.verify.meters.descriptors import ContentMeter, boxes_of
+from tooling.stages.verify.meters.in_step import Window
+from tooling.stages.verify.meters.meter import DecodedFrame, Meter
 from tooling.stages.verify.meters.mouths import MouthMeter
 from tooling.stages.verify.meters.stills import check_image
 from tooling.stages.verify.signatures import check_marks
-from tooling.stages.verify.video_pass import Luma, VideoPass, luma_of
+from tooling.stages.verify.video_pass import VideoPass
 from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace
 from tooling.workspace.records import FileRecord
 from tooling.workspace.signing_keys import SigningKeys, read_keys
 
-if TYPE_CHECKING:  # imports torch
-    from tooling.stages.verify.meters.swaps import SwapLook
-
 
 @dataclass(frozen=True)
-class Circumstances:
-    """What the check of a file depends on beside itself.
+class CheckContext:
+    """What the check of a file depends on beside the file itself.
 
     Attributes:
         clips: names of the workspace's clips.
@@ -50,163 +45,86 @@ class Circumstances:
 
 
 @dataclass(frozen=True)
-class GroupWork:
-    """Files that are checked together, by one worker.
+class CheckItem:
+    """Files that one worker checks together.
 
     Attributes:
         workspace: to read in.
-        circumstances: see there.
+        context: the same for all items.
         checked: files to check: of one person, or images.
-        unchanged: files that were found right before: their digests are compared, nothing is decoded.
-        clip: the person's clip, with which the others are compared; None where there is none, and for images.
+        unchanged: files without an error in the last verification: their digests are compared, nothing is decoded.
+        clip: the person's clip, with which the others are compared; None if there is none, and for images.
     """
 
     workspace: Workspace
-    circumstances: Circumstances
+    context: CheckContext
     checked: tuple[FileRecord, ...]
     unchanged: tuple[FileRecord, ...] = ()
     clip: FileRecord | None = None
 
     @property
     def paths(self) -> list[str]:
-        """Names of all its files."""
+        """Paths of all its files."""
         return [record.path for record in (*self.checked, *self.unchanged)]
 
 
-@dataclass
-class _Watched:
-    """One file under way and what looks at it."""
+@dataclass(frozen=True)
+class OpenFile:
+    """A file while it is decoded, with its meters."""
 
     film: VideoPass
-    looks: LookMeter
-    cells: Cells | None = None
-    target: TargetMeter | None = None
-    crop: CropMeter | None = None
-    face: FaceLook | None = None
-    swap: SwapLook | None = None
-    mouth: MouthMeter | None = None
-    masks: Iterator[Luma] | None = None
+    meters: list[Meter]
 
-    @property
-    def name(self) -> str:
-        return self.film.record.path
+    def step(self, clip: DecodedFrame | None) -> DecodedFrame | None:
+        """Decodes the next frame and hands it to the meters, with its clip's; None after the last."""
+        frame = self.film.step()
+        if frame is not None:
+            for meter in self.meters:
+                if meter.wants(frame.number):
+                    meter.add(frame, clip)
+        return frame
 
     def finish(self) -> None:
-        """Hands over what was measured, unless the file did not decode."""
-        check = self.film.check
-        check.content, check.descriptors, check.mean_picture = (
-            self.looks.content(),
-            self.looks.looks(),
-            self.looks.backdrop(),
-        )
-        check.measurements.update(self.looks.measurements())
-        check.mouth = self.mouth.text() if self.mouth is not None else ""
-        for meter in (self.target, self.crop, self.face, self.swap):
-            if meter is not None and self.film.is_whole:
+        """Finishes the meters, those that need a whole file only if it decoded to its end."""
+        for meter in self.meters:
+            if self.film.is_whole or not meter.needs_whole_file:
                 meter.finish()
 
 
-@dataclass
-class _Group:
-    """The decoding of one group."""
+@dataclass(frozen=True)
+class TargetClip:
+    """Whom the files of one group show: clip (None if it cannot be compared with), its window and its face's track."""
 
-    work: GroupWork
-    checks: dict[str, FileCheck]
-    window: Window = field(default_factory=Window)
-    watched: list[_Watched] = field(default_factory=list)
-    clip: _Watched | None = None
-
-    def run(self) -> None:
-        """Decodes everything, then hands over what was measured."""
-        number = 0
-        try:
-            while self._step(number):
-                number += 1
-        finally:
-            for one in self.watched:
-                one.film.close()
-        for one in self.watched:
-            one.finish()
-
-    def _step(self, number: int) -> bool:
-        clip_luma, is_any = None, False
-        for one in self.watched:  # the clip comes first
-            frame = one.film.step()
-            if frame is None:
-                continue
-            is_any = True
-            luma = luma_of(frame)
-            one.cells = cells_of(luma)
-            if one is self.clip:
-                clip_luma = luma
-                self.window.add(one.cells)
-            one.looks.add(number, luma, one.cells)
-            if one.mouth is not None:
-                one.mouth.add(number, luma)
-            if one.looks.wants(number):
-                one.looks.describe(one.film.rgb())
-            if one.face is not None and number in one.face.wanted:
-                one.face.add(one.film.rgb())
-            if clip_luma is not None and one is not self.clip:
-                self._compare(number, one, luma, clip_luma)
-        return is_any
-
-    def _compare(self, number: int, one: _Watched, luma: Luma, clip_luma: Luma) -> None:
-        assert self.clip is not None
-        assert self.clip.cells is not None
-        assert one.cells is not None
-        if one.crop is not None:
-            one.crop.add(number, luma, clip_luma)
-        if luma.shape != clip_luma.shape:  # told already
-            return
-        if one.target is not None:
-            mask = None if one.masks is None else self._mask(one)
-            if one.target is not None:
-                one.target.add(number, one.cells, self.clip.cells, mask)
-        if one.swap is not None and number in one.swap.wanted:
-            one.swap.add(number, self.clip.film.rgb(), one.film.rgb())
-
-    def _mask(self, one: _Watched) -> Luma | None:
-        """The next mask; where there is none the fake is not compared any more."""
-        assert one.masks is not None
-        place = f"masks/{one.name}"
-        try:
-            mask = next(one.masks, None)
-            problem = "ends before its fake; make the fake again"
-        except VideoError as error:
-            mask, problem = None, f"does not decode ({str(error).partition(';')[0]}); make its fake again"
-        if mask is None:
-            one.film.check.error("record", problem, place)
-            one.target = None
-        return mask
+    clip: FileRecord | None
+    track: FaceTrack | None
+    window: Window
 
 
-def check_group(work: GroupWork) -> dict[str, FileCheck]:
+def check_group(item: CheckItem) -> dict[str, FileCheck]:
     """Checks files; runs in a worker.
 
     Returns:
-        Path -> check, of those that were checked, and of those unchanged ones that are not as recorded any more.
+        Path -> check, of those to check, and of those unchanged ones that differ from their records by now.
     """
     found: dict[str, FileCheck] = {}
-    for record in work.unchanged:
+    for record in item.unchanged:
         check = FileCheck(record.path)
-        _check_digests(work.workspace, record, check)
+        _check_digests(item.workspace, record, check)
         if not check.is_ok:
             found[record.path] = check
     whole = []
-    for record in work.checked:
+    for record in item.checked:
         check = found[record.path] = FileCheck(record.path)
-        if _check_digests(work.workspace, record, check):
+        if _check_digests(item.workspace, record, check):
             whole.append(record)
-            if work.circumstances.has_keys:
-                keys = _keys(work.workspace.keys_path)
-                path = work.workspace.path(record.path)
-                check_marks(path, record, keys, work.circumstances.clips, check)
+            if item.context.has_keys:
+                keys = _keys(item.workspace.keys_path)
+                check_marks(item.workspace.path(record.path), record, keys, item.context.clips, check)
     if whole and is_image(whole[0]):
         for record in whole:
-            check_image(work.workspace.path(record.path), record, found[record.path])
+            check_image(item.workspace.path(record.path), record, found[record.path])
     elif whole:
-        _watch(work, whole, found).run()
+        _decode(_open_files(item, whole, found))
     return found
 
 
@@ -226,68 +144,81 @@ def _check_digests(workspace: Workspace, record: FileRecord, check: FileCheck) -
     return is_whole
 
 
-def _watch(work: GroupWork, whole: list[FileRecord], found: dict[str, FileCheck]) -> _Group:
-    """Opens the files of a group, the clip first, each with what looks at it."""
-    group = _Group(work, found)
-    workspace, clip = work.workspace, work.clip
+def _decode(files: list[OpenFile]) -> None:
+    """Decodes all files in step, the clip first, then finishes their meters."""
+    try:
+        is_any = True
+        while is_any:
+            is_any, clip = False, None
+            for file in files:
+                frame = file.step(clip)
+                is_any |= frame is not None
+                if subset_of(file.film.record) == "raw_video":
+                    clip = frame
+    finally:
+        for file in files:
+            file.film.close()
+    for file in files:
+        file.finish()
+
+
+def _open_files(item: CheckItem, whole: list[FileRecord], found: dict[str, FileCheck]) -> list[OpenFile]:
+    """Opens the files of a group, the clip first, each with its meters."""
+    workspace, clip = item.workspace, item.clip
     track = _read_track(workspace, people_of(whole[0])[0], whole, found)
-    is_needed = clip is not None and workspace.path(clip.path).is_file() and (clip in whole or _is_intact(work, clip))
-    if clip is not None and is_needed:
-        check = found.get(clip.path) if clip in whole else None
-        group.clip = _open(work, clip, check or FileCheck(clip.path), track)
-        group.watched.append(group.clip)
-    for record in whole:
-        if record == clip:
-            continue
-        one = _open(work, record, found[record.path], track)
-        group.watched.append(one)
-        if subset_of(record) == "face_video":
-            one.face = FaceLook(one.film.check, record.num_frames)
-            if (
-                group.clip is not None
-                and track is not None
-                and workspace.track_name(people_of(record)[0]) in (record.companions)
-            ):
-                one.crop = CropMeter(one.film.check, group.clip.name, track)
-        elif group.clip is not None and subset_of(record) != "raw_video":
-            _watch_fake(group, one, track)
-    return group
+    if clip is not None and clip not in whole:  # known already, or damaged
+        path = workspace.path(clip.path)
+        clip = clip if path.is_file() and file_sha256(path) == clip.sha256 else None
+    target = TargetClip(clip, track, Window())
+    files = []
+    for record in ([clip] if clip else []) + [record for record in whole if record != clip]:
+        check = found.get(record.path) or FileCheck(record.path)
+        film = VideoPass(workspace.path(record.path), record, contract_of(workspace, subset_of(record)), check)
+        files.append(OpenFile(film, choose_meters(item, record, check, target)))
+    return files
 
 
-def _watch_fake(group: _Group, one: _Watched, track: FaceTrack | None) -> None:
-    assert group.clip is not None
-    record, workspace = one.film.record, group.work.workspace
-    method, mask = SUBSETS[subset_of(record)].method, workspace.path(f"masks/{record.path}")
+def choose_meters(item: CheckItem, record: FileRecord, check: FileCheck, target: TargetClip) -> list[Meter]:
+    """What is measured of a file, by its subset and by what there is to compare it with."""
+    subset, clip, track = subset_of(record), target.clip, target.track
+    crop_px = record.width if subset == "face_video" else None
+    meters: list[Meter] = [ContentMeter(check, item.workspace.settings.clip.num_frames, boxes_of(track, crop_px))]
+    if track is not None and (subset == "raw_video" or SUBSETS[subset].method == "expression_driven"):
+        meters.append(MouthMeter(check, track))
+    if subset == "raw_video":
+        meters.append(target.window)
+    elif subset == "face_video":
+        meters.append(FaceMeter(check, record.num_frames))
+        is_tracked = item.workspace.track_name(people_of(record)[0]) in record.companions
+        if clip is not None and track is not None and is_tracked:
+            meters.append(CropMeter(check, clip.path, track))
+    elif clip is not None:
+        meters += _fake_meters(item, record, check, target)
+    return meters
+
+
+def _fake_meters(item: CheckItem, record: FileRecord, check: FileCheck, target: TargetClip) -> list[Meter]:
+    """What is measured of a fake beside its target's clip."""
+    assert target.clip is not None
+    meters: list[Meter] = []
+    workspace, method, track = item.workspace, SUBSETS[subset_of(record)].method, target.track
+    mask = workspace.path(f"masks/{record.path}")
     has_masks = f"masks/{record.path}" in record.companions and mask.is_file()
-    # What is driven elsewhere is a new picture all over; nothing of it need be its target's.
+    # A fake that was driven elsewhere is a new picture all over; nothing of it need be its target's.
     if has_masks or not (is_imported(record) and method == "expression_driven"):
-        one.target = TargetMeter(record, one.film.check, group.clip.name, group.window, track)
-        one.masks = read_masks(mask) if has_masks else None
+        masks = read_masks(mask) if has_masks else None
+        meters.append(TargetMeter(record, check, target.clip.path, target.window, track, masks))
     if method == "face_swap" and track is not None and has_landmarks(track):
-        from tooling.stages.verify.meters.swaps import SwapLook
+        from tooling.stages.verify.meters.swaps import SwappedFaceMeter  # imports torch
 
         source = people_of(record)[1]
         clip, name = workspace.path(f"raw_video/{source}.mp4"), workspace.path(workspace.track_name(source))
         known = None
         if clip.is_file() and name.is_file():
             known = (clip, FaceTrack.from_json(name.read_text(encoding="utf-8"), name=str(name)))
-        is_strict = not is_imported(record)
-        one.swap = SwapLook(one.film.check, track, known, group.work.circumstances.encoder, is_strict=is_strict)
-
-
-def _open(work: GroupWork, record: FileRecord, check: FileCheck, track: FaceTrack | None) -> _Watched:
-    contract = contract_of(work.workspace, subset_of(record))
-    is_crop = subset_of(record) == "face_video"
-    boxes = looks.boxes_of(track, record.width if is_crop else None)
-    film = VideoPass(work.workspace.path(record.path), record, contract, check)
-    subset = subset_of(record)
-    is_mouth_needed = subset == "raw_video" or SUBSETS[subset].method == "expression_driven"
-    mouth = MouthMeter(track) if track is not None and is_mouth_needed else None
-    return _Watched(film, LookMeter(contract.num_frames, boxes), mouth=mouth)
-
-
-def _is_intact(work: GroupWork, clip: FileRecord) -> bool:
-    return file_sha256(work.workspace.path(clip.path)) == clip.sha256
+        encoder, is_strict = item.context.encoder, not is_imported(record)
+        meters.append(SwappedFaceMeter(check, track, known, encoder, is_strict=is_strict))
+    return meters
 
 
 def _read_track(

@@ -23,7 +23,7 @@ from tooling.stages.verify.file_check import (
     split_of,
     subset_of,
 )
-from tooling.stages.verify.group import Circumstances, GroupWork, check_group
+from tooling.stages.verify.group import CheckContext, CheckItem, check_group
 from tooling.stages.verify.meters.mouths import check_motion
 from tooling.stages.verify.people import Records, check_counts, check_folders, check_inputs, check_people
 from tooling.stages.verify.table import check_digest, read_known, write_table
@@ -45,11 +45,11 @@ class VerifyOptions:
     """How to verify.
 
     Attributes:
-        is_anew: decodes all files, also those that were found right before.
+        recheck_all: decodes all files, also unchanged ones without an error in the last verification.
         identity_encoder: ONNX file or its folder; None takes models/identity/ of the workspace, if it is there.
     """
 
-    is_anew: bool = False
+    recheck_all: bool = False
     identity_encoder: Path | None = None
 
 
@@ -97,20 +97,20 @@ def verify_files(
     records = {subset: workspace.records(subset) for subset in SUBSETS}
     plan = workspace.plan() or Plan(seed=0)
     findings, root = _read_root(workspace)
-    circumstances = Circumstances(
+    context = CheckContext(
         clips=frozenset(record.path for record in records["raw_video"].values()),
         has_keys=not findings,
         encoder=_find_encoder(options.identity_encoder, workspace.models_path),
     )
-    state = _Verification(workspace, records, _digests(workspace, records, circumstances, root))
-    known = {} if options.is_anew else read_known(workspace, state.digests)
+    state = _Verification(workspace, records, _digests(workspace, records, context, root))
+    known = {} if options.recheck_all else read_known(workspace, state.digests)
     state.checks.update(known)
-    groups = _groups(workspace, records, circumstances, set(known))
+    groups = _groups(workspace, records, context, set(known))
     _check_files(state, groups, num_workers, progress)
     findings += check_people(workspace, records, plan) + check_folders(workspace, records)
     findings += check_inputs(records) + check_counts(records) + state.broken
     findings += [finding for check in state.checks.values() for finding in check.findings]
-    findings += _compare_files(state, plan) + _unmeasured(state, circumstances)
+    findings += _compare_files(state, plan) + _unmeasured(state, context)
     findings = sorted(set(findings), key=lambda found: (found.severity, natural_key(found.path), found.message))
     state.write(findings)
     return findings
@@ -151,11 +151,11 @@ def _read_root(workspace: Workspace) -> tuple[list[Finding], str]:
         return [Finding("error", "marks", place, f"marks were not checked: {error}")], ""
 
 
-def _digests(workspace: Workspace, records: Records, circumstances: Circumstances, root: str) -> dict[str, str]:
+def _digests(workspace: Workspace, records: Records, context: CheckContext, root: str) -> dict[str, str]:
     """Path -> digest of all that the check of a file depends on."""
     clips = {record.path: record.sha256 for record in records["raw_video"].values()}
     tracks = {name: digest for record in records["face_video"].values() for name, digest in record.companions.items()}
-    encoder = file_sha256(circumstances.encoder) if circumstances.encoder else ""
+    encoder = file_sha256(context.encoder) if context.encoder else ""
     digests = {}
     for subset, found in records.items():
         for record in found.values():
@@ -167,9 +167,7 @@ def _digests(workspace: Workspace, records: Records, circumstances: Circumstance
     return digests
 
 
-def _groups(
-    workspace: Workspace, records: Records, circumstances: Circumstances, known: set[str]
-) -> Iterator[GroupWork]:
+def _groups(workspace: Workspace, records: Records, context: CheckContext, known: set[str]) -> Iterator[CheckItem]:
     """Files that are decoded together: all of one target, and images by the dozen."""
     by_person: dict[str, list[FileRecord]] = {}
     images: list[FileRecord] = []
@@ -181,31 +179,31 @@ def _groups(
                 by_person.setdefault(people_of(record)[0], []).append(record)
     clips = records["raw_video"]
     for person in sorted(by_person, key=natural_key):
-        yield _group(workspace, circumstances, by_person[person], known, clips.get(f"raw_video/{person}"))
+        yield _group(workspace, context, by_person[person], known, clips.get(f"raw_video/{person}"))
     for start in range(0, len(images), IMAGES_AT_ONCE):
-        yield _group(workspace, circumstances, images[start : start + IMAGES_AT_ONCE], known, None)
+        yield _group(workspace, context, images[start : start + IMAGES_AT_ONCE], known, None)
 
 
 def _group(
     workspace: Workspace,
-    circumstances: Circumstances,
+    context: CheckContext,
     files: Sequence[FileRecord],
     known: set[str],
     clip: FileRecord | None,
-) -> GroupWork:
+) -> CheckItem:
     checked = tuple(record for record in files if record.path not in known)
     unchanged = tuple(record for record in files if record.path in known)
-    return GroupWork(workspace, circumstances, checked, unchanged, clip)
+    return CheckItem(workspace, context, checked, unchanged, clip)
 
 
-def _check_files(state: _Verification, groups: Iterator[GroupWork], num_workers: int, progress: Progress) -> None:
+def _check_files(state: _Verification, groups: Iterator[CheckItem], num_workers: int, progress: Progress) -> None:
     """Every file by itself and beside its target; what is found is kept from time to time, and at an interruption."""
     total, done, is_ended = len(state.all_records), 0, False
     progress(0, total, "")
     written = time.monotonic()
     try:
         for outcome in run_side_by_side(check_group, groups, num_workers=num_workers):
-            work: GroupWork = outcome.item
+            work: CheckItem = outcome.item
             if outcome.error:
                 message = f"could not be checked: {outcome.error}"
                 state.broken += [Finding("error", "unfinished", record.path, message) for record in work.checked]
@@ -230,7 +228,7 @@ def _compare_files(state: _Verification, plan: Plan) -> list[Finding]:
     return shown + check_motion(state.checks, records)
 
 
-def _unmeasured(state: _Verification, circumstances: Circumstances) -> list[Finding]:
+def _unmeasured(state: _Verification, context: CheckContext) -> list[Finding]:
     """One note for each subset and thing that could not be looked at."""
     notes = {
         "faces": "files are too small for faces to be looked for",
@@ -244,7 +242,7 @@ def _unmeasured(state: _Verification, circumstances: Circumstances) -> list[Find
             counts[key] = counts.get(key, 0) + 1
     told = [Finding("note", "coverage", subset, f"{num} {notes[what]}") for (subset, what), num in counts.items()]
     swaps = [record for record in state.all_records if SUBSETS[subset_of(record)].method == "face_swap"]
-    if swaps and circumstances.encoder is None:
+    if swaps and context.encoder is None:
         way = "hand in an ArcFace network by --identity-encoder, or put it at models/identity/identity.onnx"
         told.append(
             Finding("note", "coverage", subset_of(swaps[0]), f"whose face a swap shows was not measured; {way}")

@@ -17,18 +17,16 @@ from typing import Any
 
 import numpy as np
 from av.video.frame import VideoFrame
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from generation.arrays import Frame
 from generation.errors import VideoError
-from generation.media.reader import open_video, to_rgb
+from generation.media.reader import open_video
 from generation.media.writer import X264_OPTIONS, write_clip
 from tooling.marks.manifest import LABEL_FIELD, NOTE_FIELD
 from tooling.stages.verify.file_check import Contract, FileCheck, is_imported
+from tooling.stages.verify.meters.meter import DecodedFrame
 from tooling.workspace.records import FileRecord
-
-Luma = NDArray[np.uint8]  # (H, W), levels as in the file, 16 black, 235 white
 
 KEY_FRAME_DISTANCE = int(X264_OPTIONS["g"])
 SETTINGS = re.compile(rb"x264 - core [^\0]*? - options: ([ -~]+)")
@@ -38,12 +36,6 @@ CONTAINER_TAGS = frozenset(("major_brand", "minor_version", "compatible_brands",
 STREAM_TAGS = frozenset(("language", "handler_name", "vendor_id"))
 
 
-def luma_of(frame: VideoFrame) -> Luma:
-    """The first plane of a decoded frame, not copied: valid as long as the frame is."""
-    plane = frame.planes[0]
-    return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]  # type: ignore[call-overload,no-any-return]
-
-
 @dataclass
 class VideoPass:
     """A file while it is decoded, one frame at a time; what is wrong goes to `check`.
@@ -51,44 +43,36 @@ class VideoPass:
     Attributes:
         path, record, contract: of the file.
         check: takes the findings.
-        frame: decoded last; None before the first and after the last.
-        number: of it, -1 before the first.
     """
 
     path: Path
     record: FileRecord
     contract: Contract
     check: FileCheck
-    frame: VideoFrame | None = None
-    number: int = -1
 
     def __post_init__(self) -> None:
         self._frames = self._decoded()
+        self._num_frames = 0
         self._is_constant, self._is_regular, self._is_ended = True, True, False
         self.is_whole = False  # decoded to its end
 
-    def step(self) -> VideoFrame | None:
-        """Decodes the next frame; None at the end, and where it does not decode, which is then an error in `check`."""
+    def step(self) -> DecodedFrame | None:
+        """The next frame; None at the end, and if it does not decode, which is then an error in `check`."""
         if self._is_ended:
             return None
         try:
-            self.frame = next(self._frames, None)
+            frame = next(self._frames, None)
         except VideoError as error:
             self.check.error("encoding", f"does not decode ({_reason(error, self.path)}); make it again")
-            self.frame, self._is_ended = None, True
+            self._is_ended = True
             return None
-        if self.frame is None:
+        if frame is None:
             self._is_ended = self.is_whole = True
             self._finish()
             return None
-        self.number += 1
-        self._time(self.frame)
-        return self.frame
-
-    def rgb(self) -> Frame:
-        """The frame decoded last as RGB uint8 (H, W, 3)."""
-        assert self.frame is not None
-        return to_rgb(self.frame)
+        self._time(frame)
+        self._num_frames += 1
+        return DecodedFrame(self._num_frames - 1, frame)
 
     def close(self) -> None:
         """Ends the pass early."""
@@ -106,7 +90,7 @@ class VideoPass:
             self._compare_settings()
             for frame in container.decode(stream):
                 if frame.is_corrupt:
-                    raise VideoError(f"frame {self.number + 1} is damaged")
+                    raise VideoError(f"frame {self._num_frames} is damaged")
                 yield frame
 
     def _compare_settings(self) -> None:
@@ -125,12 +109,12 @@ class VideoPass:
 
     def _time(self, frame: VideoFrame) -> None:
         base, fps = Fraction(frame.time_base or 0), self.contract.fps or 0
-        self._is_constant &= (frame.pts or 0) * base.numerator * fps == self.number * base.denominator
-        self._is_regular &= frame.key_frame == (self.number % KEY_FRAME_DISTANCE == 0)
+        self._is_constant &= (frame.pts or 0) * base.numerator * fps == self._num_frames * base.denominator
+        self._is_regular &= frame.key_frame == (self._num_frames % KEY_FRAME_DISTANCE == 0)
 
     def _finish(self) -> None:
         wanted = {
-            "frames": (self.number + 1, self.contract.num_frames),
+            "frames": (self._num_frames, self.contract.num_frames),
             "frames in its record": (self.record.num_frames, self.contract.num_frames),
             "frame times": ("constant" if self._is_constant else "uneven", "constant"),
             "key frames": (f"{'' if self._is_regular else 'not '}every 15th", "every 15th"),

@@ -40,6 +40,8 @@ from tests.tooling.stages.verify.verified import (
 from tooling.errors import InputError
 from tooling.stages.verify import group
 from tooling.stages.verify import run as verify
+from tooling.stages.verify.file_check import FileCheck
+from tooling.stages.verify.meters.in_step import Window
 from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace
 from tooling.workspace.verification_file import read_verification
@@ -250,6 +252,26 @@ def test_imported_fakes_have_no_masks_and_are_beside_their_target_all_the_same(v
         assert any(message in line for line in found) if message else not found, found
 
 
+METERS = {
+    "raw_video/1.mp4": ["ContentMeter", "MouthMeter", "Window"],
+    "face_video/1.mp4": ["ContentMeter", "FaceMeter", "CropMeter"],
+    "swap_video/1_2.mp4": ["ContentMeter", "TargetMeter", "SwappedFaceMeter"],
+    "avatarify_video/1_2.mp4": ["ContentMeter", "MouthMeter", "TargetMeter"],
+    "edit_video/age/1.mp4": ["ContentMeter", "TargetMeter"],
+}
+
+
+@pytest.mark.parametrize("path", METERS)
+def test_subset_decides_what_is_measured(path: str, verified: Workspace) -> None:
+    record, clip = record_of(verified, path), record_of(verified, "raw_video/1.mp4")
+    item = group.CheckItem(verified, group.CheckContext(frozenset(), False, None), (record,), clip=clip)
+    target = group.TargetClip(clip, track_of(verified, "1"), Window())
+    meters = group.choose_meters(item, record, FileCheck(path), target)
+    assert [type(meter).__name__ for meter in meters] == METERS[path]
+    alone = group.choose_meters(item, record, FileCheck(path), group.TargetClip(None, None, Window()))
+    assert {type(meter).__name__ for meter in alone} <= {"ContentMeter", "FaceMeter", "Window"}
+
+
 # --- whose face a swap shows ---
 
 
@@ -306,13 +328,13 @@ def test_identity_of_swaps_is_measured_with_an_encoder(verified_copy: Workspace,
 
 def count_decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     opened: list[str] = []
-    original = group._open
+    original = group.choose_meters
 
-    def watch(work, record, *others):  # type: ignore[no-untyped-def]
+    def watch(item, record, *others):  # type: ignore[no-untyped-def]
         opened.append(record.path)
-        return original(work, record, *others)
+        return original(item, record, *others)
 
-    monkeypatch.setattr(group, "_open", watch)
+    monkeypatch.setattr(group, "choose_meters", watch)
     return opened
 
 
@@ -333,7 +355,7 @@ def test_unchanged_files_are_not_decoded_again(verified_copy: Workspace, monkeyp
         verified_copy
     )
     opened.clear()
-    verify.verify_files(verified_copy, verify.VerifyOptions(is_anew=True), num_workers=1)
+    verify.verify_files(verified_copy, verify.VerifyOptions(recheck_all=True), num_workers=1)
     assert len(opened) == 4 * 6 - 1
 
 

@@ -30,14 +30,16 @@ def film(openness: NDArray[np.float64], skin: int) -> FileCheck:
     )
     boxes = np.tile(np.array([40, 20, 120, 130], np.float32), (len(openness), 1))
     squares = np.tile(np.array([20, 10, 120], np.float32), (len(openness), 1))
-    meter = MouthMeter(FaceTrack(boxes, landmarks, np.ones(len(openness), bool), squares, 160, 160))
+    check = FileCheck("")
+    meter = MouthMeter(check, FaceTrack(boxes, landmarks, np.ones(len(openness), bool), squares, 160, 160))
     random = np.random.default_rng(skin)
     for number, opened in enumerate(openness):
         picture = np.full((160, 160), skin, np.uint8)
         cv2.ellipse(picture, (80, 102), (18, 5 + int(8 * opened)), 0, 0, 360, skin - 20, -1)
         cv2.ellipse(picture, (80, 102), (14, max(int(8 * opened), 1)), 0, 0, 360, 25, -1)
-        meter.add(number, np.clip(picture + random.normal(0, 2, picture.shape), 0, 255).astype(np.uint8))
-    return FileCheck("", mouth=meter.text())
+        meter.add_luma(number, np.clip(picture + random.normal(0, 2, picture.shape), 0, 255).astype(np.uint8))
+    meter.finish()
+    return check
 
 
 CLIPS = {f"raw_video/{person}.mp4": film(speech(person), 120 + 10 * person) for person in (1, 2, 3)}

@@ -8,18 +8,21 @@ frame (3.0 and 5 where the fake was made from the encoded clip, not from its mas
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from generation.errors import VideoError
 from generation.faces.track import FaceTrack
 from generation.quality.output import limits_of
 from homologous_deepfake import SUBSETS
 from tooling.stages.verify.file_check import FileCheck, is_imported, subset_of
-from tooling.stages.verify.meters.in_step import CELL_PX, Cells, StepMeter, Window, cells_of
-from tooling.stages.verify.video_pass import Luma
+from tooling.stages.verify.meters.in_step import StepMeter, Window
+from tooling.stages.verify.meters.meter import CELL_PX, Cells, DecodedFrame, Luma, cells_of
 from tooling.workspace.records import FileRecord
 
 INSIDE = 200  # weight of the mask, of 255, from which a cell counts as replaced
@@ -53,33 +56,63 @@ class TargetLimits:
 
 @dataclass
 class TargetMeter:
-    """Takes the frames of one fake, with its target's and its masks.
+    """Compares a fake with its target's clip, outside and inside of its masks.
 
     Attributes:
         record, check: of the fake.
         target: name of the target's clip, for messages.
         window: of the target's clip in cells.
-        track: of the target's face; None where nobody tracked.
+        track: of the target's face; None if there is none.
+        masks: of the fake, uint8 (H, W), 255 replaced, frame by frame; None leaves out the head's box instead.
         limits: what it must keep to.
     """
+
+    needs_whole_file: ClassVar[bool] = True
 
     record: FileRecord
     check: FileCheck
     target: str
     window: Window
     track: FaceTrack | None
+    masks: Iterator[Luma] | None = None
     limits: TargetLimits = field(default_factory=TargetLimits)
 
     def __post_init__(self) -> None:
         self._steps = StepMeter(self.window)
+        self._is_ended = False  # there is no mask any more
         self._sums: NDArray[np.float64] | None = None
         self._counts = np.zeros(0)
         self._worst: tuple[float, int, tuple[int, int]] = (0.0, 0, (0, 0))  # levels, frame, row and column
         self._num_worst = 0
         self._inside, self._num_inside, self._num_faces, self._num_covered = 0.0, 0, 0, 0
 
-    def add(self, number: int, cells: Cells, target: Cells, mask: Luma | None) -> None:
-        """Takes frame `number`: the fake and its target in cells, and the mask (H, W), 255 replaced."""
+    def wants(self, number: int) -> bool:
+        """Every frame, as long as there are masks."""
+        return not self._is_ended
+
+    def add(self, frame: DecodedFrame, clip: DecodedFrame | None) -> None:
+        """Takes a frame of the fake and of its target, and the next mask."""
+        if clip is None or clip.luma.shape != frame.luma.shape:  # another size is a finding already
+            return
+        mask = self._next_mask()
+        if not self._is_ended:
+            self._compare(frame.number, frame.cells, clip.cells, mask)
+
+    def _next_mask(self) -> Luma | None:
+        """The next mask; if it is missing or damaged, which is a finding, the fake is not compared any more."""
+        if self.masks is None:
+            return None
+        try:
+            mask = next(self.masks, None)
+            problem = "ends before its fake; make the fake again"
+        except VideoError as error:
+            mask, problem = None, f"does not decode ({str(error).partition(';')[0]}); make its fake again"
+        if mask is None:
+            self.check.error("encoding", problem, f"masks/{self.record.path}")
+            self._is_ended = True
+        return mask
+
+    def _compare(self, number: int, cells: Cells, target: Cells, mask: Luma | None) -> None:
         soft = self._box(number, cells.shape) if mask is None else cells_of(mask)
         # A cell more on all sides: the encoder's blocks carry what is inside a little outwards.
         is_kept = cv2.dilate((soft > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) == 0
@@ -98,10 +131,10 @@ class TargetMeter:
         self._steps.add(number, cells, is_kept)
 
     def finish(self) -> None:
-        """Tells `check` what is wrong."""
-        self._steps.finish()
-        if self._sums is None:
+        """Leaves the findings."""
+        if self._sums is None or self._is_ended:
             return
+        self._steps.finish()
         is_exact = not is_imported(self.record)
         outside = float(self._sums.sum() / max(self._counts.sum(), 1))
         self.check.is_far = outside > self.limits.far
@@ -177,7 +210,7 @@ class TargetMeter:
             )
 
     def _box(self, number: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """Cells of the head, by the track; all of them where nobody tracked."""
+        """Cells of the head, by the track; all of them without a track."""
         soft = np.full(shape, 0 if self.track else 255, np.uint8)
         if self.track is not None and number < len(self.track):
             x0, y0, x1, y1 = self.track.boxes[number]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import cv2
 import numpy as np
@@ -19,15 +19,15 @@ from generation.arrays import Frame
 from generation.faces.detector import DetectedFaces, detect_faces, load_detector, one_thread
 from generation.faces.track import FaceTrack
 from tooling.stages.verify.file_check import FileCheck
-from tooling.stages.verify.meters.in_step import Cells, StepMeter, Window
-from tooling.stages.verify.video_pass import Luma
+from tooling.stages.verify.meters.in_step import StepMeter, Window
+from tooling.stages.verify.meters.meter import Cells, DecodedFrame, Luma
 
 if TYPE_CHECKING:
     from facenet_pytorch import MTCNN
 
 SIDE_CELLS = 64  # cells of a crop's side in which it is compared with its clip
-LOOK_PX = 192  # side in which faces are looked for
-NUM_LOOKS = 4  # frames of a clip in which they are
+DETECT_PX = 192  # longer side of the picture in which faces are detected
+NUM_DETECTED = 4  # frames of a crop in which they are
 SMALLEST_PX = 96  # a smaller picture holds no face that MTCNN sees reliably
 SMALLEST_EYES_PX = 12.0  # distance of the eyes, below which its landmarks say nothing
 SURE = 0.9
@@ -58,7 +58,7 @@ class CropLimits:
 
 
 class CropMeter:
-    """Takes the frames of one crop with its clip's.
+    """Compares a crop with what its track cuts out of its clip.
 
     Args:
         check: of the crop.
@@ -66,6 +66,8 @@ class CropMeter:
         track: what cut it out.
         limits: what it must keep to.
     """
+
+    needs_whole_file: ClassVar[bool] = True
 
     def __init__(self, check: FileCheck, clip: str, track: FaceTrack, limits: CropLimits | None = None) -> None:
         self.check, self.clip, self.track, self.limits = check, clip, track, limits or CropLimits()
@@ -75,20 +77,25 @@ class CropMeter:
         self._sum, self._num = 0.0, 0
         self._worst = (0.0, 0)
 
-    def add(self, number: int, crop: Luma, clip: Luma) -> None:
-        """Takes frame `number` of both."""
-        if number >= len(self.track):
+    def wants(self, number: int) -> bool:
+        """Every frame that is tracked."""
+        return number < len(self.track)
+
+    def add(self, frame: DecodedFrame, clip: DecodedFrame | None) -> None:
+        """Takes a frame of the crop and of its clip."""
+        if clip is None:
             return
-        wanted = cut_cells(clip, self.track.crop[number])
-        found = np.asarray(cv2.resize(crop, (SIDE_CELLS, SIDE_CELLS), interpolation=cv2.INTER_AREA), np.uint8)
-        difference = float(cv2.absdiff(wanted, found).mean())
+        number = frame.number
+        expected = cut_cells(clip.luma, self.track.crop[number])
+        found = np.asarray(cv2.resize(frame.luma, (SIDE_CELLS, SIDE_CELLS), interpolation=cv2.INTER_AREA), np.uint8)
+        difference = float(cv2.absdiff(expected, found).mean())
         self._sum, self._num = self._sum + difference, self._num + 1
         self._worst = max(self._worst, (difference, number))
-        self._window.add(wanted)
+        self._window.append(expected)
         self._steps.add(number, found, self._all)
 
     def finish(self) -> None:
-        """Tells `check` what is wrong."""
+        """Leaves the findings."""
         self._steps.finish()
         step = self._steps.problem()
         mean = self._sum / max(self._num, 1)
@@ -142,52 +149,62 @@ def track_problems(track: FaceTrack, limits: CropLimits) -> list[str]:
 
 
 @dataclass
-class FaceLook:
-    """Looks for faces in a few frames of a crop, or in a still.
+class FaceMeter:
+    """Detects faces in a few frames of a crop, or in a still.
 
     Attributes:
-        check: takes what is wrong.
-        num_frames: of the clip; 1 for a still.
+        check: takes the findings.
+        num_frames: of the crop; 1 for a still.
         limits: see `CropLimits`.
     """
+
+    needs_whole_file: ClassVar[bool] = True
 
     check: FileCheck
     num_frames: int
     limits: CropLimits = field(default_factory=CropLimits)
 
     def __post_init__(self) -> None:
-        places = (np.arange(NUM_LOOKS) + 0.5) * self.num_frames / NUM_LOOKS
-        self.wanted = frozenset(places.astype(int).tolist())
-        self._looks: list[Frame] = []
+        places = (np.arange(NUM_DETECTED) + 0.5) * self.num_frames / NUM_DETECTED
+        self._numbers = frozenset(places.astype(int).tolist())
+        self._pictures: list[Frame] = []
         self.box: NDArray[np.float32] | None = None  # (4,), of the last picture in which a face is seen, px
 
-    def add(self, picture: Frame) -> None:
-        """Takes a picture, RGB uint8 (H, W, 3); keeps a small one."""
+    def wants(self, number: int) -> bool:
+        """A few frames, evenly spread."""
+        return number in self._numbers
+
+    def add(self, frame: DecodedFrame, clip: DecodedFrame | None) -> None:
+        """Takes one of these frames."""
+        self.add_picture(frame.rgb)
+
+    def add_picture(self, picture: Frame) -> None:
+        """Takes a picture, RGB uint8 (H, W, 3); keeps a small copy."""
         if min(picture.shape[:2]) >= SMALLEST_PX:
-            scale = min(LOOK_PX / max(picture.shape[:2]), 1.0)
+            scale = min(DETECT_PX / max(picture.shape[:2]), 1.0)
             small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            self._looks.append(np.asarray(small, np.uint8))
+            self._pictures.append(np.asarray(small, np.uint8))
             self._scale = scale
 
     def finish(self) -> None:
-        """Detects, and tells `check` what is wrong."""
-        if not self._looks:
+        """Detects the faces and leaves the findings."""
+        if not self._pictures:
             self.check.unmeasured.append("faces")
             return
         with one_thread():
-            found = [_sure(faces) for faces in detect_faces(_detector(), self._looks)]
+            found = [_sure(faces) for faces in detect_faces(_detector(), self._pictures)]
         seen = [(number, faces) for number, faces in enumerate(found) if len(faces)]
         if len(seen) < self.limits.smallest_seen * len(found):
             in_frames = "" if len(found) == 1 else f" in {len(found) - len(seen)} of {len(found)} frames looked at"
             self.check.error("content", f"no face is found{in_frames}; make it again")
-        problems = [problem for number, faces in seen if (problem := self._problem(faces, self._looks[number]))]
+        problems = [problem for number, faces in seen if (problem := self._problem(faces, self._pictures[number]))]
         if len(problems) > (len(found) > 1):  # a single frame of a clip may be a hand or a blur
             self.check.error("content", f"{problems[0]}; make it again")
         if seen:
             self.box = np.asarray(seen[-1][1].boxes[0] / self._scale, np.float32)
 
-    def _problem(self, faces: DetectedFaces, look: Frame) -> str:
-        height, width = look.shape[:2]
+    def _problem(self, faces: DetectedFaces, picture: Frame) -> str:
+        height, width = picture.shape[:2]
         sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(1)
         num_faces = int((sides >= self.limits.smallest_other * sides[0]).sum())
         if num_faces > 1:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import itertools
 from collections.abc import Sequence
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -14,27 +15,31 @@ from numpy.typing import NDArray
 from generation.arrays import Frame
 from generation.faces.track import FaceTrack
 from generation.quality.descriptor import COLOUR_PX, CUTS, HASH_FREQUENCIES, PATTERN_PX, Descriptor, describe_image
-from tooling.stages.verify.meters.in_step import Cells
-from tooling.stages.verify.video_pass import Luma
+from tooling.stages.verify.file_check import FileCheck
+from tooling.stages.verify.meters.meter import DecodedFrame, Luma
 
-NUM_LOOKS = 5  # frames of a clip that are described
-LOOK_PX = 320  # longer side in which they are
-BACKDROP_SIZE = (32, 18)
+NUM_DESCRIBED = 5  # frames of a clip that are described
+DESCRIBED_PX = 320  # longer side in which they are
+MEAN_SIZE = (32, 18)  # of the mean picture
 NUM_MEASURED = 16  # frames of a clip in which the face is measured
 FACE_PX = 160  # side to which it is scaled before its sharpness is taken
 BLACK, WHITE = 16, 235  # levels of luma
 
 
-class LookMeter:
-    """Takes the frames of one clip.
+class ContentMeter:
+    """Measures what a video shows: digest, descriptors, mean picture, and its face's size, sharpness and brightness.
 
     Args:
-        num_frames: that it should have.
-        boxes: float32 (T, 4), the face in px of the clip; None where nobody tracked.
+        check: takes all of these.
+        num_frames: that the video should have.
+        boxes: float32 (T, 4), the face in px of the video; None without a track.
     """
 
-    def __init__(self, num_frames: int, boxes: NDArray[np.float32] | None) -> None:
-        self._described = set(_spread(num_frames, NUM_LOOKS))
+    needs_whole_file: ClassVar[bool] = False
+
+    def __init__(self, check: FileCheck, num_frames: int, boxes: NDArray[np.float32] | None) -> None:
+        self.check = check
+        self._described = set(_spread(num_frames, NUM_DESCRIBED))
         self._measured = set(_spread(num_frames, NUM_MEASURED))
         self._boxes = boxes
         self._digest = hashlib.sha256()
@@ -44,42 +49,30 @@ class LookMeter:
         self._values: list[tuple[float, float, float]] = []
 
     def wants(self, number: int) -> bool:
-        """Whether frame `number` is described, so that it is needed as RGB."""
-        return number in self._described
+        """Every frame."""
+        return True
 
-    def add(self, number: int, luma: Luma, cells: Cells) -> None:
-        """Takes every frame."""
+    def add(self, frame: DecodedFrame, clip: DecodedFrame | None) -> None:
+        """Takes the next frame."""
+        cells, number = frame.cells, frame.number
         self._digest.update(cells.tobytes())
         self._sum = cells.astype(np.float64) if self._sum is None else self._sum + cells
         self._num += 1
         if number in self._measured and self._boxes is not None and number < len(self._boxes):
-            measured = measure_face(luma, self._boxes[number])
+            measured = measure_face(frame.luma, self._boxes[number])
             self._values += [measured] if measured else []
+        if number in self._described:
+            self._descriptors.append(describe(frame.rgb))
 
-    def describe(self, picture: Frame) -> None:
-        """Takes one of the frames that are described, RGB uint8 (H, W, 3)."""
-        self._descriptors.append(describe(picture))
-
-    def content(self) -> str:
-        """Digest of all frames, in cells."""
-        return self._digest.hexdigest() if self._num else ""
-
-    def looks(self) -> str:
-        """The descriptors as text."""
-        return pack(self._descriptors)
-
-    def backdrop(self) -> str:
-        """The mean picture as text."""
-        if self._sum is None:
-            return ""
-        mean = cv2.resize((self._sum / self._num).astype(np.float32), BACKDROP_SIZE, interpolation=cv2.INTER_AREA)
-        return _text(np.rint(mean).astype(np.uint8).tobytes())
-
-    def measurements(self) -> dict[str, float]:
-        """Medians over the frames that were measured; empty where none was."""
-        if not self._values:
-            return {}
-        return named(*np.median(self._values, axis=0).tolist())
+    def finish(self) -> None:
+        """Leaves what was measured; of a file that does not decode to its end, of the frames before."""
+        self.check.descriptors = pack(self._descriptors)
+        if self._sum is not None:
+            self.check.content = self._digest.hexdigest()
+            mean = cv2.resize((self._sum / self._num).astype(np.float32), MEAN_SIZE, interpolation=cv2.INTER_AREA)
+            self.check.mean_picture = _text(np.rint(mean).astype(np.uint8).tobytes())
+        if self._values:
+            self.check.measurements.update(named(*np.median(self._values, axis=0).tolist()))
 
 
 def named(face_px: float, sharpness: float, brightness: float) -> dict[str, float]:
@@ -103,7 +96,7 @@ def measure_face(luma: Luma, box: NDArray[np.floating]) -> tuple[float, float, f
 
 def describe(picture: Frame) -> Descriptor:
     """Describes a picture in one size for all."""
-    scale = LOOK_PX / max(picture.shape[:2])
+    scale = DESCRIBED_PX / max(picture.shape[:2])
     small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture
     return describe_image(np.asarray(small, np.uint8))
 
@@ -131,7 +124,7 @@ def unpack(text: str) -> list[Descriptor]:
     return found
 
 
-def backdrop_distance(first: str, second: str) -> float:
+def mean_picture_distance(first: str, second: str) -> float:
     """Mean difference of two mean pictures as text, in levels."""
     one, other = (np.frombuffer(base64.b64decode(text), np.uint8).astype(np.float32) for text in (first, second))
     return float(np.abs(one - other).mean())

@@ -9,14 +9,13 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Iterator
+from typing import ClassVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tooling.stages.verify.video_pass import Luma
+from tooling.stages.verify.meters.meter import Cells, DecodedFrame
 
-CELL_PX = 8  # of a frame; a cell is the mean of its pixels
 REACH = 15  # frames: offsets looked at in either direction
 GAP = 3  # frames over which a cell must change to count as moving
 SMALLEST_CHANGE = 3  # levels that it must change by
@@ -27,29 +26,29 @@ FEWEST_FRAMES = 5  # of a window in which enough moves
 # in step the frame itself has 0.8 to 1.2 levels and the next one 1.0 to 4, in the most still windows 0.8 as well.
 NEARER, NEARER_LEVELS = 1.4, 0.3
 
-Cells = NDArray[np.uint8]  # (h, w)
-
-
-def cells_of(luma: Luma) -> Cells:
-    """Means of squares of CELL_PX."""
-    height, width = luma.shape
-    size = (max(width // CELL_PX, 1), max(height // CELL_PX, 1))
-    while luma.shape[1] % (2 * size[0]) == 0 and luma.shape[0] % (2 * size[1]) == 0:  # halving is five times as fast
-        luma = cv2.resize(luma, (luma.shape[1] // 2, luma.shape[0] // 2), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    return (
-        luma if luma.shape == size[::-1] else np.asarray(cv2.resize(luma, size, interpolation=cv2.INTER_AREA), np.uint8)
-    )
-
 
 class Window:
-    """The last 2 REACH + 1 pictures of a reference, in cells; shared by all films that are compared with it."""
+    """The last 2 REACH + 1 frames of a reference in cells: a meter of the reference, shared by all that follow it."""
+
+    needs_whole_file: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._cells: deque[NDArray[np.int16]] = deque(maxlen=2 * REACH + 1)
         self.end = 0  # number of the frame that comes next
 
-    def add(self, cells: Cells) -> None:
-        """Takes the next picture."""
+    def wants(self, number: int) -> bool:
+        """Every frame."""
+        return True
+
+    def add(self, frame: DecodedFrame, clip: DecodedFrame | None) -> None:
+        """Takes the next frame of the reference."""
+        self.append(frame.cells)
+
+    def finish(self) -> None:
+        """Leaves nothing."""
+
+    def append(self, cells: Cells) -> None:
+        """Takes the next frame of a reference that is not decoded as such."""
         self._cells.append(cells.astype(np.int16))
         self.end += 1
 

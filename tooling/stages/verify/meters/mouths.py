@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from generation.faces.track import FaceTrack
 from homologous_deepfake import SUBSETS
 from tooling.stages.verify.file_check import FileCheck, is_imported, people_of, subset_of
 from tooling.stages.verify.meters.in_step import REACH
-from tooling.stages.verify.video_pass import Luma
+from tooling.stages.verify.meters.meter import DecodedFrame, Luma
 from tooling.workspace.records import FileRecord, natural_key
 from tooling.workspace.verification_file import Finding
 
@@ -31,16 +32,25 @@ Signal = NDArray[np.float32]  # (T,)
 
 
 class MouthMeter:
-    """Takes the frames of one clip; the track is that of its target's face."""
+    """Measures how far the mouth of a video is open, by the track of its target's face."""
 
-    def __init__(self, track: FaceTrack) -> None:
+    needs_whole_file: ClassVar[bool] = False
+
+    def __init__(self, check: FileCheck, track: FaceTrack) -> None:
+        self.check = check
         self._corners = track.landmarks[:, LEFT : RIGHT + 1]
         self._values: list[float] = []
 
-    def add(self, number: int, luma: Luma) -> None:
-        """Takes frame `number`."""
-        if number >= len(self._corners):
-            return
+    def wants(self, number: int) -> bool:
+        """Every frame that is tracked."""
+        return number < len(self._corners)
+
+    def add(self, frame: DecodedFrame, clip: DecodedFrame | None) -> None:
+        """Takes the next frame."""
+        self.add_luma(frame.number, frame.luma)
+
+    def add_luma(self, number: int, luma: Luma) -> None:
+        """Takes frame `number`, which is tracked."""
         left, right = self._corners[number]
         width, (x, y) = max(float(np.linalg.norm(right - left)), 1.0), (left + right) / 2
         columns = slice(max(int(x - 0.35 * width), 0), max(int(x + 0.35 * width) + 1, 0))
@@ -48,9 +58,9 @@ class MouthMeter:
         mouth = luma[rows, columns]
         self._values.append(float(mouth.std()) if mouth.size else 0.0)
 
-    def text(self) -> str:
-        """The signal as text."""
-        return base64.b64encode(np.array(self._values, np.float16).tobytes()).decode("ascii")
+    def finish(self) -> None:
+        """Leaves the signal as text."""
+        self.check.mouth = base64.b64encode(np.array(self._values, np.float16).tobytes()).decode("ascii")
 
 
 def check_motion(checks: Mapping[str, FileCheck], records: Mapping[str, FileRecord]) -> list[Finding]:

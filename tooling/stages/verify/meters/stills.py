@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from tooling.stages.verify.file_check import FileCheck
-from tooling.stages.verify.meters import descriptors as looks
-from tooling.stages.verify.meters.crops import CropLimits, FaceLook
+from tooling.stages.verify.meters import descriptors
+from tooling.stages.verify.meters.crops import CropLimits, FaceMeter
 from tooling.stages.verify.video_pass import read_still
 from tooling.workspace.records import FileRecord
 
@@ -25,13 +25,13 @@ def check_image(path: Path, record: FileRecord, check: FileCheck) -> None:
     if picture is None:
         return
     check.content = hashlib.sha256(picture.tobytes()).hexdigest()
-    check.descriptors = looks.pack([looks.describe(picture)])
-    face = FaceLook(check, 1, LIMITS)
-    face.add(picture)
+    check.descriptors = descriptors.pack([descriptors.describe(picture)])
+    face = FaceMeter(check, 1, LIMITS)
+    face.add_picture(picture)
     face.finish()
     if face.box is not None:
         # RGB full range -> luma in a video's range, so that brightness is on one scale
         grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.float32)
-        luma = np.rint(grey * (looks.WHITE - looks.BLACK) / 255 + looks.BLACK).astype(np.uint8)
-        measured = looks.measure_face(luma, face.box)
-        check.measurements.update(looks.named(*measured) if measured else {})
+        luma = np.rint(grey * (descriptors.WHITE - descriptors.BLACK) / 255 + descriptors.BLACK).astype(np.uint8)
+        measured = descriptors.measure_face(luma, face.box)
+        check.measurements.update(descriptors.named(*measured) if measured else {})

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.arrays import Frame
 from generation.crops.clip import FaceClip
 from generation.faces.detector import load_detector
 from generation.faces.identity import OnnxIdentity, clip_identity
@@ -18,13 +17,14 @@ from generation.faces.track import FaceTrack
 from generation.media.reader import read_frames
 from generation.quality.swap_quality import IdentityCheck, SwapMeter, find_problems
 from tooling.stages.verify.file_check import FileCheck
+from tooling.stages.verify.meters.meter import DecodedFrame
 
 if TYPE_CHECKING:
     from facenet_pytorch import MTCNN
 
 
-class SwapLook:
-    """Takes a few frames of one swap with its target's.
+class SwappedFaceMeter:
+    """Measures the landmarks of a swap and whose face it shows, in a few frames beside its target's.
 
     Args:
         check: of the swap.
@@ -33,6 +33,8 @@ class SwapLook:
         encoder: ONNX file; None leaves identities out.
         is_strict: whether what is wrong is an error; else a note.
     """
+
+    needs_whole_file: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -49,14 +51,18 @@ class SwapLook:
             identity = IdentityCheck(_encoder(encoder), _identity(encoder, source[0], source[1].to_json()))
         clip = FaceClip(check.path, lambda: iter(()), target.landmarks, target.is_detected)
         self._meter = SwapMeter(clip, identity, detector=_detector())
-        self.wanted = self._meter.wanted
 
-    def add(self, number: int, target: Frame, fake: Frame) -> None:
-        """Takes one of the frames that are wanted, RGB uint8 (H, W, 3) each."""
-        self._meter.look(number, target, fake)
+    def wants(self, number: int) -> bool:
+        """The few frames that `SwapMeter` takes."""
+        return number in self._meter.wanted
+
+    def add(self, frame: DecodedFrame, clip: DecodedFrame | None) -> None:
+        """Takes one of these frames of the swap and of its target."""
+        if clip is not None and clip.luma.shape == frame.luma.shape:  # another size is a finding already
+            self._meter.look(frame.number, clip.rgb, frame.rgb)
 
     def finish(self) -> None:
-        """Tells `check` what was measured, and what is wrong."""
+        """Leaves similarities and findings."""
         quality = self._meter.results()
         for problem in find_problems(quality):
             (self.check.error if self.is_strict else self.check.note)("content", f"{problem}; make it again")

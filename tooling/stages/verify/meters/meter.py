@@ -1,0 +1,78 @@
+"""What a meter is, and the forms of a decoded frame that meters take."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import ClassVar, Protocol
+
+import cv2
+import numpy as np
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+from generation.arrays import Frame
+from generation.media.reader import to_rgb
+
+Luma = NDArray[np.uint8]  # (H, W), levels as in the file, 16 black, 235 white
+Cells = NDArray[np.uint8]  # (h, w), means of squares of CELL_PX
+
+CELL_PX = 8
+
+
+class DecodedFrame:
+    """One frame of a file; each form is computed when it is first asked for.
+
+    Args:
+        number: of the frame, from 0.
+        frame: as decoded.
+    """
+
+    def __init__(self, number: int, frame: VideoFrame) -> None:
+        self.number = number
+        self._frame = frame
+
+    @cached_property
+    def luma(self) -> Luma:
+        """The first plane, not copied."""
+        plane = self._frame.planes[0]
+        return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]  # type: ignore[call-overload,no-any-return]
+
+    @cached_property
+    def cells(self) -> Cells:
+        """Luma in cells."""
+        return cells_of(self.luma)
+
+    @cached_property
+    def rgb(self) -> Frame:
+        """RGB uint8 (H, W, 3)."""
+        return to_rgb(self._frame)
+
+
+class Meter(Protocol):
+    """Measures one file while it is decoded and leaves what it found in the file's `FileCheck`.
+
+    Attributes:
+        needs_whole_file: whether `finish` is left out if the file does not decode to its end.
+    """
+
+    needs_whole_file: ClassVar[bool]
+
+    def wants(self, number: int) -> bool:
+        """Whether it takes frame `number`."""
+
+    def add(self, frame: DecodedFrame, clip: DecodedFrame | None) -> None:
+        """Takes a frame, and the same frame of the target's clip; None if there is none, and for the clip itself."""
+
+    def finish(self) -> None:
+        """Leaves measurements and findings, after the last frame."""
+
+
+def cells_of(luma: Luma) -> Cells:
+    """Means of squares of CELL_PX."""
+    height, width = luma.shape
+    size = (max(width // CELL_PX, 1), max(height // CELL_PX, 1))
+    while luma.shape[1] % (2 * size[0]) == 0 and luma.shape[0] % (2 * size[1]) == 0:  # halving is five times as fast
+        luma = cv2.resize(luma, (luma.shape[1] // 2, luma.shape[0] // 2), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    if luma.shape == size[::-1]:
+        return luma
+    return np.asarray(cv2.resize(luma, size, interpolation=cv2.INTER_AREA), np.uint8)
