@@ -79,3 +79,8 @@ class Settings:
     plan: PlanSettings = field(default_factory=PlanSettings)
     shards: ShardSettings = field(default_factory=ShardSettings)
     card: CardSettings = field(default_factory=CardSettings)
+
+    def video_size(self, subset: str) -> tuple[int, int]:
+        """Width and height in pixels of a subset's videos."""
+        side = self.faces.size_px
+        return (side, side) if subset == "face_video" else (self.clip.width_px, self.clip.height_px)

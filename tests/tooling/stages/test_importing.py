@@ -488,7 +488,7 @@ def test_video_that_differs_is_refused_with_what_differs(
     faults = {
         "swap_video/1_2.mp4": (patterned(work, num_frames=7), "frames 7, must be 8"),
         "swap_video/2_1.mp4": (patterned(work, width=98), "size 98x64, must be 96x64"),
-        "swap_video/3_4.mp4": (patterned(work, fps=25), "rate 25, must be 30"),
+        "swap_video/3_4.mp4": (patterned(work, fps=25), "frames per second 25, must be 30"),
         "swap_video/4_3.avi": (encoded_by_another(work / "a.avi", source), "codec mpeg4, must be h264"),
         "raw_video/1.mp4": (truncated[: len(truncated) * 3 // 4], "raw_video/1.mp4: "),
         "raw_video/3.mp4": (b"#EXTM3U\n/etc/passwd", "is a list of videos"),

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from generation.media.contract import VideoContract
 from homologous_deepfake import SUBSETS
 from tooling.errors import InputError, UsageError
 from tooling.stages.importing.archive import Archive, Limits, Member, Unpacked, open_archive
-from tooling.stages.importing.intake import Contract, Work, take_file
+from tooling.stages.importing.intake import Work, take_file
 from tooling.stages.importing.names import Sample, is_identities, read_name
 from tooling.work.engine import Progress, no_progress
 from tooling.work.tasks import Task, make_files, wanted_record
@@ -296,12 +297,11 @@ def _parameters(sample: Sample, options: Options) -> dict[str, Any]:
     return parameters
 
 
-def _contract(workspace: Workspace, subset: str) -> Contract | None:
+def _contract(workspace: Workspace, subset: str) -> VideoContract | None:
     if SUBSETS[subset].media == "image":
         return None
-    clip, side = workspace.settings.clip, workspace.settings.faces.size_px
-    size = (side, side) if subset == "face_video" else (clip.width_px, clip.height_px)
-    return Contract(subset, size, clip.num_frames, clip.fps)
+    clip = workspace.settings.clip
+    return VideoContract(workspace.settings.video_size(subset), clip.num_frames, clip.fps)
 
 
 def _taken_place(workspace: Workspace, wanted: FileRecord, records: dict[str, FileRecord]) -> str:

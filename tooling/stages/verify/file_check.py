@@ -1,4 +1,4 @@
-"""What a file of a subset must be, and what the check of one file leaves."""
+"""What the check of one file leaves, and what decides how a file is checked."""
 
 from __future__ import annotations
 
@@ -7,20 +7,12 @@ import json
 from dataclasses import dataclass, field
 
 import homologous_deepfake as definition
+from generation.media.contract import VideoContract
 from homologous_deepfake import CROSSING, SUBSETS
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import Plan
 from tooling.workspace.records import FileRecord
 from tooling.workspace.verification_file import Finding, Kind
-
-
-@dataclass(frozen=True)
-class Contract:
-    """What a file of a subset must be; None where the subset does not fix it."""
-
-    size: tuple[int, int] | None
-    num_frames: int
-    fps: int | None
 
 
 @dataclass
@@ -80,14 +72,12 @@ class FileCheck:
         return check
 
 
-def contract_of(workspace: Workspace, subset: str) -> Contract:
-    """What the files of a subset must be."""
-    clip = workspace.settings.clip
+def contract_of(workspace: Workspace, subset: str) -> VideoContract | None:
+    """What the videos of a subset must be; None for images."""
     if SUBSETS[subset].media == "image":
-        return Contract(None, 1, None)
-    side = workspace.settings.faces.size_px
-    size = (side, side) if subset == "face_video" else (clip.width_px, clip.height_px)
-    return Contract(size, clip.num_frames, clip.fps)
+        return None
+    clip = workspace.settings.clip
+    return VideoContract(workspace.settings.video_size(subset), clip.num_frames, clip.fps)
 
 
 def subset_of(record: FileRecord) -> str:

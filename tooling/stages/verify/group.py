@@ -173,7 +173,9 @@ def _open_files(item: CheckItem, whole: list[FileRecord], found: dict[str, FileC
     files = []
     for record in ([clip] if clip else []) + [record for record in whole if record != clip]:
         check = found.get(record.path) or FileCheck(record.path)
-        film = VideoPass(workspace.path(record.path), record, contract_of(workspace, subset_of(record)), check)
+        contract = contract_of(workspace, subset_of(record))
+        assert contract is not None  # images are not in a group with videos
+        film = VideoPass(workspace.path(record.path), record, contract, check)
         files.append(OpenFile(film, choose_meters(item, record, check, target)))
     return files
 

@@ -7,8 +7,9 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
+from generation.media.contract import VideoContract
 from tooling.errors import VerificationError, WorkspaceError
-from tooling.stages.verify.file_check import Contract, FileCheck
+from tooling.stages.verify.file_check import FileCheck
 from tooling.workspace.layout import Workspace
 from tooling.workspace.records import FileRecord, format_record
 from tooling.workspace.verification_file import (
@@ -22,15 +23,15 @@ from tooling.workspace.verification_file import (
 UNFINISHED = "was verified alone, the verification did not end; run `tooling verify` again"
 
 
-def check_digest(record: FileRecord, contract: Contract, *context: str) -> str:
+def check_digest(record: FileRecord, contract: VideoContract | None, *context: str) -> str:
     """Digest of everything that the check of a file depends on.
 
     Args:
         record: of the file; its companions and inputs are named there.
-        contract: of its subset.
+        contract: of its subset; None for images.
         context: digests of everything else that it is compared with.
     """
-    parts = [VERSION, format_record(record), dataclasses.asdict(contract), list(context)]
+    parts = [VERSION, format_record(record), contract and dataclasses.asdict(contract), list(context)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

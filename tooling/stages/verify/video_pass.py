@@ -9,11 +9,8 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Generator
-from dataclasses import dataclass
-from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -21,14 +18,14 @@ from PIL import Image, UnidentifiedImageError
 
 from generation.arrays import Frame
 from generation.errors import VideoError
+from generation.media.contract import Difference, FrameOrder, VideoContract, decode_strictly, stream_differences
 from generation.media.reader import open_video
-from generation.media.writer import X264_OPTIONS, write_clip
+from generation.media.writer import write_clip
 from tooling.marks.manifest import LABEL_FIELD, NOTE_FIELD
-from tooling.stages.verify.file_check import Contract, FileCheck, is_imported
+from tooling.stages.verify.file_check import FileCheck, is_imported
 from tooling.stages.verify.meters.meter import DecodedFrame
 from tooling.workspace.records import FileRecord
 
-KEY_FRAME_DISTANCE = int(X264_OPTIONS["g"])
 SETTINGS = re.compile(rb"x264 - core [^\0]*? - options: ([ -~]+)")
 SETTINGS_BYTES = 4096  # of the first packet, in which they stand
 ATOMS = ("ftyp", "uuid", "moov", "free", "mdat")  # at the top of a file, in this order where they occur
@@ -36,119 +33,80 @@ CONTAINER_TAGS = frozenset(("major_brand", "minor_version", "compatible_brands",
 STREAM_TAGS = frozenset(("language", "handler_name", "vendor_id"))
 
 
-@dataclass
 class VideoPass:
     """A file while it is decoded, one frame at a time; what is wrong goes to `check`.
 
-    Attributes:
+    Args:
         path, record, contract: of the file.
         check: takes the findings.
     """
 
-    path: Path
-    record: FileRecord
-    contract: Contract
-    check: FileCheck
-
-    def __post_init__(self) -> None:
-        self._frames = self._decoded()
-        self._num_frames = 0
-        self._is_constant, self._is_regular, self._is_ended = True, True, False
+    def __init__(self, path: Path, record: FileRecord, contract: VideoContract, check: FileCheck) -> None:
+        self.path, self.record, self.contract, self.check = path, record, contract, check
         self.is_whole = False  # decoded to its end
+        self._order = FrameOrder(contract)
+        self._frames = self._decoded()
 
     def step(self) -> DecodedFrame | None:
         """The next frame; None at the end, and if it does not decode, which is then an error in `check`."""
-        if self._is_ended:
-            return None
         try:
             frame = next(self._frames, None)
         except VideoError as error:
             self.check.error("encoding", f"does not decode ({_reason(error, self.path)}); make it again")
-            self._is_ended = True
             return None
         if frame is None:
-            self._is_ended = self.is_whole = True
-            self._finish()
             return None
-        self._time(frame)
-        self._num_frames += 1
-        return DecodedFrame(self._num_frames - 1, frame)
+        self._order.add(frame)
+        return DecodedFrame(self._order.num_frames - 1, frame)
 
     def close(self) -> None:
         """Ends the pass early."""
         self._frames.close()
 
     def _decoded(self) -> Generator[VideoFrame, None, None]:
-        with open_video(self.path) as container:
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1
-            stream.codec_context.options = {"err_detect": "explode"}  # damage is an error, not patched up
-            problems = {**_stream_problems(container, stream, self.contract), **_atom_problems(self.path)}
-            for name, (got, must) in problems.items():
-                if got != must:
-                    self.check.error("encoding", f"{name}: {got}, must be {must}")
-            self._compare_settings()
-            for frame in container.decode(stream):
-                if frame.is_corrupt:
-                    raise VideoError(f"frame {self._num_frames} is damaged")
-                yield frame
+        differences = [*stream_differences(self.path, self.contract), *container_differences(self.path)]
+        self._report(differences)
+        self._compare_settings()
+        yield from decode_strictly(self.path)
+        self.is_whole = True
+        self._report(self._order.differences())
+        recorded, required = self.record.num_frames, self.contract.num_frames
+        if recorded != required:
+            self._report([Difference("frames in its record", f"{recorded}", f"{required}")])
+
+    def _report(self, differences: list[Difference]) -> None:
+        for difference in differences:
+            self.check.error("encoding", f"{difference.name}: {difference}")
 
     def _compare_settings(self) -> None:
-        size, fps = self.contract.size, self.contract.fps
-        assert size is not None
-        assert fps is not None
-        found, wanted = encoder_settings(self.path), _own_settings(size, fps)
-        if found == wanted:
+        found, expected = encoder_settings(self.path), _own_settings(self.contract.size, self.contract.fps)
+        if found == expected:
             return
         if is_imported(self.record):
             self.check.is_other_settings = True
             return
-        got, must = set(found.split()) - set(wanted.split()), set(wanted.split()) - set(found.split())
-        told = [", ".join(sorted(some)[:4]) or "nothing told" for some in (got, must)]
-        self.check.error("encoding", f"encoder settings: {told[0]}, must be {told[1]}; make it again")
-
-    def _time(self, frame: VideoFrame) -> None:
-        base, fps = Fraction(frame.time_base or 0), self.contract.fps or 0
-        self._is_constant &= (frame.pts or 0) * base.numerator * fps == self._num_frames * base.denominator
-        self._is_regular &= frame.key_frame == (self._num_frames % KEY_FRAME_DISTANCE == 0)
-
-    def _finish(self) -> None:
-        wanted = {
-            "frames": (self._num_frames, self.contract.num_frames),
-            "frames in its record": (self.record.num_frames, self.contract.num_frames),
-            "frame times": ("constant" if self._is_constant else "uneven", "constant"),
-            "key frames": (f"{'' if self._is_regular else 'not '}every 15th", "every 15th"),
-        }
-        for name, (got, must) in wanted.items():
-            if got != must:
-                self.check.error("encoding", f"{name}: {got}, must be {must}")
+        first, second = set(found.split()), set(expected.split())
+        got, must = (", ".join(sorted(some)[:4]) or "none" for some in (first - second, second - first))
+        self.check.error("encoding", f"encoder settings: {got}, must be {must}; make it again")
 
 
-def _stream_problems(container: Any, stream: Any, contract: Contract) -> dict[str, tuple[Any, Any]]:
-    context = stream.codec_context
-    tags = sorted(set(container.metadata) - CONTAINER_TAGS | set(stream.metadata) - STREAM_TAGS)
-    return {
-        "size": ((context.width, context.height), contract.size),
-        "frames per second": (f"{float(stream.average_rate or 0):.4g}", f"{contract.fps}"),
-        "codec": (context.name, "h264"),
-        "profile": (context.profile, "High"),
-        "pixel format": (context.pix_fmt, "yuv420p"),
-        "colours": ((int(context.colorspace), int(context.color_range)), (1, 1)),
-        "audio": ("yes" if container.streams.audio else "no", "no"),
-        "streams": (len(container.streams) - len(container.streams.audio), 1),
-        "metadata": (", ".join(tags) or "none", "none"),
-    }
+def container_differences(path: Path) -> list[Difference]:
+    """Differences in what marking a file writes: tags, and the boxes at the top of the file (ISO/IEC 14496-12).
 
-
-def _atom_problems(path: Path) -> dict[str, tuple[Any, Any]]:
-    """The boxes at the top of the file: none but the usual, the index before the pictures (ISO/IEC 14496-12)."""
+    Raises:
+        VideoError: the file cannot be read as video.
+    """
+    with open_video(path) as container:
+        tags = set(container.metadata) - CONTAINER_TAGS | set(container.streams.video[0].metadata) - STREAM_TAGS
     names = top_atoms(path)
     unusual = [name for name in names if name not in ATOMS]
-    is_ordered = "moov" in names and "mdat" in names and names.index("moov") < names.index("mdat")
-    return {
-        "container atoms": (", ".join(unusual) or "usual", "usual"),
-        "index": ("first" if is_ordered else "after the pictures", "first"),
-    }
+    is_first = "moov" in names and "mdat" in names and names.index("moov") < names.index("mdat")
+    found = (
+        Difference("metadata", ", ".join(sorted(tags)) or "none", "none"),
+        Difference("container atoms", ", ".join(unusual) or "usual", "usual"),
+        Difference("index", "first" if is_first else "after the pictures", "first"),
+    )
+    return [one for one in found if one.found != one.required]
 
 
 def top_atoms(path: Path) -> list[str]:
@@ -204,11 +162,14 @@ def read_still(path: Path, record: FileRecord, check: FileCheck) -> Frame | None
         check.error("encoding", f"does not decode ({_reason(error, path)}); make it again")
         return None
     height, width = picture.shape[:2]
-    wanted = {"format": (kind, "PNG"), "mode": (mode, "RGB")}
-    wanted["size"] = ((width, height), (record.width, record.height))  # type: ignore[assignment]
-    for name, (got, must) in wanted.items():
-        if got != must:
-            check.error("encoding", f"{name}: {got}, must be {must}")
+    found = (
+        Difference("format", f"{kind}", "PNG"),
+        Difference("mode", mode, "RGB"),
+        Difference("size", f"{width}x{height}", f"{record.width}x{record.height}"),
+    )
+    for difference in found:
+        if difference.found != difference.required:
+            check.error("encoding", f"{difference.name}: {difference}")
     return picture
 
 

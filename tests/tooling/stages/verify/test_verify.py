@@ -103,7 +103,7 @@ FAULTS: dict[str, tuple[Callable[[Workspace], object], str]] = {
     "truncated": (truncate, "raw_video/2.mp4: does not decode"),
     "too few frames": (lambda w: replace_clip(w, 7), "raw_video/2.mp4: frames: 7, must be 8"),
     "wrong rate": (lambda w: replace_clip(w, fps=25), "raw_video/2.mp4: frames per second: 25, must be 30"),
-    "wrong size": (lambda w: replace_clip(w, width=98), "raw_video/2.mp4: size: (98, 64), must be (96, 64)"),
+    "wrong size": (lambda w: replace_clip(w, width=98), "raw_video/2.mp4: size: 98x64, must be 96x64"),
     "image": (spoil_image, "GAN_images/000001.png: does not decode"),
     "stale input": (remake_input, "was made from an older raw_video/1.mp4; run its stage again"),
     "stale inputs": (remake_two_inputs, "was made from an older raw_video/2.mp4 and 1 more; run its stage again"),
