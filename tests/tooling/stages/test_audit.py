@@ -25,7 +25,7 @@ from tooling.stages.audit import run as audit
 from tooling.stages.audit.containers import measure_container, read_boxes
 from tooling.stages.audit.pixels import measure_pixels
 from tooling.stages.audit.probes import PROBES
-from tooling.stages.audit.separability import Sample, measure_separability
+from tooling.stages.audit.separability import ProbedFile, measure_separability
 from tooling.stages.audit.tracks import measure_track
 from tooling.work.tasks import finished_record, wanted_record
 from tooling.workspace.audit_file import MEASURED, Audit, format_table, read_audit
@@ -182,7 +182,7 @@ def test_shortcut_is_found_by_its_probes(
     assert must <= found <= must | may
     assert {line.split(":")[1].split()[0] for line in audit.failures(made)} >= must
     if must:
-        with pytest.raises(VerificationError, match=r"tells real from fake, AUC [01]\.\d\d .*at most 0.55"):
+        with pytest.raises(VerificationError, match=r"separates real from fake, AUC [01]\.\d\d .*at most 0.55"):
             audit.raise_for_failures(made)
 
 
@@ -258,7 +258,7 @@ def test_command_exits_with_1_and_names_each_shortcut(clean: Workspace, tmp_path
     planted(workspace, index_last)
     done = CliRunner().invoke(app, command)
     assert isinstance(done.exception, VerificationError)
-    assert "edit_video: atoms tells real from fake" in done.stderr
+    assert "edit_video: atoms separates real from fake" in done.stderr
 
 
 def test_too_few_people_give_no_number(clean: Workspace, tmp_path: Path) -> None:
@@ -296,10 +296,10 @@ def test_unreadable_file_is_named(clean: Workspace, tmp_path: Path) -> None:
         audit.audit_files(workspace, num_workers=1)
 
 
-def samples(separation: float, num_people: int = 60, seed: int = 1) -> list[Sample]:
+def samples(separation: float, num_people: int = 60, seed: int = 1) -> list[ProbedFile]:
     rng = np.random.default_rng(seed)
     return [
-        Sample({"x": float(rng.normal(separation * is_fake))}, is_fake, person % 5, str(person))
+        ProbedFile({"x": float(rng.normal(separation * is_fake))}, is_fake, person % 5, str(person))
         for person in range(num_people)
         for is_fake in (False, True)
     ]
@@ -327,7 +327,7 @@ def test_intervals_of_what_tells_nothing_hold_one_half() -> None:
 def test_band_between_two_sides_is_told() -> None:
     rng = np.random.default_rng(2)
     two_sided = [
-        Sample({"x": float(rng.normal(0, 0.1 if is_fake else 3))}, is_fake, person % 5, str(person))
+        ProbedFile({"x": float(rng.normal(0, 0.1 if is_fake else 3))}, is_fake, person % 5, str(person))
         for person in range(60)
         for is_fake in (False, True)
     ]
@@ -339,7 +339,7 @@ def test_band_between_two_sides_is_told() -> None:
 def test_direction_is_learned_in_training() -> None:
     # In one half larger numbers are fake, in the other smaller ones: each half misleads about the other.
     flipped = [
-        Sample({"x": float(is_fake == (fold == 0)) + person / 100}, is_fake, fold, f"{fold}/{person}")
+        ProbedFile({"x": float(is_fake == (fold == 0)) + person / 100}, is_fake, fold, f"{fold}/{person}")
         for fold in (0, 1)
         for person in range(10)
         for is_fake in (False, True)

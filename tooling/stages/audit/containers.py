@@ -1,4 +1,4 @@
-"""What a video file says without being decoded: sizes, packets, key frames, codec fields, atoms, text fields.
+"""What a video file shows without being decoded: sizes, packets, key frames, codec fields, atoms, text fields.
 
 Boxes ("atoms") follow ISO/IEC 14496-12, the H.264 units in them ISO/IEC 14496-15 and ITU-T H.264, section 7.3.1.
 """
@@ -21,14 +21,14 @@ from tooling.stages.audit.probes import Measured
 PARENTS = {"moov", "trak", "mdia", "minf", "stbl", "edts", "dinf", "udta", "meta", "ilst", "mvex", "moof", "traf"}
 HEADERS = {"ftyp", "mvhd", "tkhd", "mdhd", "hdlr", "vmhd", "elst", "dref"}
 MEDIA = {"mdat"}  # its size is the probes' of sizes
-SEI, FILLER = 6, 12  # H.264 unit types that show nothing
+SEI, FILLER = 6, 12  # types of H.264 units without picture content
 USER_DATA = 5  # SEI payload: an encoder's own text behind 16 bytes of identifier
 MAX_TEXT = 4_000
 
 
 @dataclass(frozen=True)
 class Box:
-    """One box: names from the top joined by "/", where its content begins and ends, its size in bytes with its head."""
+    """One box: names from the top joined by "/", start and end of its content, its size in bytes with its header."""
 
     path: str
     start: int
@@ -38,10 +38,10 @@ class Box:
 
 @dataclass(frozen=True)
 class Packet:
-    """One coded frame: bytes without and of filling, its time and order in ticks, H.264 unit types in it."""
+    """One coded frame: bytes of content and of padding, presentation and decoding time in ticks, types of its units."""
 
     num_bytes: int
-    num_filling: int
+    num_padding: int
     pts: int
     dts: int
     is_key: bool
@@ -50,10 +50,10 @@ class Packet:
 
 
 def measure_container(path: Path) -> dict[str, Measured]:
-    """Measures an MP4 by every probe that needs no decoding; probe -> what it says.
+    """Measures an MP4 by every probe that needs no decoding: probe -> features.
 
     Raises:
-        VideoError: not readable as video.
+        VideoError: the file cannot be read as video.
     """
     boxes = list(read_boxes(path))
     with open_video(path) as container:
@@ -101,7 +101,7 @@ def measure_container(path: Path) -> dict[str, Measured]:
 
 
 def read_boxes(path: Path) -> Iterator[Box]:
-    """Walks the boxes of an MP4 in their order, parents before their parts; stops where the file makes no sense."""
+    """Walks the boxes of an MP4 in their order, parents before children; stops at the first box that is not valid."""
     with path.open("rb") as file:
         open_parents = [("", 0, path.stat().st_size)]
         while open_parents:
@@ -127,8 +127,8 @@ def read_boxes(path: Path) -> Iterator[Box]:
 
 
 def _read_packet(content: bytes, pts: int, dts: int, is_key: bool) -> Packet:
-    """Splits a packet into H.264 units, each behind its size in 4 bytes."""
-    units, texts, num_filling, at = [], [], 0, 0
+    """Splits a packet into H.264 units, each preceded by its size in 4 bytes."""
+    units, texts, num_padding, at = [], [], 0, 0
     while at + 5 <= len(content):
         size = int.from_bytes(content[at : at + 4], "big")
         unit = content[at + 4 : at + 4 + size]
@@ -138,14 +138,14 @@ def _read_packet(content: bytes, pts: int, dts: int, is_key: bool) -> Packet:
         kind = unit[0] & 31
         units.append(kind)
         if kind in (FILLER, SEI):
-            num_filling += 4 + len(unit)
+            num_padding += 4 + len(unit)
         if kind == SEI and unit[1] == USER_DATA:
             texts.append(_user_text(unit))
-    return Packet(len(content) - num_filling, num_filling, pts, dts, is_key, tuple(units), tuple(texts))
+    return Packet(len(content) - num_padding, num_padding, pts, dts, is_key, tuple(units), tuple(texts))
 
 
 def _user_text(unit: bytes) -> str:
-    """What can be read of user data: behind the coding of its length and 16 bytes of identifier."""
+    """The readable characters of user data, after the coding of its length and 16 bytes of identifier."""
     at = 2
     while at < len(unit) and unit[at] == 255:
         at += 1
@@ -153,13 +153,13 @@ def _user_text(unit: bytes) -> str:
 
 
 def _bitrate(packets: list[Packet], seconds: float) -> Measured:
-    """As any tool tells it: all bytes of the stream, with whatever it is filled up with."""
-    num_bytes = sum(packet.num_bytes + packet.num_filling for packet in packets)
+    """As any program shows it: all bytes of the stream, padding included."""
+    num_bytes = sum(packet.num_bytes + packet.num_padding for packet in packets)
     return {"log_bits_per_second": math.log(max(8 * num_bytes / max(seconds, 1e-3), 1))}
 
 
 def _frame_sizes(packets: list[Packet]) -> Measured:
-    """Sizes of key frames, of those that others are predicted from, and of those that are shown before they come."""
+    """Sizes of key frames, of frames shown in their coded order, and of frames between two that are coded earlier."""
     kinds: dict[str, list[float]] = {"key": [], "forward": [], "between": []}
     latest = -math.inf
     for packet in packets:
@@ -207,7 +207,7 @@ def _headers(path: Path, boxes: list[Box]) -> Measured:
 
 
 def _texts(tags: dict[str, str], stream_tags: dict[str, str]) -> Measured:
-    """Text fields by name. A mark's two names count as one: it says openly what the file is, and is no shortcut."""
+    """Text fields by name. A mark's two names count as one: it states openly what the file is and is not a shortcut."""
     measured: Measured = {"num_fields": float(len(tags) + len(stream_tags))}
     for name, text in tags.items():
         if name in (LABEL_FIELD, NOTE_FIELD):

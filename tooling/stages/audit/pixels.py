@@ -1,4 +1,4 @@
-"""What a few decoded frames say: colour, border, sharpness, noise, and the traces of block compression.
+"""What a few decoded frames show: colour, border, sharpness, noise, and the traces of block compression.
 
 Noise after Immerkaer, "Fast noise variance estimation", CVIU 1996; sharpness is the variance of the Laplacian.
 """
@@ -59,7 +59,7 @@ def _noise(grey: NDArray[np.float32]) -> float:
 
 
 def _grid(grey: NDArray[np.float32], step: int) -> dict[str, float]:
-    """How much larger steps across the borders of blocks are than all steps, as a logarithm, 0 without blocks."""
+    """Log of the mean step across block borders over the mean of all steps; 0 without blocks."""
     measured = {}
     for name, picture in (("columns", grey), ("rows", grey.T)):
         steps = np.abs(np.diff(picture, axis=1)).mean(axis=0)

@@ -1,26 +1,22 @@
-"""Simple probes: one number or a few of a file, by which a fool might tell real from fake.
-
-`containers` reads a video file without decoding it, `pixels` a few of its frames, `tracks` the boxes in its row, and
-`separability` says how well such numbers separate two groups. A probe's numbers and words are one flat dict.
-"""
+"""The table of probes: trivial features of a file that might separate real from fake without looking at a face."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 Measured = dict[str, float | str]
-"""What a probe says of one file: numbers, or words that are compared as wholes."""
+"""What a probe measures of one file, by name: numbers, or texts that are equal or not."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One way to look at a file.
+    """One group of features.
 
     Attributes:
         name: in audit.json and on the card.
-        is_pixel: follows from what the pictures show, where fakes may differ; all others must not tell a fake.
+        is_pixel: follows from what the pictures show, where fakes may differ; all others must not separate fakes.
         is_scale_free: can be compared between an image and a video's frame of another size and compression.
-        remedy: what to do when it tells real from fake.
+        remedy: what to do if it separates real from fake.
     """
 
     name: str
@@ -29,10 +25,10 @@ class Probe:
     remedy: str
 
 
-_SAME_WRITER = "write real and fake files with the one encoder (generation.media.reader) and the same settings"
+_SAME_WRITER = "write real and fake files with the one encoder (generation.media.writer) and the same settings"
 
 PROBES = (
-    Probe("file_size", False, False, f"{_SAME_WRITER}, which fills every file up to one size"),
+    Probe("file_size", False, False, f"{_SAME_WRITER}, which pads every file to one size"),
     Probe("bitrate", False, False, f"{_SAME_WRITER}, which keeps to one bitrate"),
     Probe("gop", False, False, f"{_SAME_WRITER}: key frames and B frames at fixed places"),
     Probe("codec", False, False, _SAME_WRITER),
@@ -43,7 +39,7 @@ PROBES = (
     Probe("num_frames", False, False, "cut all clips of the subset to one number of frames"),
     Probe("dimensions", False, False, "make all clips of the subset of one width and height"),
     Probe("box_jitter", False, False, "give fakes the boxes of their targets: run `tooling faces` and build again"),
-    Probe("frame_sizes", True, False, ""),  # not decoded, but what an encoder spends on a frame follows from its pixels
+    Probe("frame_sizes", True, False, ""),  # not decoded, but an encoder spends bytes by what a frame shows
     Probe("mean_colour", True, True, ""),
     Probe("border_pixels", True, True, ""),
     Probe("sharpness", True, False, ""),

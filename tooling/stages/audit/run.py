@@ -1,8 +1,8 @@
-"""audit: can a fool tell real from fake? Simple probes of every file, and how well each separates the two.
+"""audit: whether trivial features separate real from fake: probes of every file, and how well each separates them.
 
 Fakes among videos are compared with the raw clips of their targets, which have the same size and length. Generated
 images have no real files of their kind: they are compared with frames of `face_video`, and only by probes that neither
-format nor size decides. Results go to audit.json; what was measured is kept beside it and not measured again.
+format nor size decides. Results go to audit.json; measurements are kept beside it and not made again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tooling.errors import InputError, VerificationError, WorkspaceError
 from tooling.stages.audit.containers import measure_container
 from tooling.stages.audit.pixels import measure_pixels
 from tooling.stages.audit.probes import PROBES, Measured, Probe
-from tooling.stages.audit.separability import Sample, measure_separability
+from tooling.stages.audit.separability import ProbedFile, measure_separability
 from tooling.stages.audit.tracks import measure_track
 from tooling.work.engine import Progress, no_progress, run_side_by_side
 from tooling.workspace.audit_file import MEASURED, Audit, ProbeResult, format_area, records_digest, write_audit
@@ -30,9 +30,9 @@ from tooling.workspace.layout import Workspace
 
 LIMIT = 0.55
 MIN_PEOPLE = 50  # below, chance alone moves the area by more than the limit allows (standard error 1 / sqrt(6 n))
-MIN_TESTED = 4  # people; fewer give no number at all
-NUM_FRAMES = 5  # looked at, spread over a clip
-KEPT_FORMAT = 2  # counted up when what a probe measures changes
+MIN_TESTED = 4  # people; with fewer there is no number at all
+NUM_FRAMES = 5  # measured, spread over a clip
+KEPT_FORMAT = 2  # counts up when the features of a probe change
 
 Row = dict[str, Any]
 
@@ -47,7 +47,7 @@ class Comparison:
 
     @property
     def is_alike(self) -> bool:
-        """Whether both are files of one kind."""
+        """Whether fakes and real files are of one kind."""
         return SUBSETS[self.subset].media == "video"
 
 
@@ -61,7 +61,7 @@ class _Kept:
 
 
 def audit_files(workspace: Workspace, *, num_workers: int = 0, progress: Progress = no_progress) -> Audit:
-    """Measures what is new, tests every probe on every subset, and writes audit.json.
+    """Measures new files, tests every probe on every subset, and writes audit.json.
 
     Returns:
         All results in the order of catalogue and probes.
@@ -82,11 +82,11 @@ def audit_files(workspace: Workspace, *, num_workers: int = 0, progress: Progres
 
 
 def failures(audit: Audit) -> list[str]:
-    """One line for each probe that tells too much: where, how well, what to do."""
+    """One line for each probe above its limit: subset, area, what to do."""
     remedies = {probe.name: probe.remedy for probe in PROBES}
     return [
-        f"{one.subset}: {one.probe} tells real from fake, AUC {format_area(one)}, at most {one.limit:g} is allowed; "
-        f"{remedies[one.probe]}"
+        f"{one.subset}: {one.probe} separates real from fake, AUC {format_area(one)}, at most {one.limit:g} is "
+        f"allowed; {remedies[one.probe]}"
         for one in audit.probes
         if not one.is_ok
     ]
@@ -127,7 +127,7 @@ def _comparisons(workspace: Workspace) -> list[Comparison]:
 def _measure(
     workspace: Workspace, rows: Sequence[Row], num_workers: int, progress: Progress
 ) -> dict[str, dict[str, Measured]]:
-    """Path -> probe -> what it says; new files are measured side by side, each as soon as it is done is kept."""
+    """Path -> probe -> features; new files are measured side by side, and each is kept as soon as it is measured."""
     path = workspace.root / MEASURED
     kept = _read_kept(path, {row["sha256"] for row in rows})
     todo = [row for row in rows if row["sha256"] not in kept]
@@ -176,13 +176,13 @@ def _format_kept(digest: str, measured: dict[str, Measured]) -> str:
     return json.dumps(asdict(_Kept(KEPT_FORMAT, digest, measured)), sort_keys=True)
 
 
-def _read_kept(path: Any, wanted: set[str]) -> dict[str, dict[str, Measured]]:
-    """What an earlier run measured of these files; a damaged line is measured again."""
+def _read_kept(path: Any, digests: set[str]) -> dict[str, dict[str, Measured]]:
+    """Measurements of these files by an earlier run; a file whose line is damaged is measured again."""
     kept = {}
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
         try:
             entry = decode_json(line, _Kept)
-            if entry.format == KEPT_FORMAT and entry.sha256 in wanted:
+            if entry.format == KEPT_FORMAT and entry.sha256 in digests:
                 kept[entry.sha256] = entry.measured
         except ValueError:
             continue
@@ -195,7 +195,7 @@ def _test(probe: Probe, comparison: Comparison, measured: dict[str, dict[str, Me
     found = None
     if num_people >= MIN_TESTED and (comparison.is_alike or probe.is_scale_free):
         samples = [
-            Sample(
+            ProbedFile(
                 measured[row["path"]].get(probe.name, {}),
                 SUBSETS[_subset(row)].method != "real",
                 folds[_person(row)],
@@ -227,7 +227,7 @@ def _person(row: Row) -> str:
 
 
 def _folds(rows: Sequence[Row]) -> dict[str, int]:
-    """Person -> fold of the test: the dataset's own, or where all are in one, the people dealt out in their pairs."""
+    """Person -> fold of the test: the dataset's own; if all are in one fold, pairs of people are dealt into folds."""
     of_person = {_person(row): row["fold"] for row in rows if _subset(row) in ("raw_video", "face_video", "GAN_images")}
     people = list(of_person)
     if len(set(of_person.values())) > 1:
@@ -247,14 +247,14 @@ def _folds(rows: Sequence[Row]) -> dict[str, int]:
 
 
 def _note(comparisons: Sequence[Comparison]) -> str:
-    """What must be known to read the numbers; every sentence follows from the files or from the method."""
+    """How to read the numbers; every sentence follows from the files or from the method."""
     parts = [
         f"Area under the ROC curve of a logistic regression on each probe's numbers, tested on people it was not "
-        f"trained on, with 95 % bootstrap intervals over people; 0.5 tells nothing. Probes of what has nothing to do "
-        f"with the pictures must stay at or below {LIMIT:g}; probes of pixels ({NUM_FRAMES} frames of a clip), and of "
+        f"trained on, with 95 % bootstrap intervals over people; 0.5 is chance. Probes that do not depend on the "
+        f"pictures must stay at or below {LIMIT:g}; probes of pixels ({NUM_FRAMES} frames of a clip), and of "
         "the coded sizes of single frames, which follow from pixels, have no limit.",
         "Videos are compared with the raw clips of their targets.",
-        "Marks say openly which files are fakes; their text and content are not probed, their sizes are.",
+        "Marks state openly which files are fakes; their text and content are not probed, their sizes are.",
     ]
     if any(not one.is_alike for one in comparisons):
         parts.append(

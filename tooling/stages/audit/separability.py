@@ -1,8 +1,8 @@
-"""How well a few numbers tell real from fake: area under the ROC curve, cross-validated between people.
+"""How well a few features separate real from fake: area under the ROC curve, cross-validated between people.
 
-A logistic regression on the numbers and their squares learns on all folds but one, and its scores order real and fake
-files of that one; nobody is in two folds. The direction is learned in training as well: an area below 0.5 stays below.
-The areas of the folds are averaged, weighted by their fakes, since scores of two models are on no common scale.
+A logistic regression on the features and their squares is trained on all folds but one, and its scores order the real
+and fake files of that one; nobody is in two folds. The direction is learned in training, too: an area below 0.5 is not
+turned round. The areas of the folds are averaged, weighted by their fakes: two models' scores have different scales.
 
 The interval is the middle 95 % over resampled people (a percentile bootstrap of whole people with all of their files;
 Efron and Tibshirani, 1993), with the models as they are.
@@ -22,20 +22,20 @@ from sklearn.preprocessing import StandardScaler
 from tooling.stages.audit.probes import Measured
 
 NUM_RESAMPLES = 1_000
-SCORE_DIGITS, ROUNDING = 9, 1e-9  # what differs less is rounding
+SCORE_DIGITS, ROUNDING = 9, 1e-9  # smaller differences are rounding errors
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Sample:
+class ProbedFile:
     """One file.
 
     Attributes:
-        measured: what the probe says of it.
+        measured: the features of one probe.
         is_fake: its label.
-        fold: whatever must not be in training and test at once.
-        person: whose files are resampled together.
+        fold: files of one fold are all in training, or all in the test.
+        person: all files of a person are resampled together.
     """
 
     measured: Measured
@@ -46,15 +46,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Separability:
-    """Area under the ROC curve, 0 to 1 (0.5 tells nothing), and its 95 % interval."""
+    """Area under the ROC curve, 0 to 1 (0.5 is chance), and its 95 % interval."""
 
     auc: float
     low: float
     high: float
 
 
-def measure_separability(samples: Sequence[Sample], seed: int = 0) -> Separability | None:
-    """Cross-validated separability; None where no two folds have both real and fake files."""
+def measure_separability(samples: Sequence[ProbedFile], seed: int = 0) -> Separability | None:
+    """Cross-validated separability; None unless two folds have both real and fake files."""
     is_fake = np.array([sample.is_fake for sample in samples], bool)
     folds = np.array([sample.fold for sample in samples])
     usable = [fold for fold in np.unique(folds) if is_fake[folds == fold].any() and not is_fake[folds == fold].all()]
@@ -77,8 +77,8 @@ def measure_separability(samples: Sequence[Sample], seed: int = 0) -> Separabili
     return Separability(float(found[0]), float(min(low, found[0])), float(max(high, found[0])))
 
 
-def _scores(samples: Sequence[Sample], is_fake: NDArray[np.bool_], test: NDArray[np.bool_]) -> Floats:
-    """Scores of the files under `test` by a model of all others; constant where those do not differ."""
+def _scores(samples: Sequence[ProbedFile], is_fake: NDArray[np.bool_], test: NDArray[np.bool_]) -> Floats:
+    """Scores of the files under `test` by a model of all others; constant if the features do not vary."""
     vectorizer = DictVectorizer(sparse=False)
     train_table = vectorizer.fit_transform(
         [s.measured for s, is_test in zip(samples, test, strict=True) if not is_test]
@@ -96,7 +96,7 @@ def _scores(samples: Sequence[Sample], is_fake: NDArray[np.bool_], test: NDArray
 
 
 def _weighted_areas(scores: Floats, is_fake: NDArray[np.bool_], weights: Floats) -> tuple[Floats, Floats]:
-    """Area and weight of fakes for each row of weights (resamples, files); weight 0 where a side is empty."""
+    """Area and weight of fakes for each row of weights (resamples, files); weight 0 without real or fake files."""
     fake, real = scores[is_fake], scores[~is_fake]
     wins = (fake[:, None] > real) + 0.5 * (fake[:, None] == real)
     of_fake, of_real = weights[:, is_fake], weights[:, ~is_fake]

@@ -1,4 +1,4 @@
-"""What the boxes in a row say: how much they tremble, and how often a face was seen."""
+"""What the face boxes of a row show: how much they tremble, and in how many frames a face was detected."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tooling.stages.audit.probes import Measured
 
 
 def measure_track(row: dict[str, Any]) -> Measured:
-    """Box jitter of a complete row of the dataset, as shares of the box's side.
+    """Box jitter of a complete row of the dataset, in shares of the box's side.
 
     Jitter is the mean size of the second difference over time of a box's centre and side; 0 for fewer than 3 frames.
     """
