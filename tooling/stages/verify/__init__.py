@@ -1,19 +1,17 @@
-"""What `tooling verify` looks at, by theme; `tooling.stages.verify.run` puts it together.
+"""verify: every file against its record, its subset's contract, its target and all other files.
 
-    contract        what a file of a subset must be
-    media           container, encoder settings, full decode, frame by frame
-    group           one person's clip, its crop and every fake of it, decoded side by side, each file once
-    against_target  a fake beside its target: equal outside of the mask, different inside, in step
-    in_step         which frame of a reference each frame shows
-    motion          a driven mouth beside its source's
-    crops           the crop beside its clip; one face, centred and steady
-    looks           descriptors for near-duplicates, brightness, sharpness
-    swaps           landmarks and identity of a swap
-    images          generated images
-    marks           manifest and label
-    people          who is in it: consent, folds, pairs, counts, orphans, inputs
-    duplicates      identical and nearly identical content
-    table           verification.parquet, and what of it still holds
+In: the whole workspace. Out: findings, each with its kind and path, and verification.parquet, by which `tooling push`
+knows that the very files it sends were verified.
 
-All levels are 8-bit levels of luma. Limits were measured on rendered and on filmed clips; each says on which.
+    run           one verification: which files are checked, by which processes, and what is found
+    file_check    what the check of one file leaves
+    group         one person's clip, crop and fakes decoded side by side, each file once, and the choice of meters
+    video_pass    one pass over a video file: contract, container, encoder settings, frames
+    meters/       what is measured meanwhile
+    signatures    manifest and label
+    people        consent, folds, pairs, counterparts, files without a record, stale inputs
+    duplicates    content that is there twice
+    table         rows of verification.parquet, and the checks of unchanged files
+
+Levels are 8-bit levels of luma. Limits were measured on rendered and on filmed clips; each says on which.
 """

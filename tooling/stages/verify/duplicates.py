@@ -1,8 +1,8 @@
 """Content that is there twice: the same anywhere, nearly the same in different splits, or another person's clip.
 
-Within a split, what is made from one clip is alike by design: its crop, its fakes. Across splits nothing may be.
-Perceptual hashes of all pictures are compared first, by counting bits; `generation.quality.descriptor` then compares
-the few pairs that are left. On rendered people two clips are at 2.0 and more, where 1 is a near-duplicate.
+Within a split, a clip, its crop and its fakes are alike by design; across splits nothing may be. Perceptual hashes of
+all pictures are compared first, by counting bits; `generation.quality.descriptor` then compares the few pairs that are
+left. Clips of two rendered people are at a distance of 2.0 and more; near-duplicates are at 1 and less.
 """
 
 from __future__ import annotations
@@ -33,26 +33,20 @@ def check_duplicates(checks: Mapping[str, FileCheck], splits: Mapping[str, str])
     """Files that show the same anywhere, and nearly the same in different splits.
 
     Args:
-        checks: path -> what was found of it.
-        splits: path -> its split, "" or another word where it is in none of the three.
+        checks: path -> check.
+        splits: path -> split; "" or "crossing" if it is in none of the three.
     """
     paths = sorted(checks, key=natural_key)
     findings = _same(checks, paths)
-    told = {finding.path for finding in findings}
+    same = {finding.path for finding in findings}
     pools = {split: _pool(checks, [path for path in paths if splits.get(path) == split]) for split in SPLIT_FOLDS}
     for (one, first), (other, second) in itertools.combinations(pools.items(), 2):
         names = ([p for p in paths if splits.get(p) == one], [p for p in paths if splits.get(p) == other])
         for left, right in _near(first, second):
-            place, also, split = names[1][right], names[0][left], one
-            if place not in told:
-                findings.append(
-                    Finding(
-                        "error",
-                        "content",
-                        place,
-                        f"shows nearly the same as {also} in the split {split}; take one of them out",
-                    )
-                )
+            path, also = names[1][right], names[0][left]
+            if path not in same:
+                message = f"shows nearly the same as {also} in the split {one}; take one of them out"
+                findings.append(Finding("error", "content", path, message))
     return findings
 
 
@@ -86,16 +80,16 @@ def _near(first: Split, second: Split) -> list[tuple[int, int]]:
         distances = np.bitwise_count(block[:, None] ^ hashes[None])
         rows, columns = np.nonzero(distances <= LARGEST_HASH_DISTANCE)
         for row in np.unique(rows):
-            places = columns[rows == row]
-            nearest = find_near_duplicate(other_descriptors[start + row], [descriptors[place] for place in places])
+            numbers = columns[rows == row]
+            nearest = find_near_duplicate(other_descriptors[start + row], [descriptors[number] for number in numbers])
             if nearest is not None:
-                votes[int(owners[places[nearest]]), int(other_owners[start + row])] += 1
+                votes[int(owners[numbers[nearest]]), int(other_owners[start + row])] += 1
     num_pictures = np.bincount(other_owners)
     return sorted(pair for pair, num in votes.items() if num >= SMALLEST_SHARE * num_pictures[pair[1]])
 
 
 def name_real_clips(checks: Mapping[str, FileCheck], records: Mapping[str, FileRecord]) -> list[Finding]:
-    """Of fakes and crops that are far from their target all over: whose clip they show instead."""
+    """Fakes and crops that differ from their target all over, if they show another person's clip."""
     clips = {path: found for path, found in checks.items() if path.startswith("raw_video/") and found.mean_picture}
     findings = []
     for path, found in checks.items():

@@ -19,7 +19,7 @@ Records = Mapping[str, Mapping[str, FileRecord]]
 
 
 def check_people(workspace: Workspace, records: Records, plan: Plan) -> list[Finding]:
-    """Everyone known, consenting, in one fold, and paired inside it; every clip with its crop, every fake with both."""
+    """Identities, consent, folds and pairs of each video; clips without crops, crops and fakes without clips."""
     identities = workspace.identities()
     findings = []
     for subset, found in records.items():
@@ -31,7 +31,7 @@ def check_people(workspace: Workspace, records: Records, plan: Plan) -> list[Fin
             if subset in plan.pairs and record.sample_id not in planned and not is_imported(record):
                 findings.append(Finding("error", "plan", record.path, "is not in plan.json; delete it or plan again"))
             findings += _check_fold(record, plan)
-        # Who takes over a finished set of fakes does not want the pairs that were drawn here as well.
+        # An imported set of fakes stands for itself: the pairs that were drawn here are not expected as well.
         if not all(map(is_imported, found.values())):
             missing = sorted(planned - set(found), key=natural_key)
             findings += [
@@ -53,14 +53,14 @@ def _check_counterparts(records: Records) -> list[Finding]:
         if SUBSETS[subset].method == "real" or SUBSETS[subset].media == "image":
             continue
         for record in found.values():
-            lacking = [person for person in people_of(record) if person not in clips]
-            # An archive may hold fakes alone.
+            missing = [person for person in people_of(record) if person not in clips]
+            # An archive may have fakes without their clips.
             severity = "note" if is_imported(record) else "error"
             findings += [
                 Finding(
                     severity, "record", record.path, f"raw_video/{person}.mp4, which it was made from, is not there"
                 )  # type: ignore[arg-type]
-                for person in lacking
+                for person in missing
             ]
     return findings
 
@@ -79,7 +79,7 @@ def _check_identities(record: FileRecord, identities: dict[str, Identity], plan:
 
 
 def _check_fold(record: FileRecord, plan: Plan) -> list[Finding]:
-    """A pair across folds is an error, but for imported ones: they are in no split but `crossing`."""
+    """A pair across folds is an error; an imported one is a note, it is in the split `crossing` alone."""
     people = people_of(record)
     if len({plan.folds[identity] for identity in people if identity in plan.folds}) <= 1:
         return []

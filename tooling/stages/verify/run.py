@@ -1,8 +1,7 @@
-"""verify: every file against its record and its subset's contract; every finding collected, sorted, told once.
+"""One verification: every file against its record and its subset's contract; each finding once, sorted.
 
-What was found goes to verification.parquet, one row for each file, so that a later push can tell whether the very
-files it sends were verified. A file that was found right and has not changed, nor anything that it is compared with,
-is not decoded again: its digest is compared. What was checked when a run is interrupted is kept.
+A file without an error in the last verification is not decoded again if neither it nor anything that it is compared
+with has changed: its digest is compared. An interrupted run keeps what it has checked.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class VerifyOptions:
 
 @dataclass
 class _Verification:
-    """One run: what is known of each file by path."""
+    """One run, and what is known of each file by path."""
 
     workspace: Workspace
     records: Records
@@ -84,14 +83,14 @@ def verify_files(
         workspace: held by the caller's lock.
         options: None takes the defaults.
         num_workers: processes; 0 takes one for each processor.
-        progress: told of each checked file.
+        progress: called for each checked file.
 
     Returns:
-        All findings, errors first, in natural order of their places.
+        All findings, errors first, in natural order of their paths.
 
     Raises:
-        InputError: the identity encoder that was asked for is not there.
-        GenerationError: it is none.
+        InputError: the requested identity encoder is not there.
+        GenerationError: it is not an identity encoder.
     """
     options = options or VerifyOptions()
     records = {subset: workspace.records(subset) for subset in SUBSETS}
@@ -111,16 +110,18 @@ def verify_files(
     findings += check_inputs(records) + check_counts(records) + state.broken
     findings += [finding for check in state.checks.values() for finding in check.findings]
     findings += _compare_files(state, plan) + _unmeasured(state, context)
-    findings = sorted(set(findings), key=lambda found: (found.severity, natural_key(found.path), found.message))
+    findings = sorted(
+        set(findings), key=lambda found: (found.severity, natural_key(found.path), found.message, found.kind)
+    )
     state.write(findings)
     return findings
 
 
 def raise_for_errors(findings: Sequence[Finding]) -> None:
-    """Ends a command whose verification found errors.
+    """Raises the first error with the number of all.
 
     Raises:
-        VerificationError: there is at least one error; names how many and the first.
+        VerificationError: there is at least one error.
     """
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
@@ -128,13 +129,13 @@ def raise_for_errors(findings: Sequence[Finding]) -> None:
         raise VerificationError(f"{errors[0].path}: {errors[0].message}{more}; correct that and verify again")
 
 
-def _find_encoder(place: Path | None, models: Path) -> Path | None:
-    """The identity encoder's ONNX file, as asked for or as it lies in the workspace; None where there is none."""
-    folder = place or models / "identity"
+def _find_encoder(requested: Path | None, models: Path) -> Path | None:
+    """The identity encoder's ONNX file: the requested one, or that of the workspace; None if there is none."""
+    folder = requested or models / "identity"
     files = [folder] if folder.is_file() else [folder / name for name in ENCODER_FILES]
     found = next((file for file in files if file.is_file()), None)
-    if found is None and place is not None:
-        raise InputError(f"{place}: no identity encoder; hand in an ONNX file, or a folder with {ENCODER_FILES[0]}")
+    if found is None and requested is not None:
+        raise InputError(f"{requested}: no identity encoder; hand in an ONNX file, or a folder with {ENCODER_FILES[0]}")
     if found is not None:
         from generation.faces.identity import OnnxIdentity  # imports torch
 
@@ -143,16 +144,15 @@ def _find_encoder(place: Path | None, models: Path) -> Path | None:
 
 
 def _read_root(workspace: Workspace) -> tuple[list[Finding], str]:
-    """Digest of whom marks are trusted by; a finding where there is nobody."""
+    """Digest of the root certificate that marks are checked by; a finding if there is none."""
     try:
         return [], read_keys(workspace.keys_path).root.hex()
     except (WorkspaceError, InputError) as error:
-        place = workspace.keys_path.name
-        return [Finding("error", "marks", place, f"marks were not checked: {error}")], ""
+        return [Finding("error", "marks", workspace.keys_path.name, f"marks were not checked: {error}")], ""
 
 
 def _digests(workspace: Workspace, records: Records, context: CheckContext, root: str) -> dict[str, str]:
-    """Path -> digest of all that the check of a file depends on."""
+    """Path -> digest of everything that the check of a file depends on."""
     clips = {record.path: record.sha256 for record in records["raw_video"].values()}
     tracks = {name: digest for record in records["face_video"].values() for name, digest in record.companions.items()}
     encoder = file_sha256(context.encoder) if context.encoder else ""
@@ -168,7 +168,7 @@ def _digests(workspace: Workspace, records: Records, context: CheckContext, root
 
 
 def _groups(workspace: Workspace, records: Records, context: CheckContext, known: set[str]) -> Iterator[CheckItem]:
-    """Files that are decoded together: all of one target, and images by the dozen."""
+    """Files that are decoded together: all of one target; images by IMAGES_AT_ONCE."""
     by_person: dict[str, list[FileRecord]] = {}
     images: list[FileRecord] = []
     for found in records.values():
@@ -197,7 +197,7 @@ def _group(
 
 
 def _check_files(state: _Verification, groups: Iterator[CheckItem], num_workers: int, progress: Progress) -> None:
-    """Every file by itself and beside its target; what is found is kept from time to time, and at an interruption."""
+    """Every file by itself and beside its target; the table is written from time to time, and when interrupted."""
     total, done, is_ended = len(state.all_records), 0, False
     progress(0, total, "")
     written = time.monotonic()
@@ -221,7 +221,7 @@ def _check_files(state: _Verification, groups: Iterator[CheckItem], num_workers:
 
 
 def _compare_files(state: _Verification, plan: Plan) -> list[Finding]:
-    """What only many files together tell."""
+    """What only many files together show."""
     records = {record.path: record for record in state.all_records}
     splits = {path: split_of(record, plan) for path, record in records.items()}
     shown = check_duplicates(state.checks, splits) + name_real_clips(state.checks, records)
@@ -229,9 +229,9 @@ def _compare_files(state: _Verification, plan: Plan) -> list[Finding]:
 
 
 def _unmeasured(state: _Verification, context: CheckContext) -> list[Finding]:
-    """One note for each subset and thing that could not be looked at."""
+    """One note for each subset and thing that could not be measured."""
     notes = {
-        "faces": "files are too small for faces to be looked for",
+        "faces": "files are too small for faces to be detected",
         "step": "files: nothing moves outside of their masks, so whether they are in step was not measured",
         "settings": "files were encoded elsewhere, with other settings",
     }
@@ -240,11 +240,11 @@ def _unmeasured(state: _Verification, context: CheckContext) -> list[Finding]:
         for what in [*found.unmeasured, *["settings"] * found.is_other_settings]:
             key = path.partition("/")[0], what
             counts[key] = counts.get(key, 0) + 1
-    told = [Finding("note", "coverage", subset, f"{num} {notes[what]}") for (subset, what), num in counts.items()]
+    findings = [Finding("note", "coverage", subset, f"{num} {notes[what]}") for (subset, what), num in counts.items()]
     swaps = [record for record in state.all_records if SUBSETS[subset_of(record)].method == "face_swap"]
     if swaps and context.encoder is None:
-        way = "hand in an ArcFace network by --identity-encoder, or put it at models/identity/identity.onnx"
-        told.append(
-            Finding("note", "coverage", subset_of(swaps[0]), f"whose face a swap shows was not measured; {way}")
+        remedy = "hand in an ArcFace network by --identity-encoder, or put it at models/identity/identity.onnx"
+        findings.append(
+            Finding("note", "coverage", subset_of(swaps[0]), f"whose face a swap shows was not measured; {remedy}")
         )
-    return told
+    return findings

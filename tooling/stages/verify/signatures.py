@@ -15,12 +15,12 @@ from tooling.workspace.signing_keys import SigningKeys
 
 
 def check_marks(path: Path, record: FileRecord, keys: SigningKeys, clips: Collection[str], check: FileCheck) -> None:
-    """Reads the marks of a file and tells `check` what is wrong with them.
+    """Reads the marks of a file; what is wrong with them goes to `check`.
 
     Args:
         path, record: of the file.
-        keys: whom to trust.
-        clips: names of the workspace's clips, which the fakes made of them must name.
+        keys: of the signers that are trusted.
+        clips: paths of the workspace's clips; the mark of a fake must name those that it was made from.
         check: takes the findings.
     """
     mark = Mark(record.path, SUBSETS[subset_of(record)].method, record.generator)
@@ -40,9 +40,9 @@ def check_marks(path: Path, record: FileRecord, keys: SigningKeys, clips: Collec
             )
         else:
             check.error("marks", "is signed by others than keys/; run `tooling keys sign`, or put the right keys there")
-    told = found.source_types[-1] if found.source_types else ""
-    if told != mark.source_type:
-        check.error("marks", f"its mark says {told or 'nothing'}, must be {mark.source_type}; make it again")
+    stated = found.source_types[-1] if found.source_types else ""
+    if stated != mark.source_type:
+        check.error("marks", f"its mark says {stated or 'nothing'}, must be {mark.source_type}; make it again")
     if record.digital_source_type != mark.source_type:
         check.error("marks", f"its record says {record.digital_source_type or 'unmarked'}, must be {mark.source_type}")
     if len(found.labels) != mark.is_fake:
@@ -53,12 +53,12 @@ def check_marks(path: Path, record: FileRecord, keys: SigningKeys, clips: Collec
 def _check_ingredients(
     record: FileRecord, mark: Mark, found: tuple[str, ...], clips: Collection[str], check: FileCheck
 ) -> None:
-    """The target's clip first, then the source's; an archive of fakes alone has no clips to name."""
-    wanted = tuple(f"raw_video/{person}.mp4" for person in people_of(record)) if mark.is_fake else ()
-    there = tuple(clip for clip in wanted if clip in clips)
-    if found in (wanted, there) or (is_imported(record) and set(found) <= set(wanted)):
+    """The target's clip first, then the source's; clips that the workspace does not have need not be named."""
+    expected = tuple(f"raw_video/{person}.mp4" for person in people_of(record)) if mark.is_fake else ()
+    there = tuple(clip for clip in expected if clip in clips)
+    if found in (expected, there) or (is_imported(record) and set(found) <= set(expected)):
         return
-    told = ", ".join(found) or "nothing"
+    named = ", ".join(found) or "nothing"
     check.error(
-        "marks", f"its mark says it was made from {told}, must be {', '.join(wanted) or 'nothing'}; make it again"
+        "marks", f"its mark says it was made from {named}, must be {', '.join(expected) or 'nothing'}; make it again"
     )

@@ -1,7 +1,7 @@
 """One pass over a video file: container, encoder settings, and every frame decoded.
 
-Files of this tooling are written by `generation.media.writer.VideoWriter` alone, so the settings that x264 writes
-into its stream must be those of a clip of the same size that is written here and now; nothing is listed twice.
+Files of this tooling are written by `generation.media.writer.VideoWriter` alone, so the settings that x264 writes into
+its stream must equal those of a clip of the same size that is written here and now; they are not listed anywhere.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from tooling.stages.verify.meters.meter import DecodedFrame
 from tooling.workspace.records import FileRecord
 
 SETTINGS = re.compile(rb"x264 - core [^\0]*? - options: ([ -~]+)")
-SETTINGS_BYTES = 4096  # of the first packet, in which they stand
-ATOMS = ("ftyp", "uuid", "moov", "free", "mdat")  # at the top of a file, in this order where they occur
+SETTINGS_BYTES = 4096  # of the first packet, which has them
+ATOMS = ("ftyp", "uuid", "moov", "free", "mdat")  # that may be at the top of a file
 CONTAINER_TAGS = frozenset(("major_brand", "minor_version", "compatible_brands", LABEL_FIELD, NOTE_FIELD))
 STREAM_TAGS = frozenset(("language", "handler_name", "vendor_id"))
 
@@ -113,7 +113,7 @@ def top_atoms(path: Path) -> list[str]:
     """Types of the boxes at the top of an MP4, in their order.
 
     Raises:
-        VideoError: the file is no sequence of boxes, or ends inside of one.
+        VideoError: the file is not a sequence of boxes, or ends inside of one.
     """
     names, at, size = [], 0, path.stat().st_size
     with path.open("rb") as file:
@@ -133,7 +133,7 @@ def top_atoms(path: Path) -> list[str]:
 
 
 def encoder_settings(path: Path) -> str:
-    """The options that x264 wrote into the first packet; empty where there are none.
+    """The options that x264 wrote into the first packet; "" if there are none.
 
     Raises:
         VideoError: see `open_video`.
@@ -149,12 +149,12 @@ def encoder_settings(path: Path) -> str:
 def _own_settings(size: tuple[int, int], fps: int) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "settings.mp4"
-        write_clip(path, [np.zeros((size[1], size[0], 3), np.uint8)] * 4, fps=fps)  # the last packet is filled up
+        write_clip(path, [np.zeros((size[1], size[0], 3), np.uint8)] * 4, fps=fps)  # the last packet is padded
         return encoder_settings(path)
 
 
 def read_still(path: Path, record: FileRecord, check: FileCheck) -> Frame | None:
-    """Decodes an image fully: RGB uint8 (H, W, 3); None, and an error in `check`, where it does not."""
+    """An image, fully decoded: RGB uint8 (H, W, 3); None, and an error in `check`, if it does not decode."""
     try:
         with Image.open(path) as image:
             kind, mode, picture = image.format, image.mode, np.asarray(image.convert("RGB"), np.uint8)

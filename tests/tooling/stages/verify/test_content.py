@@ -187,7 +187,7 @@ FAULTS: dict[str, tuple[Callable[[Workspace], object], str]] = {
         "face_video/1.mp4: does not show what its track cuts out of raw_video/1.mp4",
     ),
     "crop off centre": (move_crop, "% of the crop's side off its centre in frame "),
-    "no face in the crop": (cover_face, "face_video/1.mp4: no face is found in 4 of 4 frames looked at"),
+    "no face in the crop": (cover_face, "face_video/1.mp4: no face is found in 4 of 4 measured frames"),
     "background changed": (
         lambda w: change_background(w, slice(None)),
         "swap_video/1_2.mp4: its background differs from raw_video/1.mp4 outside of the mask, near (",

@@ -1,1 +1,13 @@
-"""What is measured while the files of one person are decoded side by side."""
+"""What is measured of a file while it is decoded: one meter for each theme, all of one protocol.
+
+In: decoded frames, with the frames of the target's clip. Out: measurements and findings in the file's `FileCheck`.
+
+    meter             the protocol, and the forms of a decoded frame
+    descriptors       what a video shows: digest, descriptors for near-duplicates, size and sharpness of its face
+    crops             a crop beside its clip; one face, centred and steady
+    against_target    a fake beside its target: equal outside of the mask, different inside, in step
+    in_step           which frame of a reference each frame shows
+    mouths            a driven mouth beside its source's
+    swaps             landmarks and identity of a swap
+    stills            generated images
+"""

@@ -1,6 +1,6 @@
-"""A fake beside its target's clip: equal where its mask is 0, different where it is not, and in step.
+"""A fake beside its target's clip: equal outside of its mask, different inside, and in step.
 
-Frames are compared in cells of 8 x 8 px, whose means hardly feel what the encoder does. Measured on 14 fakes of six
+Frames are compared in cells of 8 x 8 px, whose means the encoder hardly changes. Measured on 14 fakes of six
 rendered people at 720p: outside of the mask a cell differs by at most 1.7 levels on average over time and 4 in a single
 frame (3.0 and 5 where the fake was made from the encoded clip, not from its master), all cells together by 0.04 to 0.12
 (0.9 to 1.5); inside, fakes differ by 4.9 to 70 levels.
@@ -33,15 +33,15 @@ BOX_REACH = (1.1, 1.2)
 
 @dataclass(frozen=True)
 class TargetLimits:
-    """What a fake must keep to, in levels of luma.
+    """Limits of a fake, in levels of luma.
 
     Attributes:
         largest_cell: mean over time of a cell outside of the mask.
         largest_cell_of_frame: of a cell in a single frame.
-        fewest_cells: that must be beyond before it counts.
-        far: mean outside of the mask from which the whole picture is another one.
+        fewest_cells: cells beyond these limits that count as a difference.
+        far: mean outside of the mask from which the picture is not the target's at all.
         smallest_change: mean inside of the mask, in multiples of that outside of it,
-        share_of_change: and in multiples of what its generator had to change.
+        share_of_change: and in multiples of the smallest change that its generator may make.
         smallest_cover: share of the frames with a face in which the mask lies on the nose; hair is another matter.
     """
 
@@ -64,7 +64,7 @@ class TargetMeter:
         window: of the target's clip in cells.
         track: of the target's face; None if there is none.
         masks: of the fake, uint8 (H, W), 255 replaced, frame by frame; None leaves out the head's box instead.
-        limits: what it must keep to.
+        limits: of the fake.
     """
 
     needs_whole_file: ClassVar[bool] = True
@@ -194,8 +194,8 @@ class TargetMeter:
             self.check.error("content", "its masks are empty: nothing of its target was replaced; make it again")
             return
         inside = self._inside / self._num_inside
-        wanted = limits_of(subset.method, factor).smallest_change * self.limits.share_of_change
-        if not self.check.is_far and inside < max(wanted, self.limits.smallest_change * outside):
+        required = limits_of(subset.method, factor).smallest_change * self.limits.share_of_change
+        if not self.check.is_far and inside < max(required, self.limits.smallest_change * outside):
             self.check.error(
                 "content",
                 f"does not differ from {self.target} inside of its mask ({inside:.1f} levels, {outside:.1f} outside); "
@@ -205,7 +205,7 @@ class TargetMeter:
         if not is_hair and self._num_faces and self._num_covered < self.limits.smallest_cover * self._num_faces:
             self.check.error(
                 "content",
-                f"its mask lies on the face in {self._num_covered} of {self._num_faces} frames only; it is no "
+                f"its mask lies on the face in {self._num_covered} of {self._num_faces} frames only; it is not a "
                 f"{subset.method.replace('_', ' ')} of {self.target}; make it again",
             )
 
@@ -217,5 +217,5 @@ class TargetMeter:
             wide, high = BOX_REACH[0] * (x1 - x0), BOX_REACH[1] * (y1 - y0)
             columns = slice(max(int((x0 - wide) / CELL_PX), 0), max(int((x1 + wide) / CELL_PX) + 1, 0))
             rows = slice(max(int((y0 - high) / CELL_PX), 0), max(int((y1 + high) / CELL_PX) + 1, 0))
-            soft[rows, columns] = 1  # left out, but not known to be replaced
+            soft[rows, columns] = 1  # left out, although it need not be replaced
         return soft

@@ -1,6 +1,6 @@
 """A crop beside its clip: it shows what its track cuts out, in step, and one face in the middle that does not jump.
 
-Measured on six rendered people: a crop differs from what is cut out anew by 1.2 to 1.8 levels on average; the box's
+Measured on six rendered people: a crop differs from what is cut out again by 1.2 to 1.8 levels on average; the box's
 middle is within 0.9 % of the square's, as a share of its side, and the square's speed changes by up to 0.05 % of its
 side a frame. MTCNN sees the face within 3 % of the crop's middle, with a side of 66 to 79 %.
 """
@@ -28,23 +28,23 @@ if TYPE_CHECKING:
 SIDE_CELLS = 64  # cells of a crop's side in which it is compared with its clip
 DETECT_PX = 192  # longer side of the picture in which faces are detected
 NUM_DETECTED = 4  # frames of a crop in which they are
-SMALLEST_PX = 96  # a smaller picture holds no face that MTCNN sees reliably
-SMALLEST_EYES_PX = 12.0  # distance of the eyes, below which its landmarks say nothing
+SMALLEST_PX = 96  # MTCNN does not detect faces reliably in smaller pictures
+SMALLEST_EYES_PX = 12.0  # distance of the eyes, below which its landmarks are too inaccurate
 SURE = 0.9
 
 
 @dataclass(frozen=True)
 class CropLimits:
-    """What a crop must keep to; lengths as shares of its side.
+    """Limits of a crop; lengths in shares of its side.
 
     Attributes:
         largest_difference: mean over the picture and time, levels, from what the track cuts out.
         largest_offcentre: of the tracked box, smoothed, in any frame.
         largest_jerk: change of the square's speed from frame to frame.
-        largest_seen_offcentre: of the face as MTCNN sees it in a frame, raw.
+        largest_seen_offcentre: of the face as MTCNN detects it in a frame, not smoothed.
         smallest_face, largest_face: its side.
-        smallest_other: side of another face, in sides of the first, from which it is a second one.
-        smallest_seen: share of the frames looked at in which a face is seen.
+        smallest_other: side of another face, in sides of the first, from which it counts as a second one.
+        smallest_seen: share of the measured frames in which a face must be detected.
     """
 
     largest_difference: float = 5.0
@@ -63,8 +63,8 @@ class CropMeter:
     Args:
         check: of the crop.
         clip: name of its clip, for messages.
-        track: what cut it out.
-        limits: what it must keep to.
+        track: by which it was cut out.
+        limits: of the crop.
     """
 
     needs_whole_file: ClassVar[bool] = True
@@ -133,7 +133,7 @@ def has_landmarks(track: FaceTrack) -> bool:
 
 
 def track_problems(track: FaceTrack, limits: CropLimits) -> list[str]:
-    """Where a track's square does not hold its face in the middle, or jumps."""
+    """Where a track's square does not keep its face in the middle, or jumps."""
     sides = track.crop[:, 2]
     middles = track.crop[:, :2] + sides[:, None] / 2
     away = np.abs((track.boxes[:, :2] + track.boxes[:, 2:]) / 2 - middles).max(1) / sides
@@ -195,7 +195,7 @@ class FaceMeter:
             found = [_sure(faces) for faces in detect_faces(_detector(), self._pictures)]
         seen = [(number, faces) for number, faces in enumerate(found) if len(faces)]
         if len(seen) < self.limits.smallest_seen * len(found):
-            in_frames = "" if len(found) == 1 else f" in {len(found) - len(seen)} of {len(found)} frames looked at"
+            in_frames = "" if len(found) == 1 else f" in {len(found) - len(seen)} of {len(found)} measured frames"
             self.check.error("content", f"no face is found{in_frames}; make it again")
         problems = [problem for number, faces in seen if (problem := self._problem(faces, self._pictures[number]))]
         if len(problems) > (len(found) > 1):  # a single frame of a clip may be a hand or a blur
@@ -219,7 +219,7 @@ class FaceMeter:
 
 
 def _sure(faces: DetectedFaces) -> DetectedFaces:
-    """The faces that MTCNN is sure of, the largest first."""
+    """Faces of a probability of at least SURE, the largest first."""
     is_sure = faces.probabilities >= SURE
     order = np.argsort(-(faces.boxes[is_sure, 2:] - faces.boxes[is_sure, :2]).max(1), kind="stable")
     parts = (faces.boxes, faces.probabilities, faces.landmarks)

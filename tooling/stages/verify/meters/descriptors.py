@@ -1,4 +1,4 @@
-"""What is kept of a file's pictures: descriptors for near-duplicates, its mean picture, brightness and sharpness."""
+"""What a video shows: descriptors for near-duplicates, its mean picture, brightness and sharpness of its face."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def named(face_px: float, sharpness: float, brightness: float) -> dict[str, floa
 
 def measure_face(luma: Luma, box: NDArray[np.floating]) -> tuple[float, float, float] | None:
     """Longer side of the face in px; standard deviation of its Laplacian at one size; its mean level, black 0, white
-    255. None where the box lies outside."""
+    255. None if the box lies outside."""
     height, width = luma.shape
     x0, y0, x1, y1 = (round(float(value)) for value in box)
     face = luma[max(y0, 0) : max(min(y1, height), 0), max(x0, 0) : max(min(x1, width), 0)]
@@ -95,7 +95,7 @@ def measure_face(luma: Luma, box: NDArray[np.floating]) -> tuple[float, float, f
 
 
 def describe(picture: Frame) -> Descriptor:
-    """Describes a picture in one size for all."""
+    """Describes a picture, RGB uint8 (H, W, 3), scaled to at most DESCRIBED_PX."""
     scale = DESCRIBED_PX / max(picture.shape[:2])
     small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture
     return describe_image(np.asarray(small, np.uint8))

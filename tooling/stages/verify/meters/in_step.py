@@ -1,6 +1,6 @@
 """Which frame of a reference each frame of a film shows: whether both are in step.
 
-Where the reference moves, its cells change from frame to frame, and a film of the same scene is nearest to the very
+If the reference moves, its cells change from frame to frame, and a film of the same scene is nearest to the very
 frame that it was made from. Only those cells are compared, at every offset of up to half a second.
 """
 
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from tooling.stages.verify.meters.meter import Cells, DecodedFrame
 
-REACH = 15  # frames: offsets looked at in either direction
+REACH = 15  # frames: largest offset in either direction
 GAP = 3  # frames over which a cell must change to count as moving
 SMALLEST_CHANGE = 3  # levels that it must change by
 FEWEST_CELLS, CELL_SHARE = 12, 1 / 36  # moving cells that a frame needs, share of all cells that is compared at most
 WINDOW = 15  # frames that are judged together
 FEWEST_FRAMES = 5  # of a window in which enough moves
-# A window is out of step where another offset is nearer than none by this factor and so many levels more. Measured:
+# A window is out of step if another offset is nearer than none by this factor and by so many levels. Measured:
 # in step the frame itself has 0.8 to 1.2 levels and the next one 1.0 to 4, in the most still windows 0.8 as well.
 NEARER, NEARER_LEVELS = 1.4, 0.3
 
@@ -53,15 +53,15 @@ class Window:
         self.end += 1
 
     def at(self, number: int) -> NDArray[np.int16]:
-        """One of the pictures that are held, or the one nearest in time."""
+        """A frame of the window, or the one nearest in time."""
         start = self.end - len(self._cells)
         return self._cells[min(max(number - start, 0), len(self._cells) - 1)]
 
-    def between(self, first: int, last: int, places: NDArray[np.intp]) -> tuple[int, NDArray[np.int16]]:
-        """Cells (n, places) of a range of pictures, and the number of the first of them."""
+    def between(self, first: int, last: int, indices: NDArray[np.intp]) -> tuple[int, NDArray[np.int16]]:
+        """Some cells of a range of frames: number of the first frame, and levels (frames, cells)."""
         start = self.end - len(self._cells)
         first, last = max(first, start), min(last, self.end - 1)
-        return first, np.stack([self._cells[number - start].ravel()[places] for number in range(first, last + 1)])
+        return first, np.stack([self._cells[number - start].ravel()[indices] for number in range(first, last + 1)])
 
 
 class StepMeter:
@@ -91,15 +91,15 @@ class StepMeter:
         here = self._window.at(number)
         changes = np.maximum(np.abs(here - self._window.at(number - GAP)), np.abs(here - self._window.at(number + GAP)))
         changes[~is_compared] = 0
-        places = np.flatnonzero(changes >= SMALLEST_CHANGE)
-        if len(places) < FEWEST_CELLS:
+        indices = np.flatnonzero(changes >= SMALLEST_CHANGE)
+        if len(indices) < FEWEST_CELLS:
             return
         most = max(round(changes.size * CELL_SHARE), FEWEST_CELLS)
-        if len(places) > most:
-            places = places[np.argpartition(changes.ravel()[places], -most)[-most:]]
-        first, others = self._window.between(number - REACH, number + REACH, places)
-        away = (others - cells.ravel()[places].astype(np.int16)).astype(np.float32)
-        near = np.abs(away - away.mean(1, keepdims=True)).mean(1)  # a little light more or less is no motion
+        if len(indices) > most:
+            indices = indices[np.argpartition(changes.ravel()[indices], -most)[-most:]]
+        first, others = self._window.between(number - REACH, number + REACH, indices)
+        away = (others - cells.ravel()[indices].astype(np.int16)).astype(np.float32)
+        near = np.abs(away - away.mean(1, keepdims=True)).mean(1)  # a change of light is not motion
         distances[first - number + REACH : first - number + REACH + len(near)] = near
 
     @property
@@ -108,7 +108,7 @@ class StepMeter:
         return any(True for _ in self._windows())
 
     def problem(self) -> str:
-        """In words, how many frames it is out of step and where; empty where it is not."""
+        """In words, by how many frames it is out of step and where; "" if it is in step."""
         wrong = [(first, last, offset) for first, last, offset, is_wrong in self._windows() if is_wrong]
         if not wrong:
             return ""
@@ -128,7 +128,7 @@ class StepMeter:
             if is_known.sum() < min(FEWEST_FRAMES, len(table)):
                 continue
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # an offset beyond both ends is known nowhere
+                warnings.simplefilter("ignore", RuntimeWarning)  # an offset beyond both ends has no value
                 means = np.nanmean(rows[is_known], axis=0)
             best, own = int(np.nanargmin(means)), float(means[REACH])
             is_wrong = own > NEARER * float(means[best]) + NEARER_LEVELS

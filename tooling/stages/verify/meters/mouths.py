@@ -1,4 +1,4 @@
-"""Whether a driven face's mouth moves as its source's does, in step, and as nobody else's.
+"""Whether a driven face's mouth moves as its source's does, in step, and not as another person's.
 
 How far a mouth is open shows in the spread of levels between its corners: lips and teeth are light, the gap is dark.
 Measured on driven clips of rendered people, 90 frames: the correlation with the source's is 0.89 and 0.91, with the
@@ -23,7 +23,7 @@ from tooling.workspace.records import FileRecord, natural_key
 from tooling.workspace.verification_file import Finding
 
 FEWEST_FRAMES = 45
-SMALLEST_SPREAD = 1.0  # levels by which the signal must vary to say anything
+SMALLEST_SPREAD = 1.0  # levels; a signal that varies less is not compared
 CLEAR = 0.75  # correlation from which another clip, or another moment, is the one that is followed
 MUCH_CLEARER = 0.3  # by which it must be above that with the source in step
 LEFT, RIGHT = 3, 4  # corners of the mouth, of the landmarks
@@ -64,7 +64,7 @@ class MouthMeter:
 
 
 def check_motion(checks: Mapping[str, FileCheck], records: Mapping[str, FileRecord]) -> list[Finding]:
-    """Driven fakes whose mouth follows another clip than their source's, or another moment of it."""
+    """Driven fakes whose mouth follows another clip than their source's, or their source's out of step."""
     clips = {path: _signal(found) for path, found in checks.items() if path.startswith("raw_video/")}
     findings = []
     for path, found in checks.items():
@@ -86,8 +86,8 @@ def _problem(signal: Signal, source: str, clips: Mapping[str, Signal]) -> str:
     offsets = {offset: value for offset, value in found.items() if value is not None}
     best = max(offsets, key=lambda offset: (offsets[offset], -abs(offset)))
     if best and offsets[best] >= needed:
-        told = f"{abs(best)} {'frame' if abs(best) == 1 else 'frames'} {'ahead of' if best > 0 else 'behind'}"
-        return f"is out of step: its mouth is {told} {source}'s; make it again"
+        shift = f"{abs(best)} {'frame' if abs(best) == 1 else 'frames'} {'ahead of' if best > 0 else 'behind'}"
+        return f"is out of step: its mouth is {shift} {source}'s; make it again"
     others = {clip: _correlation(signal, other, 0) for clip, other in clips.items() if clip != source}
     clearer = {clip: value for clip, value in others.items() if value is not None and value >= needed}
     if clearer:
@@ -101,7 +101,7 @@ def _signal(check: FileCheck) -> Signal:
 
 
 def _correlation(film: Signal, clip: Signal, offset: int) -> float | None:
-    """Of a film's frames with a clip's that are `offset` later; None where one of them hardly varies."""
+    """Of a film's frames with a clip's that are `offset` later; None if one of them hardly varies."""
     length = min(len(film), len(clip))
     first, second = film[max(-offset, 0) : length - max(offset, 0)], clip[max(offset, 0) : length - max(-offset, 0)]
     if length < FEWEST_FRAMES or min(first.std(), second.std()) < SMALLEST_SPREAD:

@@ -20,7 +20,7 @@ LIMITS = CropLimits(largest_seen_offcentre=0.18, smallest_face=0.25, smallest_ot
 
 
 def check_image(path: Path, record: FileRecord, check: FileCheck) -> None:
-    """Decodes an image and tells `check` what is wrong with it and what was measured."""
+    """Decodes and measures an image; findings and measurements go to `check`."""
     picture = read_still(path, record, check)
     if picture is None:
         return
@@ -30,7 +30,7 @@ def check_image(path: Path, record: FileRecord, check: FileCheck) -> None:
     face.add_picture(picture)
     face.finish()
     if face.box is not None:
-        # RGB full range -> luma in a video's range, so that brightness is on one scale
+        # RGB full range -> luma in a video's range, so that brightness has one scale
         grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.float32)
         luma = np.rint(grey * (descriptors.WHITE - descriptors.BLACK) / 255 + descriptors.BLACK).astype(np.uint8)
         measured = descriptors.measure_face(luma, face.box)

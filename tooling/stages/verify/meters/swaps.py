@@ -1,5 +1,4 @@
-"""A swap's landmarks and, with an identity encoder, whose face it shows; measured by
-`generation.quality.swap_quality`."""
+"""A swap's landmarks and, with an identity encoder, whose face it shows, by `generation.quality.swap_quality`."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ class SwappedFaceMeter:
     Args:
         check: of the swap.
         target: the track of its target, whose landmarks can be compared (`crops.has_landmarks`).
-        source: clip and track of its source; None where one of them is missing.
+        source: clip and track of its source; None if one of them is missing.
         encoder: ONNX file; None leaves identities out.
         is_strict: whether what is wrong is an error; else a note.
     """
