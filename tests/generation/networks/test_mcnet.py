@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import mcnet_speed, parity_mcnet
+from benchmarks.parity import mcnet as parity
+from benchmarks.speed.mcnet import one_frame
 from generation.crops.templates import TEMPLATES
 from generation.errors import GenerationError
 from generation.generators.mcnet.driving import (
@@ -44,7 +45,7 @@ def keypoints(seed: int, num: int, num_points: int = NUM_POINTS) -> Keypoints:
 
 
 def test_stored_vectors_are_met() -> None:
-    found = list(parity_mcnet.compare(OWN_DATA))
+    found = list(parity.compare(OWN_DATA))
     assert [one.name for one in found if not one.error <= one.tolerance] == []
     assert len(found) > 20
     assert {"down.out", "up.out", "mixed.out", "ubyte.out"} <= {one.name.rpartition(" ")[2] for one in found}
@@ -53,7 +54,7 @@ def test_stored_vectors_are_met() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the golden vectors")
 def test_all_vectors_are_met() -> None:
-    found = list(parity_mcnet.compare(SHARED))
+    found = list(parity.compare(SHARED))
     assert [one.name for one in found if not one.error <= one.tolerance] == []
     assert len(found) > 200
 
@@ -79,7 +80,7 @@ def test_folding_changes_no_result(is_tiled: bool) -> None:
 def test_the_straightforward_formulation_gives_the_same() -> None:
     network = McnetGenerator(**{**TINY_MCNET, "image_px": 256}).eval().requires_grad_(False)
     image, own, driving = torch.rand(1, 3, 256, 256), keypoints(1, 1), keypoints(2, 1)
-    wanted = mcnet_speed.one_frame(network, image, own, driving)
+    wanted = one_frame(network, image, own, driving)
     torch.testing.assert_close(network(network.encode(image, own), driving), wanted, atol=1e-5, rtol=0)
 
 

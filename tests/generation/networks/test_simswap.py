@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.parity_simswap import compare
+from benchmarks.parity.simswap import compare
 from generation.crops.align import Batching, choose_templates
 from generation.crops.templates import TEMPLATE_GROUPS, TEMPLATES
 from generation.errors import GenerationError

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-from benchmarks import parity_stylegan3
+from benchmarks.parity import stylegan3 as parity
 from generation.errors import GenerationError, WeightsError
 from generation.generators.base import FaceImagePipeline
 from generation.generators.conversion.convert import convert
@@ -59,7 +59,7 @@ def tiny(**more: Any) -> StyleganGenerator:
 
 
 def test_vectors_of_the_published_implementation() -> None:
-    outside = [one for one in parity_stylegan3.compare(VECTORS) if not one.error <= one.tolerance]
+    outside = [one for one in parity.compare(VECTORS) if not one.error <= one.tolerance]
     assert not outside
 
 
@@ -67,14 +67,14 @@ def test_vectors_of_the_published_implementation() -> None:
 def test_all_vectors_of_the_published_implementation() -> None:
     if not ALL_VECTORS.is_dir():
         pytest.skip(f"needs the vectors at {ALL_VECTORS}")
-    found = list(parity_stylegan3.compare(ALL_VECTORS))
+    found = list(parity.compare(ALL_VECTORS))
     assert len(found) > 100
     assert not [one for one in found if not one.error <= one.tolerance]
 
 
 def test_a_tensor_that_is_not_understood_is_no_success(tmp_path: Path) -> None:
     (tmp_path / "strange.json").write_text("{}")
-    assert [one.error for one in parity_stylegan3.compare(tmp_path)] == [math.inf]
+    assert [one.error for one in parity.compare(tmp_path)] == [math.inf]
 
 
 def inserted_zeros(x: Tensor, taps: Tensor, axis: int, up: int, padding: tuple[int, int]) -> Tensor:

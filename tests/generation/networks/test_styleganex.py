@@ -14,8 +14,8 @@ from safetensors.numpy import load_file
 
 from benchmarks.filled_weights import extra_values, filled_state
 from benchmarks.parity import compare
-from benchmarks.parity_styleganex import compare_alignment
-from benchmarks.styleganex_speed import FrameAtATime, filled
+from benchmarks.parity.styleganex import compare_alignment
+from benchmarks.speed.styleganex import FrameAtATime, filled
 from generation.crops.clip import FaceClip
 from generation.errors import GenerationError, WeightsError
 from generation.generators.base import AttributePipeline

@@ -1,6 +1,6 @@
 """Our Parquet layout against the libraries' default writer, side by side in one run.
 
-    python benchmarks/shards.py [--clips 48] [--megabytes 5] [--repeats 3] [--folder DIR]
+    python -m benchmarks.speed.shards [--clips 48] [--megabytes 5] [--repeats 3] [--folder DIR]
 
 Both write the same rows (raw clips of incompressible bytes with 450 frames' boxes and landmarks); each build and each
 read is a process of its own, in alternation. The libraries' writer is `download_and_prepare(file_format="parquet")`.

@@ -1,6 +1,6 @@
 """How fast and how near `follow_face` is to the usual loop, `mtcnn(image)` on every frame, in one run, side by side.
 
-    python benchmarks/faces.py [CLIP] [--frames N] [--repeatability]
+    python -m benchmarks.speed.faces [CLIP] [--frames N] [--repeatability]
 
 Boxes are compared with those of the usual loop smoothed over time (9-tap Hann), since raw ones of one face jump by
 several px from frame to frame. Times are processor seconds of one thread, so that other work on the machine counts

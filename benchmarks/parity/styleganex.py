@@ -20,8 +20,8 @@ import torch
 from safetensors.numpy import load_file
 from torch import Tensor
 
-from benchmarks.compared import Compared, compared
 from benchmarks.filled_weights import extra_values, filled_state
+from benchmarks.parity.compared import Compared, compared
 from generation.generators.styleganex import alignment as ffhq_alignment
 from generation.generators.styleganex.convert import network_config
 from generation.generators.styleganex.frames import FrameNetwork

@@ -26,8 +26,8 @@ import torch.nn.functional as F  # noqa: N812 - torch's usual name
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from benchmarks.compared import Compared, compared
 from benchmarks.filled_weights import filled_state
+from benchmarks.parity.compared import Compared, compared
 from generation.generators.mcnet.dense_motion import Motion
 from generation.generators.mcnet.keypoints import Keypoints, McnetDetector, movement_scale, relative_keypoints
 from generation.generators.mcnet.memory import ATTENTION_SCALE, MemoryUnit, Recalled

@@ -1,6 +1,6 @@
 """Speed of the weight-free swap at 720p: frames per second of each step, and against a full-frame formulation.
 
-    python benchmarks/swap.py [NUM_FRAMES]
+    python -m benchmarks.speed.swap [NUM_FRAMES]
 
 The full-frame formulation is the usual one (warp the source picture onto the target picture, transfer mean and
 spread of Lab, draw and blur a mask, blend floats), without flow, choice of source frames or light: it does less and

@@ -1,6 +1,6 @@
 """Speed of the StyleGAN3 generator against the straightforward formulation, same weights, in turn in one run.
 
-    python benchmarks/stylegan3_speed.py [--size 256] [--configuration t] [--rounds 3] [--device cpu] [--dtype float32]
+    python -m benchmarks.speed.stylegan3 [--size 256] [--configuration t] [--rounds 3] [--device cpu] [--dtype float32]
 
 The straightforward formulation does what the definition says, step by step: weights modulated for every image, a
 grouped convolution, zeros inserted, filters over the whole upper rate, every other sample dropped. Sizes are those of
@@ -11,19 +11,15 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import cast
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's usual name
 from torch import Tensor
 
-from benchmarks.parity_stylegan3_published import published_arguments
+from benchmarks.parity.stylegan3_published import published_arguments
 from generation.generators.stylegan3.convert import generator_settings
 from generation.generators.stylegan3.network import StyleganGenerator, SynthesisLayer, SynthesisNetwork
 

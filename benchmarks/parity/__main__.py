@@ -1,33 +1,27 @@
-"""Compares a network with the test vectors of a folder: every vector, its largest error, and last the verdict.
+"""Compares a network with a folder of test vectors and prints each vector's largest error, then the verdict.
 
-    python benchmarks/parity.py NETWORK DIR [--tolerance 1e-4]
+    python -m benchmarks.parity NETWORK DIR [--tolerance 1e-4]
 
 NETWORK is one of stylegan3, mcnet, styleganex, simswap; DIR holds vectors computed once by the published
-implementation with repeatable weights (`filled_weights`). Each vector has a tolerance of its own kind (keypoints are
-compared more strictly than pictures); --tolerance takes one for all. Exit status 1 where a vector is outside.
+implementation with repeatable weights (`filled_weights`). Tolerances depend on the kind of vector (keypoints are
+compared more strictly than pictures); --tolerance sets one for all. Exits with 1 if a vector is out of tolerance.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks.compared import Compared
-
-NETWORKS = ("stylegan3", "mcnet", "styleganex", "simswap")
+from benchmarks.parity import NETWORKS, compare
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", choices=NETWORKS)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--tolerance", type=float, help="for every vector, in the place of its own")
+    parser.add_argument("--tolerance", type=float, help="for every vector, instead of its own")
     arguments = parser.parse_args()
     if not arguments.folder.is_dir():
         parser.error(f"{arguments.folder}: no such folder")
@@ -41,12 +35,6 @@ def main() -> int:
     passed = f"{num_compared - failed} of {num_compared} vectors within tolerance"
     print(f"{verdict}: {arguments.network}: {passed}, {time.monotonic() - started:.0f} s")
     return 0 if verdict == "PASS" else 1
-
-
-def compare(network: str, folder: Path) -> Iterator[Compared]:
-    """Every vector of a folder, compared one after another."""
-    module = importlib.import_module(f"benchmarks.parity_{network}")
-    yield from module.compare(folder)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """StyleGANEX frame by frame as its published program does it, beside the network that this project runs on a clip.
 
-    python benchmarks/styleganex_speed.py [--height 256 --width 256] [--frames 1] [--rounds 3] [--threads 1]
+    python -m benchmarks.speed.styleganex [--height 256 --width 256] [--frames 1] [--rounds 3] [--threads 1]
         [--device cuda]
 
 Both get the same random weights and frames, in turn, in one run; the first round warms up. The frame-at-a-time loop
@@ -15,13 +15,9 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 from torch import Tensor

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from benchmarks.compared import Compared, compared
+from benchmarks.parity.compared import Compared, compared
 from generation.generators.stylegan3.convert import generator_settings, read_generator
 from generation.generators.stylegan3.geometry import LayerGeometry
 from generation.generators.stylegan3.network import StyleganGenerator, SynthesisLayer

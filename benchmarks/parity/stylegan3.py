@@ -22,9 +22,9 @@ import torch.nn.functional as F  # noqa: N812 - torch's usual name
 from safetensors.torch import load_file
 from torch import Tensor
 
-from benchmarks.compared import Compared, compared
 from benchmarks.filled_weights import filled_state, values
-from benchmarks.parity_stylegan3_published import (
+from benchmarks.parity.compared import Compared, compared
+from benchmarks.parity.stylegan3_published import (
     EXACT,
     IMAGE,
     beside,

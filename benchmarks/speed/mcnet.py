@@ -1,6 +1,6 @@
 """Speed of MCNET's driving loop against the one-frame-at-a-time loop, same weights, in turn in one run.
 
-    python benchmarks/mcnet_speed.py [--frames 3] [--rounds 3] [--threads 1] [--device cpu] [--dtype float32]
+    python -m benchmarks.speed.mcnet [--frames 3] [--rounds 3] [--threads 1] [--device cpu] [--dtype float32]
 
 The loop that it is compared with does for every frame what the published one needs: keypoints of the driving frame,
 normalisation with hull and inverse, the source's features again, convolutions with their norms as stored, attention
@@ -13,12 +13,9 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's usual name

@@ -18,8 +18,8 @@ import torch
 from safetensors.numpy import load_file
 from torch import Tensor, nn
 
-from benchmarks.compared import Compared, compared
 from benchmarks.filled_weights import filled_state
+from benchmarks.parity.compared import Compared, compared
 from generation.crops.align import choose_templates, similarity
 from generation.crops.templates import TEMPLATE_GROUPS, TEMPLATES
 from generation.generators.simswap import published_paste as simswap_paste

@@ -1,6 +1,6 @@
 """Speed of SimSwap on a processor or GPU: the published loop, frame by frame, beside this project's.
 
-    python benchmarks/simswap_speed.py [--size 224|512] [--frames 8] [--rounds 3] [--threads 1] [--device cpu]
+    python -m benchmarks.speed.simswap [--size 224|512] [--frames 8] [--rounds 3] [--threads 1] [--device cpu]
 
 Both make the same frames from the same weights (random ones), from decoded pictures to finished pictures, both in turn
 in one run. The published loop is written here as it is described: one frame at a time through the network as it
@@ -13,13 +13,10 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import cv2
 import numpy as np
