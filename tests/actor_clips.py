@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.arrays import Frame
-from tooling.actors import ClipSettings, render_clip, sample_actor
+from tooling.actors import RenderSettings, render_clip, sample_actor
 
 WIDTH, HEIGHT, NUM_FRAMES = 640, 360, 36  # px, px, frames of the fixtures
 
@@ -20,6 +20,6 @@ class Clip:
 
 
 def render_actor(seed: int, gender: str, num_frames: int, motion_seed: int = 0) -> Clip:
-    settings = ClipSettings(num_frames=num_frames, width_px=WIDTH, height_px=HEIGHT, motion_seed=motion_seed)
+    settings = RenderSettings(num_frames=num_frames, width_px=WIDTH, height_px=HEIGHT, motion_seed=motion_seed)
     rendered = list(render_clip(sample_actor(seed, gender), settings))  # type: ignore[arg-type]
     return Clip([frame.image for frame in rendered], np.stack([frame.landmarks for frame in rendered]))

@@ -26,7 +26,7 @@ from generation.arrays import Frame
 from generation.faces.detector import detect_faces, load_detector
 from generation.faces.follow import follow_face, load_detectors
 from generation.media.reader import read_frames
-from tooling.actors import ClipSettings, render_clip, sample_actor
+from tooling.actors import RenderSettings, render_clip, sample_actor
 
 Values = NDArray[np.float64]
 
@@ -53,7 +53,7 @@ def main() -> None:
     if arguments.clip:
         frames = list(read_frames(arguments.clip, 0, arguments.frames))
     else:
-        settings = ClipSettings(num_frames=arguments.frames, width_px=1280, height_px=720)
+        settings = RenderSettings(num_frames=arguments.frames, width_px=1280, height_px=720)
         rendered = list(render_clip(sample_actor(1, "male"), settings))
         frames = [frame.image for frame in rendered]
         truth = np.stack([frame.landmarks for frame in rendered]).astype(np.float64)

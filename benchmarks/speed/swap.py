@@ -28,7 +28,7 @@ from generation.generators.weightfree.swap import PreparedSwap
 from generation.media.reader import read_frames
 from generation.media.writer import VideoWriter, write_clip
 from generation.quality.output import OutputMeter
-from tooling.actors import ClipSettings, render_clip, sample_actor
+from tooling.actors import RenderSettings, render_clip, sample_actor
 
 WIDTH, HEIGHT = 1280, 720
 
@@ -39,7 +39,7 @@ def film(folder: Path, seed: int, num_frames: int) -> FaceClip:
     landmarks: list[Floats] = []
 
     def frames() -> Iterator[Frame]:
-        for frame in render_clip(sample_actor(seed, "male"), ClipSettings(num_frames, motion_seed=seed)):
+        for frame in render_clip(sample_actor(seed, "male"), RenderSettings(num_frames, motion_seed=seed)):
             landmarks.append(np.asarray(frame.landmarks, np.float32))
             yield frame.image
 

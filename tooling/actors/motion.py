@@ -16,8 +16,8 @@ Shot = Literal["frontal", "close", "wide"]
 
 
 @dataclass(frozen=True)
-class ClipSettings:
-    """A clip to render. Sizes in px; motion_seed chooses the movement, not the person.
+class RenderSettings:
+    """A clip to render. motion_seed chooses the movement, not the person.
 
     motion: "interview" speaks, "still" only breathes and blinks, "turning" looks from side to side.
     shot: how much of the frame's height the head takes (about a half, two thirds or a third).
@@ -95,7 +95,7 @@ def _gaze(rng: np.random.Generator, seconds: Array, head: Array) -> Array:
     return np.asarray(np.clip(gaze - head, -1.0, 1.0))
 
 
-def pose_track(settings: ClipSettings) -> list[Pose]:
+def pose_track(settings: RenderSettings) -> list[Pose]:
     """One pose per frame. Raises ValueError for an unknown motion or a frame count below one."""
     if settings.num_frames < 1 or settings.fps <= 0:
         raise ValueError("num_frames and fps must be positive")

@@ -1,4 +1,4 @@
-"""Source videos of synthetic actors, as a maintainer would get them from people."""
+"""Source videos of synthetic actors, in the form in which a maintainer gets those of people."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from generation.media.writer import VideoWriter
-from tooling.actors.drawing.render import ActorRenderer
-from tooling.actors.motion import ClipSettings, lagging_poses, pose_track
+from tooling.actors.drawing.render import render_clip
+from tooling.actors.motion import RenderSettings
 from tooling.actors.person.identity import Gender, sample_actor
 from tooling.errors import InputError, UsageError
 from tooling.work.engine import Progress, no_progress, run_side_by_side
@@ -41,27 +41,28 @@ class SourceSettings:
 def write_sources(
     folder: Path, settings: SourceSettings, *, num_workers: int = 0, progress: Progress = no_progress
 ) -> None:
-    """Writes `folder/1.mp4`, ... (men first), then `folder/identities.csv`; a rerun goes on where it stopped.
+    """Writes `folder/1.mp4`, ... (men first), then `folder/identities.csv`; a rerun continues a stopped run.
 
     Args:
-        folder: new, or one in which an earlier run with the same settings was stopped.
+        folder: a new one, or that of a stopped run with the same settings.
         settings: what to render.
-        num_workers: processes; 0 takes one for each processor.
-        progress: told of each finished video.
+        num_workers: processes; 0 means one per processor.
+        progress: called after each finished video.
 
     Raises:
-        UsageError: no actor, no length, or an odd size.
-        InputError: the folder holds finished sources.
+        UsageError: no actor, or no length.
+        VideoError: an odd size.
+        InputError: the folder already has finished sources.
     """
     if settings.num_men + settings.num_women < 1 or settings.seconds <= 0:
         raise UsageError("no actors to render; ask for at least one person and a positive length")
     if (folder / "identities.csv").exists():
         raise InputError(f"{folder}: holds source videos already; name a new folder")
     folder.mkdir(parents=True, exist_ok=True)
-    num_people = settings.num_men + settings.num_women
-    genders: list[Gender] = ["male" if number < settings.num_men else "female" for number in range(num_people)]
-    names = {folder / f"{number}.mp4": number for number in range(1, len(genders) + 1)}
-    jobs = [(path, number, genders[number - 1], settings) for path, number in names.items() if not path.exists()]
+    numbers = range(1, settings.num_men + settings.num_women + 1)
+    genders: dict[int, Gender] = {number: "male" if number <= settings.num_men else "female" for number in numbers}
+    videos = {number: folder / f"{number}.mp4" for number in genders}
+    jobs = [(path, number, genders[number], settings) for number, path in videos.items() if not path.exists()]
     progress(0, len(jobs), "")
     for done, outcome in enumerate(run_side_by_side(_write_source, jobs, num_workers=num_workers), start=1):
         if outcome.error:
@@ -69,7 +70,7 @@ def write_sources(
         progress(done, len(jobs), outcome.value.name)
     people = {
         str(number): Identity(str(number), gender, "granted", "2000-01-01", SYNTHETIC_EVIDENCE)
-        for number, gender in enumerate(genders, start=1)
+        for number, gender in genders.items()
     }
     write_text(folder / "identities.csv", format_identities(people))
 
@@ -77,19 +78,12 @@ def write_sources(
 def _write_source(job: tuple[Path, int, Gender, SourceSettings]) -> Path:
     path, number, gender, settings = job
     own_number = number - 1 if gender == "male" else number - 1 - settings.num_men
-    clip = ClipSettings(
-        max(1, round(settings.seconds * settings.fps)),
-        settings.fps,
-        settings.width_px,
-        settings.height_px,
-        motion_seed=settings.seed + number - 1,
-    )
-    poses = pose_track(clip)
-    renderer = ActorRenderer(sample_actor(settings.seed + own_number, gender), clip.width_px, clip.height_px, clip.shot)
+    num_frames, width, height = max(1, round(settings.seconds * settings.fps)), settings.width_px, settings.height_px
+    clip = RenderSettings(num_frames, settings.fps, width, height, motion_seed=settings.seed + number - 1)
     unfinished = path.with_name(f".{path.name}")
     fps = Fraction(clip.fps).limit_denominator(1001)
-    with VideoWriter(unfinished, width=clip.width_px, height=clip.height_px, fps=fps) as writer:
-        for index, (pose, late) in enumerate(zip(poses, lagging_poses(poses, clip.fps), strict=True)):
-            writer.write(renderer.render(pose, late, index).image)
+    with VideoWriter(unfinished, width=width, height=height, fps=fps) as writer:
+        for frame in render_clip(sample_actor(settings.seed + own_number, gender), clip):
+            writer.write(frame.image)
     os.replace(unfinished, path)
     return path

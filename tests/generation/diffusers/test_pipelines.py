@@ -27,7 +27,7 @@ from generation.generators.diffusers.swap import DiffusersInpaintSwap
 from generation.generators.registry import Family
 from tests.generation.diffusers.folders import STEPS, PipelineFolders, loaded, save_face_adapter
 from tests.generation.diffusers.tiny import BUILDERS, SIDE_PX
-from tooling.actors import ClipSettings, render_clip, sample_actor
+from tooling.actors import RenderSettings, render_clip, sample_actor
 from tooling.actors.drawing.render import ActorFrame
 
 TEXT_TO_IMAGE = sorted(name for name, families in read_catalogue().items() if "full_face_generation" in families)
@@ -39,7 +39,7 @@ def seeded(seed: int) -> torch.Generator:
 
 @cache
 def rendered(seed: int) -> list[ActorFrame]:
-    settings = ClipSettings(10, fps=12, width_px=160, height_px=120, motion_seed=seed)
+    settings = RenderSettings(10, fps=12, width_px=160, height_px=120, motion_seed=seed)
     return list(render_clip(sample_actor(seed, "male"), settings))
 
 

@@ -19,7 +19,7 @@ from generation.faces.track import FaceTrack
 from generation.media.reader import read_clip
 from generation.smoothing import fill_gaps, smooth_over_time
 from tests.actor_clips import HEIGHT, NUM_FRAMES, WIDTH, Clip, render_actor
-from tooling.actors import ClipSettings, render_clip, sample_actor
+from tooling.actors import RenderSettings, render_clip, sample_actor
 
 REAL_CLIP = Path(__file__).parents[4] / "shared" / "real" / "talking-head-50fps.mp4"
 
@@ -266,7 +266,7 @@ def test_short_clips_have_tracks_too(man: Clip, detectors: Detectors, num_frames
 
 @pytest.mark.slow
 def test_a_turning_head_is_followed(detectors: Detectors) -> None:
-    settings = ClipSettings(num_frames=180, width_px=1280, height_px=720, motion="turning")
+    settings = RenderSettings(num_frames=180, width_px=1280, height_px=720, motion="turning")
     rendered = list(render_clip(sample_actor(3, "female"), settings))
     track = follow_face(detectors, (frame.image for frame in rendered))
     truth = np.stack([frame.landmarks for frame in rendered])

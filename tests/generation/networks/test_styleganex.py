@@ -28,11 +28,11 @@ from generation.generators.styleganex.pipeline import StyleganexEdit
 from generation.generators.styleganex.tiled import TiledConv
 from tests.generation.networks.cuda import require_cuda
 from tests.generation.networks.published import OPTS, styleganex_parts
-from tooling.actors import ClipSettings, render_clip, sample_actor
+from tooling.actors import RenderSettings, render_clip, sample_actor
 
 DATA = Path(__file__).parents[2] / "data" / "styleganex"
 GOLDEN = Path(__file__).parents[4] / "shared" / "golden" / "styleganex"
-SETTINGS = ClipSettings(5, fps=12, width_px=384, height_px=270, motion_seed=4)
+SETTINGS = RenderSettings(5, fps=12, width_px=384, height_px=270, motion_seed=4)
 WIDTH, CROP_PX = 4, 128
 
 

@@ -11,14 +11,14 @@ from generation.crops.clip import PastedFrame
 from generation.errors import RejectedOutputError
 from generation.quality.output import OutputMeter, limits_of
 from generation.quality.presence import FaceCheck, check_image
-from tooling.actors import ActorFrame, ClipSettings, render_clip, sample_actor
+from tooling.actors import ActorFrame, RenderSettings, render_clip, sample_actor
 
 NUM_FRAMES = 12
 
 
 @pytest.fixture(scope="module")
 def film() -> list[ActorFrame]:
-    settings = ClipSettings(NUM_FRAMES, fps=6, width_px=320, height_px=240, motion_seed=3)
+    settings = RenderSettings(NUM_FRAMES, fps=6, width_px=320, height_px=240, motion_seed=3)
     return list(render_clip(sample_actor(3, "female"), settings))
 
 

@@ -25,14 +25,14 @@ from generation.motion.fields import GRID, pixels
 from generation.motion.measure import measure_clip
 from generation.motion.rigid import fit_rigid, rigid_basis, rigid_places
 from generation.quality.output import OutputMeter, limits_of
-from tooling.actors import ClipSettings, Pose, pose_track, render_clip, render_still, sample_actor
+from tooling.actors import Pose, RenderSettings, pose_track, render_clip, render_still, sample_actor
 
 WIDTH, HEIGHT, NUM_FRAMES, CROP_PX = 400, 300, 40, 320
 TARGET, SOURCE = 11, 4
 
 
-def settings_of(seed: int) -> ClipSettings:
-    return ClipSettings(NUM_FRAMES, fps=15, width_px=WIDTH, height_px=HEIGHT, motion_seed=seed)
+def settings_of(seed: int) -> RenderSettings:
+    return RenderSettings(NUM_FRAMES, fps=15, width_px=WIDTH, height_px=HEIGHT, motion_seed=seed)
 
 
 def film(seed: int) -> FaceClip:

@@ -27,14 +27,14 @@ from generation.head.analysis import ANALYSIS_PX
 from generation.head.matting import matte
 from generation.head.segmentation import cut_out, key_numbers, learn_head
 from generation.quality.output import OutputMeter
-from tooling.actors import ClipSettings, render_clip, sample_actor
+from tooling.actors import RenderSettings, render_clip, sample_actor
 from tooling.actors.person.identity import Actor
 
 WIDTH, HEIGHT, NUM_FRAMES = 384, 270, 12
 HAIR_COLOUR = "copper"
 
 
-SETTINGS = ClipSettings(NUM_FRAMES, fps=12, width_px=WIDTH, height_px=HEIGHT, motion_seed=4)
+SETTINGS = RenderSettings(NUM_FRAMES, fps=12, width_px=WIDTH, height_px=HEIGHT, motion_seed=4)
 
 
 def film(actor: Actor) -> FaceClip:

@@ -24,7 +24,7 @@ from generation.generators.weightfree.faces import WeightfreeFaces
 from generation.generators.weightfree.portrait.fitting import Person
 from generation.generators.weightfree.portrait.painting import SMALLEST_NOVELTY, Painter
 from generation.quality.descriptor import Descriptor, describe_image, distance, find_near_duplicate
-from tooling.actors import ClipSettings, render_clip, sample_actor
+from tooling.actors import RenderSettings, render_clip, sample_actor
 
 SIDE_PX = 160
 NUM_FRAMES, EXAMPLES = 12, 4
@@ -32,7 +32,7 @@ CAST = ((1, "female"), (2, "male"), (4, "male"), (5, "female"))
 
 
 def film(seed: int, gender: str) -> Person:
-    settings = ClipSettings(NUM_FRAMES, fps=4, width_px=480, height_px=360, motion_seed=seed)
+    settings = RenderSettings(NUM_FRAMES, fps=4, width_px=480, height_px=360, motion_seed=seed)
     frames = list(render_clip(sample_actor(seed, gender), settings))  # type: ignore[arg-type]
     landmarks = np.array([frame.landmarks for frame in frames], np.float32)
     return Person(FaceClip(f"{seed}.mp4", lambda: (frame.image for frame in frames), landmarks), gender)

@@ -28,14 +28,14 @@ from generation.motion.expression import (
     small_grey,
 )
 from generation.quality.output import OutputMeter
-from tooling.actors import ClipSettings, render_clip, sample_actor
+from tooling.actors import RenderSettings, render_clip, sample_actor
 
 WIDTH, HEIGHT, NUM_FRAMES = 360, 270, 24
 BLINK, OPENING = FEATURES.index("eye_closure"), FEATURES.index("mouth_opening")
 
 
 def film(seed: int) -> FaceClip:
-    settings = ClipSettings(NUM_FRAMES, fps=12, width_px=WIDTH, height_px=HEIGHT, motion_seed=seed)
+    settings = RenderSettings(NUM_FRAMES, fps=12, width_px=WIDTH, height_px=HEIGHT, motion_seed=seed)
     frames = list(render_clip(sample_actor(seed, "male"), settings))
     landmarks = np.array([frame.landmarks for frame in frames], np.float32)
     return FaceClip(f"{seed}.mp4", lambda: (frame.image for frame in frames), landmarks)

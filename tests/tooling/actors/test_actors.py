@@ -18,9 +18,9 @@ from tooling.actors import (
     Actor,
     ActorFrame,
     ActorRenderer,
-    ClipSettings,
     Gender,
     Pose,
+    RenderSettings,
     SourceSettings,
     pose_track,
     render_clip,
@@ -82,7 +82,7 @@ def _detection_scores(frames: list[ActorFrame]) -> tuple[float, list[float]]:
 def _interview_frames(cast: list[tuple[int, Gender]], num_frames: int, every: int) -> list[ActorFrame]:
     frames = []
     for seed, gender in cast:
-        poses = pose_track(ClipSettings(num_frames, motion_seed=seed + 5))
+        poses = pose_track(RenderSettings(num_frames, motion_seed=seed + 5))
         frames += [_renderer(seed, gender).render(pose, pose, k) for k, pose in enumerate(poses[::every])]
     return frames
 
@@ -174,7 +174,7 @@ def test_smile_and_brows_move_their_landmarks() -> None:
 
 
 def test_same_bytes_twice_and_for_any_thread_count() -> None:
-    actor, settings = sample_actor(3, "female"), ClipSettings(2, 30.0, 320, 180, motion_seed=4)
+    actor, settings = sample_actor(3, "female"), RenderSettings(2, 30.0, 320, 180, motion_seed=4)
     digests, before = [], cv2.getNumThreads()
     try:
         for threads in (1, 2):
@@ -231,8 +231,8 @@ def test_actor_sampling() -> None:
 
 
 def test_interview_motion_is_smooth_and_bounded() -> None:
-    poses = pose_track(ClipSettings(450, motion_seed=3))
-    assert poses == pose_track(ClipSettings(450, motion_seed=3))
+    poses = pose_track(RenderSettings(450, motion_seed=3))
+    assert poses == pose_track(RenderSettings(450, motion_seed=3))
     for name, limit, step in (("yaw_degrees", 15, 2.0), ("pitch_degrees", 8, 1.5), ("roll_degrees", 5, 1.0)):
         values = np.array([getattr(p, name) for p in poses])
         assert np.abs(values).max() <= limit
@@ -242,16 +242,16 @@ def test_interview_motion_is_smooth_and_bounded() -> None:
     assert 0.1 < np.mean(mouth > 0.1) < 0.95
     assert np.abs(np.diff(mouth)).max() < 0.35
     assert max(p.blink for p in poses) > 0.95
-    assert max(p.mouth_open for p in pose_track(ClipSettings(60, motion="still"))) == 0.0
-    assert max(p.yaw_degrees for p in pose_track(ClipSettings(180, motion="turning"))) > 20
+    assert max(p.mouth_open for p in pose_track(RenderSettings(60, motion="still"))) == 0.0
+    assert max(p.yaw_degrees for p in pose_track(RenderSettings(180, motion="turning"))) > 20
 
 
 def test_bad_settings_are_refused() -> None:
     actor: Actor = sample_actor(0, "male")
     with pytest.raises(ValueError, match="motion"):
-        next(render_clip(actor, ClipSettings(1, motion="dance")))  # type: ignore[arg-type]
+        next(render_clip(actor, RenderSettings(1, motion="dance")))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="positive"):
-        next(render_clip(actor, ClipSettings(0)))
+        next(render_clip(actor, RenderSettings(0)))
     with pytest.raises(ValueError, match="16 px"):
         render_still(actor, Pose(), 8, 8)
 
@@ -266,7 +266,7 @@ def test_write_sources(tmp_path: Path) -> None:
     assert people == {"1": Identity("1", "male", "granted", "2000-01-01", "synthetic actor, no person")}
     assert probe_video(tmp_path / "1.mp4").num_frames == 3
     decoded = read_clip(tmp_path / "1.mp4")
-    original = next(render_clip(sample_actor(2, "male"), ClipSettings(3, 30.0, 320, 180, motion_seed=2)))
+    original = next(render_clip(sample_actor(2, "male"), RenderSettings(3, 30.0, 320, 180, motion_seed=2)))
     assert np.abs(decoded[0].astype(float) - original.image).mean() < 4.0
     with pytest.raises(InputError, match="holds source videos already; name a new folder"):
         write_sources(tmp_path, settings)

@@ -21,8 +21,7 @@ from generation.media.writer import write_clip
 from tests.actor_clips import HEIGHT, NUM_FRAMES, WIDTH, Clip, render_actor
 from tests.conftest import publish_marked, reproducible_state
 from tooling.errors import InputError
-from tooling.settings import ClipSettings as WorkspaceClipSettings
-from tooling.settings import Settings
+from tooling.settings import ClipSettings, Settings
 from tooling.stages import faces as stage
 from tooling.work.tasks import finished_record, wanted_record
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
@@ -46,7 +45,7 @@ def add_clip(workspace: Workspace, identity: str, frames: list[Frame]) -> None:
 
 @pytest.fixture
 def workspace(tmp_path: Path, man: Clip) -> Iterator[Workspace]:
-    clip = WorkspaceClipSettings(seconds=0.4, width_px=WIDTH, height_px=HEIGHT)
+    clip = ClipSettings(seconds=0.4, width_px=WIDTH, height_px=HEIGHT)
     workspace = create_workspace(tmp_path / "work", Settings(clip=clip))
     add_clip(workspace, "1", man.frames[:12])
     add_clip(workspace, "2", [np.full((HEIGHT, WIDTH, 3), 90, np.uint8)] * 12)

@@ -22,8 +22,7 @@ from generation.media.reader import read_clip, read_frames
 from generation.media.writer import write_clip
 from tests.conftest import reproducible_state
 from tests.generation.media.test_normalise import Kind, cut_short, write_audio, write_source
-from tooling.actors import ClipSettings as ActorSettings
-from tooling.actors import render_clip, sample_actor
+from tooling.actors import RenderSettings, render_clip, sample_actor
 from tooling.errors import InputError
 from tooling.settings import ClipSettings, Settings
 from tooling.stages import ingest
@@ -42,7 +41,7 @@ class People:
     """Pictures of a man and of a woman, a second and a half each; shown forwards and backwards they go on for ever."""
 
     def __init__(self) -> None:
-        settings = ActorSettings(num_frames=18, fps=RATE, width_px=SIZE[0], height_px=SIZE[1])
+        settings = RenderSettings(num_frames=18, fps=RATE, width_px=SIZE[0], height_px=SIZE[1])
         self.man = [frame.image for frame in render_clip(sample_actor(1, "male"), settings)]
         self.woman = [frame.image for frame in render_clip(sample_actor(4, "female"), settings)]
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from tooling.actors.person.identity import Actor
 
 Painted = NDArray[np.float32]
-# Wall colours in linear light, top and bottom of the picture.
 BOOKS = np.array(
     [
         [0.30, 0.10, 0.07],
@@ -20,6 +19,7 @@ BOOKS = np.array(
         [0.24, 0.17, 0.08],
     ]
 )
+# Linear light, at the top and the bottom of the picture.
 WALLS = {
     "office": ((0.36, 0.37, 0.37), (0.24, 0.235, 0.225)),
     "bookshelf": ((0.20, 0.13, 0.085), (0.13, 0.085, 0.06)),
@@ -43,16 +43,9 @@ def _bookshelf(image: Painted, rng: np.random.Generator) -> None:
         while x < 1.0:
             width = rng.uniform(0.012, 0.032)
             tall = rng.uniform(0.12, 0.21)
-            hue = BOOKS[rng.integers(len(BOOKS))] * rng.uniform(0.6, 1.1)
+            red, green, blue = (float(v) for v in BOOKS[rng.integers(len(BOOKS))] * rng.uniform(0.6, 1.1))
             if rng.random() < 0.92:
-                _box(
-                    image,
-                    x,
-                    top + 0.25 - tall,
-                    x + width * 0.92,
-                    top + 0.25,
-                    (float(hue[0]), float(hue[1]), float(hue[2])),
-                )
+                _box(image, x, top + 0.25 - tall, x + width * 0.92, top + 0.25, (red, green, blue))
             x += width
         _box(image, 0, top + 0.25, 1, top + 0.268, (0.24, 0.155, 0.095))
     for post in (0.16, 0.84):

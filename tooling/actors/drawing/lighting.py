@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
+from tooling.actors.drawing.raster import FloatArray
 from tooling.actors.person.materials import Material
-
-FloatArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,28 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
+
+from tooling.actors.person.head import Array
+
+FloatArray = NDArray[np.float32]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def transform(points, matrix, offset, result):  # type: ignore[no-untyped-def]
+def _transform(points, matrix, offset, result):  # type: ignore[no-untyped-def]
     """result = points @ matrix.T + offset over (N, 3) float32."""
     for i in range(points.shape[0]):
         x, y, z = points[i, 0], points[i, 1], points[i, 2]
         for k in range(3):
             result[i, k] = matrix[k, 0] * x + matrix[k, 1] * y + matrix[k, 2] * z + offset[k]
+
+
+def transformed(points: Array | FloatArray, matrix: Array, offset: Array) -> FloatArray:
+    """points @ matrix.T + offset over the last axis, float32."""
+    flat = np.ascontiguousarray(points, np.float32).reshape(-1, 3)
+    result = np.empty_like(flat)
+    _transform(flat, matrix.astype(np.float32), np.asarray(offset, np.float32), result)
+    return result.reshape(points.shape)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

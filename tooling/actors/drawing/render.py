@@ -1,7 +1,8 @@
-"""Frames of an actor: everything prepared once per actor, then posed, lit and drawn."""
+"""Frames of an actor: meshes and textures are prepared once, then posed, lit and drawn for each frame."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 from tooling.actors.drawing import raster, strands
 from tooling.actors.drawing.backdrop import paint_backdrop
 from tooling.actors.drawing.lighting import Lights, shade, shade_hair, studio_lights
-from tooling.actors.drawing.shadow import NUM_AMBIENT_DIRECTIONS, ShadowMap, ambient_directions, transformed
+from tooling.actors.drawing.raster import FloatArray, transformed
+from tooling.actors.drawing.shadow import NUM_AMBIENT_DIRECTIONS, ShadowMap, ambient_directions
+from tooling.actors.motion import RenderSettings, lagging_poses, pose_track
 from tooling.actors.person.body import BodySections, Layer, build_body
 from tooling.actors.person.expression import (
     JAW_OPEN_RADIANS,
@@ -35,7 +38,6 @@ from tooling.actors.person.landmarks import five_points, landmark_vertices
 from tooling.actors.person.materials import SKIN, Material
 from tooling.actors.person.skin import paint_face, skin_color
 
-FloatArray = NDArray[np.float32]
 CAMERA_DISTANCE_CM = 115.0
 FRAME_HEIGHT_CM = {"frontal": 44.0, "close": 34.0, "wide": 62.0}
 FRAME_CENTER_Y_CM = {"frontal": -4.6, "close": -1.5, "wide": -12.0}
@@ -83,7 +85,7 @@ def _tone_curve() -> FloatArray:
 
 
 class ActorRenderer:
-    """Renders frames of one actor at one size; holds meshes, textures and buffers."""
+    """Renders frames of one actor at one size; meshes, textures and buffers are made once."""
 
     def __init__(self, actor: Actor, width_px: int, height_px: int, shot: str = "frontal") -> None:
         if width_px < 16 or height_px < 16:
@@ -385,3 +387,16 @@ class ActorRenderer:
         strands.draw_strands(
             screen, np.ascontiguousarray(colors), alpha, width, 0, len(points), self._color, self._depth
         )
+
+
+def render_clip(actor: Actor, settings: RenderSettings) -> Iterator[ActorFrame]:
+    """Frames of an actor in motion, one at a time. Raises ValueError for settings out of range."""
+    poses = pose_track(settings)
+    renderer = ActorRenderer(actor, settings.width_px, settings.height_px, settings.shot)
+    for index, (pose, late) in enumerate(zip(poses, lagging_poses(poses, settings.fps), strict=True)):
+        yield renderer.render(pose, late, index)
+
+
+def render_still(actor: Actor, pose: Pose, width_px: int = 1280, height_px: int = 720) -> ActorFrame:
+    """One frame of an actor in a pose."""
+    return ActorRenderer(actor, width_px, height_px).render(pose, pose)

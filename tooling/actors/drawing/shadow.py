@@ -1,4 +1,4 @@
-"""Shadow maps: what a light sees first, and how much of it reaches a point.
+"""Shadow maps: the depth at which a light first meets the actor, and how much of it reaches a point.
 
 The same maps, from directions all over the sky, give the ambient occlusion.
 """
@@ -9,10 +9,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from tooling.actors.drawing.raster import transform
+from tooling.actors.drawing.raster import FloatArray, transformed
 from tooling.actors.person.head import Array
 
-FloatArray = NDArray[np.float32]
 REACH_CM = 30.0
 HAIR_LETS_THROUGH = np.float32(0.42)
 NUM_AMBIENT_DIRECTIONS = 24
@@ -107,14 +106,6 @@ def ambient_directions() -> Array:
     return np.stack([ring * np.cos(turn), y, ring * np.sin(turn)], axis=1)
 
 
-def transformed(points: Array | FloatArray, matrix: Array, offset: Array) -> FloatArray:
-    """points @ matrix.T + offset over the last axis, float32."""
-    flat = np.ascontiguousarray(points, np.float32).reshape(-1, 3)
-    result = np.empty_like(flat)
-    transform(flat, matrix.astype(np.float32), np.asarray(offset, np.float32), result)
-    return result.reshape(points.shape)
-
-
 class ShadowMap:
     """Depth of the actor from a distant light; meshes block all of it, hair only a share."""
 
@@ -137,8 +128,8 @@ class ShadowMap:
 
     def visibility(self, points: FloatArray, bias_cm: float, softness_cm: float) -> FloatArray:
         """Share of light in [0, 1] that reaches each of the points (N, 3)."""
-        place = transformed(points, self._matrix, self._offset)
+        seen = transformed(points, self._matrix, self._offset)
         solid, thin = np.empty(len(points), np.float32), np.empty(len(points), np.float32)
-        shadow_visibility(place, self._solid, np.float32(bias_cm), np.float32(softness_cm), solid)
-        shadow_visibility(place, self._strands, np.float32(bias_cm), np.float32(softness_cm), thin)
+        shadow_visibility(seen, self._solid, np.float32(bias_cm), np.float32(softness_cm), solid)
+        shadow_visibility(seen, self._strands, np.float32(bias_cm), np.float32(softness_cm), thin)
         return np.asarray(solid * (HAIR_LETS_THROUGH + (1 - HAIR_LETS_THROUGH) * thin))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter
 
-from tooling.actors.person.head import Array, smoothstep
+from tooling.actors.person.head import Array, grid_triangles, smoothstep
 from tooling.actors.person.identity import Actor
 from tooling.actors.person.materials import CLOTH, SKIN, Material
 
@@ -68,27 +68,17 @@ class BodySections:
         return np.asarray(-3.0 + (front + 3.0) * inside ** (1 / 2.2))
 
 
-def _follow_head(y: Array) -> Array:
-    return smoothstep(-14.5, -7.5, y)
-
-
-def _grid_triangles(num_rows: int, num_columns: int) -> NDArray[np.int32]:
-    a = (np.arange(num_rows - 1)[:, None] * num_columns + np.arange(num_columns - 1)[None, :]).reshape(-1)
-    b, c, d = a + 1, a + num_columns, a + num_columns + 1
-    return np.concatenate([np.stack([a, c, b], 1), np.stack([b, c, d], 1)]).astype(np.int32)
-
-
 def _layer(points: Array, texture: Array, material: Material, is_two_sided: bool = False) -> Layer:
     num_rows, num_columns = points.shape[:2]
     u, v = np.meshgrid(np.linspace(0, 1, num_columns), np.linspace(0, 1, num_rows))
     flat = points.reshape(-1, 3)
     return Layer(
         flat,
-        _grid_triangles(num_rows, num_columns),
+        grid_triangles(num_rows, num_columns),
         np.stack([u, v], -1).reshape(-1, 2),
         texture.astype(np.float32),
         material,
-        _follow_head(flat[:, 1]),
+        smoothstep(-14.5, -7.5, flat[:, 1]),
         is_two_sided,
     )
 
@@ -126,7 +116,7 @@ def _cloth_texture(color: tuple[float, float, float], seed: int, weave: float) -
 
 @dataclass(frozen=True)
 class _Cut:
-    """A garment's neckline: heights at front, side and back; V depth; thickness; outward offset."""
+    """A garment's neckline in cm: heights at front, side and back, the V if there is one; thickness, outward offset."""
 
     front_y: float
     side_y: float
@@ -139,8 +129,6 @@ class _Cut:
 
 def _neckline(cut: _Cut, sections: BodySections, phi: Array) -> Array:
     """Height of the neckline per azimuth."""
-    turn = np.abs(phi) / np.pi
-    y = np.interp(turn, [0.0, 0.5, 1.0], [cut.front_y, cut.side_y, cut.back_y])
     y = cut.side_y + (cut.front_y - cut.side_y) * np.clip(np.cos(phi), 0, 1) ** 1.5 + (
         cut.back_y - cut.side_y) * np.clip(-np.cos(phi), 0, 1)  # fmt: skip
     if cut.v_slope:
@@ -193,31 +181,23 @@ def _collar(actor: Actor, sections: BodySections, color: tuple[float, float, flo
     )
 
 
-def _garment_coordinates(texture: Array, sections: BodySections, cut: _Cut) -> tuple[Array, Array, Array]:
-    """x (99 behind the body), y and depth below the neckline of a garment's texels, in cm."""
+def _garment_coordinates(texture: Array, sections: BodySections, cut: _Cut) -> tuple[Array, Array, Array, Array]:
+    """Azimuth (1, W) of a garment's texels; x (99 behind the body), y and depth below the neckline (H, W) in cm."""
     height, width = texture.shape[:2]
     phi = np.interp(np.linspace(0, 1, width), np.linspace(0, 1, NUM_GARMENT_COLUMNS), _azimuths(NUM_GARMENT_COLUMNS))
     depth = np.interp(np.linspace(0, 1, height), np.linspace(0, 1, len(GARMENT_DEPTHS)), GARMENT_DEPTHS)
     y = _neckline(cut, sections, phi)[None, :] - np.maximum(depth, 0)[:, None]
     points = sections.point(np.broadcast_to(phi, y.shape), y)
     x = np.where(np.abs(phi)[None, :] < 1.5, points[..., 0], 99.0)
-    return x, y, np.broadcast_to(depth[:, None], y.shape)
+    return phi[None, :], x, y, np.broadcast_to(depth[:, None], y.shape)
 
 
 def _lapels(texture: Array, sections: BodySections, cut: _Cut) -> Array:
     """Darker seam along the lapel's outer edge and notch, painted into the jacket."""
-    height, width = texture.shape[:2]
-    phi = np.interp(np.linspace(0, 1, width), np.linspace(0, 1, 168), _azimuths(168))
-    depth = np.interp(
-        np.linspace(0, 1, height),
-        np.linspace(0, 1, 82),
-        np.r_[-0.5, 0.0, 0.12, 0.3, 0.6, 1.0, np.linspace(1.6, 34.0, 76)],
-    )
-    y = _neckline(cut, sections, phi)[None, :] - np.maximum(depth, 0)[:, None]
-    points = sections.point(np.broadcast_to(phi, y.shape), y)
-    edge_x = np.abs(points[..., 0]) - np.interp(y, [-38.0, -24.0, -19.5, -15.0], [0.8, 9.4, 9.0, 6.6])
-    notch = np.abs(y + 19.6 + 0.35 * (np.abs(points[..., 0]) - 8.0))
-    front = np.abs(phi)[None, :] < 1.4
+    phi, x, y, _ = _garment_coordinates(texture, sections, cut)
+    edge_x = np.abs(x) - np.interp(y, [-38.0, -24.0, -19.5, -15.0], [0.8, 9.4, 9.0, 6.6])
+    notch = np.abs(y + 19.6 + 0.35 * (np.abs(x) - 8.0))
+    front = np.abs(phi) < 1.4
     seam = np.exp(-((edge_x / 0.16) ** 2)) + np.exp(-((notch / 0.16) ** 2)) * (np.abs(edge_x + 1.4) < 1.5)
     relief = np.where(front, 1.0 - 0.65 * np.clip(seam, 0, 1) + 0.22 * (edge_x < 0), 1.0)
     out = texture.copy()
@@ -227,7 +207,7 @@ def _lapels(texture: Array, sections: BodySections, cut: _Cut) -> Array:
 
 def _tie(texture: Array, sections: BodySections, cut: _Cut, color: tuple[float, float, float]) -> Array:
     """A striped tie with its knot, painted down the middle of a shirt."""
-    x, y, _ = _garment_coordinates(texture, sections, cut)
+    _, x, y, _ = _garment_coordinates(texture, sections, cut)
     half = np.interp(y, [-40.0, -20.4, -18.6, -18.2, -15.9], [3.6, 1.15, 0.95, 1.25, 1.75])
     inside = smoothstep(0.12, -0.12, np.abs(x) - half)
     stripes = 0.75 + 0.5 * smoothstep(-0.2, 0.2, np.sin(1.9 * (y + 0.8 * x)))
@@ -242,7 +222,7 @@ def _tie(texture: Array, sections: BodySections, cut: _Cut, color: tuple[float, 
 
 def _sewn(texture: Array, sections: BodySections, cut: _Cut, kind: Literal["rib", "placket"]) -> Array:
     """A ribbed band along the neckline, or a button placket down the middle, painted into a garment."""
-    x, y, depth = _garment_coordinates(texture, sections, cut)
+    _, x, y, depth = _garment_coordinates(texture, sections, cut)
     relief = np.ones(texture.shape[:2])
     if kind == "rib":
         relief -= 0.40 * np.exp(-(((depth - 1.7) / 0.22) ** 2))

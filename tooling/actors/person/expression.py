@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tooling.actors.person.head import EYE_RADIUS, Array, HeadMesh, lid_curves, lip_curve, smoothstep
+from tooling.actors.person.head import EYE_RADIUS, Array, HeadMesh, gauss, lid_curves, lip_curve, smoothstep
 
 JAW_HINGE_Y, JAW_HINGE_Z = -2.6, 0.6
 JAW_OPEN_RADIANS = 0.30
@@ -47,10 +47,6 @@ def rotation_matrix(yaw_degrees: float, pitch_degrees: float, roll_degrees: floa
     return np.asarray(yaw @ pitch @ roll)
 
 
-def _bump(x: Array, y: Array, cx: float, cy: float, sx: float, sy: float) -> Array:
-    return np.asarray(np.exp(-0.5 * (((x - cx) / sx) ** 2 + ((y - cy) / sy) ** 2)))
-
-
 class ExpressionModel:
     """Displacement fields of one head, prepared once; `apply` gives the vertices of a pose."""
 
@@ -69,9 +65,9 @@ class ExpressionModel:
         layout = self.head.layout
         smile, frown = np.zeros((len(x), 3)), np.zeros((len(x), 3))
         for side in (-1.0, 1.0):
-            corner = _bump(x, y, side * layout.mouth_half_width, layout.mouth_y, 1.25, 1.25)
-            cheek = _bump(x, y, side * 3.9, -3.3, 1.3, 1.1)
-            lid = _bump(x, y, side * layout.eye_x, -1.0, 1.5, 0.5)
+            corner = gauss(x, y, side * layout.mouth_half_width, layout.mouth_y, 1.25, 1.25)
+            cheek = gauss(x, y, side * 3.9, -3.3, 1.3, 1.1)
+            lid = gauss(x, y, side * layout.eye_x, -1.0, 1.5, 0.5)
             smile += corner[:, None] * [side * 0.66, 0.66, -0.34]
             smile += cheek[:, None] * [side * 0.10, 0.26, 0.34]
             smile += lid[:, None] * [0.0, 0.10, 0.06]
@@ -82,13 +78,13 @@ class ExpressionModel:
         layout = self.head.layout
         field = np.zeros((len(x), 3))
         for side in (-1.0, 1.0):
-            bump = _bump(x, y, side * layout.eye_x, layout.brow_y + 0.35, 2.0, 0.95)
+            bump = gauss(x, y, side * layout.eye_x, layout.brow_y + 0.35, 2.0, 0.95)
             field += bump[:, None] * [0.0, 0.46, 0.03]
         return np.asarray(field * (self._front * smoothstep(0.45, 1.5, y))[:, None])
 
     def _round_field(self, x: Array, y: Array) -> Array:
         layout = self.head.layout
-        bump = _bump(x, y, 0.0, layout.mouth_y, 2.0, 1.2) * self._front
+        bump = gauss(x, y, 0.0, layout.mouth_y, 2.0, 1.2) * self._front
         return np.stack([-0.42 * x * bump, 0.0 * x, 0.42 * bump], axis=1)
 
     def _jaw_weights(self, x: Array, y: Array) -> Array:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
-from tooling.actors.person.head import EYE_RADIUS, Array, HeadMesh, lid_curves, smoothstep
+from tooling.actors.person.head import EYE_RADIUS, Array, HeadMesh, grid_triangles, lid_curves, smoothstep
 from tooling.actors.person.identity import Actor
 from tooling.actors.person.materials import EYE, SKIN, WET, Material
 from tooling.actors.person.skin import brow_curve
@@ -20,7 +20,7 @@ Anchor = Literal["skull", "jaw", "left_eye", "right_eye"]
 
 @dataclass(frozen=True)
 class Part:
-    """A rigid mesh of the head; eyeballs are given about their own centre."""
+    """A rigid mesh of the head; positions (V, 3) in cm of an eyeball are relative to its own centre."""
 
     positions: Array
     triangles: NDArray[np.int32]
@@ -34,7 +34,7 @@ class Part:
 
 @dataclass(frozen=True)
 class SmallHairs:
-    """Lashes and brow hairs: offsets (S, K, 3) in cm from a head vertex each."""
+    """Lashes and brow hairs: offsets (S, K, 3) in cm, each strand from its own vertex of the head."""
 
     vertex: NDArray[np.int64]
     offsets: Array
@@ -44,19 +44,12 @@ class SmallHairs:
     closing: Array  # (S,) how far an offset turns down as the lids shut
 
 
-def _grid(num_rows: int, num_columns: int) -> NDArray[np.int32]:
-    a = (np.arange(num_rows - 1)[:, None] * num_columns + np.arange(num_columns - 1)[None, :]).reshape(-1)
-    b, c, d = a + 1, a + num_columns, a + num_columns + 1
-    return np.concatenate([np.stack([a, c, b], 1), np.stack([b, c, d], 1)]).astype(np.int32)
-
-
 def _part(points: Array, texture: Array, material: Material, anchor: Anchor, darkening: float = 1.0) -> Part:
     rows, columns = points.shape[:2]
     u, v = np.meshgrid(np.linspace(0, 1, columns), np.linspace(0, 1, rows))
     uv = np.stack([u, v], -1).reshape(-1, 2)
-    return Part(
-        points.reshape(-1, 3), _grid(rows, columns), uv, texture.astype(np.float32), material, anchor, darkening
-    )
+    triangles = grid_triangles(rows, columns)
+    return Part(points.reshape(-1, 3), triangles, uv, texture.astype(np.float32), material, anchor, darkening)
 
 
 def eye_texture(actor: Actor) -> Array:
@@ -116,7 +109,7 @@ def _eye_corner(head: HeadMesh, side: float, anchor: Anchor, color: Array) -> Pa
     return _part(points if side > 0 else points[:, ::-1], texture if side > 0 else texture[:, ::-1], SKIN, anchor)
 
 
-def _teeth(seam: Array, side: Literal["upper", "lower"], actor: Actor) -> Part:
+def _teeth(seam: Array, side: Literal["upper", "lower"]) -> Part:
     s = np.linspace(-1, 1, 61)[None, :]
     v = np.linspace(0, 1, 10)[:, None]
     half = 2.35
@@ -204,8 +197,8 @@ def build_parts(actor: Actor, head: HeadMesh, skin: Array) -> list[Part]:
         _eyeball(actor, "right_eye"),
         _eye_corner(head, -1.0, "skull", skin),
         _eye_corner(head, 1.0, "skull", skin),
-        _teeth(seam, "upper", actor),
-        _teeth(seam, "lower", actor),
+        _teeth(seam, "upper"),
+        _teeth(seam, "lower"),
         _tongue(seam),
         _cavity(seam, "skull"),
         _cavity(seam, "jaw"),
@@ -230,6 +223,7 @@ def _lashes(actor: Actor, head: HeadMesh, rng: np.random.Generator) -> list[Arra
 
 
 def build_lashes(actor: Actor, head: HeadMesh) -> SmallHairs:
+    """Upper and lower lashes of both eyes."""
     rng = np.random.default_rng(actor.seed + 211)
     table = np.concatenate(_lashes(actor, head, rng))
     x, is_upper, out, size = table.T
@@ -256,6 +250,7 @@ def build_lashes(actor: Actor, head: HeadMesh) -> SmallHairs:
 
 
 def build_brow_hairs(actor: Actor, head: HeadMesh) -> SmallHairs:
+    """Hairs of both brows."""
     rng = np.random.default_rng(actor.seed + 223)
     count = int(420 * (1.0 + 0.25 * actor.brow_thickness))
     t0 = rng.uniform(0.0, 0.97, count)

@@ -15,8 +15,11 @@ from tooling.actors.person.identity import Actor
 
 @dataclass(frozen=True)
 class Hair:
-    """points (S, K, 3) rest positions cm; colors (S, 3) linear; width_cm (S, K) half widths; alpha (S, K);
-    lag (S, K) 0 rigid with the head to 1 free; cover (rows * columns,) hair colour on the scalp."""
+    """S strands of K points each.
+
+    points (S, K, 3) rest positions in cm; colors (S, 3) linear light; half_width_cm and alpha (S, K); lag (S, K) from
+    0, rigid with the head, to 1, free; rest_on_body (S, K) is 1 where a strand lies on the shoulders.
+    """
 
     points: NDArray[np.float32]
     colors: NDArray[np.float32]
@@ -126,8 +129,3 @@ def build_hair(actor: Actor, head: HeadMesh, sections: BodySections, cover: Arra
         (0.85 * fallen**1.3).astype(np.float32),
         (smoothstep(-11.0, -17.0, points[..., 1]) * length_room).astype(np.float32),
     )
-
-
-def azimuths_of(head: HeadMesh, columns: Array) -> Array:
-    """Azimuth of every head vertex."""
-    return np.asarray(np.tile(columns, head.grid_shape[0]))

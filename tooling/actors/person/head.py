@@ -1,7 +1,7 @@
 """The head: a stack of horizontal sections with facial relief, cut open along the lids and the mouth.
 
 Head space is in centimetres: x to image right, y up, z to the camera, origin between the eyes' centres
-deep in the head. The rest shape has closed lids and closed lips; `features.py` opens them.
+deep in the head. The rest shape has closed lids and closed lips; `ExpressionModel` opens them.
 """
 
 from __future__ import annotations
@@ -45,9 +45,8 @@ class FaceLayout:
 class HeadMesh:
     """Rest shape as a grid whose two slit rows (lids, lips) exist twice.
 
-    positions (V, 3) cm; canonical (V, 2) unstretched face x, y; rows, columns (V,) grid place of each
-    vertex; triangles (T, 3); uv (V, 2) in [0, 1]; side (V,) 1 on a slit's upper edge, -1 on its lower
-    edge or below, 0 elsewhere is not used: 1 above and -1 below the mouth.
+    positions (V, 3) cm; canonical (V, 2) x and y on the unstretched face; triangles (T, 3); uv (V, 2) in [0, 1];
+    is_below_lids, is_below_lips (V,) below the slit, its lower edge included; eye_centers (2, 3) cm, image left first.
     """
 
     positions: Array
@@ -62,6 +61,7 @@ class HeadMesh:
 
 
 def layout_of(actor: Actor) -> FaceLayout:
+    """Where an actor's features lie."""
     eye_x = 3.18 + 0.20 * actor.eye_spacing
     half_width = 1.50 + 0.09 * actor.eye_size
     return FaceLayout(
@@ -81,11 +81,13 @@ def layout_of(actor: Actor) -> FaceLayout:
     )
 
 
-def _gauss(x: Array, y: Array, cx: float, cy: float, sx: float, sy: float) -> Array:
+def gauss(x: Array, y: Array, cx: float, cy: float, sx: float, sy: float) -> Array:
+    """A bump of height 1 at (cx, cy) with standard deviations sx and sy."""
     return np.asarray(np.exp(-0.5 * (((x - cx) / sx) ** 2 + ((y - cy) / sy) ** 2)))
 
 
 def smoothstep(low: float | Array, high: float | Array, value: Array) -> Array:
+    """0 at `low` and beyond, 1 at `high` and beyond, with a smooth cubic between; `low` may be the larger one."""
     t = np.clip((value - low) / (high - low), 0.0, 1.0)
     return np.asarray(t * t * (3.0 - 2.0 * t))
 
@@ -182,12 +184,12 @@ def _nose(x: Array, y: Array, actor: Actor, layout: FaceLayout) -> Array:
     spread = np.interp(-y, [-2.0, 0.0, -0.5 * tip, -tip, 1.0 - tip], [0.72, 0.58, 0.66, 0.84, 0.80])
     spread = spread * (1.0 + 0.10 * actor.nose_width)
     bump = ridge * np.exp(-0.5 * (np.abs(x) / spread) ** 2.0)
-    bump = bump + (0.16 + 0.06 * actor.nose_tip) * _gauss(x, y, 0.0, tip + 0.08, 0.62, 0.55)
+    bump = bump + (0.16 + 0.06 * actor.nose_tip) * gauss(x, y, 0.0, tip + 0.08, 0.62, 0.55)
     ala_x = layout.nose_half_width - 0.52
     for side in (-1.0, 1.0):
-        bump = bump + 0.80 * _gauss(x, y, side * ala_x, tip - 0.28, 0.38, 0.42)
-        bump = bump - 0.30 * _gauss(x, y, side * (ala_x + 0.62), tip - 0.2, 0.20, 0.5)
-        bump = bump - 0.42 * _gauss(x, y, side * 0.58, tip - 0.86, 0.27, 0.16)
+        bump = bump + 0.80 * gauss(x, y, side * ala_x, tip - 0.28, 0.38, 0.42)
+        bump = bump - 0.30 * gauss(x, y, side * (ala_x + 0.62), tip - 0.2, 0.20, 0.5)
+        bump = bump - 0.42 * gauss(x, y, side * 0.58, tip - 0.86, 0.27, 0.16)
     return np.asarray(bump * (1.0 if actor.gender == "male" else 0.86))
 
 
@@ -200,12 +202,12 @@ def _lips(x: Array, y: Array, layout: FaceLayout) -> Array:
     upper = np.where(y >= line, np.exp(-(((up - 0.55) / 0.55) ** 2)), 0.0) * 0.34 * taper
     lower = np.where(y < line, np.exp(-(((down - 0.50) / 0.50) ** 2)), 0.0) * 0.46 * taper
     seam = -0.30 * np.exp(-(((y - line) / 0.13) ** 2)) * np.clip(1.15 - s**3, 0.0, 1.0)
-    muzzle = 0.42 * _gauss(x, y, 0.0, layout.mouth_y + 0.1, 2.1, 1.5)
+    muzzle = 0.42 * gauss(x, y, 0.0, layout.mouth_y + 0.1, 2.1, 1.5)
     philtrum_y = layout.mouth_y + layout.upper_lip + 0.55
-    philtrum = -0.10 * _gauss(x, y, 0.0, philtrum_y, 0.22, 0.5)
+    philtrum = -0.10 * gauss(x, y, 0.0, philtrum_y, 0.22, 0.5)
     for side in (-1.0, 1.0):
-        philtrum = philtrum + 0.07 * _gauss(x, y, side * 0.42, philtrum_y, 0.2, 0.5)
-        philtrum = philtrum - 0.16 * _gauss(x, y, side * (layout.mouth_half_width + 0.2), layout.mouth_y, 0.32, 0.4)
+        philtrum = philtrum + 0.07 * gauss(x, y, side * 0.42, philtrum_y, 0.2, 0.5)
+        philtrum = philtrum - 0.16 * gauss(x, y, side * (layout.mouth_half_width + 0.2), layout.mouth_y, 0.32, 0.4)
     return np.asarray(upper + lower + seam + muzzle + philtrum)
 
 
@@ -213,22 +215,22 @@ def _relief(x: Array, y: Array, actor: Actor, layout: FaceLayout) -> Array:
     """Displacement to the front, in cm, of everything but the nose."""
     old = actor.wrinkles
     is_male = actor.gender == "male"
-    total = 0.34 * _gauss(x, y, 0.0, -10.0, 1.25 + 0.3 * actor.chin_width, 0.75)
-    total = total - 0.26 * _gauss(x, y, 0.0, layout.mouth_y - layout.lower_lip - 0.55, 1.3, 0.38)
-    total = total + (0.26 if is_male else 0.10) * _gauss(x, y, 0.0, 2.1, 2.0, 0.7)
+    total = 0.34 * gauss(x, y, 0.0, -10.0, 1.25 + 0.3 * actor.chin_width, 0.75)
+    total = total - 0.26 * gauss(x, y, 0.0, layout.mouth_y - layout.lower_lip - 0.55, 1.3, 0.38)
+    total = total + (0.26 if is_male else 0.10) * gauss(x, y, 0.0, 2.1, 2.0, 0.7)
     for side in (-1.0, 1.0):
         socket_x = side * layout.eye_x
-        total = total - 0.52 * _gauss(x, y, socket_x, 0.05, 1.75, 1.0)
-        total = total - 0.30 * _gauss(x, y, side * 1.5, 0.35, 0.55, 0.9)
-        total = total + (0.30 if is_male else 0.16) * _gauss(x, y, socket_x, layout.brow_y + 0.15, 2.0, 0.55)
-        total = total + (0.40 + 0.14 * actor.cheekbone) * _gauss(x, y, side * 4.7, -2.3, 1.5, 1.1)
-        total = total + (0.16 + 0.26 * actor.cheek_fullness) * _gauss(x, y, side * 4.0, -4.9, 1.6, 1.7)
-        total = total - 0.22 * old * _gauss(x, y, side * 4.6, -5.4, 1.1, 1.3)
+        total = total - 0.52 * gauss(x, y, socket_x, 0.05, 1.75, 1.0)
+        total = total - 0.30 * gauss(x, y, side * 1.5, 0.35, 0.55, 0.9)
+        total = total + (0.30 if is_male else 0.16) * gauss(x, y, socket_x, layout.brow_y + 0.15, 2.0, 0.55)
+        total = total + (0.40 + 0.14 * actor.cheekbone) * gauss(x, y, side * 4.7, -2.3, 1.5, 1.1)
+        total = total + (0.16 + 0.26 * actor.cheek_fullness) * gauss(x, y, side * 4.0, -4.9, 1.6, 1.7)
+        total = total - 0.22 * old * gauss(x, y, side * 4.6, -5.4, 1.1, 1.3)
         fold_x = side * (1.95 + 0.30 * np.clip(-4.2 - y, -0.5, 3.0))
         fold = np.exp(-0.5 * ((x - fold_x) / 0.26) ** 2) * np.exp(-0.5 * ((y + 5.3) / 0.95) ** 2)
         total = total - (0.07 + 0.16 * old) * fold
-        bag = _gauss(x, y, socket_x, -1.15, 1.1, 0.2)
-        total = total + (0.05 + 0.06 * old) * _gauss(x, y, socket_x, -0.85, 1.1, 0.22) - 0.10 * old * bag
+        bag = gauss(x, y, socket_x, -1.15, 1.1, 0.2)
+        total = total + (0.05 + 0.06 * old) * gauss(x, y, socket_x, -0.85, 1.1, 0.22) - 0.10 * old * bag
     return np.asarray(total)
 
 
@@ -255,7 +257,7 @@ def _asymmetry(x: Array, y: Array, seed: int) -> Array:
     total = np.zeros_like(x)
     for _ in range(14):
         cx, cy = rng.uniform(-5, 5), rng.uniform(-10, 5)
-        total = total + rng.normal(0.0, 0.07) * _gauss(x, y, cx, cy, 1.6, 1.6)
+        total = total + rng.normal(0.0, 0.07) * gauss(x, y, cx, cy, 1.6, 1.6)
     return total
 
 
@@ -275,7 +277,7 @@ def build_head(actor: Actor) -> HeadMesh:
     front = smoothstep(0.15, 0.6, np.cos(azimuth))
     z = z + front * (_relief(x, y, actor, layout) + _nose(x, y, actor, layout) + _lips(x, y, layout))
     z = z + front * _asymmetry(x, y, actor.seed)
-    x_out = x * (1.0 - 0.02 * front * _gauss(x, y, 0.0, 3.2, 30.0, 1.6) * smoothstep(5.0, 7.0, np.abs(x)))
+    x_out = x * (1.0 - 0.02 * front * gauss(x, y, 0.0, 3.2, 30.0, 1.6) * smoothstep(5.0, 7.0, np.abs(x)))
     num_rows, num_columns = y.shape
     positions = np.stack([x_out, _stretch(y, actor), z], axis=-1).reshape(-1, 3)
     uv = np.stack(np.meshgrid(np.linspace(0, 1, num_columns), np.linspace(0, 1, num_rows)), axis=-1)
@@ -283,7 +285,7 @@ def build_head(actor: Actor) -> HeadMesh:
     return HeadMesh(
         positions=positions,
         canonical=np.stack([x, y], axis=-1).reshape(-1, 2),
-        triangles=_triangles(num_rows, num_columns, (eye_row, mouth_row + 1)),
+        triangles=grid_triangles(num_rows, num_columns, (eye_row, mouth_row + 1)),
         uv=uv.reshape(-1, 2),
         is_below_lids=row_index > eye_row,
         is_below_lips=row_index > mouth_row + 1,
@@ -302,8 +304,8 @@ def _eye_centers(positions: Array, x: Array, y: Array, z: Array, layout: FaceLay
     return np.array(centers)
 
 
-def _triangles(num_rows: int, num_columns: int, slit_rows: tuple[int, int]) -> NDArray[np.int32]:
-    """Two triangles per grid cell, none across a slit (between its upper and its lower edge)."""
+def grid_triangles(num_rows: int, num_columns: int, slit_rows: tuple[int, ...] = ()) -> NDArray[np.int32]:
+    """Two triangles (T, 3) per cell of a grid of vertices, none between a slit row and the row after it."""
     row = np.array([r for r in range(num_rows - 1) if r not in slit_rows])
     a = (row[:, None] * num_columns + np.arange(num_columns - 1)[None, :]).reshape(-1)
     b, c, d = a + 1, a + num_columns, a + num_columns + 1

@@ -32,6 +32,7 @@ PALETTE = (
     (0.050, 0.130, 0.120), (0.330, 0.230, 0.140), (0.120, 0.190, 0.330), (0.360, 0.330, 0.250),
     (0.200, 0.110, 0.170), (0.090, 0.120, 0.070), (0.500, 0.330, 0.300), (0.230, 0.250, 0.270),
 )  # fmt: skip
+SHIRTS = ((0.56, 0.57, 0.59), (0.42, 0.50, 0.64))  # white, blue
 
 
 @dataclass(frozen=True)
@@ -128,9 +129,6 @@ def _hair_style(gender: Gender, seed: int, age_years: int) -> HairStyle:
     if gender == "male":
         return "receding" if age_years >= 56 else MALE_STYLES[seed % len(MALE_STYLES)]
     return "short_perm" if age_years >= 60 else FEMALE_STYLES[seed % len(FEMALE_STYLES)]
-
-
-SHIRTS = ((0.56, 0.57, 0.59), (0.42, 0.50, 0.64))  # white, blue
 
 
 def _glasses(value: float, share: float) -> Glasses:

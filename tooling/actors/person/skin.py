@@ -1,4 +1,4 @@
-"""Albedo of the face: tone, blush, lips, lids, brows' ground, stubble, moles and lines."""
+"""Albedo of the face: tone, blush, lips, lids, the skin under the brows, stubble, moles and lines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from tooling.actors.person.head import Array, HeadMesh, lid_curves, lip_curve, smoothstep
+from tooling.actors.person.head import Array, HeadMesh, gauss, lid_curves, lip_curve, smoothstep
 from tooling.actors.person.identity import Actor
 
 TEXTURE_SCALE = 3
@@ -33,7 +33,8 @@ def _line(x: Array, y: Array, center: Array, low: float, high: float, width: flo
 
 
 def _blob(x: Array, y: Array, cx: float, cy: float, sx: float, sy: float) -> Array:
-    return np.asarray(np.exp(-0.5 * (((np.abs(x) - cx) / sx) ** 2 + ((y - cy) / sy) ** 2)))
+    """The same bump on both halves of the face."""
+    return gauss(np.abs(x), y, cx, cy, sx, sy)
 
 
 def brow_curve(t: Array, actor: Actor, head: HeadMesh) -> tuple[Array, Array, Array]:
@@ -150,7 +151,6 @@ class _Painter:
         actor, layout = self.actor, self.head.layout
         if actor.gender != "male":
             return
-        chin = smoothstep(-6.9, -8.2, self.y) * smoothstep(-12.0, -9.5, self.y + 0.0)
         chin = smoothstep(
             layout.mouth_y - 0.5, layout.mouth_y - 1.6, self.y - 0.34 * np.maximum(np.abs(self.x) - 2.2, 0)
         )

@@ -12,8 +12,7 @@ import pytest
 from generation.faces.track import FaceTrack
 from generation.media.writer import write_clip
 from tests.conftest import publish_marked
-from tooling.actors import ClipSettings as ActorClip
-from tooling.actors import render_clip, sample_actor
+from tooling.actors import RenderSettings, render_clip, sample_actor
 from tooling.settings import ClipSettings, Settings
 from tooling.work.tasks import finished_record, wanted_record
 from tooling.workspace.files import write_text
@@ -44,7 +43,7 @@ def filmed(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 def _film(workspace: Workspace, identity: str) -> None:
     actor = sample_actor(int(identity), "male")
-    settings = ActorClip(NUM_FRAMES, width_px=WIDTH, height_px=HEIGHT, motion_seed=int(identity))
+    settings = RenderSettings(NUM_FRAMES, width_px=WIDTH, height_px=HEIGHT, motion_seed=int(identity))
     frames = list(render_clip(actor, settings))
     raw, crop, track = f"raw_video/{identity}.mp4", f"face_video/{identity}.mp4", workspace.track_name(identity)
     staged = {name: workspace.staging_path(name) for name in (raw, crop, track)}

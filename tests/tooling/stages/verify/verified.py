@@ -30,8 +30,7 @@ from generation.faces.track import FaceTrack
 from generation.media.reader import read_clip
 from generation.media.writer import VideoWriter, write_clip
 from tests.conftest import publish_marked
-from tooling.actors import ClipSettings as ActorClip
-from tooling.actors import render_clip, sample_actor
+from tooling.actors import RenderSettings, render_clip, sample_actor
 from tooling.settings import ClipSettings, FaceSettings, Settings
 from tooling.stages import faces
 from tooling.stages.verify import run as verify
@@ -101,7 +100,7 @@ def make_verified(root: Path) -> None:
 
 @cache
 def render_still(person: str) -> Frame:
-    settings = ActorClip(1, width_px=WIDTH, height_px=HEIGHT, motion_seed=int(person))
+    settings = RenderSettings(1, width_px=WIDTH, height_px=HEIGHT, motion_seed=int(person))
     return next(iter(render_clip(sample_actor(int(person), PEOPLE[person]), settings))).image  # type: ignore[arg-type]
 
 
