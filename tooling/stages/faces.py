@@ -1,7 +1,7 @@
 """faces: clips -> one face track each, and its square crop, frame for frame.
 
-Each clip is read twice: once to follow the face, once to cut it out. A clip in which no face can be followed is
-refused by name; nothing of it is written.
+Each clip is read twice: once to follow the face, once to crop it. A clip in which no face can be followed is refused by
+name, and nothing is written for it.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ def crop_faces(
     progress: Progress = no_progress,
     only: Sequence[str] | None = None,
 ) -> StageResult:
-    """Makes face_video/{id}.mp4 and tracks/{id}.json of every clip, or of some.
+    """Makes face_video/{id}.mp4 and tracks/{id}.json of every clip, or of the clips in `only`.
 
     Args:
-        workspace: held by the caller's lock.
-        num_workers: processes; 0 takes one for each processor.
-        progress: told of each ended clip.
-        only: ids; None takes all.
+        workspace: locked by the caller.
+        num_workers: processes; 0 means one per processor.
+        progress: called after each clip.
+        only: identities; None takes all.
 
     Raises:
-        InputError: there are no clips, or `only` names one that is not there.
+        InputError: there are no clips, or `only` names an identity without one.
     """
     clips = {record.sample_id.rpartition("/")[2]: record for record in workspace.records("raw_video").values()}
     if not clips:
@@ -69,7 +69,7 @@ def _task(workspace: Workspace, identity: str, clip: FileRecord) -> Task:
 
 
 def make_face_video(workspace: Workspace, task: Task) -> Made:
-    """Follows the face of one clip and cuts it out.
+    """Follows the face of one clip and crops it; runs in a worker.
 
     Raises:
         InputError: the clip is not the file that its record describes.
@@ -79,13 +79,13 @@ def make_face_video(workspace: Workspace, task: Task) -> Made:
     ((clip_name, digest),) = task.wanted.inputs.items()
     clip, settings = workspace.path(clip_name), workspace.settings.faces
     if not workspace.holds(clip_name, digest):
-        raise InputError(f"{clip_name}: is not the file that was recorded; run `tooling ingest` again")
+        raise InputError(f"{clip_name}: differs from its record; run `tooling ingest` again")
     tracking = TrackSettings(settings.detect_every_frames, settings.detect_scale, settings.margin)
     with one_thread():
-        frames = read_frames(clip, is_exact=False)  # a level does not matter to a detector
+        frames = read_frames(clip, is_exact=False)  # one level more or less does not matter to a detector
         track = follow_face(_detectors(settings.detect_scale), frames, tracking, name=clip_name)
     if len(track) != task.work:
-        raise InputError(f"{clip_name}: holds {len(track)} frames, its record says {task.work}; ingest it again")
+        raise InputError(f"{clip_name}: has {len(track)} frames, its record says {task.work}; run `tooling ingest` again")
     fps = probe_video(clip).fps
     track_name = workspace.track_name(task.wanted.sample_id.rpartition("/")[2])
     staged = {name: workspace.staging_path(name) for name in (task.wanted.path, track_name)}

@@ -1,12 +1,12 @@
 """ingest: source videos -> raw_video, one clip per person, all of one shape.
 
-A folder holds the source videos, named by identity (1.mp4, 17.MOV, whatever FFmpeg reads), and identities.csv. Each
-becomes raw_video/{id}.mp4: upright, 1280x720, 450 frames at constant 30 fps in a full release. Shapes near 16:9 are
-cropped a little, others get black bars; nothing is stretched and no two pictures are blended.
+A folder has the source videos, named by identity (1.mp4, 17.MOV, any format that FFmpeg reads), and identities.csv.
+Each video becomes raw_video/{id}.mp4: upright, 1280x720, 450 frames at constant 30 fps in a full release. Pictures near
+16:9 are cropped slightly, others are padded with black bars; nothing is stretched and no frames are blended.
 
-The part is first written as masters/{id}.mp4, of a higher quality, and the clip is encoded from that. So are the fakes:
-then real and fake files are encoded equally often, from the same pictures. Fakes made from the clips themselves have
-P-frames that are 4 to 17 % smaller than their real counterparts', which tells them apart without a look at a picture.
+The chosen part is first written at a higher quality as masters/{id}.mp4, and the clip is encoded from that master. So are
+the fakes: real and fake files are encoded equally often, from the same pictures. Fakes made from the clips themselves
+have P-frames 4 to 17 % smaller than those of their real counterparts, and file sizes alone would tell them apart.
 """
 
 from __future__ import annotations
@@ -41,27 +41,28 @@ def ingest_clips(
     """Makes the clip of every source video.
 
     The rows of the folder's identities.csv are merged into the workspace's; where both have a row for a person, the
-    folder's wins, also for people whose clips were made before. Without that file the workspace's own rows count.
-    A clip is made anew if its source video, its start_seconds, the clip settings or the way of choosing changed.
+    folder's wins, also for people who already have a clip. Without that file, the workspace's rows are used as they are.
+    A clip is made again if its source video, its start_seconds, the clip settings or the version of `choose_window`
+    changed.
 
     Args:
-        workspace: held by the caller's lock.
+        workspace: locked by the caller.
         sources: folder with the source videos.
-        num_workers: processes; 0 takes one for each processor.
-        progress: told of each ended clip.
+        num_workers: processes; 0 means one per processor.
+        progress: called after each clip.
 
     Returns:
-        What was made, kept and refused: by sample_id, or by file name where a file was refused unread.
+        What was made, kept and refused: by sample_id, or by file name if a file was refused before it was read.
 
     Raises:
-        InputError: no folder, no source video in it, or an unusable identities.csv.
+        InputError: not a folder, no source video in it, or an unusable identities.csv.
     """
     if not sources.is_dir():
-        raise InputError(f"{sources}: is no folder; name the folder that holds the source videos")
+        raise InputError(f"{sources}: is not a folder; give the folder with the source videos")
     identities = _merge_identities(workspace, sources)
     files, refused = _assign_files(workspace, sources, identities)
     if not files and not refused:
-        raise InputError(f"{sources}: holds no source videos; name them 1.mp4, 2.mov, ... by identity")
+        raise InputError(f"{sources}: has no source videos; name them 1.mp4, 2.mov, ... by identity")
     num_threads = num_workers or len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(num_threads) as pool:
         digests = dict(zip(files, pool.map(file_sha256, files.values()), strict=True))
@@ -72,10 +73,10 @@ def ingest_clips(
 
 
 def _merge_identities(workspace: Workspace, sources: Path) -> dict[str, Identity]:
-    place, own = sources / workspace.identities_path.name, workspace.identities_path
-    if not place.exists() and own.exists():
+    table, own = sources / workspace.identities_path.name, workspace.identities_path
+    if not table.exists() and own.exists():
         return workspace.identities()
-    added = read_identities(place)
+    added = read_identities(table)
     known = workspace.identities() if own.exists() else {}
     taken_down = workspace.tombstones()
     text = format_identities({name: row for name, row in (known | added).items() if name not in taken_down})
@@ -87,7 +88,7 @@ def _merge_identities(workspace: Workspace, sources: Path) -> dict[str, Identity
 def _assign_files(
     workspace: Workspace, sources: Path, identities: dict[str, Identity]
 ) -> tuple[dict[str, Path], dict[str, str]]:
-    """Splits the files of a folder into identity -> source video and file name -> why it was refused."""
+    """Splits the files of a folder into identity -> source video, and file name -> why it was refused."""
     ignored = ("identities.csv", "readme")
     names = [path for path in sources.iterdir() if path.is_file() and not path.name.startswith(".")]
     paths = [path for path in names if not path.name.lower().startswith(ignored)]
@@ -108,7 +109,7 @@ def _assign_files(
 def _check_file(path: Path, others: list[str], identities: dict[str, Identity]) -> None:
     if not is_identity_id(path.stem):
         raise InputError(
-            f"{path}: is not named by an identity; rename it to its number, as in 1{path.suffix or '.mp4'}"
+            f"{path}: is not named after an identity; rename it to its number, as in 1{path.suffix or '.mp4'}"
         )
     if path.stem not in identities:
         raise InputError(f"{path}: identity {path.stem} has no row in identities.csv; add it")
@@ -118,7 +119,7 @@ def _check_file(path: Path, others: list[str], identities: dict[str, Identity]) 
     if others:
         raise InputError(f"{path}: identity {path.stem} also has {others[0]}; keep one source video for each person")
     if not os.access(path, os.R_OK):
-        raise InputError(f"{path}: may not be read; change its permissions")
+        raise InputError(f"{path}: cannot be read; change its permissions")
 
 
 def _task(workspace: Workspace, identity: Identity, path: Path, digest: str) -> Task:
@@ -135,7 +136,8 @@ def make_clip(workspace: Workspace, task: Task) -> Made:
     """Makes one clip; runs in a worker.
 
     Raises:
-        InputError, VideoError: the source cannot be used.
+        InputError: the source is too short, or its start_seconds is out of range.
+        VideoError: it cannot be read.
     """
     path: Path = task.work
     clip = workspace.settings.clip
@@ -165,11 +167,11 @@ def _check_length(source: Source, seconds: float, start: float | None) -> None:
     if length < seconds:
         raise InputError(
             f"{source.path}: is {source.duration_seconds:.2f} s long, shorter than the clip length of {seconds:g} s; "
-            "hand in a longer video, or start a new workspace with a smaller --clip-seconds"
+            "provide a longer video, or start a new workspace with a smaller --clip-seconds"
         )
     if start is not None and not 0 <= start <= length - seconds:
         latest = max(0.0, source.duration_seconds - seconds)
         raise InputError(
-            f"{source.path}: start_seconds {start:g} leaves no {seconds:g} s of its {source.duration_seconds:.2f} s; "
-            f"use 0 to {latest:.2f}, or leave it empty"
+            f"{source.path}: start_seconds {start:g} leaves less than {seconds:g} s of its "
+            f"{source.duration_seconds:.2f} s; use 0 to {latest:.2f}, or leave it empty"
         )

@@ -1,10 +1,10 @@
-"""plan: which fold each person is in, and which pairs of persons become fakes.
+"""plan: which fold each person is in, and which pairs of people become fakes.
 
-Folds are identity-disjoint and stratified by gender. Pairs are drawn inside one (gender, fold), each person once as
-target and once as source, reciprocal (a_b and b_a) with one 3-cycle where the number is odd. So no fold, and no
-split or cross-validation made of folds, shares a person with another.
+Folds are identity-disjoint and stratified by gender. Pairs are drawn within one (gender, fold), each person once as
+target and once as source: reciprocal (a_b and b_a), with one 3-cycle if the number is odd. So no two folds share a
+person, nor do splits or cross-validation made of folds.
 
-A later run keeps the fold of everyone who has one, and redraws pairs only where somebody came or went.
+A later run keeps the fold of everyone who has one, and redraws pairs only in the folds that somebody joined or left.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ FILL_ORDER = (2, 0, 1, 3, 4)
 
 
 def draw_plan(workspace: Workspace) -> Plan:
-    """Writes plan.json for everyone with a clip and a granted consent; a plan that still fits is kept.
+    """Writes plan.json for everyone with a clip and granted consent; folds and pairs that still fit are kept.
 
     Raises:
         WorkspaceError: there are no clips, or plan.json is damaged.
-        ConsentError: a person with a row or clip was taken down.
+        ConsentError: a person with a row or a clip was taken down.
     """
     identities = workspace.identities()
     clips = {record.sample_id.rpartition("/")[2] for record in workspace.records("raw_video").values()}

@@ -101,7 +101,7 @@ def test_stage_refuses_unknown_names_and_changed_clips(workspace: Workspace) -> 
     clip = workspace.path("raw_video/3.mp4")
     clip.write_bytes(clip.read_bytes()[:-100])
     result = stage.crop_faces(workspace, num_workers=1, only=["3"])
-    assert "is not the file that was recorded" in result.refused["face_video/3"]
+    assert "differs from its record" in result.refused["face_video/3"]
     assert workspace.records("face_video") == {}
 
 

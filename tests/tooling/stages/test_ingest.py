@@ -173,7 +173,7 @@ def test_given_start_is_used_and_refused_beyond_the_source(people: People, place
     rows = "1,male,granted,,,0.75\n2,female,granted,,,1.6\n"
     (sources / "identities.csv").write_text(HEADER + rows)
     result = run(place, sources)
-    assert "2.mp4: start_seconds 1.6 leaves no 1.5 s of its 3.00 s; use 0 to 1.50" in result.refused["raw_video/2"]
+    assert "2.mp4: start_seconds 1.6 leaves less than 1.5 s of its 3.00 s; use 0 to 1.50" in result.refused["raw_video/2"]
     clip = read_clip(place.path("raw_video/1.mp4"))
     assert np.abs(clip.astype(int) - np.stack(pictures[9:27])).mean() < 4
     (sources / "identities.csv").write_text(HEADER + rows.replace("0.75", "0.25"))
@@ -203,8 +203,8 @@ def test_every_bad_file_is_refused_by_name_and_the_rest_goes_on(
     result = run(place, sources)
     assert result.made == ["raw_video/1"]
     wanted = {
-        "anna.mp4": "is not named by an identity",
-        "007.mp4": "is not named by an identity",
+        "anna.mp4": "is not named after an identity",
+        "007.mp4": "is not named after an identity",
         "3.mp4": "identity 3 has no row in identities.csv",
         "8.mp4": "identity 8 also has 8.mkv",
         "8.mkv": "identity 8 also has 8.mp4",
@@ -225,9 +225,9 @@ def test_every_bad_file_is_refused_by_name_and_the_rest_goes_on(
 
 
 def test_whole_folder_is_refused_before_any_work(place: Workspace, sources: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no source videos"):
+    with pytest.raises(InputError, match="has no source videos"):
         run(place, sources)
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         run(place, tmp_path / "nowhere")
     (sources / "identities.csv").write_text(HEADER + "1,male,granted,,,\n1,male,granted,,,\n")
     with pytest.raises(InputError, match="stands there twice"):
