@@ -85,7 +85,7 @@ def make_face_video(workspace: Workspace, task: Task) -> Made:
         frames = read_frames(clip, is_exact=False)  # one level more or less does not matter to a detector
         track = follow_face(_detectors(settings.detect_scale), frames, tracking, name=clip_name)
     if len(track) != task.work:
-        raise InputError(f"{clip_name}: has {len(track)} frames, its record says {task.work}; run `tooling ingest` again")
+        raise InputError(f"{clip_name}: has {len(track)} frames, not {task.work}; run `tooling ingest` again")
     fps = probe_video(clip).fps
     track_name = workspace.track_name(task.wanted.sample_id.rpartition("/")[2])
     staged = {name: workspace.staging_path(name) for name in (task.wanted.path, track_name)}

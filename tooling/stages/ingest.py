@@ -4,9 +4,10 @@ A folder has the source videos, named by identity (1.mp4, 17.MOV, any format tha
 Each video becomes raw_video/{id}.mp4: upright, 1280x720, 450 frames at constant 30 fps in a full release. Pictures near
 16:9 are cropped slightly, others are padded with black bars; nothing is stretched and no frames are blended.
 
-The chosen part is first written at a higher quality as masters/{id}.mp4, and the clip is encoded from that master. So are
-the fakes: real and fake files are encoded equally often, from the same pictures. Fakes made from the clips themselves
-have P-frames 4 to 17 % smaller than those of their real counterparts, and file sizes alone would tell them apart.
+The chosen part is first written at a higher quality as masters/{id}.mp4, and the clip is encoded from that master. So
+are the fakes: real and fake files are encoded equally often, from the same pictures. Fakes made from the clips
+themselves have P-frames 4 to 17 % smaller than those of their real counterparts, and file sizes alone would tell them
+apart.
 """
 
 from __future__ import annotations
@@ -41,9 +42,8 @@ def ingest_clips(
     """Makes the clip of every source video.
 
     The rows of the folder's identities.csv are merged into the workspace's; where both have a row for a person, the
-    folder's wins, also for people who already have a clip. Without that file, the workspace's rows are used as they are.
-    A clip is made again if its source video, its start_seconds, the clip settings or the version of `choose_window`
-    changed.
+    folder's wins, also for people who already have a clip. Without that file, the workspace's rows are used. A clip is
+    made again if its source video, its start_seconds, the clip settings or the version of `choose_window` changed.
 
     Args:
         workspace: locked by the caller.

@@ -1,1 +1,8 @@
-"""generate: the plan and clips in, fakes and their masks out."""
+"""generate: a workspace with clips, tracks and plan.json in; the fakes of a subset, their masks and their records out.
+
+run      checks the request, and chooses the generator
+request  what to make and with what; the generator in a worker, seeds, the second attempt
+inputs   consent, and exactly the recorded files
+clips    face swap, expression driving, attribute editing: the tasks, and making one of them
+images   full-face generation: the same, one generator per fold, no near-duplicates
+"""

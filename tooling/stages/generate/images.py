@@ -1,7 +1,7 @@
-"""Full-face generation: a planned prompt and a seed for each image, spaces fitted fold by fold, no near-duplicates.
+"""Fakes that are images (full-face generation): planned prompts and seeds, one generator per fold, no near-duplicates.
 
-A generator that is fitted to the release's own faces is fitted once for each fold, from that fold's people only, so
-that an image never carries a face from one split into another; the image belongs to that fold.
+A generator that is fitted to the release's own faces is fitted once per fold, to that fold's people only, and its
+images belong to that fold: no image carries a face from one split into another.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from PIL import Image
 
 from generation.arrays import Frame
 from generation.faces.detector import one_thread
-from generation.generators.prompts import PlannedPrompt, plan_prompt
+from generation.generators.prompts import plan_prompt
 from generation.generators.registry import FAMILIES, imported
 from generation.generators.weightfree.portrait.fitting import Person
 from generation.media.reader import read_image
@@ -27,8 +27,8 @@ from generation.quality.descriptor import Descriptor, describe_image, find_near_
 from generation.quality.presence import check_image
 from homologous_deepfake import SUBSETS
 from tooling.errors import WorkspaceError
-from tooling.stages.generate.clips import clip_inputs, face_clip, refuse_without_consent, select
-from tooling.stages.generate.work import GenerateRequest, GeneratorChoice, loaded, tried_twice
+from tooling.stages.generate.inputs import clip_inputs, face_clip, refuse_without_consent, select
+from tooling.stages.generate.request import GenerateRequest, GeneratorChoice, loaded, tried_twice
 from tooling.work.engine import Progress
 from tooling.work.tasks import Made, Task, finished_record, make_files, wanted_record
 from tooling.workspace.decoding import read_json
@@ -39,13 +39,13 @@ from tooling.workspace.records import StageResult, natural_key
 
 SUBSET = "GAN_images"
 FEWEST_PEOPLE = 2  # of a fold whose faces a space can be fitted to
-NUM_ROUNDS = 4  # of making near-duplicates anew
+NUM_ROUNDS = 4  # of making near-duplicates again
 SEEDS_OF_A_ROUND = 2  # see `tried_twice`
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where the images of a fold come from: the generator as it is loaded, its settings, and files it was fitted to."""
+class FoldGenerator:
+    """What makes the images of a fold: the generator, and path -> SHA-256 of the files that it was fitted to."""
 
     fold: int
     choice: GeneratorChoice
@@ -54,7 +54,7 @@ class Source:
 
 @dataclass(frozen=True)
 class ImageWork:
-    """What a worker needs of one image; `round` counts how often it came too near to another."""
+    """What a worker needs for one image; `round` counts how often it was a near-duplicate of another."""
 
     prompt: str
     choice: GeneratorChoice
@@ -64,47 +64,37 @@ class ImageWork:
 def make_images(
     workspace: Workspace, request: GenerateRequest, choice: GeneratorChoice, *, num_workers: int, progress: Progress
 ) -> StageResult:
-    """Makes the images asked for; arguments, result and errors as in `tooling.stages.generate.run.generate_fakes`."""
-    planned = [_Planned(plan_prompt(number, request.seed)) for number in range(1, SUBSETS[SUBSET].count + 1)]
-    chosen = select(planned, request.only, request.limit)
-    sources = _sources(workspace, choice)
-    settings = {source.fold: source.choice.parameters() for source in sources}
+    """Makes the requested images; arguments, result and errors as in `tooling.stages.generate.run.generate_fakes`."""
+    numbers = range(1, SUBSETS[SUBSET].count + 1)
+    planned = {f"{number:06d}": plan_prompt(number, request.seed) for number in numbers}
+    chosen = select(planned, request)
+    folds = _fold_generators(workspace, choice)
+    settings = {of_fold.fold: of_fold.choice.parameters() for of_fold in folds}
     tasks = []
-    for one in chosen:
-        source = sources[(one.prompt.number - 1) % len(sources)]
-        about = {"prompt": one.prompt.text, "attributes": one.prompt.attributes, "fold": source.fold}
-        path = f"{SUBSET}/{one.name}.png"
-        parameters = settings[source.fold] | about
-        name = choice.recorded_name
-        wanted = wanted_record(f"{SUBSET}/{one.name}", path, source.inputs, name, parameters, one.prompt.seed)
-        tasks.append(Task(wanted, ImageWork(one.prompt.text, source.choice)))
+    for name, prompt in chosen.items():
+        of_fold = folds[(prompt.number - 1) % len(folds)]
+        about = {"prompt": prompt.text, "attributes": prompt.attributes, "fold": of_fold.fold}
+        path, parameters = f"{SUBSET}/{name}.png", settings[of_fold.fold] | about
+        wanted = wanted_record(f"{SUBSET}/{name}", path, of_fold.inputs, choice.recorded_name, parameters, prompt.seed)
+        tasks.append(Task(wanted, ImageWork(prompt.text, of_fold.choice)))
     result = StageResult()
     for _ in range(NUM_ROUNDS):
         made = make_files(
             workspace, SUBSET, tasks, make_image, num_workers=num_workers, engine=request.engine, progress=progress
         )
-        result = _joined(result, made)
-        tasks = _too_near(workspace, tasks)
+        result = _merge_rounds(result, made)
+        tasks = _remove_near_duplicates(workspace, tasks)
         if not tasks:
             return result
     gone = [task.wanted.sample_id for task in tasks]
     result.made, result.kept = ([name for name in names if name not in gone] for names in (result.made, result.kept))
     for name in gone:
-        result.refused[name] = f"came too near to another image {NUM_ROUNDS} times; try another --seed"
+        result.refused[name] = f"nearly identical to another image in {NUM_ROUNDS} rounds; try another --seed"
     return result
 
 
-@dataclass(frozen=True)
-class _Planned:
-    prompt: PlannedPrompt
-
-    @property
-    def name(self) -> str:
-        return f"{self.prompt.number:06d}"
-
-
 def make_image(workspace: Workspace, task: Task) -> Made:
-    """Makes one image.
+    """Makes one image; runs in a worker.
 
     Raises:
         RejectedOutputError: it shows no face, or several, also with another seed.
@@ -130,8 +120,8 @@ def make_image(workspace: Workspace, task: Task) -> Made:
     return Made(record, files)
 
 
-def _joined(first: StageResult, later: StageResult) -> StageResult:
-    """What two rounds did; the later one speaks for the images that both were about."""
+def _merge_rounds(first: StageResult, later: StageResult) -> StageResult:
+    """The result of two rounds; for images in both, that of the later one."""
     again = {*later.made, *later.kept, *later.refused}
     refused = {name: reason for name, reason in first.refused.items() if name not in again} | later.refused
     made = sorted({*first.made, *later.made} - set(refused), key=natural_key)
@@ -139,8 +129,8 @@ def _joined(first: StageResult, later: StageResult) -> StageResult:
     return StageResult(made, kept, refused)
 
 
-def _too_near(workspace: Workspace, tasks: Sequence[Task]) -> list[Task]:
-    """Takes out every image that is a near-duplicate of one before it, and returns the tasks to make them anew."""
+def _remove_near_duplicates(workspace: Workspace, tasks: Sequence[Task]) -> list[Task]:
+    """Removes every image that is a near-duplicate of an earlier one; returns the tasks to make them again."""
     by_name = {task.wanted.sample_id: task for task in tasks}
     known: list[Descriptor] = []
     names: list[str] = []
@@ -153,17 +143,17 @@ def _too_near(workspace: Workspace, tasks: Sequence[Task]) -> list[Task]:
             names.append(name)
             continue
         task = by_name[name]
-        workspace.note_rejects(task.wanted, [(record.results.get("seed", 0), f"too near to {names[nearest]}")])
+        workspace.note_rejects(task.wanted, [(record.results.get("seed", 0), f"nearly identical to {names[nearest]}")])
         again.append(dataclasses.replace(task, work=dataclasses.replace(task.work, round=task.work.round + 1)))
     workspace.forget(SUBSET, [task.wanted.sample_id for task in again])
     return again
 
 
-def _sources(workspace: Workspace, choice: GeneratorChoice) -> list[Source]:
+def _fold_generators(workspace: Workspace, choice: GeneratorChoice) -> list[FoldGenerator]:
     info = FAMILIES.get(choice.name)
     if info is None or not info.is_fitted:
         # Folds in the order of the images' numbers, evenly.
-        return [Source(fold, choice, {}) for fold in (*range(1, NUM_FOLDS), 0)]
+        return [FoldGenerator(fold, choice, {}) for fold in (*range(1, NUM_FOLDS), 0)]
     plan = workspace.plan()
     if plan is None:
         raise WorkspaceError(f"{workspace.plan_path}: not found; run `tooling plan` first")
@@ -175,12 +165,12 @@ def _sources(workspace: Workspace, choice: GeneratorChoice) -> list[Source]:
     return [_fitted(workspace, choice, fold, people) for fold, people in groups.items()]
 
 
-def _fitted(workspace: Workspace, choice: GeneratorChoice, fold: int, people: Sequence[str]) -> Source:
-    """The generator fitted to one fold's people; kept in the workspace, and fitted anew when a clip has changed."""
+def _fitted(workspace: Workspace, choice: GeneratorChoice, fold: int, people: Sequence[str]) -> FoldGenerator:
+    """The generator fitted to one fold's people; saved in the workspace, and fitted again if a clip has changed."""
     inputs = clip_inputs(workspace, people)
     folder = workspace.models_path / choice.name / f"fold{fold}"
     options = dataclasses.replace(choice.options, weights=str(folder))
-    fitted = Source(fold, dataclasses.replace(choice, options=options), inputs)
+    fitted = FoldGenerator(fold, dataclasses.replace(choice, options=options), inputs)
     note = folder / "inputs.json"
     if note.is_file() and read_json(note, dict[str, str], f"delete {folder}, it is fitted again") == inputs:
         return fitted
@@ -196,9 +186,9 @@ def _fitted(workspace: Workspace, choice: GeneratorChoice, fold: int, people: Se
     return fitted
 
 
-def _replace_folder(new: Path, place: Path) -> None:
+def _replace_folder(new: Path, folder: Path) -> None:
     for path in new.rglob("*"):
         if path.is_file():
             sync_file(path)
-    shutil.rmtree(place, ignore_errors=True)
-    os.replace(new, place)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(new, folder)

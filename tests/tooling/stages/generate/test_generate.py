@@ -27,7 +27,7 @@ from tests.tooling.stages.generate.filmed import HEIGHT, NUM_FRAMES, WIDTH, film
 from tooling.errors import ConsentError, UsageError, WorkspaceError
 from tooling.stages.generate import clips as generate_clips
 from tooling.stages.generate import run as generate
-from tooling.stages.generate.work import sample_seed
+from tooling.stages.generate.request import sample_seed
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import format_identities
 from tooling.workspace.layout import Workspace, open_workspace
@@ -100,7 +100,7 @@ def test_limit_and_only(workspace: Workspace) -> None:
         run(workspace, only=["1_3"])
 
 
-def test_another_seed_makes_it_anew(workspace: Workspace) -> None:
+def test_another_seed_makes_it_again(workspace: Workspace) -> None:
     run(workspace, limit=1)
     assert run(workspace, limit=1, seed=1).made == ["swap_video/1_2"]
     assert sample_seed(0, "a") != sample_seed(0, "b")
@@ -159,13 +159,13 @@ def test_a_clip_changed_behind_the_records_is_refused(workspace: Workspace) -> N
         file.write(b"x")
     result = run(workspace)
     assert set(result.refused) == {"swap_video/1_2", "swap_video/2_1"}
-    assert "2.mp4: is not the file that was recorded" in result.refused["swap_video/1_2"]
+    assert "2.mp4: differs from its record" in result.refused["swap_video/1_2"]
 
 
 def test_unknown_subset_and_generator(workspace: Workspace) -> None:
     with pytest.raises(UsageError, match="raw_video: cannot be generated; generated are avatarify_video, edit_video"):
         run(workspace, "raw_video")
-    with pytest.raises(UsageError, match="nonesuch: is no generator; for swap_video use weightfree-swap"):
+    with pytest.raises(UsageError, match="nonesuch: no such generator; for swap_video use weightfree-swap"):
         run(workspace, generator="nonesuch")
 
 

@@ -1,4 +1,4 @@
-"""What every kind of generation shares: the chosen generator in a worker, seeds, and the second try."""
+"""What to make and with what: the request, the chosen generator in a worker, seeds, and the second attempt."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class GenerateRequest:
     """What to make, and with what.
 
     Attributes:
-        generator: name of a generator of the subset's family, or "scheme:place"; None takes the family's default.
+        generator: name of a generator of the subset's family, or "scheme:location"; None takes the family's default.
         only: names below the subset, such as "1_2", "age/7" or "000012"; None takes all that are planned.
-        limit: at most so many, in natural order; None is all.
-        seed: from which each fake's own seed is derived.
+        limit: how many at most, in natural order; None means all.
+        seed: each fake's own seed is derived from it.
         factor: strength of an edit.
         options: weights, device, dtype and batch size.
-        engine: where the work is done, "local" or "ray".
+        engine: "local" or "ray"; see `tooling.work.engine`.
     """
 
     generator: str | None = None
@@ -45,7 +45,7 @@ class GenerateRequest:
 
 @dataclasses.dataclass(frozen=True)
 class GeneratorChoice:
-    """A generator by name, the family it is wanted for, and how it is loaded."""
+    """A generator by name, the family that it is used for, and how it is loaded."""
 
     name: str
     family: Family
@@ -53,10 +53,10 @@ class GeneratorChoice:
 
     @property
     def recorded_name(self) -> str:
-        """The name for the record: of a file or folder its own name only, as nobody needs to know where it lay."""
-        scheme, _, place = self.name.partition(":")
-        is_local = scheme in SCHEMES and bool(place) and Path(place).exists()
-        return f"{scheme}:{Path(place).resolve().name}" if is_local else self.name
+        """The name for the record; of a local file or folder without its path."""
+        scheme, _, location = self.name.partition(":")
+        is_local = scheme in SCHEMES and bool(location) and Path(location).exists()
+        return f"{scheme}:{Path(location).resolve().name}" if is_local else self.name
 
     def parameters(self) -> dict[str, Any]:
         """Settings, dtype and digest of the weights, as JSON values for the record."""
@@ -64,12 +64,12 @@ class GeneratorChoice:
 
 
 def sample_seed(seed: int, sample_id: str) -> int:
-    """The seed of one fake: 32 bits, the same on every machine and for every order of work."""
+    """The seed of one fake: 32 bits, the same on every machine and in every order of work."""
     return int.from_bytes(hashlib.sha256(f"{seed} {sample_id}".encode()).digest()[:4], "big")
 
 
 def num_devices(options: LoadOptions) -> int:
-    """Processes that make sense: one for each GPU, or 0, one for each processor, on the CPU."""
+    """Number of worker processes: one per GPU, or 0 on a CPU, which means one per processor."""
     is_gpu = options.device.startswith("cuda") or (options.device == "auto" and torch.cuda.is_available())
     if not is_gpu:
         return 0
@@ -77,14 +77,14 @@ def num_devices(options: LoadOptions) -> int:
 
 
 def loaded(choice: GeneratorChoice) -> Any:
-    """The generator, loaded once in each process; several GPUs are divided among the processes."""
+    """The pipeline, loaded once in each process; several GPUs are divided among the processes."""
     options = choice.options
     if options.device in ("auto", "cuda") and torch.cuda.device_count() > 1:
         position = multiprocessing.current_process()._identity
         number = (position[0] - 1 if position else 0) % torch.cuda.device_count()
         options = dataclasses.replace(options, device=f"cuda:{number}")
     if options.device == "cpu" or not torch.cuda.is_available():
-        cv2.setNumThreads(1)  # fakes are made side by side, one processor each
+        cv2.setNumThreads(1)  # one processor per fake; several are made at a time
     return _load(choice.name, options, choice.family)
 
 
@@ -94,13 +94,18 @@ def _load(name: str, options: LoadOptions, family: Family) -> Any:
 
 
 def tried_twice(make: Callable[[int], Result], seed: int, draws: bool) -> tuple[Result, dict[str, Any]]:
-    """Calls `make` with a seed, and once more with the next where the first result is rejected and seeds matter.
+    """Calls `make` with a seed, and again with the next seed if the first result is rejected.
+
+    Args:
+        make: gives the result for a seed, or raises RejectedOutputError.
+        seed: of the first attempt.
+        draws: whether the result depends on the seed; if not, there is no second attempt.
 
     Returns:
-        The result, and what belongs into the record: the seed that was used, and why the first try was rejected.
+        The result and, for the record, the seed that was used and why the first attempt was rejected.
 
     Raises:
-        RejectedOutputError: no try passed; its `attempts` say why each failed.
+        RejectedOutputError: both attempts were rejected; `attempts` has their seeds and reasons.
     """
     attempts: list[tuple[int, str]] = []
     for number in range(2 if draws else 1):
