@@ -18,6 +18,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -33,11 +34,13 @@ from generation.crops.clip import FaceClip, PastedFrame
 from generation.crops.paste import FaceOutput, replace_faces
 from generation.errors import GenerationError
 from generation.generators.prefetch import ahead
+from generation.generators.registry import NETWORK_MODULES
 
 Attribute = Literal["age", "hair"]
 OutputType = Literal["np", "pil"]
 
 NOT_RECORDED = {"batch_frames"}  # config values that change no result
+_STORED_NAMES = {module: name for name, module in NETWORK_MODULES.items()}
 
 
 @dataclass
@@ -85,6 +88,25 @@ class RecordedPipeline(DiffusionPipeline):  # type: ignore[misc]
         names = sorted(name for name in self.config if not name.startswith("_") and name not in NOT_RECORDED)
         values = {name: self.config[name] for name in names if name not in self.components}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    def register_to_config(self, **values: Any) -> None:
+        """As diffusers', but modules of networks get the names of `NETWORK_MODULES`."""
+        super().register_to_config(**_with_modules(values, _STORED_NAMES))
+
+    @classmethod
+    def load_config(cls, folder: str | Path, **options: Any) -> dict[str, Any]:
+        """As diffusers': the content of model_index.json, with each network's module where it is now."""
+        return _with_modules(super().load_config(folder, **options), NETWORK_MODULES)
+
+
+def _with_modules(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """Config values in which the module of each (module, class) has the name that `names` gives it."""
+    renamed = dict(values)
+    for key, value in values.items():
+        match value:
+            case [str(module), str(name)] if module in names:
+                renamed[key] = (names[module], name)
+    return renamed
 
 
 class ClipPipeline(RecordedPipeline):

@@ -127,6 +127,19 @@ SCHEMES: dict[str, str] = {
     "onnx": "generation.generators.onnx.loading:load",
 }
 
+# Names by which `model_index.json` knows the modules of networks -> where the modules are. The names are data: saved
+# folders and their digests hold them, so a name stays when its module moves.
+NETWORK_MODULES: dict[str, str] = {
+    "generation.models.face_parsing": "generation.generators.simswap.parsing",
+    "generation.models.face_space": "generation.generators.weightfree.portrait.space",
+    "generation.models.mcnet": "generation.generators.mcnet.network",
+    "generation.models.mcnet_keypoints": "generation.generators.mcnet.keypoints",
+    "generation.models.simswap": "generation.generators.simswap.network",
+    "generation.models.simswap_identity": "generation.generators.simswap.identity_encoder",
+    "generation.models.stylegan3": "generation.generators.stylegan3.network",
+    "generation.models.styleganex": "generation.generators.styleganex.network",
+}
+
 
 @dataclass(frozen=True)
 class LoadOptions:

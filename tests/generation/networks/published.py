@@ -7,6 +7,7 @@ its crop and tints it by the edit. So a whole stage can be run without any publi
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import types
@@ -16,13 +17,22 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from generation.generators.mcnet.keypoints import McnetDetector
 from generation.generators.mcnet.network import McnetGenerator
+from generation.generators.mcnet.pipeline import McnetDrive
 from generation.generators.simswap.identity_encoder import SwapIdentity
 from generation.generators.simswap.network import SwapGenerator
 from generation.generators.simswap.parsing import FACE_CLASSES, FaceParsing
+from generation.generators.simswap.pipeline import SimSwap
+from generation.generators.stylegan3.network import StyleganGenerator
+from generation.generators.stylegan3.pipeline import Stylegan3Faces
+from generation.generators.stylegan3.text_pipeline import Text2Stylegan
 from generation.generators.styleganex.network import StyleganexEditor
+from generation.generators.styleganex.pipeline import StyleganexEdit
+from generation.generators.weightfree.faces import WeightfreeFaces
+from generation.generators.weightfree.portrait.space import FaceSpace
 
 RGB = range(3)
 OPTS = {
@@ -48,6 +58,14 @@ TINY_MCNET: dict[str, Any] = {
     "motion_most": 16,
     "memory_channels": 16,
     "memory_px": 8,
+}
+TINY_STYLEGAN: dict[str, Any] = {
+    "z_dim": 16,
+    "w_dim": 16,
+    "img_resolution": 32,
+    "num_layers": 4,
+    "channel_base": 128,
+    "channel_max": 8,
 }
 LATENT = 16  # values of a tiny identity
 
@@ -89,6 +107,53 @@ def tiny_identity() -> Any:
 def tiny_parsing() -> Any:
     torch.manual_seed(2)
     return _with_statistics(FaceParsing(width=4))
+
+
+def tiny_stylegan(**settings: Any) -> StyleganGenerator:
+    torch.manual_seed(3)
+    network: StyleganGenerator = StyleganGenerator(**{**TINY_STYLEGAN, **settings}).eval()
+    return network
+
+
+def publish_clip(folder: Path) -> list[Path]:
+    """Tiny CLIP as a publisher would lay it out: weights, config, vocabulary, merges."""
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}), "utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n", "utf-8")
+    common = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = common | {"vocab_size": len(words), "eos_token_id": len(words) - 1, "max_position_embeddings": 32}
+    vision = common | {"image_size": 32, "patch_size": 16, "projection_dim": 8}
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
+    torch.manual_seed(1)
+    model = CLIPModel(config)
+    state = model.state_dict() | {"vision_model.embeddings.position_ids": torch.arange(5)[None]}
+    torch.save(state, folder / "pytorch_model.bin")
+    config.save_pretrained(folder)
+    return [folder / name for name in ("pytorch_model.bin", "config.json", "vocab.json", "merges.txt")]
+
+
+def tiny_text2stylegan(clip_folder: Path) -> Text2Stylegan:
+    _, config, vocabulary, merges = publish_clip(clip_folder)
+    clip = CLIPModel(CLIPConfig.from_pretrained(config.parent))
+    return Text2Stylegan(tiny_stylegan(), clip, CLIPTokenizer(str(vocabulary), str(merges)))
+
+
+def save_tiny(name: str, folder: Path) -> Path:
+    """Saves a generator that has weights, with tiny networks, as a conversion or a fit does."""
+    torch.manual_seed(0)
+    builders: dict[str, Any] = {
+        "simswap": lambda: SimSwap(tiny_swap(), tiny_identity(), tiny_parsing()),
+        "simswap-trained": lambda: SimSwap(tiny_swap(head="imagenet"), tiny_identity()),
+        "mcnet": lambda: McnetDrive(tiny_detector(), tiny_mcnet()),
+        "stylegan3": lambda: Stylegan3Faces(tiny_stylegan()),
+        "text2stylegan": lambda: tiny_text2stylegan(folder.with_name(f"{folder.name}_clip")),
+        "styleganex": lambda: StyleganexEdit(age=StyleganexEditor(width=4).eval()),
+        "weightfree-faces": lambda: WeightfreeFaces(FaceSpace(crop_px=32), 96),
+    }
+    builders[name]().save_pretrained(folder)
+    return folder
 
 
 def _with_statistics(network: Any) -> Any:

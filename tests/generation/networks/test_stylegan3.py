@@ -13,7 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from transformers import CLIPModel, CLIPTokenizer
 
 from benchmarks.parity import stylegan3 as parity
 from generation.errors import GenerationError, WeightsError
@@ -27,22 +27,14 @@ from generation.generators.stylegan3.convert import generator_settings, read_gen
 from generation.generators.stylegan3.filtering import HEIGHT, WIDTH, banded, filtered_leaky_relu, spread
 from generation.generators.stylegan3.geometry import Resampling
 from generation.generators.stylegan3.latent_search import SearchSettings, draw_latents, search, start_latents
-from generation.generators.stylegan3.network import StyleganGenerator
 from generation.generators.stylegan3.pipeline import Stylegan3Faces
 from generation.generators.stylegan3.text_pipeline import Text2Stylegan
 from generation.weights.stylegan_pickle import read_stylegan
 from tests.generation.networks.cuda import require_cuda
+from tests.generation.networks.published import publish_clip, tiny_stylegan
 
 VECTORS = Path(__file__).parents[2] / "data" / "stylegan3"
 ALL_VECTORS = Path(__file__).parents[4] / "shared" / "golden" / "stylegan3"
-SIZES: dict[str, Any] = {
-    "z_dim": 16,
-    "w_dim": 16,
-    "img_resolution": 32,
-    "num_layers": 4,
-    "channel_base": 128,
-    "channel_max": 8,
-}
 
 
 def made(pipe: FaceImagePipeline, prompts: list[str], seeds: list[int]) -> NDArray[np.uint8]:
@@ -50,12 +42,6 @@ def made(pipe: FaceImagePipeline, prompts: list[str], seeds: list[int]) -> NDArr
     output = pipe(prompts, generator=generators, output_type="np", return_dict=False)
     images: NDArray[np.uint8] = output[0]
     return images
-
-
-def tiny(**more: Any) -> StyleganGenerator:
-    torch.manual_seed(3)
-    network: StyleganGenerator = StyleganGenerator(**{**SIZES, **more}).eval()
-    return network
 
 
 def test_vectors_of_the_published_implementation() -> None:
@@ -120,7 +106,7 @@ def test_parts_of_channels_and_images_change_nothing(monkeypatch: pytest.MonkeyP
 
 
 def test_network_needs_no_more_than_its_own_image_and_compiles_without_breaks() -> None:
-    network = tiny()
+    network = tiny_stylegan()
     z = torch.randn(3, 16)
     with torch.inference_mode():
         together = network(z, psi=0.7)
@@ -132,10 +118,10 @@ def test_network_needs_no_more_than_its_own_image_and_compiles_without_breaks() 
 
 
 def test_half_precision_leaves_the_weights_alone() -> None:
-    network = tiny().to(torch.float16)
+    network = tiny_stylegan().to(torch.float16)
     assert network.synthesis.layer_dtype == torch.float16
     assert {one.dtype for one in network.state_dict().values()} == {torch.float32}
-    assert tiny().to("cpu").synthesis.layer_dtype == torch.float32
+    assert tiny_stylegan().to("cpu").synthesis.layer_dtype == torch.float32
 
 
 def test_pickle_converts_and_its_pipeline_is_bit_equal_after_reload(tmp_path: Path) -> None:
@@ -171,7 +157,7 @@ def test_pickle_of_another_size_than_it_says_is_refused(monkeypatch: pytest.Monk
 
 
 def test_plain_pipeline_turns_and_truncates() -> None:
-    network = tiny(conv_kernel=1, use_radial_filters=True)  # which turns as a whole
+    network = tiny_stylegan(conv_kernel=1, use_radial_filters=True)  # which turns as a whole
     turned = Stylegan3Faces(network, angle_degrees=180).make_images([""], [7])[0].astype(int)
     upright = Stylegan3Faces(network).make_images([""], [7])[0].astype(int)
     assert np.abs(turned[::-1, ::-1] - upright).max() <= 1
@@ -188,7 +174,7 @@ def brightness(images: Tensor, _: Any) -> Tensor:
 
 @pytest.mark.parametrize("space", ["w", "z"])
 def test_search_keeps_the_best_and_ends_early(space: Any) -> None:
-    network = tiny().requires_grad_(False)
+    network = tiny_stylegan().requires_grad_(False)
     z = torch.from_numpy(draw_latents([1, 2], 16))
     settings = SearchSettings(space, num_iterations=12, learning_rate=0.05)
     start = start_latents(network, z, settings)
@@ -211,25 +197,7 @@ def test_search_keeps_the_best_and_ends_early(space: Any) -> None:
 
 @pytest.fixture(scope="module")
 def clip_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Tiny CLIP as a publisher would lay it out: weights, config, vocabulary, merges."""
-    folder = tmp_path_factory.mktemp("clip")
-    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({word: place for place, word in enumerate(words)}), "utf-8")
-    (folder / "merges.txt").write_text("#version: 0.2\n", "utf-8")
-    common = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = common | {"vocab_size": len(words), "eos_token_id": len(words) - 1, "max_position_embeddings": 32}
-    config = CLIPConfig(
-        text_config=text,
-        vision_config=common | {"image_size": 32, "patch_size": 16, "projection_dim": 8},
-        projection_dim=8,
-    )
-    torch.manual_seed(1)
-    model = CLIPModel(config)
-    state = model.state_dict() | {"vision_model.embeddings.position_ids": torch.arange(5)[None]}
-    torch.save(state, folder / "pytorch_model.bin")
-    config.save_pretrained(folder)
-    return [folder / name for name in ("pytorch_model.bin", "config.json", "vocab.json", "merges.txt")]
+    return publish_clip(tmp_path_factory.mktemp("clip"))
 
 
 def test_text2stylegan_converts_searches_and_reloads(tmp_path: Path, clip_files: list[Path]) -> None:
@@ -270,7 +238,7 @@ def test_clip_that_does_not_fit_is_refused(tmp_path: Path, clip_files: list[Path
 @pytest.mark.parametrize("more", [{}, {"use_radial_filters": True, "conv_kernel": 1}], ids=["t", "r"])
 def test_half_precision_on_a_gpu_is_near_the_cpu(more: dict[str, Any]) -> None:
     device = require_cuda()
-    network, z = tiny(**more), torch.randn(2, 16)
+    network, z = tiny_stylegan(**more), torch.randn(2, 16)
     with torch.inference_mode():
         wanted = network(z)
         network.to(device)
