@@ -1,20 +1,28 @@
-"""Folders of saved generators: the names of their networks' modules are data, and stay when the modules move."""
+"""Saved generators: names of their networks' modules stay when modules move; they are described without loading."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 import torch
+from diffusers import DiffusionPipeline, ModelMixin
+from diffusers_setup import PipelineFolders, save_face_adapter
 from networks_setup import save_tiny
+from onnx_setup import identity, matrix, swapper
 from torch import nn
+from transformers import PreTrainedModel
 from typer.testing import CliRunner
 
+from generation.errors import GenerationError
 from generation.generators.conversion.provenance import Provenance, digest_folder, write_provenance
-from generation.generators.loading import load_generator
-from generation.generators.registry import NETWORK_MODULES, LoadOptions, imported
+from generation.generators.loading import describe_generator, folder_digest, load_generator
+from generation.generators.placement import choose_dtype
+from generation.generators.registry import FAMILIES, NETWORK_MODULES, LoadOptions, imported
 from tooling.cli.weights import app
 
 STYLEGAN = ["generation.models.stylegan3", "StyleganGenerator"]
@@ -91,3 +99,98 @@ def test_weights_check_accepts_it(name: str, tmp_path: Path) -> None:
     write_provenance(folder, Provenance(name, "", "", "", (), digest_folder(folder), {}))
     result = CliRunner().invoke(app, ["check", str(folder)])
     assert result.exit_code == 0, result.output
+
+
+# Descriptions
+
+
+def described_by_loading(name: str, options: LoadOptions, family: str) -> dict[str, Any]:
+    """What is recorded of a generator, read from the generator itself."""
+    pipeline = load_generator(name, dataclasses.replace(options, dtype="float32"), family=family)
+    parameters = dict(pipeline.parameters)
+    if any(isinstance(part, nn.Module) for part in pipeline.components.values()):
+        dtype = choose_dtype(options.dtype, torch.device("cpu"), pipeline.cuda_dtype)
+        parameters["dtype"] = str(dtype).removeprefix("torch.")
+    folder = pipeline.config.get("_name_or_path")
+    return parameters | ({"weights": folder_digest(Path(folder))} if folder else {})
+
+
+def check_description(
+    monkeypatch: pytest.MonkeyPatch, name: str, options: LoadOptions, family: str = ""
+) -> dict[str, Any]:
+    """Describes a generator while nothing can be loaded; the description is that of the loaded generator."""
+    expected = described_by_loading(name, options, family)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a network was loaded")
+
+    with monkeypatch.context() as patch:
+        for place, attribute in (
+            (DiffusionPipeline, "from_pretrained"),
+            (ModelMixin, "from_pretrained"),
+            (PreTrainedModel, "from_pretrained"),
+            (nn.Module, "__init__"),
+            (onnxruntime.InferenceSession, "__init__"),
+        ):
+            patch.setattr(place, attribute, refuse)
+        described = describe_generator(name, options, family=family)
+    assert described == expected
+    assert json.loads(json.dumps(described)) == described
+    return described
+
+
+@EVERY
+def test_description_of_networks(folders: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = LoadOptions(str(folders / name), device="cpu", dtype="float16", batch_frames=3)
+    described = check_description(monkeypatch, name, options)
+    assert (described["dtype"], len(described["weights"])) == ("float16", 64)
+    assert "batch_frames" not in described
+
+
+@pytest.mark.parametrize("name", [name for name, info in FAMILIES.items() if not info.weights])
+def test_description_without_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    described = check_description(monkeypatch, name, LoadOptions(device="cpu"))
+    assert described
+    assert not {"dtype", "weights"} & set(described)
+
+
+@pytest.mark.parametrize(
+    ("class_name", "family"),
+    [
+        ("StableDiffusionPipeline", "full_face_generation"),
+        ("StableDiffusionInstructPix2PixPipeline", "attribute_editing"),
+        ("StableDiffusionInpaintPipeline", "face_swap"),
+        ("WanAnimatePipeline", "expression_driven"),
+    ],
+)
+def test_description_of_diffusers(
+    class_name: str, family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = PipelineFolders(tmp_path)(class_name)
+    weights = None
+    if family == "face_swap":
+        save_face_adapter(tmp_path / "adapter", folder)
+        identity(tmp_path / "adapter" / "identity.onnx")
+        weights = str(tmp_path / "adapter")
+    options = LoadOptions(weights, device="cpu")
+    described = check_description(monkeypatch, f"diffusers:{folder}", options, family)
+    assert (described["place"], described["pipeline"]) == (class_name, class_name)
+    assert ("files" in described) == (family == "face_swap")
+
+
+def test_description_of_onnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = swapper(tmp_path / "inswapper_128.onnx", 128, matrix(1))
+    identity(tmp_path / "w600k_r50.onnx")
+    described = check_description(monkeypatch, f"onnx:{path}", LoadOptions(device="cpu"), "face_swap")
+    assert set(described["sha256"]) == {"network", "identity"}
+
+
+def test_description_of_weights_that_are_missing(tmp_path: Path) -> None:
+    for described in (describe_generator, load_generator):
+        with pytest.raises(GenerationError, match="absent: no converted weights; run `tooling weights convert`"):
+            described("simswap", LoadOptions(str(tmp_path / "absent"), device="cpu"))
+        (tmp_path / "model_index.json").write_text("[")
+        with pytest.raises(GenerationError, match=r"cannot be loaded \(.*\); convert the weights again"):
+            described("simswap", LoadOptions(str(tmp_path), device="cpu"))
+    with pytest.raises(GenerationError, match="nowhere: no such device here"):
+        describe_generator("weightfree-swap", LoadOptions(device="nowhere"))

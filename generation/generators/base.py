@@ -14,8 +14,9 @@ Alignment, batches and the way back into the picture are `generation.crops.align
 from __future__ import annotations
 
 import hashlib
+import inspect
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from pathlib import Path
@@ -85,9 +86,21 @@ class RecordedPipeline(DiffusionPipeline):  # type: ignore[misc]
     @property
     def parameters(self) -> dict[str, Any]:
         """The settings that decide the result, as JSON values."""
-        names = sorted(name for name in self.config if not name.startswith("_") and name not in NOT_RECORDED)
-        values = {name: self.config[name] for name in names if name not in self.components}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return recorded({name: value for name, value in self.config.items() if name not in self.components})
+
+    @classmethod
+    def saved_parameters(cls, folder: Path) -> dict[str, Any]:
+        """The `parameters` of a saved pipeline, from its model_index.json alone.
+
+        Raises:
+            OSError: the file is missing or damaged.
+        """
+        index = cls.load_config(folder)
+        arguments = inspect.signature(cls.__init__).parameters.values()
+        settings = [
+            one for one in arguments if one.default is not one.empty and one.name not in cls._optional_components
+        ]
+        return recorded({one.name: index.get(one.name, one.default) for one in settings})
 
     def register_to_config(self, **values: Any) -> None:
         """As diffusers', but modules of networks get the names of `NETWORK_MODULES`."""
@@ -97,6 +110,12 @@ class RecordedPipeline(DiffusionPipeline):  # type: ignore[misc]
     def load_config(cls, folder: str | Path, **options: Any) -> dict[str, Any]:
         """As diffusers': the content of model_index.json, with each network's module where it is now."""
         return _with_modules(super().load_config(folder, **options), NETWORK_MODULES)
+
+
+def recorded(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Of config values those that decide a result, as JSON values."""
+    names = sorted(name for name in config if not name.startswith("_") and name not in NOT_RECORDED)
+    return {name: list(config[name]) if isinstance(config[name], tuple) else config[name] for name in names}
 
 
 def _with_modules(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

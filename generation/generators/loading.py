@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from diffusers import ModelMixin
@@ -17,76 +16,114 @@ from generation.errors import GenerationError
 from generation.generators.placement import choose_device, choose_dtype, place_pipeline, quiet_diffusers
 from generation.generators.registry import FAMILIES, SCHEMES, LoadOptions, imported, weights_folder
 
-Pipeline = TypeVar("Pipeline")
-
 
 def load_generator(name: str, options: LoadOptions | None = None, *, family: str = "") -> Any:
-    """Imports a generator and makes it, with its weights, on its device.
+    """Imports a generator and loads it, with its weights, on its device.
 
     Args:
-        name: one of `FAMILIES`, or "scheme:place" with one of `SCHEMES`.
-        options: see there.
-        family: which family is wanted; needed for a scheme that serves several.
+        name: one of `FAMILIES`, or "scheme:FOLDER_OR_FILE" with one of `SCHEMES`.
+        options: weights, device, dtype and batch size.
+        family: the requested family; needed for a scheme that serves several.
 
     Raises:
         GenerationError: there is no such generator, its weights are missing or do not fit, or there is no such
             device or dtype.
     """
     options = options or LoadOptions()
-    scheme, _, place = name.partition(":")
-    if scheme in SCHEMES and place:
-        return imported(SCHEMES[scheme])(place, options, family)
-    if name not in FAMILIES:
-        more = "".join(f", {scheme}:PLACE" for scheme in SCHEMES)
-        raise GenerationError(f"{name}: no such generator; use one of {', '.join(FAMILIES)}{more}")
-    info = FAMILIES[name]
-    pipeline_class = imported(info.location)
-    if not info.weights and options.weights is None:
+    scheme, path = _scheme(name)
+    if scheme:
+        return imported(f"{SCHEMES[scheme]}:load")(path, options, family)
+    pipeline_class = imported(FAMILIES[name].location)
+    weights = _weights(name, options)
+    if weights is None:
         return place_pipeline(pipeline_class(), options)
-    return load_pretrained(pipeline_class, options.weights or str(weights_folder(name)), options)
+    return load_pretrained(pipeline_class, weights, options)
 
 
-def load_pretrained(pipeline_class: Any, place: str, options: LoadOptions) -> Any:
-    """A pipeline from a folder of `save_pretrained` or a repository, strictly: the very weights that it has.
+def describe_generator(name: str, options: LoadOptions, *, family: str = "") -> dict[str, Any]:
+    """What decides the results of a generator besides its inputs: settings, dtype, digest of the weights; JSON values.
+
+    Weights are digested, not loaded.
 
     Raises:
-        GenerationError: the folder is missing or of another pipeline; a weight is missing or too many.
+        GenerationError: there is no such generator or device, or its weights are missing.
     """
-    folder = Path(place)
-    if not folder.exists() and place.count("/") == 1:
-        folder = _download(place)
-    if not (folder / "model_index.json").is_file():
-        raise GenerationError(
-            f"{place}: no converted weights; run `tooling weights convert`, or name their folder with --weights"
-        )
+    scheme, path = _scheme(name)
+    if scheme:
+        described: dict[str, Any] = imported(f"{SCHEMES[scheme]}:describe")(path, options, family)
+        return described
+    pipeline_class = imported(FAMILIES[name].location)
+    weights = _weights(name, options)
+    if weights is None:
+        choose_device(options.device)
+        return dict(pipeline_class().parameters)
+    folder = find_folder(weights)
+    try:
+        parameters = pipeline_class.saved_parameters(folder)
+        parts = [part for part in pipeline_class.load_config(folder).values() if isinstance(part, tuple | list)]
+        has_networks = any(_is_network(*part) for part in parts if len(part) == 2)
+    except (OSError, ValueError, ImportError, AttributeError) as error:
+        raise _not_loaded(weights, error) from error
+    return parameters | describe_weights(folder, options, pipeline_class.cuda_dtype if has_networks else None)
+
+
+def describe_weights(folder: Path, options: LoadOptions, cuda_dtype: torch.dtype | None) -> dict[str, str]:
+    """The dtype in which a folder's networks run, and the digest of the folder.
+
+    Args:
+        folder: of a saved pipeline.
+        options: device and dtype.
+        cuda_dtype: that of the networks on a GPU; None where there are no networks.
+
+    Raises:
+        GenerationError: there is no such device or dtype.
+    """
+    device = choose_device(options.device)
+    described = {}
+    if cuda_dtype is not None:
+        described["dtype"] = str(choose_dtype(options.dtype, device, cuda_dtype)).removeprefix("torch.")
+    return described | {"weights": folder_digest(folder)}
+
+
+def load_pretrained(pipeline_class: Any, folder_or_repo: str, options: LoadOptions) -> Any:
+    """A pipeline from a folder of `save_pretrained` or a repository, with every weight that its networks have.
+
+    Raises:
+        GenerationError: the folder is missing or of another pipeline; a weight is missing or unknown.
+    """
+    folder = find_folder(folder_or_repo)
     try:
         with quiet_diffusers():
             pipeline = pipeline_class.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise GenerationError(f"{place}: cannot be loaded ({reason}); convert the weights again") from error
+        raise _not_loaded(folder_or_repo, error) from error
     for name, part in pipeline.components.items():
         if isinstance(part, ModelMixin):
             check_complete(folder / name, part)
     return place_pipeline(pipeline, options)
 
 
-def describe_generator(name: str, options: LoadOptions, *, family: str = "") -> dict[str, Any]:
-    """What decides the results of a generator besides its inputs: settings, dtype, digest of the weights; JSON values.
+def find_folder(folder_or_repo: str) -> Path:
+    """The folder of a saved pipeline, downloaded if a repository is named.
 
     Raises:
-        GenerationError: see `load_generator`.
+        GenerationError: there is neither, or no pipeline in it.
     """
-    device = choose_device(options.device)
-    pipeline = load_generator(name, replace(options, device="cpu", dtype="float32"), family=family)
-    parameters: dict[str, Any] = dict(pipeline.parameters)
-    if any(isinstance(part, torch.nn.Module) for part in pipeline.components.values()):
-        dtype = choose_dtype(options.dtype, device, getattr(pipeline, "cuda_dtype", torch.float32))
-        parameters["dtype"] = str(dtype).removeprefix("torch.")
-    folder = pipeline.config.get("_name_or_path")
-    if folder and Path(folder).is_dir():
-        parameters["weights"] = folder_digest(Path(folder))
-    return parameters
+    folder = Path(folder_or_repo)
+    if not folder.exists() and folder_or_repo.count("/") == 1:
+        try:
+            folder = Path(snapshot_download(folder_or_repo))
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise GenerationError(
+                f"{folder_or_repo}: neither a folder here nor a repository at the Hub ({reason})"
+            ) from error
+    if not (folder / "model_index.json").is_file():
+        raise GenerationError(
+            f"{folder_or_repo}: no converted weights; run `tooling weights convert`, or name their folder with "
+            "--weights"
+        )
+    return folder
 
 
 def folder_digest(folder: Path) -> str:
@@ -115,9 +152,31 @@ def check_complete(folder: Path, model: Any) -> None:
         raise GenerationError(f"{folder}: weight {name} {what}; convert the weights again")
 
 
-def _download(place: str) -> Path:
-    try:
-        return Path(snapshot_download(place))
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise GenerationError(f"{place}: neither a folder here nor a repository at the Hub ({reason})") from error
+def _scheme(name: str) -> tuple[str, str]:
+    """Scheme and path of a generator's name; two empty strings for a name of `FAMILIES`."""
+    scheme, _, path = name.partition(":")
+    if scheme in SCHEMES and path:
+        return scheme, path
+    if name not in FAMILIES:
+        more = "".join(f", {scheme}:PATH" for scheme in SCHEMES)
+        raise GenerationError(f"{name}: no such generator; use one of {', '.join(FAMILIES)}{more}")
+    return "", ""
+
+
+def _weights(name: str, options: LoadOptions) -> str | None:
+    """Folder or repository of a generator's weights; None where it needs none."""
+    if options.weights is None and FAMILIES[name].weights:
+        return str(weights_folder(name))
+    return options.weights
+
+
+def _is_network(module: Any, class_name: Any) -> bool:
+    if not (isinstance(module, str) and isinstance(class_name, str)):
+        return False
+    part = imported(f"{module}:{class_name}")
+    return isinstance(part, type) and issubclass(part, torch.nn.Module)
+
+
+def _not_loaded(folder_or_repo: str, error: Exception) -> GenerationError:
+    reason = " ".join(str(error).split())[:200]
+    return GenerationError(f"{folder_or_repo}: cannot be loaded ({reason}); convert the weights again")

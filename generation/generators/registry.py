@@ -121,10 +121,10 @@ FAMILIES: dict[str, GeneratorInfo] = {
         checked="stored vectors of the published implementation, random weights; published weights never seen",
     ),
 }
-# Generators named by a scheme and a place, "scheme:place" -> "module:function" that loads them.
+# Generators named "scheme:FOLDER_OR_FILE" -> the module whose `load` makes them and whose `describe` describes them.
 SCHEMES: dict[str, str] = {
-    "diffusers": "generation.generators.diffusers.loading:load",
-    "onnx": "generation.generators.onnx.loading:load",
+    "diffusers": "generation.generators.diffusers.loading",
+    "onnx": "generation.generators.onnx.loading",
 }
 
 # Names by which `model_index.json` knows the modules of networks -> where the modules are. The names are data: saved

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from huggingface_hub import snapshot_download
 
 from generation.errors import GenerationError
 from generation.generators.diffusers.catalogue import METHODS, CatalogueEntry, find_entry
+from generation.generators.loading import describe_weights
 from generation.generators.placement import choose_device, choose_dtype, place_pipeline
 from generation.generators.registry import LoadOptions, imported
 
@@ -34,30 +36,74 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack")
 FLOAT32 = torch.float32
 
 
-def load(place: str, options: LoadOptions, family: str = "") -> Any:
+def load(folder_or_repo: str, options: LoadOptions, family: str = "") -> Any:
     """Makes a generator of a pipeline that diffusers can load.
 
     Args:
-        place: a folder of `save_pretrained`, or a repository at the Hub.
+        folder_or_repo: a folder of `save_pretrained`, or a repository at the Hub.
         options: `weights` names a folder with what the pipeline itself has not: generator.json, and for inpainting
             face_adapter.safetensors and identity.onnx.
-        family: the one wanted; may be "" where the class serves one only.
+        family: the requested one; may be "" where the class serves one only.
 
     Raises:
-        GenerationError: the class is unknown or of another family, needs foreign code or pickles, or lacks a weight.
+        GenerationError: the class is unknown or of another family, needs foreign code or pickles, or a weight is
+            missing.
     """
-    folder = _find(place)
-    index = _read_index(folder, place)
-    folders = [folder] if options.weights is None else [folder, _extra_folder(options.weights)]
-    class_name = index["_class_name"]
-    family, entry = find_entry(class_name, family, folders, place)
+    found = _found(folder_or_repo, options, family)
     device = choose_device(options.device)
-    dtype = choose_dtype(options.dtype, device, getattr(torch, entry.cuda_dtype))
-    inner = load_inner(folder, index, entry, dtype)
-    wrapper = imported(METHODS[entry.method][0])(inner, entry=entry, family=family, place=_name_of(place, folder))
-    wrapper.attach(folders)
-    wrapper.register_to_config(_name_or_path=str(folder))
+    dtype = choose_dtype(options.dtype, device, getattr(torch, found.entry.cuda_dtype))
+    inner = load_inner(found.folder, found.index, found.entry, dtype)
+    wrapper = found.wrapper_class(inner, entry=found.entry, family=found.family, place=found.name)
+    wrapper.attach(found.folders)
+    wrapper.register_to_config(_name_or_path=str(found.folder))
     return place_pipeline(wrapper, options)
+
+
+def describe(folder_or_repo: str, options: LoadOptions, family: str = "") -> dict[str, Any]:
+    """The parameters, dtype and digest of the generator that `load` makes; no weights are loaded.
+
+    Raises:
+        GenerationError: the class is unknown or of another family, or a component needs foreign code.
+    """
+    found = _found(folder_or_repo, options, family)
+    parts = [_component_class(*part, found.folder / name) for name, part in _components(found.index)]
+    has_networks = any(isinstance(part, type) and issubclass(part, torch.nn.Module) for part in parts)
+    class_name = found.entry.load_as or found.index["_class_name"]
+    parameters: dict[str, Any] = found.wrapper_class.described(found.name, class_name, found.entry, found.folders)
+    cuda_dtype = getattr(torch, found.entry.cuda_dtype) if has_networks else None
+    return parameters | describe_weights(found.folder, options, cuda_dtype)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A pipeline's folder, what its files say, and how it is called.
+
+    Attributes:
+        name: for records and errors: a repository's name, of a folder the last part only.
+        folder, index: of the pipeline, and its model_index.json.
+        folders: where the pipeline's other files are looked for; later ones come first.
+        family, entry: see `find_entry`.
+    """
+
+    name: str
+    folder: Path
+    index: dict[str, Any]
+    folders: list[Path]
+    family: str
+    entry: CatalogueEntry
+
+    @property
+    def wrapper_class(self) -> Any:
+        return imported(METHODS[self.entry.method][0])
+
+
+def _found(folder_or_repo: str, options: LoadOptions, family: str) -> _Found:
+    folder = _find(folder_or_repo)
+    index = _read_index(folder, folder_or_repo)
+    folders = [folder] if options.weights is None else [folder, _extra_folder(options.weights)]
+    family, entry = find_entry(index["_class_name"], family, folders, folder_or_repo)
+    name = folder.resolve().name if Path(folder_or_repo).exists() else folder_or_repo
+    return _Found(name, folder, index, folders, family, entry)
 
 
 def load_inner(folder: Path, index: dict[str, Any], entry: CatalogueEntry, dtype: torch.dtype) -> Any:
@@ -106,46 +152,48 @@ def quiet_libraries() -> Iterator[None]:
             library.set_verbosity(level)
 
 
-def _find(place: str) -> Path:
-    folder = Path(place)
+def _find(folder_or_repo: str) -> Path:
+    folder = Path(folder_or_repo)
     if folder.exists():
         return folder
-    if place.count("/") != 1 or place.startswith((".", "/", "~")):
-        raise GenerationError(f"{place}: no such folder; name one that holds {INDEX}, or a repository OWNER/NAME")
+    if folder_or_repo.count("/") != 1 or folder_or_repo.startswith((".", "/", "~")):
+        raise GenerationError(
+            f"{folder_or_repo}: no such folder; name one that contains {INDEX}, or a repository OWNER/NAME"
+        )
+    patterns = {"allow_patterns": list(WANTED_FILES), "ignore_patterns": list(VARIANTS)}
     try:
-        return Path(snapshot_download(place, allow_patterns=list(WANTED_FILES), ignore_patterns=list(VARIANTS)))
+        return Path(snapshot_download(folder_or_repo, **patterns))
     except (OSError, ValueError, RuntimeError) as error:
         raise GenerationError(
-            f"{place}: neither a folder here nor a repository at the Hub ({_reason(error)}); check the name"
+            f"{folder_or_repo}: neither a folder here nor a repository at the Hub ({_reason(error)}); check the name"
         ) from error
 
 
-def _name_of(place: str, folder: Path) -> str:
-    """What is recorded: a repository's name, of a folder the last part only."""
-    return folder.resolve().name if Path(place).exists() else place
-
-
-def _extra_folder(place: str) -> Path:
-    folder = Path(place)
+def _extra_folder(path: str) -> Path:
+    folder = Path(path)
     if not folder.is_dir():
-        raise GenerationError(f"{place}: no such folder; --weights names one with what the pipeline itself has not")
+        raise GenerationError(f"{path}: no such folder; --weights names one with what the pipeline itself has not")
     return folder
 
 
-def _read_index(folder: Path, place: str) -> dict[str, Any]:
+def _read_index(folder: Path, folder_or_repo: str) -> dict[str, Any]:
     try:
         index: Any = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise GenerationError(
-            f"{place}: has no {INDEX} that can be read; name a folder of a diffusers pipeline"
+            f"{folder_or_repo}: has no {INDEX} that can be read; name a folder of a diffusers pipeline"
         ) from error
     if not isinstance(index, dict):
         index = {}
     class_name = index.get("_class_name")
     if isinstance(class_name, list):
-        raise GenerationError(f"{place}: needs code of its own ({'.'.join(map(str, class_name))}), which is never run")
+        raise GenerationError(
+            f"{folder_or_repo}: needs code of its own ({'.'.join(map(str, class_name))}), which is never run"
+        )
     if not isinstance(class_name, str):
-        raise GenerationError(f"{place}: its {INDEX} names no pipeline class; name a folder of a diffusers pipeline")
+        raise GenerationError(
+            f"{folder_or_repo}: its {INDEX} names no pipeline class; name a folder of a diffusers pipeline"
+        )
     return dict(index)
 
 

@@ -48,17 +48,27 @@ class DiffusersInpaintSwap(WrappedPipeline, PairPipeline):
             GenerationError: there is no adapter, it is a pickle, it needs peft, or the identity network is none.
         """
         super().attach(folders)
-        if ADAPTER not in self._attached:
+        self._load_adapter(self._attached[ADAPTER])
+        if IDENTITY in self._attached:
+            self.identity_encoder = OnnxIdentity(self._attached[IDENTITY])
+
+    @classmethod
+    def find_files(cls, folders: list[Path], place: str) -> dict[str, Path]:
+        """Face adapter and, where there is one, identity network; later folders come first.
+
+        Raises:
+            GenerationError: there is no adapter, or it is a pickle.
+        """
+        found = super().find_files(folders, place)
+        if ADAPTER not in found:
             pickled = [path for folder in folders for path in sorted(folder.glob("*faceid*.bin"))]
             if pickled:
                 raise GenerationError(f"{pickled[0]}: is a pickle, which is never read; get it as {ADAPTER}")
             raise GenerationError(
-                f"{self.place}: has no face adapter; put a FaceID IP-Adapter as {ADAPTER} into the folder named "
-                "with --weights"
+                f"{place}: has no face adapter; put a FaceID IP-Adapter as {ADAPTER} into the folder named with "
+                "--weights"
             )
-        self._load_adapter(self._attached[ADAPTER])
-        if IDENTITY in self._attached:
-            self.identity_encoder = OnnxIdentity(self._attached[IDENTITY])
+        return found
 
     def _load_adapter(self, path: Path) -> None:
         try:

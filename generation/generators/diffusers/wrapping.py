@@ -18,7 +18,7 @@ from PIL import Image
 from generation.arrays import Floats, Frame
 from generation.digests import file_sha256
 from generation.errors import GenerationError
-from generation.generators.base import RecordedPipeline
+from generation.generators.base import RecordedPipeline, recorded
 from generation.generators.diffusers.catalogue import SETTINGS_FILE, CatalogueEntry
 from generation.generators.diffusers.loading import load, quiet_libraries
 from generation.generators.registry import LoadOptions
@@ -50,12 +50,24 @@ class WrappedPipeline(RecordedPipeline):
         self.inner, self.entry, self.family, self.place = inner, entry, family, place
         self.cuda_dtype = getattr(torch, entry.cuda_dtype)  # type: ignore[misc]
         self._attached: dict[str, Path] = {}
-        own = {"place": place, "pipeline": type(inner).__name__, "settings": entry.recorded}
-        self.register_to_config(**own, **self.own_config)
+        self.register_to_config(**self._config(place, type(inner).__name__, entry))
         inner.set_progress_bar_config(disable=True)
         self._check_arguments(inner.__call__, [*entry.arguments, *self._call_names(), entry.prompt_argument])
         if entry.invert is not None:
             self._check_arguments(inner.invert, ["image", *entry.invert])
+
+    @classmethod
+    def _config(cls, place: str, class_name: str, entry: CatalogueEntry) -> dict[str, Any]:
+        return {"place": place, "pipeline": class_name, "settings": entry.recorded, **cls.own_config}
+
+    @classmethod
+    def described(cls, place: str, class_name: str, entry: CatalogueEntry, folders: list[Path]) -> dict[str, Any]:
+        """The `parameters` of such a pipeline after `attach`, without it.
+
+        Raises:
+            GenerationError: a file is missing.
+        """
+        return recorded(cls._config(place, class_name, entry) | _digests(cls.find_files(folders, place)))
 
     def _call_names(self) -> list[str]:
         """Arguments that the entry's other values stand for."""
@@ -99,12 +111,18 @@ class WrappedPipeline(RecordedPipeline):
         Raises:
             GenerationError: something is missing or does not fit.
         """
-        for name in self.own_files:
-            found = [folder / name for folder in folders if (folder / name).is_file()]
-            if found:
-                self._attached[name] = found[-1]
-        if self._attached:
-            self.register_to_config(files={name: file_sha256(path) for name, path in self._attached.items()})
+        self._attached = self.find_files(folders, self.place)
+        self.register_to_config(**_digests(self._attached))
+
+    @classmethod
+    def find_files(cls, folders: list[Path], place: str) -> dict[str, Path]:
+        """Which of `own_files` there are; later folders come first.
+
+        Raises:
+            GenerationError: one that is needed is missing.
+        """
+        found = {name: folder / name for folder in folders for name in cls.own_files if (folder / name).is_file()}
+        return {name: found[name] for name in cls.own_files if name in found}
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
         """Writes a folder that `from_pretrained` and `--generator diffusers:FOLDER` read."""
@@ -173,6 +191,10 @@ class WrappedPipeline(RecordedPipeline):
             raise GenerationError(
                 f"{self.place}: {name} refused its arguments ({reason}); correct {SETTINGS_FILE} or its components"
             ) from error
+
+
+def _digests(files: dict[str, Path]) -> dict[str, Any]:
+    return {"files": {name: file_sha256(path) for name, path in files.items()}} if files else {}
 
 
 def resized(picture: Frame, side_px: int) -> Frame:

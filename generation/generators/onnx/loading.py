@@ -12,11 +12,11 @@ from generation.generators.placement import choose_device, place_pipeline
 from generation.generators.registry import LoadOptions
 
 
-def load(place: str, options: LoadOptions, family: str = "") -> Any:
+def load(file: str, options: LoadOptions, family: str = "") -> Any:
     """Makes a generator of a network in ONNX.
 
     Args:
-        place: its file; what it takes and gives is found by the file's name, see `generation.generators.onnx.swapper`.
+        file: the network; what it takes and gives is found by its name, see `generation.generators.onnx.swapper`.
         options: `weights` names the folder with the identity network (identity.onnx or w600k_r50.onnx) and, where the
             network has one, its converter of embeddings (crossface_NAME.onnx); None looks beside the file.
         family: "face_swap" or "".
@@ -24,11 +24,28 @@ def load(place: str, options: LoadOptions, family: str = "") -> Any:
     Raises:
         GenerationError: another family; the file, or one that it needs, is missing or is none of its kind.
     """
+    pipeline, files = _found(file, options, family)
+    pipeline.attach(files, device=choose_device(options.device).type)
+    return place_pipeline(pipeline, options)
+
+
+def describe(file: str, options: LoadOptions, family: str = "") -> dict[str, Any]:
+    """The settings that `load` gives a generator, and the digests of its files; the files are not opened.
+
+    Raises:
+        GenerationError: another family; a file is missing or nothing is known of it; there is no such device.
+    """
+    choose_device(options.device)
+    pipeline, files = _found(file, options, family)
+    return pipeline.describe(files)
+
+
+def _found(file: str, options: LoadOptions, family: str) -> tuple[OnnxSwap, SwapperFiles]:
     if family not in ("", "face_swap"):
-        raise GenerationError(f"onnx:{place}: swaps faces, and cannot do {family}; use another generator")
-    path = Path(place)
+        raise GenerationError(f"onnx:{file}: swaps faces, and cannot do {family}; use another generator")
+    path = Path(file)
     if not path.is_file():
-        raise GenerationError(f"{place}: no such file; name a network in ONNX")
+        raise GenerationError(f"{file}: no such file; name a network in ONNX")
     swapper = find_swapper(path)
     folder = Path(options.weights) if options.weights is not None else path.parent
     identity = projection = None
@@ -36,9 +53,7 @@ def load(place: str, options: LoadOptions, family: str = "") -> Any:
         identity = _find(folder, IDENTITY_FILES, path)
         if swapper.source_input.projection == "network":
             projection = _find(folder, swapper.source_input.projection_files, path)
-    pipeline = OnnxSwap(swapper.to_json())
-    pipeline.attach(SwapperFiles(path, identity, projection), device=choose_device(options.device).type)
-    return place_pipeline(pipeline, options)
+    return OnnxSwap(swapper.to_json()), SwapperFiles(path, identity, projection)
 
 
 def _find(folder: Path, names: tuple[str, ...], network: Path) -> Path:

@@ -90,7 +90,10 @@ class OnnxSwap(PairPipeline):
     @property
     def parameters(self) -> dict[str, Any]:
         """The settings that decide the result, and the digests of the files."""
-        files = self._attached()
+        return self.describe(self._attached())
+
+    def describe(self, files: SwapperFiles) -> dict[str, Any]:
+        """The `parameters` with these files, which are digested and not opened."""
         named = {"network": files.network, "identity": files.identity, "projection": files.projection}
         digests = {name: file_sha256(path) for name, path in named.items() if path is not None}
         return {**super().parameters, "sha256": digests}
