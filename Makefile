@@ -19,13 +19,11 @@ slow: install
 
 install: .venv/installed
 
-.venv/installed: pyproject.toml scripts/install_system_libraries.sh
-	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info[:2] <= (3, 13), "needs Python 3.11 to 3.13: make PYTHON=python3.12"'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	sh scripts/install_system_libraries.sh $(BIN)/python
-	touch $@
+.venv/installed: pyproject.toml scripts/set_up.py scripts/install_system_libraries.sh
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or \
+	    sys.exit("error: Python %d.%d: needs Python 3.11 to 3.13, for example: make PYTHON=python3.12" % v)'
+	@$(PYTHON) scripts/set_up.py
+	@touch $@
 
 clean:
 	rm -rf .venv build demo .pytest_cache .mypy_cache .ruff_cache *.egg-info

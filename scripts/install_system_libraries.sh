@@ -23,18 +23,18 @@ with tempfile.TemporaryDirectory() as folder:
 EOF
 }
 
-"$python" -c 'import cv2' 2>/dev/null || needs="$needs libgl1 libglib2.0-0"
-decodes_video 2>/dev/null || needs="$needs ffmpeg"
-[ -n "$needs" ] || exit 0
-
-command="apt-get install -y --no-install-recommends$needs"
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    echo "installing$needs" >&2
+"$python" -c 'import cv2' || needs="$needs libgl1 libglib2.0-0"
+decodes_video || needs="$needs ffmpeg"
+if [ -n "$needs" ]; then
+    command="apt-get install -y --no-install-recommends$needs"
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        echo "error: system libraries are missing; run: sudo $command   (or your system's packages of the same), then make again" >&2
+        exit 1
+    fi
+    echo "system libraries: installing$needs"
     apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive $command -qq >/dev/null
-else
-    echo "error: system libraries are missing; run: sudo $command   (or your system's packages of the same), then make again" >&2
-    exit 1
+    DEBIAN_FRONTEND=noninteractive $command -qq
+    "$python" -c 'import cv2'
+    decodes_video
 fi
-"$python" -c 'import cv2'
-decodes_video
+echo "system libraries: OpenCV and FFmpeg found"

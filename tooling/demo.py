@@ -73,8 +73,10 @@ def run_demo(folder: Path, settings: DemoSettings) -> None:
     console.say('load_dataset("homologous_deepfake", "swap_video")')
     console.put(_load(folder))
     console.put(_publish(folder))
-    console.say(f"report: {page}   contact sheet: {sheet}   release: {release}")
-    console.say(f"{time.monotonic() - started:.0f} s in all")
+    console.say(f"made in {time.monotonic() - started:.0f} s; look at")
+    console.say(f"  {page}: what the workspace holds, what was found, and every fake beside its target")
+    console.say(f"  {sheet}: fakes beside what they were made from")
+    console.say(f'  datasets.load_dataset("{release}", "swap_video") in {sys.executable}')
 
 
 def _workspace(root: Path, settings: DemoSettings) -> Workspace:
