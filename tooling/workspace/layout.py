@@ -6,7 +6,6 @@ a kill at any moment every record names a complete file, and a rerun makes what 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -15,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from tooling.errors import ConsentError, UsageError, WorkspaceError
 from tooling.settings import ClipSettings, Settings
@@ -228,11 +229,11 @@ class Workspace:
         Raises:
             WorkspaceError: another command is writing.
         """
-        with (self.root / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise WorkspaceError(f"{self.root}: another command is writing here; wait until it ends") from error
+        try:
+            held = FileLock(self.root / ".lock").acquire(blocking=False)
+        except Timeout as error:
+            raise WorkspaceError(f"{self.root}: another command is writing here; wait until it ends") from error
+        with held:
             yield
 
 

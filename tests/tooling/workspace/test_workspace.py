@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -174,6 +176,21 @@ def test_forget_removes_record_and_files(place: Workspace) -> None:
 def test_lock_admits_one_writer(place: Workspace) -> None:
     with place.locked(), pytest.raises(WorkspaceError, match="another command is writing"), place.locked():
         pass
+    with place.locked():
+        pass
+
+
+def test_lock_is_free_after_a_kill_and_what_is_left_of_it_does_not_block(place: Workspace) -> None:
+    code = "import sys, time; from pathlib import Path; from tooling.workspace.layout import open_workspace\n"
+    code += "with open_workspace(Path(sys.argv[1])).locked():\n    print('held', flush=True)\n    time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", code, str(place.root)], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "held\n"
+    with pytest.raises(WorkspaceError, match="another command is writing here; wait until it ends"), place.locked():
+        pass
+    other.kill()
+    other.wait()
+    assert (place.root / ".lock").exists()
     with place.locked():
         pass
 
