@@ -6,7 +6,6 @@ in between leaves a folder without a record, which the next start removes.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import secrets
@@ -18,6 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from sqlite3 import Row
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from tooling.errors import InputError
 from tooling.hub import rights as access
@@ -46,11 +47,10 @@ class Hub:
         self.root = root
         for folder in ("repos", "uploads", "trash"):
             (root / folder).mkdir(parents=True, exist_ok=True)
-        self._lock_file = (root / "lock").open("w")
+        self._lock = FileLock(root / "lock", thread_local=False)  # a server may be closed by another thread
         try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._lock_file.close()
+            self._lock.acquire(blocking=False)
+        except Timeout as error:
             raise InputError(f"{root}: another process serves this Hub; stop it or choose another --root") from error
         os.chmod(root, 0o700)
         self.database = Database(root / "hub.sqlite3")
@@ -67,7 +67,7 @@ class Hub:
         for repository in self._open.values():
             repository.close()
         self.database.close()
-        self._lock_file.close()
+        self._lock.release()
 
     def _secret(self) -> bytes:
         self.database.execute("INSERT OR IGNORE INTO secrets VALUES ('uploads', ?)", (secrets.token_bytes(32),))
