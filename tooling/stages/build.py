@@ -8,39 +8,32 @@ Rows pass through one row group at a time, so memory does not grow with the numb
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import shutil
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, count, pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from datasets import Features
 
 from homologous_deepfake import CROSSING, METADATA, SPLIT_FOLDS, SUBSETS, complete_row, make_features, read_rows
 from tooling.errors import InputError, WorkspaceError
 from tooling.release.folder import CHECKSUMS, Release, arrow_schema, read_release
+from tooling.release.shards import FRAME_COLUMNS_BYTES, grouped_rows, open_writer, recover, staging_folder
 from tooling.settings import ShardSettings
 from tooling.work.engine import Progress, no_progress
 from tooling.workspace.files import file_sha256, naming_full_disk, sync_file, sync_folder, write_text
 from tooling.workspace.layout import Workspace
 
-# What the Hub's own uploads use; equal values let it store equal chunks of two releases once.
-CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
-FRAME_COLUMNS_BYTES = 60  # of one frame's box, landmarks and flag
 CARD_NAMES = ("README.md", "pictures")  # they describe the shards that are replaced
 SCRIPT_NAMES = ("homologous_deepfake.py", "__init__.py")
 
 Row = dict[str, Any]
-Element = TypeVar("Element")
 
 
 @dataclass(frozen=True)
@@ -70,7 +63,7 @@ def build_release(workspace: Workspace, out: Path, *, progress: Progress = no_pr
     """
     out = out.resolve()
     staging = staging_folder(out)
-    _recover(out, staging)
+    recover(out)
     _check_out(out)
     parts = _parts(workspace)
     with naming_full_disk(out.parent):
@@ -78,60 +71,8 @@ def build_release(workspace: Workspace, out: Path, *, progress: Progress = no_pr
             _write_all(parts, staging / "data", workspace.settings.shards, progress)
             _swap_in(out, staging)
         finally:
-            _recover(out, staging)
+            recover(out)
     return read_release(out)
-
-
-def rewrite_shard(path: Path, staged: Path, removed: Collection[str], settings: ShardSettings) -> None:
-    """Writes a shard anew without some of its rows; with nothing to remove, the same bytes.
-
-    Args:
-        path: the shard, in its config's folder.
-        staged: where to write; synced, but not put in the shard's place.
-        removed: sample_ids of the rows to leave out.
-    """
-    staged.parent.mkdir(parents=True, exist_ok=True)
-    with pq.ParquetFile(path) as file:
-        schema = arrow_schema(Features.from_arrow_schema(file.schema_arrow))
-        groups = _grouped(_rows_left(file, removed), settings.row_group_bytes, is_one_fold=path.parent.name != METADATA)
-        with _open_writer(staged, schema) as writer:
-            for group in groups:
-                # Parquet names the elements of lists in its own way: the cast gives them Arrow's names again.
-                table = pa.concat_tables(group).combine_chunks().cast(schema)
-                writer.write_table(table, row_group_size=len(group))
-    sync_file(staged)
-
-
-def read_checksums(out: Path) -> dict[str, str]:
-    """Digests of a release's shards, named as in `Shard.path`, in the order of the configs."""
-    lines = (out / "data" / CHECKSUMS).read_text("utf-8").splitlines()
-    return {f"data/{name}": digest for digest, _, name in (line.partition("  ") for line in lines)}
-
-
-def rewrite_checksums(out: Path, changed: Mapping[str, str | None]) -> None:
-    """Puts new digests of some shards into a release's SHA256SUMS; None drops the line."""
-    old = read_checksums(out)
-    kept = {name: digest for name, digest in (old | dict(changed)).items() if digest}
-    if kept != old:
-        text = "".join(f"{digest}  {name.removeprefix('data/')}\n" for name, digest in kept.items())
-        write_text(out / "data" / CHECKSUMS, text)
-
-
-def staging_folder(out: Path) -> Path:
-    """Where a build or rewrite of a release writes first: beside it, on the same file system."""
-    return out.with_name(f".{out.name}.building")
-
-
-def recover(out: Path) -> None:
-    """Removes what a killed build or rewrite left beside a release."""
-    _recover(out, staging_folder(out))
-
-
-def _recover(out: Path, staging: Path) -> None:
-    """Removes what was staged; older shards that were moved aside, with no new ones in their place, go back first."""
-    if (staging / "old").exists() and not (out / "data").exists():
-        (staging / "old").rename(out / "data")
-    shutil.rmtree(staging, ignore_errors=True)
 
 
 def _check_out(out: Path) -> None:
@@ -208,7 +149,7 @@ def _write_all(parts: Sequence[_Part], data: Path, settings: ShardSettings, prog
             name = f"{part.config}/{part.split}-{number:05d}-of-{len(shards):05d}.parquet"
             path = data / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _open_writer(path, schema) as writer:
+            with open_writer(path, schema) as writer:
                 for group in _row_groups(part, shard, settings.row_group_bytes):
                     rows = []
                     for row in group:
@@ -244,64 +185,7 @@ def _even_ranges(sizes: Sequence[int], num_ranges: int) -> list[range]:
 
 def _row_groups(part: _Part, shard: range, max_bytes: int) -> Iterator[list[Row]]:
     rows = ((part.rows[at], part.rows[at]["fold"], part.sizes[at]) for at in shard)
-    return _grouped(rows, max_bytes, is_one_fold=part.config != METADATA)
-
-
-def _grouped(
-    rows: Iterator[tuple[Element, int | None, int]], max_bytes: int, *, is_one_fold: bool
-) -> Iterator[list[Element]]:
-    """Rows (each with its fold and bytes) fetched together: of one fold, so that a reader of some folds fetches these
-    alone."""
-    group: list[Element] = []
-    group_bytes, group_fold = 0, None
-    for row, fold, num_bytes in rows:
-        is_other_fold = is_one_fold and fold != group_fold
-        if group and (is_other_fold or group_bytes + num_bytes > max_bytes):
-            yield group
-            group, group_bytes = [], 0
-        group.append(row)
-        group_bytes, group_fold = group_bytes + num_bytes, fold
-    if group:
-        yield group
-
-
-@contextmanager
-def _open_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    with pq.ParquetWriter(path, schema, **_writer_options(schema)) as writer:
-        writer.add_key_value_metadata({"content_defined_chunking": json.dumps(CHUNKING)})
-        yield writer
-
-
-def _rows_left(file: pq.ParquetFile, removed: Collection[str]) -> Iterator[tuple[pa.Table, int | None, int]]:
-    """Each row as a table of its own, with its fold and bytes; one row group is held at a time."""
-    for number in range(file.num_row_groups):
-        table = file.read_row_group(number)
-        sample_ids, folds = table["sample_id"].to_pylist(), table["fold"].to_pylist()
-        sizes = [0] * table.num_rows
-        media = next((name for name in ("video", "image") if name in table.column_names), None)
-        if media is not None:
-            lengths = pc.binary_length(pc.struct_field(table[media], "bytes")).to_pylist()
-            num_frames = table["num_frames"].to_pylist()
-            sizes = [length + FRAME_COLUMNS_BYTES * count for length, count in zip(lengths, num_frames, strict=True)]
-        for at, sample_id in enumerate(sample_ids):
-            if sample_id not in removed:
-                yield table.slice(at, 1), folds[at], sizes[at]
-
-
-def _writer_options(schema: pa.Schema) -> dict[str, Any]:
-    """Media are compressed already: their columns are stored as they are, without dictionary and statistics."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(schema.empty_table(), sink)
-    columns = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
-    leaves = [columns.column(at).path for at in range(len(columns))]
-    others = [leaf for leaf in leaves if leaf.partition(".")[0] not in ("video", "image")]
-    return {
-        "compression": {leaf: "zstd" if leaf in others else "none" for leaf in leaves},
-        "use_dictionary": others,
-        "write_statistics": others,
-        "write_page_index": True,
-        "use_content_defined_chunking": CHUNKING,
-    }
+    return grouped_rows(rows, max_bytes, is_one_fold=part.config != METADATA)
 
 
 def _swap_in(out: Path, staging: Path) -> None:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from homologous_deepfake import SUBSETS, people_of
 from tooling.errors import InputError
 from tooling.release.folder import CHECKSUMS
-from tooling.stages.build import read_checksums, recover, rewrite_checksums, rewrite_shard, staging_folder
+from tooling.release.shards import read_checksums, recover, rewrite_checksums, rewrite_shard, staging_folder
 from tooling.stages.card import run as card
 from tooling.takedown.receipt import Receipt
 from tooling.workspace.files import file_sha256, naming_full_disk, sync_folder

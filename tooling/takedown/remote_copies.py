@@ -15,6 +15,7 @@ from huggingface_hub.hf_api import LFSFileInfo
 
 from tooling.errors import InputError
 from tooling.release.folder import CHECKSUMS
+from tooling.release.shards import read_checksums
 from tooling.remote import (
     Remote,
     RemoteError,
@@ -26,7 +27,6 @@ from tooling.remote import (
     remote_files,
     remote_head,
 )
-from tooling.stages.build import read_checksums
 from tooling.takedown import recipients as access
 from tooling.takedown.built_release import Person, rows_of, shard_rows
 from tooling.takedown.receipt import Receipt

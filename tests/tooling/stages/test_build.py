@@ -21,6 +21,7 @@ from homologous_deepfake import METADATA, SUBSETS, make_features, read_rows
 from tests.conftest import add_file, make_noise_workspace
 from tooling.errors import InputError, ToolingError, WorkspaceError
 from tooling.release.folder import dataset_card_configs, read_release
+from tooling.release.shards import CHUNKING
 from tooling.settings import ShardSettings
 from tooling.stages import build as shards
 from tooling.workspace.files import file_sha256
@@ -95,7 +96,7 @@ def test_media_are_stored_plain_with_page_index_and_chunking(built: Path) -> Non
     assert codecs.pop("video.bytes") == codecs.pop("video.path") == "UNCOMPRESSED"
     assert set(codecs.values()) == {"ZSTD"}
     assert all(column.has_offset_index for column in columns)
-    assert json.loads(footer.metadata[b"content_defined_chunking"]) == shards.CHUNKING
+    assert json.loads(footer.metadata[b"content_defined_chunking"]) == CHUNKING
 
 
 def test_row_groups_and_shards_keep_their_sizes(tmp_path: Path) -> None:

@@ -29,8 +29,9 @@ from tooling.errors import ConsentError, InputError, ToolingError, UsageError
 from tooling.hub.root import Hub
 from tooling.hub.server import serve
 from tooling.release.folder import read_release
-from tooling.stages import build as shards
+from tooling.release.shards import read_checksums, rewrite_shard
 from tooling.stages import ingest, plan
+from tooling.stages.build import build_release
 from tooling.stages.card import run as card
 from tooling.stages.generate import run as generate
 from tooling.stages.verify import run as verify
@@ -72,7 +73,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("template")
     workspace = make_workspace(root / "workspace")
     verify.verify_files(workspace, num_workers=1)
-    shards.build_release(workspace, root / "release")
+    build_release(workspace, root / "release")
     card.make_card(workspace, root / "release")
     with pytest.MonkeyPatch.context() as patch, opened(root, patch) as place:
         api = place.api
@@ -162,7 +163,7 @@ def all_samples(workspace: Workspace) -> list[str]:
 
 
 def test_only_the_affected_shards_change_and_are_sent(place: Place) -> None:
-    shard_before, sums = files(place.out / "data"), shards.read_checksums(place.out)
+    shard_before, sums = files(place.out / "data"), read_checksums(place.out)
     held = set(plan_takedown(place.workspace, PERSON, out=place.out).shards)
     kept_rows = {name: pq.read_table(place.out / name).num_rows for name in sums if name not in held}
     place.traffic.requests.clear()
@@ -170,7 +171,7 @@ def test_only_the_affected_shards_change_and_are_sent(place: Place) -> None:
     after = files(place.out / "data")
     changed = {f"data/{name}" for name in shard_before if after.get(name) != shard_before[name]}
     assert changed == held | {"data/SHA256SUMS"}
-    assert shards.read_checksums(place.out) == {f"data/{n}": d for n, d in after.items() if n != "SHA256SUMS"}
+    assert read_checksums(place.out) == {f"data/{n}": d for n, d in after.items() if n != "SHA256SUMS"}
     assert {name: pq.read_table(place.out / name).num_rows for name in kept_rows} == kept_rows
     sent = [path.rpartition("/")[2] for method, path, _ in place.traffic.requests if method == "PUT"]
     wanted = {shard["after"] for shard in receipt.releases["release"]["shards"].values() if shard["after"]}
@@ -182,9 +183,7 @@ def test_only_the_affected_shards_change_and_are_sent(place: Place) -> None:
     assert holders(place.workspace.root) == holders(place.out) == []
     siblings = place.api.dataset_info(TARGET, files_metadata=True).siblings or []
     remote = {f.rfilename: f.lfs.sha256 for f in siblings if f.lfs}
-    assert {name: digest for name, digest in remote.items() if name.startswith("data/")} == shards.read_checksums(
-        place.out
-    )
+    assert {name: digest for name, digest in remote.items() if name.startswith("data/")} == read_checksums(place.out)
     assert len(place.api.list_repo_commits(**DATASET)) == 3
 
 
@@ -433,8 +432,8 @@ def test_emptied_shards_and_splits_still_load(place: Place, datasets_cache: Path
 
 
 def test_rewriting_without_removing_gives_the_same_bytes(place: Place, tmp_path: Path) -> None:
-    for name, digest in shards.read_checksums(place.out).items():
-        shards.rewrite_shard(place.out / name, tmp_path / "new", (), place.workspace.settings.shards)
+    for name, digest in read_checksums(place.out).items():
+        rewrite_shard(place.out / name, tmp_path / "new", (), place.workspace.settings.shards)
         assert file_sha256(tmp_path / "new") == digest, name
 
 
