@@ -18,11 +18,11 @@ class UsageError(ToolingError):
 
 
 class InputError(ToolingError):
-    """A file, folder or table that was handed in cannot be used."""
+    """A given file, folder or table cannot be used."""
 
 
 class ConsentError(ToolingError):
-    """An identity whose consent record does not allow what was asked."""
+    """An identity whose consent record does not allow the requested use."""
 
 
 class WorkspaceError(ToolingError):

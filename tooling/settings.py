@@ -54,7 +54,7 @@ class ShardSettings:
 
 @dataclass(frozen=True)
 class CardSettings:
-    """What only the maintainers can say on the dataset card; empty values are asked for by name.
+    """What only the maintainers can say on the dataset card; papers and card name those that are empty.
 
     Attributes:
         licence: identifier of a licence that the Hub knows, or "other".

@@ -179,5 +179,5 @@ def test_killed_start_of_a_workspace_is_taken_up(tmp_path: Path) -> None:
     assert sorted(os.listdir(created.root)) == ["keys", "workspace.toml"]
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.new").touch()
-    with pytest.raises(WorkspaceError, match="is not empty and no workspace"):
+    with pytest.raises(WorkspaceError, match="is not empty and not a workspace"):
         create_workspace(tmp_path / "other", Settings())

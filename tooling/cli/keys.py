@@ -41,11 +41,11 @@ def show(workspace: WorkspaceOption = WORKSPACE, as_json: JsonOption = False) ->
 @app.command()
 def sign(workspace: WorkspaceOption = WORKSPACE, workers: WorkersOption = 0, as_json: JsonOption = False) -> None:
     """Sign every file anew that is not signed by these keys, after they were replaced; pulled files stay."""
-    from tooling.stages.sign import sign_anew
+    from tooling.stages.sign import sign_files
 
     place = open_workspace(workspace)
     with place.locked(), console.progress_bar("sign") as bar:
-        result = sign_anew(place, num_workers=workers, progress=bar)
+        result = sign_files(place, num_workers=workers, progress=bar)
     console.put_result("keys", result, as_json=as_json)
     if result.refused:
         raise typer.Exit(1)

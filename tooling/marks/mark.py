@@ -44,9 +44,9 @@ def mark_made(workspace: Workspace, record: FileRecord, staged: Mapping[str, Pat
 
 
 def mark_of(workspace: Workspace, record: FileRecord) -> Mark:
-    """What is to be said of a file: the target's clip is its parent, the source's a component.
+    """The mark of a file: the target's clip is its parent, the source's a component.
 
-    Clips that the workspace does not hold (an archive of fakes alone) are not named.
+    Clips that the workspace does not have (after an import of fakes alone) are not named.
     """
     method, people = SUBSETS[record.subset].method, people_of(record.sample_id)
     if method == "real" or not people:

@@ -1,1 +1,5 @@
-"""A built release on disk: what it holds, and how two differ."""
+"""A built release on disk: its Parquet shards, checksums, and list of changes.
+
+In: a folder, or a repository and revision at the Hub. Out: its configs, splits and rows, the differences between two
+releases, and shards written or rewritten.
+"""

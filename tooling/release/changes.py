@@ -35,7 +35,7 @@ def read_entries(card: str) -> Entries:
 
 
 def format_entries(entries: Entries) -> str:
-    """What stands below the heading; ends with a newline."""
+    """The text below the heading; ends with a newline."""
     return "\n".join(f"### {version}\n\n{body}\n" for version, body in entries.items())
 
 
@@ -49,25 +49,25 @@ def entries_since(since: str, out: Path, version: str) -> Entries:
 
     Raises:
         UsageError: `since` is this version itself.
-        InputError: one of them is no release.
+        InputError: one of them is not a release.
         RemoteError: the Hub refuses or cannot be reached.
     """
-    place = locate(since)
-    earlier = earlier_entries(place)
+    source = locate(since)
+    earlier = earlier_entries(source)
     if version in earlier:
         way_out = f"raise [card] version in workspace.toml, or name a release before {version}"
         raise UsageError(f"{since}: its list of changes has version {version} already; {way_out}")
-    found = compare_rows(rows_at(place), folder_rows(out))
+    found = compare_rows(rows_at(source), folder_rows(out))
     return {version: changelog_entry(found), **earlier}
 
 
-def earlier_entries(place: Path | tuple[Remote, str]) -> Entries:
-    """The entries in the card of a release at a place that `diff.locate` found.
+def earlier_entries(source: Path | tuple[Remote, str]) -> Entries:
+    """The entries in the card of a release that `diff.locate` found.
 
     Raises:
         RemoteError: the Hub refuses or cannot be reached.
     """
-    return read_entries(_folder_card(place) if isinstance(place, Path) else remote_card(*place))
+    return read_entries(_folder_card(source) if isinstance(source, Path) else remote_card(*source))
 
 
 def own_entries(out: Path, version: str) -> Entries:

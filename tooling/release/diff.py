@@ -53,13 +53,13 @@ class ReleaseDiff:
 
 
 def compare(a: str, b: str) -> ReleaseDiff:
-    """What the release `b` has otherwise than the release `a`.
+    """Rows that differ between two releases.
 
     Args:
-        a, b: a folder, `REPO_ID` or `REPO_ID@REVISION`.
+        a, b: the older and the newer release: a folder, `REPO_ID` or `REPO_ID@REVISION`.
 
     Raises:
-        InputError: one of them is no release.
+        InputError: one of them is not a release.
         RemoteError: the Hub refuses or cannot be reached.
     """
     return compare_rows(release_rows(a), release_rows(b))
@@ -100,18 +100,18 @@ def locate(name: str) -> Path | tuple[Remote, str]:
     if folder.is_dir():
         return folder
     if remote_name is None:
-        raise InputError(f"{name}: no such folder, and no REPO_ID@REVISION; name one of the two")
+        raise InputError(f"{name}: neither a folder nor REPO_ID@REVISION; name one of the two")
     remote = connect(remote_name[1])
     return remote, remote_head(remote, remote_name[2])
 
 
-def rows_at(place: Path | tuple[Remote, str]) -> dict[str, Row]:
-    """The rows of a release at a place that `locate` found."""
-    return folder_rows(place) if isinstance(place, Path) else remote_rows(*place)
+def rows_at(source: Path | tuple[Remote, str]) -> dict[str, Row]:
+    """The rows of a release that `locate` found."""
+    return folder_rows(source) if isinstance(source, Path) else remote_rows(*source)
 
 
 def folder_rows(out: Path) -> dict[str, Row]:
-    """The same for a release on disk."""
+    """`release_rows` of a folder."""
     paths = sorted((out / "data" / METADATA).glob("*.parquet"))
     if not paths:
         raise InputError(f"{out}: no release with a config `{METADATA}`; run `tooling build --out {out}`")
@@ -123,7 +123,7 @@ def folder_rows(out: Path) -> dict[str, Row]:
 
 
 def remote_rows(remote: Remote, commit: str) -> dict[str, Row]:
-    """The same for a commit at the Hub; only the shards of `metadata` are fetched."""
+    """`release_rows` of a commit at the Hub; only the shards of `metadata` are fetched."""
     found = remote_files(remote, commit)
     names = [name for name in found if name.startswith(f"data/{METADATA}/") and name.endswith(".parquet")]
     if not names:
@@ -131,9 +131,9 @@ def remote_rows(remote: Remote, commit: str) -> dict[str, Row]:
     files = file_system(remote)
     rows: dict[str, Row] = {}
     for name in names:
-        place = f"datasets/{remote.repo_id}@{commit}/{name}"
+        path = f"datasets/{remote.repo_id}@{commit}/{name}"
         with explaining(remote):
-            rows |= patiently(partial(_read_remote, files, place, found[name].num_bytes))
+            rows |= patiently(partial(_read_remote, files, path, found[name].num_bytes))
     return rows
 
 
@@ -182,14 +182,14 @@ def _changed_columns(before: Row, after: Row) -> tuple[str, ...]:
     return tuple(name for name in names if before.get(name) != after.get(name))
 
 
-def _read_remote(files: HfFileSystem, place: str, num_bytes: int) -> dict[str, Row]:
-    with files.open(place, "rb", block_size=max(num_bytes, 1)) as file:
-        return _read(file, place)
+def _read_remote(files: HfFileSystem, path: str, num_bytes: int) -> dict[str, Row]:
+    with files.open(path, "rb", block_size=max(num_bytes, 1)) as file:
+        return _read(file, path)
 
 
-def _read(file: BinaryIO, place: str) -> dict[str, Row]:
+def _read(file: BinaryIO, path: str) -> dict[str, Row]:
     try:
         rows = pq.read_table(file).to_pylist()
         return {row["sample_id"]: row for row in rows if row["path"]}
     except (pa.ArrowInvalid, KeyError) as error:
-        raise InputError(f"{place}: damaged or of another dataset ({error!r}); build or push it again") from error
+        raise InputError(f"{path}: damaged or of another dataset ({error!r}); build or push it again") from error

@@ -66,7 +66,7 @@ class Release:
 
 
 def read_release(out: Path) -> Release:
-    """Reads what a release holds, from its checksums and the footers of its shards.
+    """Reads the configs, splits and shards of a release, from its checksums and the footers of its shards.
 
     Raises:
         InputError: there is no built release, or a shard is missing or damaged.

@@ -48,14 +48,14 @@ class _Part:
 
 
 def build_release(workspace: Workspace, out: Path, *, progress: Progress = no_progress) -> Release:
-    """Writes the shards of everything the workspace holds, and only then puts them in the place of older ones.
+    """Writes the shards of everything in the workspace, and only then replaces older ones by them.
 
-    The card of an older release goes with its shards: write it anew with `tooling card`.
+    The card of an older release goes with its shards: write it again with `tooling card`.
 
     Args:
         workspace: held by the caller's lock.
         out: the release's folder: new, empty, or a release of before.
-        progress: told of each embedded file.
+        progress: called for each embedded file.
 
     Raises:
         InputError: `out` is another kind of folder.
@@ -80,9 +80,9 @@ def _check_out(out: Path) -> None:
         raise InputError(f"{out}: is a file; name a folder for the release")
     for name in SCRIPT_NAMES:
         if (out / name).exists():
-            raise InputError(f"{out}: holds {name}, with which datasets refuses the folder; name a new one")
+            raise InputError(f"{out}: contains {name}, with which datasets refuses the folder; name a new one")
     if out.exists() and any(out.iterdir()) and not (out / "data" / CHECKSUMS).is_file():
-        raise InputError(f"{out}: is not empty and no release; name a new folder")
+        raise InputError(f"{out}: is not empty and not a release; name a new folder")
 
 
 def _parts(workspace: Workspace) -> list[_Part]:
@@ -109,7 +109,7 @@ def _num_bytes(workspace: Workspace, row: Row) -> int:
 
 
 def _embed(root: str, subset: str, row: Row) -> Row:
-    """All columns of a row, encoded for Arrow, with the file's bytes in the place of its path."""
+    """All columns of a row, encoded for Arrow, with the file's bytes in place of its path."""
     features, media = make_features(subset), SUBSETS[subset].media
     # The media column is filled in by hand: encoding it would load torch, and drop bytes whose path exists.
     features.pop(media)
@@ -129,13 +129,13 @@ def _common_columns(row: Row) -> Row:
 
 
 @contextmanager
-def _naming_problem(place: str) -> Iterator[None]:
+def _naming_problem(path: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
         raise WorkspaceError(str(error)) from error
     except (KeyError, TypeError, IndexError) as error:
-        message = f"{place}: its record, fold or track is damaged ({error!r}); run `tooling verify`"
+        message = f"{path}: its record, fold or track is damaged ({error!r}); run `tooling verify`"
         raise WorkspaceError(message) from error
 
 

@@ -78,7 +78,7 @@ def make_face_video(workspace: Workspace, task: Task) -> Made:
     """
     ((clip_name, digest),) = task.wanted.inputs.items()
     clip, settings = workspace.path(clip_name), workspace.settings.faces
-    if not workspace.holds(clip_name, digest):
+    if not workspace.matches_record(clip_name, digest):
         raise InputError(f"{clip_name}: differs from its record; run `tooling ingest` again")
     tracking = TrackSettings(settings.detect_every_frames, settings.detect_scale, settings.margin)
     with one_thread():

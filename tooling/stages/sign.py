@@ -1,4 +1,4 @@
-"""Signing what a workspace holds anew, after its keys were replaced: nothing is generated or encoded again."""
+"""sign: signs the files of a workspace again after its keys were replaced; nothing is generated or encoded again."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tooling.workspace.records import FileRecord, StageResult
 from tooling.workspace.signing_keys import read_keys
 
 
-def sign_anew(workspace: Workspace, *, num_workers: int = 0, progress: Progress = no_progress) -> StageResult:
-    """Marks every file anew that is not signed by the keys that are there; pulled files keep their own marks.
+def sign_files(workspace: Workspace, *, num_workers: int = 0, progress: Progress = no_progress) -> StageResult:
+    """Signs every file again that was not signed with the present keys; pulled files keep their own marks.
 
     Real files come first: the marks of fakes name them by digest. A rerun goes on where it stopped.
 
     Args:
         workspace: held by the caller's lock.
         num_workers: processes; 0 takes one for each processor.
-        progress: told of each file.
+        progress: called for each file.
 
     Returns:
         What was signed, kept and refused, by sample_id.
@@ -50,7 +50,7 @@ def sign_anew(workspace: Workspace, *, num_workers: int = 0, progress: Progress 
 
 
 def _sign(item: tuple[Workspace, FileRecord]) -> Made | None:
-    """The file signed anew; None where its marks stay."""
+    """The file signed again; None where its marks stay."""
     workspace, record = item
     path = workspace.path(record.path)
     if file_sha256(path) != record.sha256:

@@ -24,7 +24,7 @@ from tooling.workspace.layout import Workspace
 
 @dataclass(frozen=True)
 class Person:
-    """Whose rows are looked for: those named by the identity, and others that were made from these."""
+    """A person whose rows are to go: those named by the identity, and others that were made from these."""
 
     identity: str
     samples: frozenset[str] = frozenset()
@@ -37,7 +37,7 @@ def rows_of(out: Path, person: Person) -> dict[str, dict[str, str]]:
     """Shard -> sample_id -> sha256 of the rows with a person, as target, source or alone.
 
     Raises:
-        InputError: `out` is no built release, or a shard is missing or damaged.
+        InputError: `out` is not a built release, or a shard is missing or damaged.
     """
     if not (out / "data" / CHECKSUMS).is_file():
         raise InputError(f"{out}: no built release; name the folder of one with --out")
@@ -49,7 +49,7 @@ def shard_rows(source: Path | BinaryIO, person: Person, name: str = "") -> dict[
     """sample_id -> sha256 of the rows with a person in one Parquet file; reads those two columns only.
 
     Raises:
-        InputError: it is no Parquet file with these columns.
+        InputError: it is not a Parquet file with these columns.
     """
     rows: dict[str, str] = {}
     try:

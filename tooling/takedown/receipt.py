@@ -2,7 +2,7 @@
 
     WORKSPACE/takedowns/{identity}.json
 
-It holds digests and numbers, nothing of the person but the identity's number.
+It contains digests and numbers; of the person, only the identity's number.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Receipt:
         releases: folder name -> {"has_card", "shards": {path: {"before", "after", "rows"}}}; `after` is null where
             the shard went because its split is empty now.
         hubs: repository -> {"commit", "purge"}; `purge` is null where old revisions were left.
-        recipients: user who was given the data -> repository: they are to be told.
+        recipients: user who was given the data -> repository: they must be notified.
         is_complete: whether the last run did all that it was asked.
     """
 

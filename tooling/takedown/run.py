@@ -56,7 +56,7 @@ class TakedownRequest:
 
 @dataclass(frozen=True)
 class TakedownPlan:
-    """What holds a person now; everything empty once the person is out.
+    """Where a person is found now; everything is empty once the person is out.
 
     Attributes:
         identity: the person.
@@ -70,8 +70,8 @@ class TakedownPlan:
         verification_paths: rows of verification.parquet.
         num_rejects: lines of rejects.jsonl.
         shards: shard -> sample_ids of its rows.
-        hub: what the Hub holds; None where no repository was named.
-        unknown: files that no workspace has, of which nobody can tell whom they show; they stay.
+        hub: what was found at the Hub; None where no repository was named.
+        unknown: files of no known kind, which may show anybody; they stay.
         is_finished: whether an earlier run did all that it was asked.
     """
 
@@ -102,14 +102,17 @@ class TakedownPlan:
         return self.taken_down_on is not None and self.is_finished and not self.is_found
 
     def lines(self) -> list[str]:
-        """What goes, for people to read before they say yes, and what they must look at themselves."""
+        """What goes, for people to read before they say yes, and what they must check themselves."""
         rows = [f"{path}: {_rows(len(found))} ({', '.join(found)})" for path, found in self.shards.items()]
         pairs = [f"plan.json: {subset} {a}_{b}" for subset, found in self.pairs.items() for a, b in found]
         named = ["identities.csv: 1 row"] * self.has_identity_row + ["plan.json: 1 fold"] * self.has_fold
         named += [f"verification.parquet: {_rows(len(self.verification_paths))}"] * bool(self.verification_paths)
         named += [f"rejects.jsonl: {_rows(self.num_rejects)}"] * bool(self.num_rejects)
         records = [f"record {sample_id}" for sample_id in self.samples]
-        unknown = [f"{path}: not a file of a workspace, stays; look at it yourself" for path in self.unknown]
+        unknown = [
+            f"{path}: not a file of a workspace, stays; check yourself whether it shows the person"
+            for path in self.unknown
+        ]
         hub = self.hub.lines() if self.hub is not None else []
         return [*self.files, *records, *named, *pairs, *rows, *hub, *unknown]
 
@@ -117,15 +120,15 @@ class TakedownPlan:
 def plan_takedown(
     workspace: Workspace, identity: str, *, out: Path | None = None, repo_id: str | None = None
 ) -> TakedownPlan:
-    """Finds everything that holds a person; changes nothing.
+    """Finds every file, row and shard of a person; changes nothing.
 
     Raises:
         UsageError: `identity` cannot be one.
-        InputError: nobody of that id is or was here; `out` is no release, or not the one that the Hub has.
+        InputError: nobody of that id is or was here; `out` is not a release, or not the one that the Hub has.
         RemoteError: the Hub cannot be read.
     """
     if not is_identity_id(identity):
-        raise UsageError(f"{identity}: is no identity; name a number from 1 up")
+        raise UsageError(f"{identity}: is not an identity; name a number from 1 up")
     receipt = read_receipt(workspace, identity)
     samples, files = _recorded(workspace, identity)
     named = (name for name in workspace.files() if identity in people_in(name))
@@ -167,15 +170,15 @@ def take_down(workspace: Workspace, request: TakedownRequest, *, progress: Progr
     """Takes a person out of the workspace and, where they are named, out of a release and the Hub.
 
     Rows of other people stay as they are, and so do folds and pairs without the person. The release's card is written
-    anew, for it states counts and its picture may show the person.
+    again, as it states counts and its picture may show the person.
 
     Args:
         workspace: held by the caller's lock.
         request: who, when, where.
-        progress: told of each ended step.
+        progress: called for each finished step.
 
     Raises:
-        UsageError, InputError: as `plan_takedown`; `date` is no day; a Hub without its release.
+        UsageError, InputError: as `plan_takedown`; `date` is not a day; a Hub without its release.
         RemoteError: the Hub refuses or cannot be reached; run it again, it goes on.
     """
     access.check_date(request.date)
@@ -214,7 +217,7 @@ def take_down(workspace: Workspace, request: TakedownRequest, *, progress: Progr
 
 
 def clear_workspace(workspace: Workspace, receipt: Receipt) -> None:
-    """Removes records, files, plan entries and table rows of the receipt's person; what is gone already is no error."""
+    """Removes records, files, plan entries and table rows of the receipt's person; what is gone already is skipped."""
     person = Person(receipt.identity, frozenset(receipt.samples))
     for kind in KINDS:
         if kind.owner == "rows" and workspace.path(kind.pattern).exists():
@@ -285,7 +288,7 @@ def _rejects_left(workspace: Workspace, person: Person) -> list[str]:
         try:
             if not person.is_in(decode_json(line, dict[str, Any])["sample_id"]):
                 left.append(line)
-        except (ValueError, KeyError):  # nobody can tell whose it is
+        except (ValueError, KeyError):  # it may be anybody's
             continue
     return left
 

@@ -1,4 +1,4 @@
-"""A function called on many items side by side, in worker processes or on Ray; results come as they end."""
+"""A function called on many items side by side, in worker processes or on Ray; results arrive as they finish."""
 
 from __future__ import annotations
 

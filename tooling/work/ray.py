@@ -1,6 +1,6 @@
-"""The same work on a Ray cluster. Ray is an extra, imported only when it is asked for.
+"""The same work on a Ray cluster. Ray is an extra, imported only when requested.
 
-Plain tasks, not a pool of actors: a pool that takes every processor waits for itself for ever on a small machine.
+Plain tasks, not a pool of actors: a pool that takes every processor deadlocks on a small machine.
 """
 
 from __future__ import annotations

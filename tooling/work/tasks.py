@@ -63,7 +63,7 @@ def finished_record(
     num_frames: int,
     results: dict[str, Any] | None = None,
 ) -> FileRecord:
-    """Completes a wanted record from its staged files; those beside `wanted.path` become companions."""
+    """Completes a record from its staged files; those beside `wanted.path` become companions."""
     digests = {relative: file_sha256(path) for relative, path in staged.items()}
     return replace(
         wanted,
@@ -97,7 +97,7 @@ def make_files(
         function: module-level function that makes one file under `workspace.staging_path` and syncs it.
         num_workers: processes; 0 takes one for each processor, 1 works in this process.
         engine: see `run_side_by_side`.
-        progress: told of each ended item.
+        progress: called for each finished item.
 
     Returns:
         What was made, kept and refused. An item that fails does not stop the others.
@@ -110,12 +110,12 @@ def make_files(
     records = workspace.records(subset)
     todo = []
     for task in tasks:
-        if workspace.current(task.wanted, records):
+        if workspace.find_finished(task.wanted, records):
             result.kept.append(task.wanted.sample_id)
         else:
             todo.append((function, workspace, task))
     if todo:
-        read_keys(workspace.keys_path)  # told once, before any work
+        read_keys(workspace.keys_path)  # raises once, before any work
     progress(0, len(todo), "")
     outcomes = run_side_by_side(_make_one, todo, num_workers=num_workers, engine=engine)
     for done, outcome in enumerate(outcomes, start=1):
@@ -130,7 +130,7 @@ def settle(workspace: Workspace, subset: str, wanted: FileRecord, outcome: Outco
     """Publishes the file that an item made and notes in `result` what became of it; None as value: it was kept.
 
     Raises:
-        Exception: the item's error, where it is none about this file alone.
+        Exception: the item's error, if it concerns more than this file.
     """
     error, name = outcome.error, wanted.sample_id
     if isinstance(error, (ToolingError, GenerationError)) and not isinstance(error, DiskFullError):

@@ -23,13 +23,13 @@ class ProbeResult:
     Attributes:
         subset: of the fakes.
         probe: its name.
-        is_pixel: looks at decoded pixels.
-        auc: cross-validated area under the ROC curve; None where fakes and real files are not comparable by it, or
-            of too few people.
+        is_pixel: whether it measures decoded pixels.
+        auc: cross-validated area under the ROC curve, 0 to 1; None where fakes and real files are not comparable by
+            it, or are of too few people.
         low, high: its 95 % interval.
         num_real, num_fake: files compared.
         limit: the largest area allowed; None for probes of pixels.
-        is_ok: within the limit, or too few people to tell.
+        is_ok: whether it is within the limit, or there are too few people to say.
     """
 
     subset: str
@@ -46,7 +46,7 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class Audit:
-    """All results, what must be known to read them, and the digest of the files that they are of."""
+    """All results, how to read them, and the digest of the files that were measured."""
 
     probes: tuple[ProbeResult, ...]
     note: str

@@ -1,6 +1,6 @@
-"""Files in JSON, JSON lines and TOML, read into typed values: the one place where content from a disk is checked.
+"""JSON, JSON lines and TOML read into typed values; content from disk is checked here and nowhere else.
 
-What does not fit raises one line: the file, the entry, what is expected there and what stands there, what to do.
+Errors are one line: the file, the entry, the expected type and the value found, what to do.
 """
 
 from __future__ import annotations
@@ -128,12 +128,15 @@ def check_format(path: Path, content: Any, newest: int) -> None:
         raise WorkspaceError(f"{path}: format {version} is newer than this program's {newest}; {way_out}")
 
 
-_hints = lru_cache(maxsize=32)(get_type_hints)
+@lru_cache(maxsize=32)
+def _fields(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _refuse_unknown(content: Any, kind: Any, where: str) -> None:
-    if isinstance(content, dict) and dataclasses.is_dataclass(kind):
-        fields = _hints(kind)
+    is_record = dataclasses.is_dataclass(kind)
+    if isinstance(content, dict) and is_record:
+        fields = _fields(kind)
         for key, value in content.items():
             if key not in fields:
                 raise ValueError(f"{where}{key}: unknown; known: {', '.join(fields)}")
@@ -144,7 +147,7 @@ def _refuse_unknown(content: Any, kind: Any, where: str) -> None:
 
 
 def _sentence(message: str, content: Any) -> str:
-    """msgspec's "Expected `int`, got `str` - at `$.num_bytes`" as ours, with the value that stands there."""
+    """msgspec's "Expected `int`, got `str` - at `$.num_bytes`" as our own words, with the value found."""
     message, _, path = message.replace("`", "").partition(" - at $")
     # msgspec does not name the key of a mapping: it writes [...].
     where, message = path.lstrip("."), message[0].lower() + message[1:]

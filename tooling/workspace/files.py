@@ -1,6 +1,6 @@
 """Files that appear whole or not at all, and their digests.
 
-A file is written beside its place, synced and renamed; a line is appended and synced. After a kill at any moment a
+A file is written beside its path, synced and renamed; a line is appended and synced. After a kill at any moment a
 reader finds the old content or the new one, and at most a torn last line, which `whole_lines` leaves out.
 """
 
@@ -77,14 +77,14 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def naming_full_disk(place: Path) -> Iterator[None]:
-    """Turns "no space left" into one line that names the place."""
+def naming_full_disk(folder: Path) -> Iterator[None]:
+    """Turns "no space left" into one line that names the folder."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise DiskFullError(f"{place}: the disk is full; free space and run the command again, it goes on") from error
+        raise DiskFullError(f"{folder}: the disk is full; free space and run the command again, it goes on") from error
 
 
 def whole_lines(path: Path) -> list[str]:

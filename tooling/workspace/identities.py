@@ -71,22 +71,22 @@ def read_identities(path: Path) -> dict[str, Identity]:
     for line, row in rows:
         identity = _parse_identity(f"{path}:{line}", row)
         if identity.id in identities:
-            raise InputError(f"{path}:{line}: id '{identity.id}' stands there twice; keep one of the two rows")
+            raise InputError(f"{path}:{line}: id '{identity.id}' appears twice; keep one of the two rows")
         identities[identity.id] = identity
     return dict(sorted(identities.items(), key=lambda item: natural_key(item[0])))
 
 
-def _parse_identity(place: str, row: dict[str, Any]) -> Identity:
+def _parse_identity(where: str, row: dict[str, Any]) -> Identity:
     values = {key: (row.get(key) or "").strip() for key in (*IDENTITY_COLUMNS, "start_seconds")}
     if not is_identity_id(values["id"]):
-        raise InputError(f"{place}: id '{values['id']}' is not a number from 1 up without leading zeros; renumber it")
+        raise InputError(f"{where}: id '{values['id']}' is not a number from 1 up without leading zeros; renumber it")
     for key, allowed in (("gender", get_args(Gender)), ("consent_status", get_args(ConsentStatus))):
         if values[key] not in allowed:
-            raise InputError(f"{place}: {key} '{values[key]}' of identity {values['id']}; use {', '.join(allowed)}")
+            raise InputError(f"{where}: {key} '{values[key]}' of identity {values['id']}; use {', '.join(allowed)}")
     try:
         start = float(values["start_seconds"]) if values["start_seconds"] else None
     except ValueError as error:
-        raise InputError(f"{place}: start_seconds '{values['start_seconds']}' is not a number of seconds") from error
+        raise InputError(f"{where}: start_seconds '{values['start_seconds']}' is not a number of seconds") from error
     return Identity(
         id=values["id"],
         gender=values["gender"],  # type: ignore[arg-type]

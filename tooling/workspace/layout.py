@@ -87,7 +87,7 @@ class Workspace:
 
     @property
     def models_path(self) -> Path:
-        """Generators fitted to this workspace's own faces; they hold pictures of people and never leave it."""
+        """Generators fitted to this workspace's own faces; they contain pictures of people and never leave it."""
         return self.root / "models"
 
     def records_path(self, subset: str) -> Path:
@@ -122,18 +122,18 @@ class Workspace:
             found.setdefault(line.identity, line.date)
         return found
 
-    def refuse_taken_down(self, place: str, identity: str) -> None:
-        """Ends what was about to use a person who was taken down.
+    def refuse_taken_down(self, path: str, identity: str) -> None:
+        """Raises ConsentError if the identity has been taken down.
 
         Args:
-            place: file that names the person, for the message.
+            path: of the file that names the person, for the message.
 
         Raises:
             ConsentError: the identity has a tombstone.
         """
         date = self.tombstones().get(identity)
         if date is not None:
-            raise ConsentError(f"{place}: identity {identity} was taken down on {date}; take it out, it stays out")
+            raise ConsentError(f"{path}: identity {identity} was taken down on {date}; take it out, it stays out")
 
     def files(self) -> Iterator[str]:
         """Relative paths of all files, in order."""
@@ -143,7 +143,7 @@ class Workspace:
                     yield path.relative_to(self.root).as_posix()
 
     def staging_path(self, relative: str) -> Path:
-        """Where a worker writes a file before `publish` puts it in its place; same file system, same suffix."""
+        """Where a worker writes a file before `publish` moves it to its path; same file system, same suffix."""
         staged = self.root / STAGING / relative
         staged.parent.mkdir(parents=True, exist_ok=True)
         return staged
@@ -158,11 +158,10 @@ class Workspace:
         found = {record.sample_id: record for record in lines}
         return dict(sorted(found.items(), key=lambda item: natural_key(item[0])))
 
-    def current(self, wanted: FileRecord, records: Mapping[str, FileRecord]) -> FileRecord | None:
-        """The finished record for `wanted` if it was made from the same inputs in the same way and its file is there.
+    def find_finished(self, wanted: FileRecord, records: Mapping[str, FileRecord]) -> FileRecord | None:
+        """The record of a sample if its file exists, is marked, and was made from the same inputs in the same way.
 
-        Only sample_id, inputs, generator, parameters and seed of `wanted` are looked at. A file without a mark is not
-        finished.
+        Of `wanted`, only sample_id, inputs, generator, parameters and seed are compared.
         """
         record = records.get(wanted.sample_id)
         if record is None:
@@ -176,8 +175,8 @@ class Workspace:
         is_there = is_there and all(self.path(companion).is_file() for companion in record.companions)
         return record if made_alike and is_there else None
 
-    def holds(self, relative: str, input_sha256: str) -> bool:
-        """Whether a file lies there as recorded and is the one that `inputs` name by that digest."""
+    def matches_record(self, relative: str, input_sha256: str) -> bool:
+        """Whether a file is as recorded, and the one that `inputs` name by that digest."""
         subset, path = relative.partition("/")[0], self.path(relative)
         record = next((r for r in self.records(subset).values() if r.path == relative), None)
         if record is None:  # a track, or another file that carries no mark
@@ -185,7 +184,7 @@ class Workspace:
         return record.input_sha256 == input_sha256 and file_sha256(path) == record.sha256
 
     def publish(self, subset: str, record: FileRecord, staged: Mapping[str, Path]) -> None:
-        """Moves staged, synced files (relative name -> staged path) to their places, then appends the record.
+        """Moves staged, synced files (relative name -> staged path) to their paths, then appends the record.
 
         Raises:
             WorkspaceError: the record is of a file that is not marked.
@@ -214,7 +213,7 @@ class Workspace:
         shutil.rmtree(self.root / STAGING, ignore_errors=True)
 
     def forget(self, subset: str, sample_ids: Iterable[str]) -> None:
-        """Removes records and then files of samples that are not wanted any more."""
+        """Removes the records and then the files of some samples."""
         records = self.records(subset)
         gone = [records.pop(sample_id) for sample_id in sample_ids if sample_id in records]
         write_text(self.records_path(subset), "".join(format_record(r) + "\n" for r in records.values()))
@@ -253,12 +252,12 @@ def create_workspace(root: Path, settings: Settings) -> Workspace:
     """Starts a workspace in a new or empty folder, with a test certificate to sign marks.
 
     Raises:
-        WorkspaceError: the folder holds something else.
+        WorkspaceError: the folder is not empty.
     """
     path = root / "workspace.toml"
     unfinished = {unfinished_path(path)}  # what a kill during an earlier start left
     if root.exists() and (not root.is_dir() or set(root.iterdir()) - unfinished):
-        raise WorkspaceError(f"{root}: is not empty and no workspace; name a new folder")
+        raise WorkspaceError(f"{root}: is not empty and not a workspace; name a new folder")
     root.mkdir(parents=True, exist_ok=True)
     write_text(path, format_settings(settings))
     workspace = Workspace(root.resolve(), settings)

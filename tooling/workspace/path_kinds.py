@@ -1,6 +1,6 @@
-"""KINDS: every path that a workspace has, what lies there, and whose data it is.
+"""KINDS: every path of a workspace, what the file is, and whose data it contains.
 
-Takedown clears a workspace by this list, and verification reports what is not on it.
+A takedown clears a workspace by this list, and verification reports files that are not on it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class PathKind:
     Attributes:
         pattern: relative path; names in braces stand for one part each, `**` for everything below.
         about: what the file is.
-        owner: whose data it holds, and so what a takedown does with it:
-            "nobody": nobody's but the number by which a person stays refused; the file stays;
+        owner: whose data it contains, which decides what a takedown does with it:
+            "nobody": no person's, but for the number by which one stays refused; the file stays;
             "named": the people in its name, or in the inputs of its record; the file goes with any of them;
-            "rows": many people's, in a table; the rows of the person go;
+            "rows": many people's, in a table; the person's rows go;
             "fitted": the people whose files the folder's inputs.json names; the folder goes with any of them;
-            "leftover": anybody's, of a killed command or made again when needed; the file goes with everybody.
+            "leftover": anybody's, left by a killed command or made again when needed; the file always goes.
     """
 
     pattern: str

@@ -26,7 +26,7 @@ from tooling.marks.manifest import LABEL_FIELD, NOTE_FIELD, read_marks
 from tooling.marks.mark import mark_of
 from tooling.stages import build as shards
 from tooling.stages.card import run as card
-from tooling.stages.sign import sign_anew
+from tooling.stages.sign import sign_files
 from tooling.work.tasks import Made, Task, finished_record, make_files, wanted_record
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.layout import Workspace
@@ -196,7 +196,7 @@ def test_replaced_keys_sign_everything_anew_without_making_it_again(workspace: W
         workspace.records_path("raw_video"),
         workspace.records_path("raw_video").read_text() + format_record(pulled) + "\n",
     )
-    result = sign_anew(workspace, num_workers=2)
+    result = sign_files(workspace, num_workers=2)
     assert list(result.refused) == ["edit_video/age/3"]
     assert result.kept == ["raw_video/4"]
     assert len(result.made) == len(before) - 2
@@ -210,7 +210,7 @@ def test_replaced_keys_sign_everything_anew_without_making_it_again(workspace: W
             assert dataclasses.replace(record, sha256=old.sha256) == old
     parent = mark_of(workspace, swap(workspace)).ingredients[0]
     assert parent.sha256 == workspace.records("raw_video")["raw_video/1"].sha256
-    assert not sign_anew(workspace, num_workers=1).made
+    assert not sign_files(workspace, num_workers=1).made
 
 
 def test_keys_commands_show_and_replace(workspace: Workspace) -> None:

@@ -75,7 +75,7 @@ def test_what_is_no_release_is_told(built: Built, hub: Watched, tmp_path: Path) 
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="run `tooling build --out"):
         compare(str(built.out), str(tmp_path / "empty"))
-    with pytest.raises(InputError, match="no such folder, and no REPO_ID@REVISION"):
+    with pytest.raises(InputError, match="neither a folder nor REPO_ID@REVISION"):
         compare(str(built.out), "nowhere")
     hub.api().create_repo(TARGET, repo_type="dataset")
     with pytest.raises(InputError, match="no release with a config `metadata`"):

@@ -247,12 +247,12 @@ def test_other_folders_are_refused(small_workspace: Workspace, tmp_path: Path) -
     for name in ("homologous_deepfake.py", "__init__.py"):
         (tmp_path / name.partition(".")[0]).mkdir()
         (tmp_path / name.partition(".")[0] / name).touch()
-        attempt(name.partition(".")[0], f"holds {name}, with which datasets refuses the folder")
+        attempt(name.partition(".")[0], f"contains {name}, with which datasets refuses the folder")
     (tmp_path / "other" / "data").mkdir(parents=True)
     (tmp_path / "other" / "data" / "mine").touch()
-    attempt("other", "is not empty and no release; name a new folder")
+    attempt("other", "is not empty and not a release; name a new folder")
     assert (tmp_path / "other" / "data" / "mine").exists()
-    with pytest.raises(InputError, match="is not empty and no release"):
+    with pytest.raises(InputError, match="is not empty and not a release"):
         shards.build_release(small_workspace, small_workspace.root)
 
 

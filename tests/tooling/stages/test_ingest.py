@@ -231,7 +231,7 @@ def test_whole_folder_is_refused_before_any_work(place: Workspace, sources: Path
     with pytest.raises(InputError, match="is not a folder"):
         run(place, tmp_path / "nowhere")
     (sources / "identities.csv").write_text(HEADER + "1,male,granted,,,\n1,male,granted,,,\n")
-    with pytest.raises(InputError, match="stands there twice"):
+    with pytest.raises(InputError, match="appears twice"):
         run(place, sources)
     (sources / "identities.csv").unlink()
     place.identities_path.unlink()

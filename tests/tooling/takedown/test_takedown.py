@@ -340,7 +340,7 @@ def test_tables_and_paths_that_takedown_does_not_know_are_found(workspace_copy: 
     found = [f for f in verify.verify_files(workspace, num_workers=1) if "is not a file of a workspace" in f.message]
     assert [str(f).partition(": is not")[0] for f in found] == ["note: 7.txt", "note: notes/"]
     lines = plan_takedown(workspace, PERSON).lines()
-    assert "notes/: not a file of a workspace, stays; look at it yourself" in lines
+    assert "notes/: not a file of a workspace, stays; check yourself whether it shows the person" in lines
 
 
 def test_command_lists_first_and_says_what_is_left_to_do(place: Place) -> None:

@@ -155,14 +155,14 @@ def test_current_looks_at_what_a_file_was_made_from(place: Workspace) -> None:
     record = publish(place, "1")
     records = place.records("raw_video")
     wanted = wanted_record("raw_video/1", record.path, {}, "test", {})
-    assert place.current(wanted, records) == record
-    assert place.current(replace(wanted, inputs={"a": "b"}), records) is None
-    assert place.current(replace(wanted, parameters={"factor": 2.0}), records) is None
-    assert place.current(replace(wanted, seed=1), records) is None
+    assert place.find_finished(wanted, records) == record
+    assert place.find_finished(replace(wanted, inputs={"a": "b"}), records) is None
+    assert place.find_finished(replace(wanted, parameters={"factor": 2.0}), records) is None
+    assert place.find_finished(replace(wanted, seed=1), records) is None
     place.path(record.path).write_bytes(b"longer")
-    assert place.current(wanted, records) is None
+    assert place.find_finished(wanted, records) is None
     place.path(record.path).unlink()
-    assert place.current(wanted, records) is None
+    assert place.find_finished(wanted, records) is None
 
 
 def test_forget_removes_record_and_files(place: Workspace) -> None:
@@ -214,7 +214,7 @@ def test_missing_newer_and_foreign_folders_are_refused(tmp_path: Path) -> None:
         open_workspace(tmp_path / "nothing")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").touch()
-    with pytest.raises(WorkspaceError, match="is not empty and no workspace"):
+    with pytest.raises(WorkspaceError, match="is not empty and not a workspace"):
         create_workspace(tmp_path / "other", Settings())
     newer = create_workspace(tmp_path / "newer", Settings()).root / "workspace.toml"
     newer.write_text("format = 99\n[tables_of_the_future]\n")
@@ -251,7 +251,7 @@ HEAD = "id,gender,consent_status,consent_date,consent_evidence\n"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (HEAD + "1,male,granted,,\n1,male,granted,,\n", r"csv:3: id '1' stands there twice"),
+        (HEAD + "1,male,granted,,\n1,male,granted,,\n", r"csv:3: id '1' appears twice"),
         (HEAD + "1,man,granted,,\n", r"csv:2: gender 'man' of identity 1; use male, female"),
         (HEAD + "1,male,yes,,\n", "consent_status 'yes' of identity 1; use granted, refused, withdrawn, unknown"),
         (HEAD + "01,male,granted,,\n", "id '01' is not a number from 1 up"),

@@ -82,7 +82,7 @@ def face_clip(workspace: Workspace, person: str, inputs: Mapping[str, str]) -> t
     master = workspace.master_name(person)
     names = (master if master in inputs else f"raw_video/{person}.mp4", workspace.track_name(person))
     for name, stage in zip(names, ("ingest SOURCES", "faces"), strict=True):
-        if not workspace.holds(name, inputs[name]):
+        if not workspace.matches_record(name, inputs[name]):
             raise InputError(f"{workspace.path(name)}: differs from its record; run `tooling {stage}` again")
     clip, track = map(workspace.path, names)
     found = FaceTrack.from_json(track.read_text("utf-8"), name=str(track))

@@ -306,7 +306,7 @@ def _contract(workspace: Workspace, subset: str) -> VideoContract | None:
 
 def _taken_place(workspace: Workspace, wanted: FileRecord, records: dict[str, FileRecord]) -> str:
     """Why an import may not write a file: the workspace has another one there. A lost file may come back."""
-    if not workspace.path(wanted.path).exists() or workspace.current(wanted, records):
+    if not workspace.path(wanted.path).exists() or workspace.find_finished(wanted, records):
         return ""
     record = records.get(wanted.sample_id)
     if record is None:

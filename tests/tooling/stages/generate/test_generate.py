@@ -60,7 +60,7 @@ def test_makes_and_records_every_planned_pair(workspace: Workspace) -> None:
     assert (record.width, record.height, record.fps, record.num_frames) == (WIDTH, HEIGHT, 30, NUM_FRAMES)
     inputs = ["raw_video/1.mp4", "raw_video/2.mp4", "tracks/1.json", "tracks/2.json"]
     assert sorted(record.inputs) == inputs
-    assert all(workspace.holds(name, digest) for name, digest in record.inputs.items())
+    assert all(workspace.matches_record(name, digest) for name, digest in record.inputs.items())
     assert record.generator == "weightfree-swap"
     assert record.seed == sample_seed(0, "swap_video/1_2")
     assert record.results["change"] > 2

@@ -72,7 +72,7 @@ def test_images_are_planned_fitted_and_recorded(workspace: Workspace) -> None:
     record = workspace.records("GAN_images")["GAN_images/000002"]
     inputs = ["raw_video/1.mp4", "raw_video/2.mp4", "tracks/1.json", "tracks/2.json"]
     assert sorted(record.inputs) == inputs
-    assert all(workspace.holds(name, digest) for name, digest in record.inputs.items())
+    assert all(workspace.matches_record(name, digest) for name, digest in record.inputs.items())
     image = read_image(workspace.path(record.path))
     assert image.shape == (record.height, record.width, 3)
     assert unknown_paths(workspace) == []
