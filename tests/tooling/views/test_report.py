@@ -157,9 +157,9 @@ def test_checks_findings_and_audit_are_told(full: Workspace, read: Reader) -> No
     num_files = sum(len(full.records(subset)) for subset in SUBSETS)
     assert "stop Verification 1 file has errors: 1 marks" in text
     assert "stop Shortcut audit 1 probe above the limit" in text
-    assert f"OK Marks every file says how it came to be ({num_files} files)" in text
+    assert f"OK Marks all {num_files} files carry a mark" in text
     assert "swap_video file size shortcut 0.71 (0.60 to 0.80)" in text
-    assert "swap_video gop too few to tell 0.62 (0.30 to 0.90)" in text
+    assert "swap_video gop too few people 0.62 (0.30 to 0.90)" in text
     assert "swap_video mean colour (pixels) no limit too few people" in text
     assert "note content raw_video/3.mp4 the face: is small" in text
     assert "run tooling generate again" in text  # the backticks became an element
@@ -213,8 +213,8 @@ def test_what_was_not_done_is_named_with_its_command(bare: Workspace, tmp_path: 
         "Not audited; run tooling audit",
         "Not measured; run tooling verify",
         "run tooling report --since OWNER/NAME@REVISION",
-        "No finished file in this workspace",
-        "No identities.csv here",
+        "This workspace has no finished file",
+        "This workspace has no identities.csv",
     ):
         assert line in text
 
@@ -222,7 +222,7 @@ def test_what_was_not_done_is_named_with_its_command(bare: Workspace, tmp_path: 
 def test_unreadable_and_missing_files_do_not_stop_the_page(copied: Workspace, tmp_path: Path) -> None:
     copied.path("raw_video/1.mp4").write_bytes(b"no video")
     copied.path("GAN_images/000002.png").unlink()
-    with mock.patch.object(media, "share_out", return_value=media.Shares(64, 64, 20_000)):
+    with mock.patch.object(media, "share_out", return_value=media.Sizes(64, 64, 20_000)):
         page = write_report(copied, tmp_path / "r.html", num_workers=1)
     read = Reader(page.read_text(encoding="utf-8"))
     text = " ".join(read.text.split())

@@ -39,11 +39,11 @@ def check_duplicates(checks: Mapping[str, FileCheck], splits: Mapping[str, str])
     paths = sorted(checks, key=natural_key)
     findings = _same(checks, paths)
     same = {finding.path for finding in findings}
-    pools = {split: _pool(checks, [path for path in paths if splits.get(path) == split]) for split in SPLIT_FOLDS}
-    for (one, first), (other, second) in itertools.combinations(pools.items(), 2):
-        names = ([p for p in paths if splits.get(p) == one], [p for p in paths if splits.get(p) == other])
-        for left, right in _near(first, second):
-            path, also = names[1][right], names[0][left]
+    members = {split: [path for path in paths if splits.get(path) == split] for split in SPLIT_FOLDS}
+    pools = {split: _pool(checks, found) for split, found in members.items()}
+    for one, other in itertools.combinations(SPLIT_FOLDS, 2):
+        for left, right in _near(pools[one], pools[other]):
+            path, also = members[other][right], members[one][left]
             if path not in same:
                 message = f"shows nearly the same as {also} in the split {one}; take one of them out"
                 findings.append(Finding("error", "content", path, message))

@@ -1,1 +1,13 @@
-"""The report: one page to open before a release is pushed."""
+"""report: one page to open before a release is pushed, with pictures, plots, findings, audit and changes.
+
+In: the workspace as it is, its last verification and audit, and an earlier release to compare with. Out: one HTML file.
+
+    page          writes the file
+    overview      what the workspace knows about itself, read once
+    checklist     what stands between the workspace and a release
+    grids         which pictures stand beside which
+    posters       posters and short clips, within a number of bytes
+    plots         geometry of the plots
+    page.*        template, style and script
+    parts.*       parts of the template
+"""

@@ -1,4 +1,4 @@
-"""What stands between this workspace and a release, line by line, worst first."""
+"""What stands between this workspace and a release, line by line, the worst first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ORDER = ("bad", "warn", "good")
 
 @dataclass(frozen=True)
 class CheckLine:
-    """One thing that was looked at: how it is, what to do next, and the part of the page about it."""
+    """One check: its state, what to do next, and the section of the page about it."""
 
     state: State
     title: str
@@ -25,7 +25,7 @@ class CheckLine:
 
 
 def check_lines(overview: Overview) -> list[CheckLine]:
-    """All lines, worst first."""
+    """All lines, the worst first."""
     files = [file for found in overview.files.values() for file in found]
     lines = [
         _counts(overview),
@@ -67,7 +67,7 @@ def _marks(files: list[FileOverview]) -> CheckLine:
     if unmarked:
         text = f"{unmarked:,} of {len(files):,} files carry no mark; make them again"
         return CheckLine("bad", "Marks", text, "catalogue")
-    return CheckLine("good", "Marks", f"every file says how it came to be ({len(files):,} files)", "catalogue")
+    return CheckLine("good", "Marks", f"all {len(files):,} files carry a mark", "catalogue")
 
 
 def _verified(overview: Overview, files: list[FileOverview]) -> CheckLine:
@@ -82,12 +82,12 @@ def _verified(overview: Overview, files: list[FileOverview]) -> CheckLine:
     if unknown:
         text = f"{unknown:,} files are new or changed since; run `tooling verify`"
         return CheckLine("bad", "Verification", text, "findings")
-    return CheckLine("good", "Verification", f"all {len(files):,} files are as they must be", "findings")
+    return CheckLine("good", "Verification", f"all {len(files):,} files are without errors", "findings")
 
 
 def _audit(overview: Overview) -> CheckLine:
     if overview.audit is None:
-        text = "of other files than these" if overview.has_old_audit else "not audited"
+        text = "of files that have changed since" if overview.has_old_audit else "not audited"
         return CheckLine("warn", "Shortcut audit", f"{text}; run `tooling audit`", "audit")
     above = sum(not result.is_ok for result in overview.audit.probes)
     if above:
@@ -100,11 +100,11 @@ def _audit(overview: Overview) -> CheckLine:
 
 
 def is_unclear(result: ProbeResult) -> bool:
-    """Whether a probe with a limit passed only because there are too few people to tell."""
+    """Whether a probe with a limit passed only because there are too few people to decide."""
     if result.limit is None or not result.is_ok:
         return False
     if result.auc is None:
-        return SUBSETS[result.subset].media != "image"  # images are not comparable by it
+        return SUBSETS[result.subset].media != "image"  # images are not comparable
     return result.auc > result.limit
 
 

@@ -19,7 +19,7 @@ class Shot:
 
     Attributes:
         path: of the file.
-        identity: cut around this person's face, by the person's track; "" shows the whole picture.
+        identity: the picture is cut around this person's face, by the person's track; "" shows it whole.
         record: of the file.
     """
 
@@ -30,7 +30,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class Role:
-    """What a picture is on its card; without a shot, a place where there is none."""
+    """What a picture is on its card; an empty frame if there is no shot."""
 
     text: str
     is_fake: bool
@@ -39,7 +39,7 @@ class Role:
 
 @dataclass(frozen=True)
 class Card:
-    """Pictures that belong together, and the files that the card is about."""
+    """Pictures that are shown side by side, and the files that they are about."""
 
     title: str
     roles: tuple[Role, ...]
@@ -48,7 +48,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Grid:
-    """Cards of one subset, and of how many they are a sample."""
+    """Cards of one subset; `num_all` is the number of cards that they are a sample of."""
 
     subset: str
     cards: tuple[Card, ...]
@@ -117,7 +117,7 @@ def _shot(record: FileRecord, identity: str = "") -> Shot:
 
 
 def _sample(cards: list[Card], most: int) -> list[Card]:
-    """All, or as many: a third at most of those with findings, the rest evenly spread over the others."""
+    """At most `most` cards: up to a third of them with findings, the others evenly spread over the rest."""
     if len(cards) <= most:
         return cards
     failed = [at for at, card in enumerate(cards) if any(file.findings for file in card.files)]

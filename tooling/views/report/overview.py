@@ -1,4 +1,4 @@
-"""What a workspace knows about itself, put together for the page: files, people, findings, audit, changes."""
+"""What a workspace knows about itself: files, people, findings, audit, changes; read once, for the page."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Rows = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class FileOverview:
-    """One file and what is known of it.
+    """One file and what is known about it.
 
     Attributes:
         record: its line of metadata.jsonl.
-        row: its columns of the dataset; empty where the subset's rows cannot be read.
-        split: where it is loaded, "" where unknown.
+        row: its columns of the dataset; empty if the subset's rows cannot be read.
+        split: in which it is loaded; "" if unknown.
         outcome: of the last verification; "stale" if the file has changed since.
         findings: of that verification, about the file and its companions.
         measurements: by name.
@@ -50,7 +50,7 @@ class FileOverview:
 
 @dataclass(frozen=True)
 class Changes:
-    """What differs from an earlier release; the earlier ones' own entries, newest first."""
+    """Differences from an earlier release, and that release's own list of changes, the newest first."""
 
     since: str
     diff: ReleaseDiff
@@ -59,19 +59,19 @@ class Changes:
 
 @dataclass(frozen=True)
 class Overview:
-    """Everything that the page says.
+    """Everything that the page shows.
 
     Attributes:
         title: name of the workspace's folder.
         version: of the release that would be built.
         files: subset -> its files, in natural order.
         problems: subset -> why its rows cannot be read.
-        people: rows of identities.csv; empty where there is none.
+        people: rows of identities.csv; empty without that file.
         folds: identity -> fold.
         unverified: why nothing counts as verified, and what to do; "" after a verification.
-        audit: None where there is none of these very files.
+        audit: of the files as they are now; None without one.
         has_old_audit: whether audit.json is of other files.
-        changes: None where no earlier release was named.
+        changes: None if no earlier release was named.
     """
 
     title: str
@@ -96,10 +96,10 @@ class Overview:
 
 
 def read_overview(workspace: Workspace, since: str | None) -> Overview:
-    """Reads all of it; no media.
+    """Reads everything but media.
 
     Raises:
-        WorkspaceError, InputError: a table is damaged; `since` is no release.
+        WorkspaceError, InputError: a table is damaged; `since` is not a release.
         RemoteError: the Hub refuses or cannot be reached.
     """
     verified: dict[str, VerifiedFile] = {}
@@ -149,12 +149,12 @@ def _read_file(record: FileRecord, row: dict[str, Any], split: str, verified: Ve
 
 
 def _read_changes(since: str, rows: dict[str, Rows]) -> Changes:
-    place = locate(since)
+    release = locate(since)
     features = make_features(METADATA)
     now = {
         name: features.encode_example({column: row.get(column) for column in features})
         for of_subset in rows.values()
         for name, row in of_subset.items()
     }
-    name = place.resolve().name if isinstance(place, Path) else since
-    return Changes(name, compare_rows(rows_at(place), now), changes.earlier_entries(place))
+    name = release.resolve().name if isinstance(release, Path) else since
+    return Changes(name, compare_rows(rows_at(release), now), changes.earlier_entries(release))

@@ -1,15 +1,8 @@
-"""One page to open before a release is pushed: pictures, plots, findings, audit and changes, in one HTML file.
+"""The report's HTML file.
 
-    facts     what the workspace knows, read once
-    cards     which pictures stand beside which
-    media     posters and clips, within a number of bytes
-    plots     geometry of the plots
-    checks    what stands between the workspace and a release
-    page.*    template, style and script
-
-The page asks no network for anything: its policy allows only what lies in it, and its own script and style by their
-digests, so that nothing that a file name or finding holds can run. All clips carry the visible label of fakes, burned
-in (`tooling.views.previews`). The same workspace gives the same bytes.
+The page requests nothing from a network: its policy allows only its own content, and its own script and style by their
+digests, so that nothing in a file name or finding can run. All clips carry the visible label of fakes, burned in
+(`tooling.views.previews`). The same workspace gives the same bytes.
 """
 
 from __future__ import annotations
@@ -54,10 +47,10 @@ def write_report(
 
     Args:
         out: the HTML file; not inside the workspace, since it shows people.
-        since: the release before: a folder, `REPO_ID` or `REPO_ID@REVISION`; None compares with none.
+        since: the release before: a folder, `REPO_ID` or `REPO_ID@REVISION`; None shows no changes.
 
     Raises:
-        InputError: `out` lies in the workspace or is a folder; a table is damaged; `since` is no release.
+        InputError: `out` lies in the workspace or is a folder; a table is damaged; `since` is not a release.
         WorkspaceError: a record, plan or verification is damaged.
         RemoteError: the Hub refuses or cannot be reached.
     """
@@ -143,22 +136,22 @@ def _own_file(name: str) -> str:
 
 
 def _poster_style(media: Media) -> str:
-    """A rule for each sheet and one for each poster's place in it."""
+    """A rule for each sheet, and one for each poster's position in it."""
     rules = []
     for number, sheet in enumerate(media.sheets):
         size = f"background-size:{100 * sheet.columns}% {100 * sheet.rows}%"
         rules.append(
             f".s{number}{{background-image:url({sheet.url});{size};aspect-ratio:{sheet.width}/{sheet.height}}}"
         )
-    for number, place in sorted(media.posters.items()):
-        sheet = media.sheets[place.sheet]
-        x, y = 100 * place.column / max(sheet.columns - 1, 1), 100 * place.row / max(sheet.rows - 1, 1)
+    for number, poster in sorted(media.posters.items()):
+        sheet = media.sheets[poster.sheet]
+        x, y = 100 * poster.column / max(sheet.columns - 1, 1), 100 * poster.row / max(sheet.rows - 1, 1)
         rules.append(f".p{number}{{background-position:{x:.4f}% {y:.4f}%}}")
     return "\n".join(rules)
 
 
 def _policy(styles: list[str], script: str) -> str:
-    """Content security policy: nothing from outside, nothing inline but our own."""
+    """Content security policy: nothing from outside, and inline only our own style and script."""
     allowed = [f"'sha256-{base64.b64encode(hashlib.sha256(t.encode()).digest()).decode()}'" for t in (*styles, script)]
     return (
         f"default-src 'none'; img-src data:; media-src blob:; style-src {' '.join(allowed[:-1])}; "
@@ -167,7 +160,7 @@ def _policy(styles: list[str], script: str) -> str:
 
 
 def _code(text: str) -> Markup:
-    """A message's commands, between backticks, as code; all of it escaped."""
+    """A message, escaped, with its commands between backticks as code."""
     parts = text.split("`")
     if len(parts) % 2 == 0:
         return escape(text)

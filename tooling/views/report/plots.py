@@ -27,7 +27,7 @@ SIMILARITIES = ("target_similarity", "source_similarity")
 
 @dataclass(frozen=True)
 class Tick:
-    """A mark on an axis: where, in percent, and its number."""
+    """A tick of an axis: position in percent, and its number."""
 
     at: float
     text: str
@@ -35,7 +35,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar of a histogram, all in percent, and what it says when pointed at."""
+    """A bar of a histogram, in percent, and its tooltip."""
 
     x: float
     width: float
@@ -56,7 +56,7 @@ class HistogramRow:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Values of all subsets over one axis. `log` says that the axis is logarithmic."""
+    """Values of all subsets over one axis."""
 
     name: str
     title: str
@@ -68,7 +68,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Dot:
-    """A point in percent from the left and from the top, and the file it is of."""
+    """A point in percent from the left and from the top, and the file that it stands for."""
 
     x: float
     y: float
@@ -107,7 +107,7 @@ class FoldRow:
 
 
 def histograms(overview: Overview) -> list[Histogram]:
-    """One for each measurement; without rows where nothing is measured."""
+    """One for each measurement; without rows if nothing was measured."""
     return [_histogram(overview, name, title, unit) for name, (title, unit) in HISTOGRAMS.items()]
 
 
@@ -126,17 +126,17 @@ def _histogram(overview: Overview, name: str, title: str, unit: str) -> Histogra
     ticks = _log_ticks(low, high) if is_log else _nice_ticks(low, high)
     low, span = scale(min(ticks[0], low)), max(scale(max(ticks[-1], high)) - scale(min(ticks[0], low)), 1e-9)
 
-    def place(value: float) -> float:
+    def position(value: float) -> float:
         return 100 * (scale(value) - low) / span
 
-    rows = tuple(_row(subset, found, [place(value) for value in found]) for subset, found in values.items())
-    return Histogram(name, title, unit, tuple(Tick(round(place(t), 2), _number(t)) for t in ticks), rows, is_log)
+    rows = tuple(_row(subset, found, [position(value) for value in found]) for subset, found in values.items())
+    return Histogram(name, title, unit, tuple(Tick(round(position(t), 2), _number(t)) for t in ticks), rows, is_log)
 
 
-def _row(subset: str, values: Sequence[float], places: Sequence[float]) -> HistogramRow:
+def _row(subset: str, values: Sequence[float], positions: Sequence[float]) -> HistogramRow:
     counts = [0] * NUM_BINS
-    for place in places:
-        counts[min(int(place / 100 * NUM_BINS), NUM_BINS - 1)] += 1
+    for position in positions:
+        counts[min(int(position / 100 * NUM_BINS), NUM_BINS - 1)] += 1
     width, most = 100 / NUM_BINS, max(counts)
     bars = tuple(
         Bar(round(at * width, 3), round(width, 3), round(100 * count / most, 1), f"{count} files")
@@ -145,11 +145,11 @@ def _row(subset: str, values: Sequence[float], places: Sequence[float]) -> Histo
     )
     numbers = (str(len(values)), *(_number(v) for v in (min(values), statistics.median(values), max(values))))
     is_fake = SUBSETS[subset].method != METHODS[0]
-    return HistogramRow(subset, is_fake, bars, round(statistics.median(places), 2), numbers)  # type: ignore[arg-type]
+    return HistogramRow(subset, is_fake, bars, round(statistics.median(positions), 2), numbers)  # type: ignore[arg-type]
 
 
 def scatter(overview: Overview) -> Scatter | None:
-    """None where no file has both similarities."""
+    """None if no file has both similarities."""
     points = [
         _Point(file.record.sample_id, subset, *(file.measurements[name] for name in SIMILARITIES))
         for subset, files in overview.files.items()
@@ -162,20 +162,20 @@ def scatter(overview: Overview) -> Scatter | None:
     ticks = _nice_ticks(min(*every, 0.0), max(*every, 1.0))
     low, span = min(ticks[0], *every), max(ticks[-1], *every) - min(ticks[0], *every)
 
-    def place(value: float) -> float:
+    def position(value: float) -> float:
         return round(100 * (value - low) / span, 2)
 
     dots = tuple(
-        Dot(place(point.to_target), 100 - place(point.to_source), str(point), point.subset) for point in points
+        Dot(position(point.to_target), 100 - position(point.to_source), str(point), point.subset) for point in points
     )
     subsets = _counted(point.subset for point in points)
     nearer = dict(_counted(point.subset for point in points if point.to_source > point.to_target))
     above = tuple((subset, nearer.get(subset, 0), count) for subset, count in subsets)
-    return Scatter(tuple(Tick(place(t), _number(t)) for t in ticks), dots, subsets, above)
+    return Scatter(tuple(Tick(position(t), _number(t)) for t in ticks), dots, subsets, above)
 
 
 def fold_rows(overview: Overview) -> list[FoldRow]:
-    """People by fold and gender; none where nothing is planned."""
+    """People by fold and gender; empty before folds are drawn."""
     people = [(fold, overview.people[name].gender) for name, fold in overview.folds.items() if name in overview.people]
     if not people:
         return []
@@ -193,7 +193,7 @@ def fold_rows(overview: Overview) -> list[FoldRow]:
 
 
 def area_at(value: float) -> float:
-    """Where an area under the ROC curve, 0 to 1, stands on the audit's axis."""
+    """Position in percent of an area under the ROC curve, 0 to 1, on the audit's axis."""
     return round(100 * min(max(value, 0.0), 1.0), 2)
 
 

@@ -1,8 +1,8 @@
 """Posters and short clips for the page, within a number of bytes.
 
 Posters go into one picture for each shape of a subset, so that a browser decodes few. Each clip is encoded at the best
-quality that fits into its share; where none does, there is its poster alone. Nothing is kept between two runs: a store
-of previews would still show a person who was taken down.
+quality that fits into its share; if none does, the poster stands alone. Nothing is kept between two runs: stored
+previews would still show a person who was taken down.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ MAX_SHEET_PX = 16_000  # WebP's largest side is 16383
 
 
 @dataclass(frozen=True)
-class Shares:
-    """How large things may be.
+class Sizes:
+    """Sizes that fit into the page.
 
     Attributes:
         side_px: shorter side of a video's picture.
@@ -59,7 +59,7 @@ class Shares:
 
 @dataclass(frozen=True)
 class Poster:
-    """Where a poster is: number of its sheet, column and row in it."""
+    """Position of a poster: number of its sheet, column and row in it."""
 
     sheet: int
     column: int
@@ -83,7 +83,7 @@ class Sheet:
 
 @dataclass
 class Media:
-    """What was made of the shots, by their numbers; `errors` says why a shot has nothing."""
+    """Posters and clips by the numbers of their shots; `errors` says why a shot has none."""
 
     sheets: list[Sheet] = field(default_factory=list)
     posters: dict[int, Poster] = field(default_factory=dict)
@@ -118,7 +118,7 @@ def make_media(
     return media
 
 
-def share_out(shots: Sequence[Shot]) -> Shares:
+def share_out(shots: Sequence[Shot]) -> Sizes:
     """Divides the page's bytes: large pictures where there are few, smaller ones for a full release."""
     num_clips = sum(shot.record.fps is not None for shot in shots)
     num_images = len(shots) - num_clips
@@ -128,10 +128,10 @@ def share_out(shots: Sequence[Shot]) -> Shares:
         clip_bytes = int(room / max(num_clips, 1) - side**2 * POSTER_BYTES_PER_PX)
         if clip_bytes >= side**2 * BYTES_PER_PX:
             break
-    return Shares(side, image_px, max(0, min(clip_bytes, MAX_CLIP_BYTES)))
+    return Sizes(side, image_px, max(0, min(clip_bytes, MAX_CLIP_BYTES)))
 
 
-def _size(shot: Shot, shares: Shares) -> tuple[int, int]:
+def _size(shot: Shot, shares: Sizes) -> tuple[int, int]:
     record = shot.record
     if record.fps is None:
         return shares.image_px, shares.image_px
@@ -159,7 +159,7 @@ def _make(item: tuple[Workspace, Shot, tuple[int, int], int, int]) -> tuple[Fram
 
 
 def _encode(frames: Sequence[Frame], fps: Fraction, most: int) -> bytes | None:
-    """MP4 (H.264) of the best quality that fits into `most` bytes; None where none does."""
+    """MP4 (H.264) of the best quality that fits into `most` bytes; None if none does."""
     height, width = frames[0].shape[:2]
     pictures = [to_picture(frame) for frame in frames]
     best, low, high = None, 0, len(RATE_FACTORS)
@@ -179,27 +179,27 @@ def _encode(frames: Sequence[Frame], fps: Fraction, most: int) -> bytes | None:
 
 
 class _Sheets:
-    """Collects posters as they come, in whatever order, each at the place that its number gives it."""
+    """Collects posters in any order, each at the position of its number."""
 
     def __init__(self, shots: Sequence[Shot], sizes: Sequence[tuple[int, int]]) -> None:
         members: dict[tuple[str, tuple[int, int]], list[int]] = {}
         for number, (shot, size) in enumerate(zip(shots, sizes, strict=True)):
             subset = shot.record.path.partition("/")[0]
             members.setdefault((subset + "/" * bool(shot.identity), size), []).append(number)
-        self._places: dict[int, Poster] = {}
+        self._positions: dict[int, Poster] = {}
         self._pictures: list[NDArray[np.uint8]] = []  # (rows, columns, H, W, 3)
         for sheet, ((_, (width, height)), numbers) in enumerate(members.items()):
             columns = min(max(SHEET_COLUMNS, math.ceil(len(numbers) * height / MAX_SHEET_PX)), len(numbers))
             for at, number in enumerate(numbers):
-                self._places[number] = Poster(sheet, at % columns, at // columns)
+                self._positions[number] = Poster(sheet, at % columns, at // columns)
             rows = math.ceil(len(numbers) / columns)
             self._pictures.append(np.zeros((rows, columns, height, width, 3), np.uint8))
 
     def put(self, number: int, poster: Frame) -> Poster:
-        """Takes the poster of a shot and says where it is."""
-        place = self._places[number]
-        self._pictures[place.sheet][place.row, place.column] = poster
-        return place
+        """Takes the poster of a shot and returns its position."""
+        position = self._positions[number]
+        self._pictures[position.sheet][position.row, position.column] = poster
+        return position
 
     def encode(self, most: int) -> list[Sheet]:
         """The best quality at which all sheets together fit into `most` bytes, or the lowest."""
