@@ -24,11 +24,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from av.video.frame import PictureType
+from av.video.frame import PictureType, VideoFrame
 from PIL import Image
 
 from generation.media.reader import read_clip
-from generation.media.writer import write_clip
+from generation.media.writer import X264_OPTIONS, write_clip
 from homologous_deepfake import CROSSING, METADATA, SUBSETS
 from tests.conftest import make_workspace, reproducible_state
 from tooling.errors import InputError, UsageError
@@ -509,6 +509,31 @@ def test_video_that_differs_is_refused_with_what_differs(
     difference = read_clip(workspace.path(record.path)).astype(int) - read_clip(source)
     assert np.abs(difference).mean() < 8  # two encodings on, still the same picture
     assert sorted(run(workspace, archive).kept) == sorted(again.made)
+
+
+def write_without_colours(path: Path) -> Path:
+    """As other programs leave a clip: nothing says which colours it has."""
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=30, options=dict(X264_OPTIONS))
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for number in range(8):
+            picture = np.full((64, 96, 3), 20 * number, np.uint8)
+            frame = VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_import_refuses_what_verification_calls_an_error(workspace: Workspace, tmp_path: Path) -> None:
+    folder = tmp_path / "raw_video"
+    folder.mkdir()
+    write_without_colours(folder / "2.mp4")
+    refused = run(workspace, folder, subset="raw_video").refused
+    assert "colours (2, 0), must be (1, 1)" in refused["2.mp4"]
+    assert run(workspace, folder, subset="raw_video", reencode=True).made == ["raw_video/2"]
+    findings = verify.verify_files(workspace, num_workers=1)
+    assert [str(found) for found in findings if found.path == "raw_video/2.mp4" and found.kind == "encoding"] == []
 
 
 def test_image_of_another_format_is_encoded_anew_only_if_asked(workspace: Workspace, tmp_path: Path) -> None:

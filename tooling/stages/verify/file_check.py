@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass, field
 
 import homologous_deepfake as definition
@@ -55,21 +53,6 @@ class FileCheck:
     def is_ok(self) -> bool:
         """Whether there is no error."""
         return all(finding.severity != "error" for finding in self.findings)
-
-    def to_json(self) -> str:
-        """One line of JSON."""
-        return json.dumps(dataclasses.asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> FileCheck:
-        """The reverse of `to_json`.
-
-        Raises:
-            TypeError, ValueError: not JSON, or other fields.
-        """
-        check = cls(**json.loads(text))
-        check.findings = [Finding(**finding) for finding in check.findings]  # type: ignore[arg-type]
-        return check
 
 
 def contract_of(workspace: Workspace, subset: str) -> VideoContract | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from generation.media.contract import VideoContract
 from tooling.errors import VerificationError, WorkspaceError
 from tooling.stages.verify.file_check import FileCheck
+from tooling.workspace.decoding import decode_json
 from tooling.workspace.layout import Workspace
 from tooling.workspace.records import FileRecord, format_record
 from tooling.workspace.verification_file import (
@@ -44,8 +45,9 @@ def read_known(workspace: Workspace, digests: Mapping[str, str]) -> dict[str, Fi
     """
     try:
         rows = read_verification(workspace).values()
-        checks = [FileCheck.from_json(row.check) for row in rows if row.check and digests.get(row.path) == row.digest]
-    except (VerificationError, WorkspaceError, TypeError, ValueError):
+        texts = [row.check for row in rows if row.check and digests.get(row.path) == row.digest]
+        checks = [decode_json(text, FileCheck) for text in texts]
+    except (VerificationError, WorkspaceError, ValueError):
         return {}
     return {check.path: check for check in checks if check.is_ok}
 
@@ -78,8 +80,7 @@ def write_table(
             found = [Finding("error", "unfinished", record.path, UNFINISHED)]
         row = VerifiedFile(record.path, record.sha256, tuple(found))
         if check is not None:
-            row = dataclasses.replace(
-                row, measurements=check.measurements, digest=digests[record.path], check=check.to_json()
-            )
+            text = json.dumps(dataclasses.asdict(check))
+            row = dataclasses.replace(row, measurements=check.measurements, digest=digests[record.path], check=text)
         rows.append(row)
     write_verification(workspace, rows)

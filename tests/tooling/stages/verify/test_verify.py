@@ -15,14 +15,14 @@ import pytest
 
 from generation.media.writer import write_clip
 from homologous_deepfake import SUBSETS
-from tooling.errors import VerificationError, WorkspaceError
+from tooling.errors import VerificationError
 from tooling.stages.verify import run as verify
 from tooling.stages.verify.table import read_known
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import format_identities
 from tooling.workspace.layout import Workspace
 from tooling.workspace.records import FileRecord, format_record
-from tooling.workspace.verification_file import read_verification, remove_rows, verified_paths
+from tooling.workspace.verification_file import read_verification
 
 
 def errors_of(workspace: Workspace) -> list[str]:
@@ -187,18 +187,3 @@ def test_table_of_an_older_format_is_verified_again(workspace_copy: Workspace) -
     )
     assert errors_of(workspace_copy) == []
     assert len(read_verification(workspace_copy)) == len(table)
-
-
-@pytest.mark.parametrize("content", [b"no table", b"PAR1"])
-def test_damaged_table_is_named(content: bytes, workspace_copy: Workspace) -> None:
-    workspace_copy.verification_path.write_bytes(content)
-    with pytest.raises(WorkspaceError, match=r"verification.parquet: damaged .*; run `tooling verify` again"):
-        read_verification(workspace_copy)
-    with pytest.raises(WorkspaceError, match="damaged"):
-        verified_paths(workspace_copy)
-
-
-def test_rows_are_removed_from_a_table_of_any_format(workspace_copy: Workspace) -> None:
-    pq.write_table(pa.table({"path": ["raw_video/1.mp4", "raw_video/2.mp4"]}), workspace_copy.verification_path)
-    remove_rows(workspace_copy, ["raw_video/1.mp4"])
-    assert verified_paths(workspace_copy) == ["raw_video/2.mp4"]

@@ -1,24 +1,19 @@
-"""What a video of the dataset must be is stated once: a fault by name, and import accepts what verify accepts."""
+"""How a file differs from what a video of the dataset must be: each fault by its name."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
-from av.video.frame import VideoFrame
-from conftest import HEIGHT, NUM_FRAMES, WIDTH
 from numpy.typing import NDArray
 
 from generation.errors import VideoError
 from generation.media.contract import VideoContract, differences
 from generation.media.writer import X264_OPTIONS, VideoWriter
-from tooling.stages.importing.run import import_files
-from tooling.stages.verify import run as verify
-from tooling.workspace.layout import Workspace
 
+WIDTH, HEIGHT, NUM_FRAMES = 96, 64, 8
 CONTRACT = VideoContract((WIDTH, HEIGHT), NUM_FRAMES, 30)
 
 
@@ -33,19 +28,6 @@ def write(
     with VideoWriter(path, width=width, height=HEIGHT, fps=fps, options=X264_OPTIONS | options) as writer:
         for picture in pictures(num_frames, width):
             writer.write(picture)
-    return path
-
-
-def write_without_colours(path: Path) -> Path:
-    """As other programs leave a clip: nothing says which colours it has."""
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=30, options=dict(X264_OPTIONS))
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for number, picture in enumerate(pictures()):
-            frame = VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
-            frame.pts = number
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
     return path
 
 
@@ -80,16 +62,3 @@ def test_damaged_clip_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(VideoError, match=r"a\.mp4: "):
         differences(path, CONTRACT)
-
-
-def test_import_refuses_what_verify_calls_an_error(workspace_copy: Workspace, tmp_path: Path) -> None:
-    (tmp_path / "raw_video").mkdir()
-    write_without_colours(tmp_path / "raw_video/2.mp4")
-    workspace_copy.forget("raw_video", ["raw_video/2"])
-    refused = import_files(workspace_copy, tmp_path / "raw_video", subset="raw_video", num_workers=1).refused
-    assert "colours (2, 0), must be (1, 1)" in refused["2.mp4"]
-    assert import_files(
-        workspace_copy, tmp_path / "raw_video", subset="raw_video", reencode=True, num_workers=1
-    ).made == ["raw_video/2"]
-    findings = verify.verify_files(workspace_copy, num_workers=1)
-    assert [str(found) for found in findings if found.path == "raw_video/2.mp4" and found.kind == "encoding"] == []
