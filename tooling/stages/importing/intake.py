@@ -44,7 +44,7 @@ def take_file(workspace: Workspace, task: Task) -> Made:
         return _take_image(workspace, task, work)
     contract = work.contract
     found = differences(work.path, contract)
-    _raise_if_unfit(work, found, task.wanted.path.partition("/")[0])
+    _raise_if_unfit(work, found, task.wanted.subset)
     width, height = contract.size
     staged, results = work.path, {**work.results, "media": "kept as encoded"}
     if found:
@@ -72,7 +72,7 @@ def _encode_anew(path: Path, writer: VideoWriter) -> None:
 
 def _take_image(workspace: Workspace, task: Task, work: Work) -> Made:
     picture, found = _read_image(work)
-    _raise_if_unfit(work, found, task.wanted.path.partition("/")[0])
+    _raise_if_unfit(work, found, task.wanted.subset)
     staged, results = work.path, {**work.results, "media": "kept as encoded"}
     if found:
         staged = workspace.staging_path(task.wanted.path)

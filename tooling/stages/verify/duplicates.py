@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.quality.descriptor import LARGEST_HASH_DISTANCE, Descriptor, find_near_duplicate
-from homologous_deepfake import SPLIT_FOLDS
-from tooling.stages.verify.file_check import FileCheck, people_of
+from homologous_deepfake import SPLIT_FOLDS, people_of
+from tooling.stages.verify.file_check import FileCheck
 from tooling.stages.verify.meters.descriptors import mean_picture_distance, unpack
 from tooling.workspace.records import FileRecord, natural_key
 from tooling.workspace.verification_file import Finding
@@ -95,7 +95,7 @@ def name_real_clips(checks: Mapping[str, FileCheck], records: Mapping[str, FileR
     for path, found in checks.items():
         if not found.is_far or not found.mean_picture or path not in records:
             continue
-        own = f"raw_video/{people_of(records[path])[0]}.mp4"
+        own = f"raw_video/{people_of(records[path].sample_id)[0]}.mp4"
         distances = {
             clip: mean_picture_distance(found.mean_picture, other.mean_picture) for clip, other in clips.items()
         }

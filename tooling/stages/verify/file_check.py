@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import homologous_deepfake as definition
 from generation.media.contract import VideoContract
-from homologous_deepfake import CROSSING, SUBSETS
+from homologous_deepfake import CROSSING, SUBSETS, fold_of_image, people_of, split_of
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import Plan
 from tooling.workspace.records import FileRecord
@@ -63,19 +62,9 @@ def contract_of(workspace: Workspace, subset: str) -> VideoContract | None:
     return VideoContract(workspace.settings.video_size(subset), clip.num_frames, clip.fps)
 
 
-def subset_of(record: FileRecord) -> str:
-    """The subset that a record is of."""
-    return record.subset
-
-
 def is_image(record: FileRecord) -> bool:
     """Whether it is a still."""
-    return SUBSETS[subset_of(record)].media == "image"
-
-
-def people_of(record: FileRecord) -> list[str]:
-    """Identities in a file: [target, source], [identity], or none for an image."""
-    return list(definition.people_of(record.sample_id))
+    return SUBSETS[record.subset].media == "image"
 
 
 def is_imported(record: FileRecord) -> bool:
@@ -83,11 +72,11 @@ def is_imported(record: FileRecord) -> bool:
     return record.origin != "made"
 
 
-def split_of(record: FileRecord, plan: Plan) -> str:
-    """The split that a file is loaded in; CROSSING where its people lie in different folds, "" without a fold."""
+def split_of_file(record: FileRecord, plan: Plan) -> str:
+    """The split that a file is loaded in; CROSSING if its people lie in different folds, "" without a fold."""
     if is_image(record):
-        return definition.split_of(definition.fold_of_image(record.sample_id, record.parameters))
-    folds = {plan.folds.get(person) for person in people_of(record)}
+        return split_of(fold_of_image(record.sample_id, record.parameters))
+    folds = {plan.folds.get(person) for person in people_of(record.sample_id)}
     if len(folds) > 1:
         return CROSSING
-    return "" if folds == {None} else definition.split_of(folds.pop())
+    return "" if folds == {None} else split_of(folds.pop())

@@ -12,8 +12,8 @@ from pathlib import Path
 from generation.crops.masks import read_masks
 from generation.errors import FaceError, GenerationError
 from generation.faces.track import FaceTrack
-from homologous_deepfake import SUBSETS
-from tooling.stages.verify.file_check import FileCheck, contract_of, is_image, is_imported, people_of, subset_of
+from homologous_deepfake import SUBSETS, people_of
+from tooling.stages.verify.file_check import FileCheck, contract_of, is_image, is_imported
 from tooling.stages.verify.meters.against_target import TargetMeter
 from tooling.stages.verify.meters.crops import CropMeter, FaceMeter, has_landmarks
 from tooling.stages.verify.meters.descriptors import ContentMeter, boxes_of
@@ -153,7 +153,7 @@ def _decode(files: list[OpenFile]) -> None:
             for file in files:
                 frame = file.step(clip)
                 is_any |= frame is not None
-                if subset_of(file.film.record) == "raw_video":
+                if file.film.record.subset == "raw_video":
                     clip = frame
     finally:
         for file in files:
@@ -165,7 +165,7 @@ def _decode(files: list[OpenFile]) -> None:
 def _open_files(item: CheckItem, whole: list[FileRecord], found: dict[str, FileCheck]) -> list[OpenFile]:
     """Opens the files of a group, the clip first, each with its meters."""
     workspace, clip = item.workspace, item.clip
-    track = _read_track(workspace, people_of(whole[0])[0], whole, found)
+    track = _read_track(workspace, people_of(whole[0].sample_id)[0], whole, found)
     if clip is not None and clip not in whole:  # known already, or damaged
         path = workspace.path(clip.path)
         clip = clip if path.is_file() and file_sha256(path) == clip.sha256 else None
@@ -173,7 +173,7 @@ def _open_files(item: CheckItem, whole: list[FileRecord], found: dict[str, FileC
     files = []
     for record in ([clip] if clip else []) + [record for record in whole if record != clip]:
         check = found.get(record.path) or FileCheck(record.path)
-        contract = contract_of(workspace, subset_of(record))
+        contract = contract_of(workspace, record.subset)
         assert contract is not None  # images are not in a group with videos
         film = VideoPass(workspace.path(record.path), record, contract, check)
         files.append(OpenFile(film, choose_meters(item, record, check, target)))
@@ -182,7 +182,7 @@ def _open_files(item: CheckItem, whole: list[FileRecord], found: dict[str, FileC
 
 def choose_meters(item: CheckItem, record: FileRecord, check: FileCheck, target: TargetClip) -> list[Meter]:
     """What is measured of a file, by its subset and by what there is to compare it with."""
-    subset, clip, track = subset_of(record), target.clip, target.track
+    subset, clip, track = record.subset, target.clip, target.track
     crop_px = record.width if subset == "face_video" else None
     meters: list[Meter] = [ContentMeter(check, item.workspace.settings.clip.num_frames, boxes_of(track, crop_px))]
     if track is not None and (subset == "raw_video" or SUBSETS[subset].method == "expression_driven"):
@@ -191,7 +191,7 @@ def choose_meters(item: CheckItem, record: FileRecord, check: FileCheck, target:
         meters.append(target.window)
     elif subset == "face_video":
         meters.append(FaceMeter(check, record.num_frames))
-        is_tracked = item.workspace.track_name(people_of(record)[0]) in record.companions
+        is_tracked = item.workspace.track_name(people_of(record.sample_id)[0]) in record.companions
         if clip is not None and track is not None and is_tracked:
             meters.append(CropMeter(check, clip.path, track))
     elif clip is not None:
@@ -203,7 +203,7 @@ def _fake_meters(item: CheckItem, record: FileRecord, check: FileCheck, target: 
     """What is measured of a fake beside its target's clip."""
     assert target.clip is not None
     meters: list[Meter] = []
-    workspace, method, track = item.workspace, SUBSETS[subset_of(record)].method, target.track
+    workspace, method, track = item.workspace, SUBSETS[record.subset].method, target.track
     mask = workspace.path(f"masks/{record.path}")
     has_masks = f"masks/{record.path}" in record.companions and mask.is_file()
     # A fake that was driven elsewhere is a new picture all over; nothing of it need be its target's.
@@ -213,7 +213,7 @@ def _fake_meters(item: CheckItem, record: FileRecord, check: FileCheck, target: 
     if method == "face_swap" and track is not None and has_landmarks(track):
         from tooling.stages.verify.meters.swaps import SwappedFaceMeter  # imports torch
 
-        source = people_of(record)[1]
+        source = people_of(record.sample_id)[1]
         clip, name = workspace.path(f"raw_video/{source}.mp4"), workspace.path(workspace.track_name(source))
         known = None
         if clip.is_file() and name.is_file():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from homologous_deepfake import CROSSING, SUBSETS
+from homologous_deepfake import CROSSING, SUBSETS, people_of
 from tooling.errors import listed
-from tooling.stages.verify.file_check import is_imported, people_of
+from tooling.stages.verify.file_check import is_imported
 from tooling.workspace.identities import Identity
 from tooling.workspace.layout import Workspace
 from tooling.workspace.path_kinds import KINDS, unknown_paths
@@ -53,7 +53,7 @@ def _check_counterparts(records: Records) -> list[Finding]:
         if SUBSETS[subset].method == "real" or SUBSETS[subset].media == "image":
             continue
         for record in found.values():
-            missing = [person for person in people_of(record) if person not in clips]
+            missing = [person for person in people_of(record.sample_id) if person not in clips]
             # An archive may have fakes without their clips.
             severity = "note" if is_imported(record) else "error"
             findings += [
@@ -67,7 +67,7 @@ def _check_counterparts(records: Records) -> list[Finding]:
 
 def _check_identities(record: FileRecord, identities: dict[str, Identity], plan: Plan) -> list[Finding]:
     problems: list[tuple[Kind, str]] = []
-    for identity in people_of(record):
+    for identity in people_of(record.sample_id):
         if identity not in identities:
             problems.append(("plan", f"identity {identity} has no row in identities.csv"))
         elif identities[identity].consent_status != "granted":
@@ -80,7 +80,7 @@ def _check_identities(record: FileRecord, identities: dict[str, Identity], plan:
 
 def _check_fold(record: FileRecord, plan: Plan) -> list[Finding]:
     """A pair across folds is an error; an imported one is a note, it is in the split `crossing` alone."""
-    people = people_of(record)
+    people = people_of(record.sample_id)
     if len({plan.folds[identity] for identity in people if identity in plan.folds}) <= 1:
         return []
     message = f"identities {' and '.join(people)} lie in different folds"

@@ -11,17 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from homologous_deepfake import SUBSETS
+from homologous_deepfake import SUBSETS, people_of
 from tooling.errors import InputError, VerificationError, WorkspaceError
 from tooling.stages.verify.duplicates import check_duplicates, name_real_clips
-from tooling.stages.verify.file_check import (
-    FileCheck,
-    contract_of,
-    is_image,
-    people_of,
-    split_of,
-    subset_of,
-)
+from tooling.stages.verify.file_check import FileCheck, contract_of, is_image, split_of_file
 from tooling.stages.verify.group import CheckContext, CheckItem, check_group
 from tooling.stages.verify.meters.mouths import check_motion
 from tooling.stages.verify.people import Records, check_counts, check_folders, check_inputs, check_people
@@ -159,7 +152,7 @@ def _digests(workspace: Workspace, records: Records, context: CheckContext, root
     digests = {}
     for subset, found in records.items():
         for record in found.values():
-            names = people_of(record)
+            names = people_of(record.sample_id)
             beside = [clips.get(f"raw_video/{name}.mp4", "") for name in names]
             beside += [tracks.get(workspace.track_name(name), "") for name in names]
             about = encoder if SUBSETS[subset].method == "face_swap" else ""
@@ -176,7 +169,7 @@ def _groups(workspace: Workspace, records: Records, context: CheckContext, known
             if is_image(record):
                 images.append(record)
             else:
-                by_person.setdefault(people_of(record)[0], []).append(record)
+                by_person.setdefault(people_of(record.sample_id)[0], []).append(record)
     clips = records["raw_video"]
     for person in sorted(by_person, key=natural_key):
         yield _group(workspace, context, by_person[person], known, clips.get(f"raw_video/{person}"))
@@ -223,7 +216,7 @@ def _check_files(state: _Verification, groups: Iterator[CheckItem], num_workers:
 def _compare_files(state: _Verification, plan: Plan) -> list[Finding]:
     """What only many files together show."""
     records = {record.path: record for record in state.all_records}
-    splits = {path: split_of(record, plan) for path, record in records.items()}
+    splits = {path: split_of_file(record, plan) for path, record in records.items()}
     shown = check_duplicates(state.checks, splits) + name_real_clips(state.checks, records)
     return shown + check_motion(state.checks, records)
 
@@ -241,10 +234,10 @@ def _unmeasured(state: _Verification, context: CheckContext) -> list[Finding]:
             key = path.partition("/")[0], what
             counts[key] = counts.get(key, 0) + 1
     findings = [Finding("note", "coverage", subset, f"{num} {notes[what]}") for (subset, what), num in counts.items()]
-    swaps = [record for record in state.all_records if SUBSETS[subset_of(record)].method == "face_swap"]
+    swaps = [record for record in state.all_records if SUBSETS[record.subset].method == "face_swap"]
     if swaps and context.encoder is None:
         remedy = "hand in an ArcFace network by --identity-encoder, or put it at models/identity/identity.onnx"
         findings.append(
-            Finding("note", "coverage", subset_of(swaps[0]), f"whose face a swap shows was not measured; {remedy}")
+            Finding("note", "coverage", swaps[0].subset, f"whose face a swap shows was not measured; {remedy}")
         )
     return findings

@@ -6,10 +6,10 @@ from collections.abc import Collection
 from pathlib import Path
 
 from generation.errors import VideoError
-from homologous_deepfake import SUBSETS
+from homologous_deepfake import SUBSETS, people_of
 from tooling.errors import InputError
 from tooling.marks.manifest import Mark, read_marks
-from tooling.stages.verify.file_check import FileCheck, is_imported, people_of, subset_of
+from tooling.stages.verify.file_check import FileCheck, is_imported
 from tooling.workspace.records import FileRecord
 from tooling.workspace.signing_keys import SigningKeys
 
@@ -23,7 +23,7 @@ def check_marks(path: Path, record: FileRecord, keys: SigningKeys, clips: Collec
         clips: paths of the workspace's clips; the mark of a fake must name those that it was made from.
         check: takes the findings.
     """
-    mark = Mark(record.path, SUBSETS[subset_of(record)].method, record.generator)
+    mark = Mark(record.path, SUBSETS[record.subset].method, record.generator)
     try:
         found = read_marks(path, keys)
     except (InputError, VideoError, ValueError) as error:
@@ -54,7 +54,7 @@ def _check_ingredients(
     record: FileRecord, mark: Mark, found: tuple[str, ...], clips: Collection[str], check: FileCheck
 ) -> None:
     """The target's clip first, then the source's; clips that the workspace does not have need not be named."""
-    expected = tuple(f"raw_video/{person}.mp4" for person in people_of(record)) if mark.is_fake else ()
+    expected = tuple(f"raw_video/{person}.mp4" for person in people_of(record.sample_id)) if mark.is_fake else ()
     there = tuple(clip for clip in expected if clip in clips)
     if found in (expected, there) or (is_imported(record) and set(found) <= set(expected)):
         return

@@ -153,7 +153,7 @@ def _make(item: tuple[Workspace, Shot, tuple[int, int], int, int]) -> tuple[Fram
         square = (record.width - side) // 2, (record.height - side) // 2, side
     small = read_small(workspace, record, range(shown.start, shown.stop, step), size, square=square)
     frames = list(small)
-    if SUBSETS[record.path.partition("/")[0]].media == "image":
+    if SUBSETS[record.subset].media == "image":
         return frames[0], None
     return frames[0], _encode(frames, Fraction(record.fps or CLIP_FPS).limit_denominator(1001) / step, clip_bytes)
 
@@ -184,7 +184,7 @@ class _Sheets:
     def __init__(self, shots: Sequence[Shot], sizes: Sequence[tuple[int, int]]) -> None:
         members: dict[tuple[str, tuple[int, int]], list[int]] = {}
         for number, (shot, size) in enumerate(zip(shots, sizes, strict=True)):
-            subset = shot.record.path.partition("/")[0]
+            subset = shot.record.subset
             members.setdefault((subset + "/" * bool(shot.identity), size), []).append(number)
         self._positions: dict[int, Poster] = {}
         self._pictures: list[NDArray[np.uint8]] = []  # (rows, columns, H, W, 3)

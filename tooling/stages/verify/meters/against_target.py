@@ -20,7 +20,7 @@ from generation.errors import VideoError
 from generation.faces.track import FaceTrack
 from generation.quality.output import limits_of
 from homologous_deepfake import SUBSETS
-from tooling.stages.verify.file_check import FileCheck, is_imported, subset_of
+from tooling.stages.verify.file_check import FileCheck, is_imported
 from tooling.stages.verify.meters.in_step import StepMeter, Window
 from tooling.stages.verify.meters.meter import CELL_PX, Cells, DecodedFrame, Luma, cells_of
 from tooling.workspace.records import FileRecord
@@ -186,7 +186,7 @@ class TargetMeter:
         return f"its background differs from {self.target} outside of the mask, near ({x}, {y}),"
 
     def _check_inside(self, outside: float) -> None:
-        subset = SUBSETS[subset_of(self.record)]
+        subset = SUBSETS[self.record.subset]
         factor = self.record.parameters.get("factor")
         if factor == 0 or not self.record.companions:
             return

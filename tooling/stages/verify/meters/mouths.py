@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.faces.track import FaceTrack
-from homologous_deepfake import SUBSETS
-from tooling.stages.verify.file_check import FileCheck, is_imported, people_of, subset_of
+from homologous_deepfake import SUBSETS, people_of
+from tooling.stages.verify.file_check import FileCheck, is_imported
 from tooling.stages.verify.meters.in_step import REACH
 from tooling.stages.verify.meters.meter import DecodedFrame, Luma
 from tooling.workspace.records import FileRecord, natural_key
@@ -69,9 +69,9 @@ def check_motion(checks: Mapping[str, FileCheck], records: Mapping[str, FileReco
     findings = []
     for path, found in checks.items():
         record = records.get(path)
-        if record is None or SUBSETS[subset_of(record)].method != "expression_driven" or not found.mouth:
+        if record is None or SUBSETS[record.subset].method != "expression_driven" or not found.mouth:
             continue
-        signal, source = _signal(found), f"raw_video/{people_of(record)[1]}.mp4"
+        signal, source = _signal(found), f"raw_video/{people_of(record.sample_id)[1]}.mp4"
         if source in clips and (problem := _problem(signal, source, clips)):
             findings.append(Finding("note" if is_imported(record) else "error", "content", path, problem))
     return findings
