@@ -1,8 +1,16 @@
-"""Errors of the generation side. Each message is one line: the file, what is wrong, what to do next."""
+"""Errors of the generation side. Each message is one line: the file, what is wrong, what to do next.
+
+Imports nothing heavy, so that anyone may catch them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+
+def one_line(error: object, most: int = 200) -> str:
+    """The text of a foreign error as a part of a line: white space becomes single spaces, at most `most` characters."""
+    return " ".join(str(error).split())[:most]
 
 
 class GenerationError(Exception):
@@ -14,7 +22,7 @@ class VideoError(GenerationError):
 
 
 class FaceError(GenerationError):
-    """A clip in which the face that is needed cannot be found or followed."""
+    """A video, clip or track without the one face that is needed."""
 
 
 class RejectedOutputError(GenerationError):
@@ -34,4 +42,4 @@ class RejectedOutputError(GenerationError):
 
 
 class WeightsError(GenerationError):
-    """A file of weights that is damaged, holds what no weights need, or does not fit its network."""
+    """A file of weights that is damaged, contains what no weights need, or does not fit its network."""

@@ -1,4 +1,4 @@
-"""Smoothing and filling of what is measured frame by frame, without lag."""
+"""Smooth series over time without lag, filled gaps, and the smooth step between two values."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+def smoothstep(
+    low: float | NDArray[Any], high: float | NDArray[Any], value: float | NDArray[Any]
+) -> NDArray[np.floating[Any]]:
+    """0 up to `low`, 1 from `high` on, smooth between; the other way round where `high` is the smaller. Any shape."""
+    share = np.clip((value - low) / (high - low), 0, 1)
+    return np.asarray(share * share * (3 - 2 * share))
 
 
 def smooth_over_time(values: NDArray[np.floating[Any]], window: int) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
-"""Aligned face crops: square crops in which eyes, nose and mouth lie at fixed places, streamed in batches.
+"""Aligned crops: squares of a frame in which eyes, nose and mouth lie where a template says, streamed in batches.
 
-Every family of fakes sees `AlignedFaces`; `generation.crops.paste` lays what it returns back into the frame. Memory
-does not grow with the clip's length.
+Every family of fakes gets `AlignedFaces`; `generation.crops.paste` lays what it returns back into the frame. Memory
+does not grow with the length of the clip.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.arrays import Floats, Frame
+from generation.arrays import Floats, Frame, Landmarks, Mask
 from generation.crops.clip import FaceClip, PastedFrame
 from generation.crops.templates import TEMPLATE_GROUPS, TEMPLATES
 from generation.errors import FaceError
@@ -22,7 +22,7 @@ from generation.smoothing import fill_short_gaps, smooth_over_time
 
 SMOOTHING_FRAMES = 9  # of landmarks over time; odd
 CHOICE_FRAMES = 31  # over which the choice among templates is averaged; odd
-MISSED_FRAMES = 3  # in a row, in which a face that was seen before and after them is there all the same
+MISSED_FRAMES = 3  # so many missed in a row, between two with the face, count as seen
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ class AlignedFaces:
         crops: RGB uint8 (N, S, S, 3).
         landmarks: float32 (N, 5, 2), px of the crop.
         matrices: float32 (N, 2, 3), affine map from px of the frame to px of the crop.
-        start: number in the clip of the first frame asked for.
-        num_before, num_after: crops at either end that are only context; results are wanted for those between.
-        is_seen: bool (N,), crops that show the face; None where all do. A detector misses single frames, which would
-            let the real face flash up: up to `MISSED_FRAMES` in a row count as seen between two that were detected.
+        start: number in the clip of the first frame that needs a result.
+        num_before, num_after: crops at either end that are only context and need no result.
+        is_seen: bool (N,), crops that show the face; None if all do. A detector misses single frames, in which the real
+            face would flash up: up to `MISSED_FRAMES` in a row count as seen between two that were detected.
     """
 
-    crops: NDArray[np.uint8]
-    landmarks: Floats
+    crops: Frame
+    landmarks: Landmarks
     matrices: Floats
     start: int = 0
     num_before: int = 0
@@ -49,7 +49,7 @@ class AlignedFaces:
 
     @property
     def wanted(self) -> slice:
-        """The crops for which results are wanted."""
+        """The crops that need a result."""
         return slice(self.num_before, len(self.crops) - self.num_after)
 
 
@@ -59,12 +59,12 @@ class Batching:
 
     Attributes:
         crop_px: side of the aligned crops.
-        batch_frames: results asked for at a time.
-        context_frames: neighbours handed in with each batch on either side, fewer at the clip's ends.
+        batch_frames: results for each batch.
+        context_frames: neighbours on either side of each batch, fewer at the ends of the clip.
         template: one of `TEMPLATES`: where the landmarks lie in the crops; or one of `TEMPLATE_GROUPS`.
-        keeps_detail: whether a result is an edit of its crop, so that the detail which the crop has not, because the
-            face is larger in the frame, is kept.
-        paste: lays a crop over its place in the frame, in the place of `paste`: frame, crop, mask, matrix.
+        keeps_detail: whether a result is an edit of its crop, so that detail of the frame that is too fine for the crop
+            stays.
+        paste: replaces `generation.crops.paste.paste`: takes frame, crop, mask and matrix.
 
     Raises:
         FaceError: there is no such template.
@@ -75,7 +75,7 @@ class Batching:
     context_frames: int = 0
     template: str = "face"
     keeps_detail: bool = False
-    paste: Callable[[Frame, Frame, Floats, Floats], PastedFrame] | None = None
+    paste: Callable[[Frame, Frame, Mask, Floats], PastedFrame] | None = None
 
     def __post_init__(self) -> None:
         known = (*TEMPLATES, *TEMPLATE_GROUPS)
@@ -83,20 +83,20 @@ class Batching:
             raise FaceError(f"{self.template}: no such template of aligned crops; use one of {', '.join(known)}")
 
 
-def smooth_landmarks(landmarks: Floats, num_frames: int = SMOOTHING_FRAMES) -> Floats:
-    """Averages landmarks (T, ...) over time with Hann weights, without delay."""
+def smooth_landmarks(landmarks: Landmarks, num_frames: int = SMOOTHING_FRAMES) -> Landmarks:
+    """Averages landmarks (T, 5, 2) over time with Hann weights, without delay."""
     return smooth_over_time(landmarks, num_frames).astype(np.float32)
 
 
-def similarity(points: Floats, wanted: Floats) -> Floats:
-    """The rotation, scale and shift that brings points (N, 2) nearest to those wanted, in least squares.
+def similarity(points: Floats, targets: Floats) -> Floats:
+    """The rotation, scale and shift that brings points (N, 2) nearest to their targets, in least squares.
 
     Umeyama 1991, "Least-squares estimation of transformation parameters between two point patterns", in two
     dimensions and without reflection. Returns float32 (2, 3).
     """
-    centre, goal = points.mean(0), wanted.mean(0)
+    centre, goal = points.mean(0), targets.mean(0)
     here = (points - centre) @ np.array([1, 1j])
-    there = (wanted - goal) @ np.array([1, 1j])
+    there = (targets - goal) @ np.array([1, 1j])
     turn = np.vdot(here, there) / max(np.vdot(here, here).real, 1e-12)
     linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
     return np.hstack([linear, (goal - linear @ centre)[:, None]]).astype(np.float32)
@@ -107,7 +107,7 @@ def transform(matrix: Floats, points: Floats) -> Floats:
     return np.asarray(points @ matrix[:, :2].T + matrix[:, 2], np.float32)
 
 
-def align(frame: Frame, landmarks: Floats, crop_px: int, template: str = "face") -> tuple[Frame, Floats, Floats]:
+def align(frame: Frame, landmarks: Landmarks, crop_px: int, template: str = "face") -> tuple[Frame, Landmarks, Floats]:
     """Cuts one aligned crop out of a frame: the crop, its landmarks (5, 2) and the map (2, 3) from frame to crop."""
     matrix = similarity(landmarks, TEMPLATES[template] * crop_px)
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
@@ -117,11 +117,11 @@ def align(frame: Frame, landmarks: Floats, crop_px: int, template: str = "face")
     return np.asarray(crop, np.uint8), transform(matrix, landmarks), matrix
 
 
-def choose_templates(landmarks: Floats, template: str) -> list[str]:
-    """The template of each frame: the name itself, or that of the group which the landmarks fit best.
+def choose_templates(landmarks: Landmarks, template: str) -> list[str]:
+    """The template of each frame: `template` itself, or the one of the group that the landmarks fit best.
 
-    The measure is the sum of the landmarks' distances from where the template wants them, averaged over a second, so
-    that a head between two poses does not change its framing with every frame.
+    The measure is the sum of the landmarks' distances from the template, averaged over a second, so that a head between
+    two poses does not change its framing with every frame.
 
     Args:
         landmarks: float32 (T, 5, 2), px of the frame.
@@ -135,12 +135,12 @@ def choose_templates(landmarks: Floats, template: str) -> list[str]:
     return [names[number] for number in chosen]
 
 
-def _misfit(points: Floats, wanted: Floats) -> float:
-    return float(np.linalg.norm(transform(similarity(points, wanted), points) - wanted, axis=1).sum())
+def _misfit(points: Landmarks, targets: Landmarks) -> float:
+    return float(np.linalg.norm(transform(similarity(points, targets), points) - targets, axis=1).sum())
 
 
 def aligned_batches(clip: FaceClip, batching: Batching) -> Iterator[AlignedFaces]:
-    """Streams a clip's aligned crops in batches, in order.
+    """Streams the aligned crops of a clip in batches, in order.
 
     Raises:
         FaceError: the clip has another number of frames than landmarks.
@@ -151,16 +151,16 @@ def aligned_batches(clip: FaceClip, batching: Batching) -> Iterator[AlignedFaces
 
 @dataclass
 class _Window:
-    """The frames in flight; `first` is the number of the first crop held."""
+    """The frames in flight; `first` is the number of the first crop that is kept."""
 
     batching: Batching
     is_seen: NDArray[np.bool_] | None = None
     frames: deque[Frame] = field(default_factory=deque)
-    crops: deque[tuple[Frame, Floats, Floats]] = field(default_factory=deque)
+    crops: deque[tuple[Frame, Landmarks, Floats]] = field(default_factory=deque)
     first: int = 0
     done: int = 0
 
-    def add(self, frame: Frame, landmarks: Floats, template: str) -> None:
+    def add(self, frame: Frame, landmarks: Landmarks, template: str) -> None:
         self.frames.append(frame)
         self.crops.append(align(frame, landmarks, self.batching.crop_px, template))
 
@@ -180,6 +180,7 @@ class _Window:
 
 
 def framed_batches(clip: FaceClip, batching: Batching) -> Iterator[tuple[list[Frame], AlignedFaces]]:
+    """As `aligned_batches`, each with the frames that need a result."""
     is_seen = None if clip.is_detected is None else fill_short_gaps(clip.is_detected, MISSED_FRAMES)
     window = _Window(batching, is_seen)
     landmarks = smooth_landmarks(clip.landmarks)

@@ -1,7 +1,7 @@
-"""Masks and colour of aligned crops: which pixels of a face are replaced, and in whose light.
+"""Areas and light of aligned crops, without weights: which pixels of a face are replaced, and in whose light.
 
-All functions work on small grids over the crop (GRID_PX a side); what they return is smooth and is scaled up.
-Points are shares of the crop's side.
+All functions work on small grids over the crop (GRID_PX a side) and return smooth values, which are then scaled up.
+Landmarks are shares of the crop's side.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.arrays import Floats, Frame
-
-Drawn = NDArray[np.uint8]
+from generation.arrays import FloatImage, Floats, Frame, Grey, Landmarks
 
 GRID_PX = 64
 OUTLINE_SOFTNESS = 0.030  # standard deviation of the mask's edge, as a share of the side
@@ -28,7 +26,7 @@ _BESIDE_MOUTH = ((1.00, 1.02), (0.55, 1.30))
 _BELOW_MOUTH = 1.45
 
 
-def face_outline(landmarks: Floats, brow_height: float, *, shrink: float = 1.0) -> Floats:
+def face_outline(landmarks: Landmarks, brow_height: float, *, shrink: float = 1.0) -> Floats:
     """The part of a face that carries its identity: brows to chin, between the cheeks' edges.
 
     The side of a turned head that faces away is narrower, in proportion to its eye's distance from the nose.
@@ -36,7 +34,7 @@ def face_outline(landmarks: Floats, brow_height: float, *, shrink: float = 1.0) 
     Args:
         landmarks: (5, 2) as shares of the crop's side.
         brow_height: of the higher brows of the two people, above the eyes, in distances from eyes to mouth.
-        shrink: sideways and downward scale about the outline's middle.
+        shrink: scale about the middle of the outline, except for the brows.
 
     Returns:
         float32 (GRID_PX, GRID_PX), 0 to 1 with a soft edge.
@@ -53,17 +51,18 @@ def face_outline(landmarks: Floats, brow_height: float, *, shrink: float = 1.0) 
     return _soften(small, OUTLINE_SOFTNESS * GRID_PX)
 
 
-def _soften(drawn: Drawn, sigma: float) -> Floats:
+def _soften(drawn: Grey, sigma: float) -> Floats:
     # uint8 [0, 255] -> float32 [0, 1]
     return np.asarray(cv2.GaussianBlur(drawn.astype(np.float32) / 255, (0, 0), sigma), np.float32)
 
 
-def _outline(landmarks: Floats, brow_height: float) -> Floats:
+def _outline(landmarks: Landmarks, brow_height: float) -> Floats:
     eyes_y, mouth_y, nose_x = landmarks[:2, 1].mean(), landmarks[3:, 1].mean(), landmarks[2, 0]
     length = mouth_y - eyes_y
     sides = []
+    above = ((0.0, brow_height + 0.16), (0.72, brow_height + 0.08), (1.05, 0.6 * brow_height))
     for eye, corner in ((landmarks[0], landmarks[3]), (landmarks[1], landmarks[4])):
-        top = [(eye[0] + out * (eye[0] - nose_x), eyes_y - up * length) for out, up in _above(brow_height)]
+        top = [(eye[0] + out * (eye[0] - nose_x), eyes_y - up * length) for out, up in above]
         side = [(eye[0] + out * (eye[0] - nose_x), eyes_y + down * length) for out, down in _BESIDE_EYE]
         side += [(corner[0] + out * (corner[0] - nose_x), eyes_y + down * length) for out, down in _BESIDE_MOUTH]
         sides.append(top + side)
@@ -71,11 +70,7 @@ def _outline(landmarks: Floats, brow_height: float) -> Floats:
     return np.array([*sides[0], *bottom, *sides[1][::-1]], np.float32)
 
 
-def _above(brow_height: float) -> tuple[tuple[float, float], ...]:
-    return (0.0, brow_height + 0.16), (0.72, brow_height + 0.08), (1.05, 0.6 * brow_height)
-
-
-def feature_areas(landmarks: Floats) -> Floats:
+def feature_areas(landmarks: Landmarks) -> Floats:
     """Eyes with brows, nostrils and mouth: float32 (GRID_PX, GRID_PX), 1 inside, soft."""
     left, right, nose, corner, other = landmarks
     eye_gap, mouth_gap = right[0] - left[0], other[0] - corner[0]
@@ -91,7 +86,7 @@ def feature_areas(landmarks: Floats) -> Floats:
     return _soften(drawn, 1.0)
 
 
-def eye_areas(landmarks: Floats) -> Floats:
+def eye_areas(landmarks: Landmarks) -> Floats:
     """Both eyes with their lids, without the brows: float32 (GRID_PX, GRID_PX), soft."""
     gap = landmarks[1, 0] - landmarks[0, 0]
     drawn = np.zeros((GRID_PX, GRID_PX), np.uint8)
@@ -100,7 +95,7 @@ def eye_areas(landmarks: Floats) -> Floats:
     return _soften(drawn, 1.6)
 
 
-def mouth_area(landmarks: Floats) -> Floats:
+def mouth_area(landmarks: Landmarks) -> Floats:
     """The lips and what is between them: float32 (GRID_PX, GRID_PX), soft."""
     middle, gap = landmarks[3:].mean(0), landmarks[4, 0] - landmarks[3, 0]
     drawn = np.zeros((GRID_PX, GRID_PX), np.uint8)
@@ -112,24 +107,24 @@ def _shift(point: Floats, down: float) -> Floats:
     return np.array([point[0], point[1] + down], np.float32)
 
 
-def _fill_ellipse(drawn: Drawn, centre: Floats, size: tuple[float, float]) -> None:
+def _fill_ellipse(drawn: Grey, centre: Floats, size: tuple[float, float]) -> None:
     whole = tuple(round(float(value) * GRID_PX) for value in centre)
     axes = tuple(max(round(float(value) * GRID_PX), 1) for value in size)
     cv2.ellipse(drawn, whole, axes, 0, 0, 360, 255, -1)
 
 
-def shrink_to_grid(crop: Frame) -> Floats:
+def shrink_to_grid(crop: Frame) -> FloatImage:
     """RGB uint8 (S, S, 3) -> RGB float32 [0, 1] (GRID_PX, GRID_PX, 3)."""
     small = cv2.resize(crop, (GRID_PX, GRID_PX), interpolation=cv2.INTER_AREA)
     # uint8 [0, 255] -> float32 [0, 1]
     return np.asarray(small.astype(np.float32) / 255, np.float32)
 
 
-def skin(small: Floats, landmarks: Floats) -> Floats:
-    """How much each place looks like this face's skin; hair, rims of glasses and background do not.
+def skin(small: FloatImage, landmarks: Landmarks) -> Floats:
+    """How likely each point of the grid is this face's skin, not hair, the rim of glasses or background.
 
-    The colour is learnt between eyes and mouth, where every face shows skin. Lightness may vary with the shading,
-    hue hardly.
+    The colour is learnt between eyes and mouth, where every face shows skin. Lightness may vary with the shading, hue
+    hardly.
 
     Args:
         small: from `shrink_to_grid`.
@@ -149,11 +144,11 @@ def skin(small: Floats, landmarks: Floats) -> Floats:
 
 
 def fill_thin(likely: Floats) -> Floats:
-    """Counts what is thin, rims of glasses and wrinkles, as skin, and leaves hair and background: (G, G), 0 to 1."""
+    """Adds thin lines, such as rims of glasses and wrinkles, to the skin; hair and background stay: (G, G), 0 to 1."""
     return np.asarray(cv2.morphologyEx(likely, cv2.MORPH_CLOSE, _THIN), np.float32)
 
 
-def _cheeks(landmarks: Floats) -> NDArray[np.bool_]:
+def _cheeks(landmarks: Landmarks) -> NDArray[np.bool_]:
     left, right, _, corner, other = landmarks
     shares = ((left, corner, 0.35), (right, other, 0.35), (right, other, 0.8), (left, corner, 0.8))
     quad = [top + share * (bottom - top) for top, bottom, share in shares]
@@ -162,8 +157,8 @@ def _cheeks(landmarks: Floats) -> NDArray[np.bool_]:
     return drawn.astype(bool)
 
 
-def grain(crop: Floats, landmarks: Floats) -> float:
-    """Standard deviation of the finest detail on the cheeks, from RGB float32 (S, S, 3); robust against edges."""
+def grain(crop: FloatImage, landmarks: Landmarks) -> float:
+    """Standard deviation of the finest detail on the cheeks of a crop; robust against edges."""
     left, right, top, bottom = _cheek_box(landmarks, len(crop))
     green = np.ascontiguousarray(crop[top:bottom, left:right, 1])
     if green.size < 64:
@@ -172,15 +167,15 @@ def grain(crop: Floats, landmarks: Floats) -> float:
     return float(1.48 * np.median(np.abs(fine)))
 
 
-def _cheek_box(landmarks: Floats, side_px: int) -> tuple[int, int, int, int]:
+def _cheek_box(landmarks: Landmarks, side_px: int) -> tuple[int, int, int, int]:
     left, right = landmarks[0, 0], landmarks[1, 0]
     top, bottom = (landmarks[:2, 1].mean() * (1 - share) + landmarks[3:, 1].mean() * share for share in (0.3, 0.8))
     edges = (left, right, top, bottom)
     return tuple(int(np.clip(edge, 0, 1) * side_px) for edge in edges)  # type: ignore[return-value]
 
 
-def low_band(small: Floats, weight: Floats) -> Floats:
-    """Light and skin tone without the features: a local average of RGB (G, G, 3), weighted by (G, G)."""
+def low_band(small: FloatImage, weight: Floats) -> Floats:
+    """Light and skin tone without the features: a local average of (G, G, 3), weighted by (G, G)."""
     sigma = LIGHT_SCALE * GRID_PX
     weight = weight + 1e-4
     total = cv2.GaussianBlur(small * weight[..., None], (0, 0), sigma)
@@ -191,42 +186,42 @@ def low_band(small: Floats, weight: Floats) -> Floats:
     return np.asarray(trust * total / share[..., None] + (1 - trust) * mean, np.float32)
 
 
-def relight(crop: Floats, here: Floats, wanted: Floats, skin_share: Floats) -> Floats:
-    """Brings a crop from the light it has to the light wanted, keeping black black and white white.
+def relight(crop: FloatImage, here: FloatImage, target: FloatImage, skin_share: Floats) -> FloatImage:
+    """Brings a crop from the light that it has to a target light, keeping black black and white white.
 
     Every colour value x becomes a x / (1 + (a - 1) x): the one family of tone curves through (0, 0), (1, 1) and
-    (here, wanted) that rises everywhere, so that pupils and teeth stay what they are while skin takes the new tone.
+    (here, target) that rises everywhere, so that pupils and teeth stay what they are while skin takes the new tone.
     The hue of what is not skin changes less: the white of an eye has no complexion.
 
     Args:
-        crop: RGB float32 [0, 1] (S, S, 3).
-        here, wanted: RGB float32 [0, 1] (GRID_PX, GRID_PX, 3), from `low_band`.
-        skin_share: float32 (GRID_PX, GRID_PX), how much each place is skin.
+        crop: (S, S, 3).
+        here, target: (GRID_PX, GRID_PX, 3), from `low_band`.
+        skin_share: float32 (GRID_PX, GRID_PX), from `skin`.
     """
-    odds = enlarge(np.asarray(np.exp(light_change(here, wanted, skin_share)), np.float32), len(crop))
+    odds = enlarge(np.asarray(np.exp(light_change(here, target, skin_share)), np.float32), len(crop))
     return apply_odds(crop, odds)
 
 
-def light_change(here: Floats, wanted: Floats, skin_share: Floats) -> Floats:
+def light_change(here: FloatImage, target: FloatImage, skin_share: Floats) -> Floats:
     """Logarithms of the odds a of `relight`: float32 (GRID_PX, GRID_PX, 3), 0 changes nothing."""
-    here, wanted = np.clip(here, 0.02, 0.98), np.clip(wanted, 0.02, 0.98)
+    here, target = np.clip(here, 0.02, 0.98), np.clip(target, 0.02, 0.98)
     bounds = np.log(LARGEST_ODDS)
-    change = np.clip(np.log(wanted * (1 - here) / (here * (1 - wanted))), -bounds, bounds)
+    change = np.clip(np.log(target * (1 - here) / (here * (1 - target))), -bounds, bounds)
     grey = change.mean(2, keepdims=True)
     hue = (HUE_OF_OTHERS + (1 - HUE_OF_OTHERS) * skin_share)[..., None]
     return np.asarray(grey + hue * (change - grey), np.float32)
 
 
-def apply_odds(crop: Floats, odds: Floats) -> Floats:
-    """The tone curve of `relight` for RGB float32 [0, 1] (S, S, 3), with odds of the same shape; 1 changes nothing."""
+def apply_odds(crop: FloatImage, odds: Floats) -> FloatImage:
+    """The tone curve of `relight`, with odds of the shape of the crop; 1 changes nothing."""
     return np.asarray(odds * crop / (1 + (odds - 1) * crop), np.float32)
 
 
-def shrink(crop: Floats) -> Floats:
-    """Averages float32 (S, S, 3) down to (GRID_PX, GRID_PX, 3)."""
+def shrink(crop: FloatImage) -> FloatImage:
+    """Averages a crop down to (GRID_PX, GRID_PX, 3)."""
     return np.asarray(cv2.resize(crop, (GRID_PX, GRID_PX), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def enlarge(small: Floats, side_px: int) -> Floats:
-    """Scales a grid (G, G, ...) up to the crop's size."""
+    """Scales a grid (G, G, ...) up to (side_px, side_px, ...)."""
     return np.asarray(cv2.resize(small, (side_px, side_px), interpolation=cv2.INTER_LINEAR), np.float32)

@@ -1,4 +1,4 @@
-"""A clip whose face is known in every frame, and a finished frame of it."""
+"""A clip whose face is known in every frame, and a frame with a new crop in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.arrays import Floats, Frame
+from generation.arrays import Frame, Landmarks, Mask
 from generation.errors import FaceError
 
 
@@ -18,38 +18,40 @@ class FaceClip:
     """A clip whose face is known in every frame.
 
     Attributes:
-        name: for error messages, such as the file's path.
+        name: for error messages, such as the path of the file.
         frames: called for each pass over the clip; yields RGB uint8 (H, W, 3).
         landmarks: float32 (T, 5, 2), px of the frame: eyes, nose tip, mouth corners, each from left to right.
-        is_detected: bool (T,), frames in which the face is seen; in others the landmarks are interpolated. None where
-            it is seen in all.
+        is_detected: bool (T,), frames in which the face is seen; in others the landmarks are interpolated. None: all.
+
+    Raises:
+        FaceError: an array has another shape, or a frame has no landmarks.
     """
 
     name: str
     frames: Callable[[], Iterator[Frame]]
-    landmarks: Floats
+    landmarks: Landmarks
     is_detected: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if self.landmarks.ndim != 3 or self.landmarks.shape[1:] != (5, 2) or not len(self.landmarks):
-            raise FaceError(f"{self.name}: landmarks have shape {self.landmarks.shape}, wanted (T, 5, 2) with T > 0")
+            raise FaceError(f"{self.name}: landmarks have shape {self.landmarks.shape}, expected (T, 5, 2) with T > 0")
         if not np.isfinite(self.landmarks).all():
             raise FaceError(f"{self.name}: has frames without a face; run `tooling faces` again")
         if self.is_detected is not None and self.is_detected.shape != (len(self.landmarks),):
-            raise FaceError(f"{self.name}: is_detected has shape {self.is_detected.shape}, wanted one for each frame")
+            raise FaceError(f"{self.name}: is_detected has shape {self.is_detected.shape}, expected one value a frame")
 
     def __len__(self) -> int:
         return len(self.landmarks)
 
     @classmethod
-    def still(cls, name: str, image: Frame, landmarks: Floats, num_frames: int) -> Self:
+    def still(cls, name: str, image: Frame, landmarks: Landmarks, num_frames: int) -> Self:
         """A picture as a clip: RGB uint8 (H, W, 3) with landmarks (5, 2), shown `num_frames` times."""
         return cls(name, lambda: (image for _ in range(num_frames)), np.repeat(landmarks[None], num_frames, 0))
 
 
 @dataclass(frozen=True)
 class PastedFrame:
-    """A finished picture.
+    """A frame with a new crop laid over the old one.
 
     Attributes:
         original, frame: RGB uint8 (H, W, 3), before and after; equal outside `region` and wherever `mask` is 0.
@@ -60,4 +62,4 @@ class PastedFrame:
     original: Frame
     frame: Frame
     region: tuple[slice, slice]
-    mask: Floats
+    mask: Mask

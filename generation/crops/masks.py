@@ -1,6 +1,6 @@
-"""Masks of a fake as a video of their own: where, and how much, the target's pixels were replaced.
+"""Masks of a fake as a video of their own: grey, lossless H.264, 0 for a pixel of the target, 255 for a replaced one.
 
-Grey, lossless H.264: 0 is a pixel of the target, 255 a replaced one. The bytes depend on the masks only.
+The bytes depend on the masks only.
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ from pathlib import Path
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
-from numpy.typing import NDArray
 
+from generation.arrays import Grey
 from generation.crops.clip import PastedFrame
 from generation.media.reader import open_video
 from generation.media.writer import StreamWriter
 
 LOSSLESS_OPTIONS = {"preset": "ultrafast", "qp": "0", "g": "15", "mbtree": "0"}
-
-Mask = NDArray[np.uint8]
 
 
 class MaskWriter(StreamWriter):
@@ -48,7 +46,7 @@ class MaskWriter(StreamWriter):
         self._put(picture)
 
 
-def read_masks(path: Path) -> Iterator[Mask]:
+def read_masks(path: Path) -> Iterator[Grey]:
     """Decodes masks one by one: uint8 (H, W), 0 kept, 255 replaced.
 
     Raises:

@@ -1,18 +1,19 @@
-"""Masks of swapped crops where no parsing network draws them."""
+"""Masks of swapped crops drawn from the landmarks, for pipelines without a parsing network."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from generation.arrays import Floats
+from generation.arrays import Landmarks, Mask
 from generation.crops import blending
 from generation.crops.align import AlignedFaces
+from generation.smoothing import smoothstep
 
 BROW_HEIGHT = 0.45  # above the eyes, in distances from eyes to mouth: brows are the source's
 EDGE_SHARE = 0.05  # of the crop's side, within which a mask falls to 0
 
 
-def outline_mask(landmarks: Floats, side_px: int) -> Floats:
+def outline_mask(landmarks: Landmarks, side_px: int) -> Mask:
     """The face from brows to chin, with a soft edge.
 
     Args:
@@ -20,21 +21,20 @@ def outline_mask(landmarks: Floats, side_px: int) -> Floats:
         side_px: of the crop.
 
     Returns:
-        float32 (S, S), 0 to 1, 0 at the crop's edge.
+        float32 (S, S), 0 to 1, 0 at the edge of the crop.
     """
     outline = blending.face_outline(landmarks / np.float32(side_px), BROW_HEIGHT)
     return np.asarray(inset(side_px) * blending.enlarge(outline, side_px), np.float32)
 
 
-def inset(side_px: int) -> Floats:
-    """1 within a crop, falling to 0 at its very edge: float32 (S, S)."""
+def inset(side_px: int) -> Mask:
+    """1 within a crop, falling to 0 at its edge: float32 (S, S)."""
     steps = np.arange(side_px)
     share = np.minimum(steps, steps[::-1]) / (EDGE_SHARE * side_px)
-    rise = np.clip(share, 0, 1).astype(np.float32)
-    rise = rise * rise * (3 - 2 * rise)
+    rise = np.asarray(smoothstep(0, 1, share.astype(np.float32)), np.float32)
     return rise[:, None] * rise
 
 
 def is_seen(faces: AlignedFaces, number: int) -> bool:
-    """Whether the face is seen in a crop of a batch."""
+    """Whether a crop of a batch shows the face."""
     return faces.is_seen is None or bool(faces.is_seen[number])

@@ -1,6 +1,6 @@
-"""The way of an aligned crop back into its frame.
+"""Pasting crops back into the frames that they were aligned from.
 
-Only pixels under the mask are touched; all others keep their value exactly.
+Only pixels under the mask change; all others keep their value exactly.
 """
 
 from __future__ import annotations
@@ -10,36 +10,35 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from generation.arrays import Floats, Frame
+from generation.arrays import Floats, Frame, Mask
 from generation.crops.align import AlignedFaces, Batching, framed_batches, transform
 from generation.crops.clip import FaceClip, PastedFrame
 
-MASK_FLOOR = 1 / 255  # a smaller weight changes no pixel
+MASK_FLOOR = 1 / 255  # smaller values of a mask change no pixel
 
 
 class FaceOutput(Protocol):
-    """What a pipeline returns: RGB uint8 (B, S, S, 3), and masks float32 (B, S, S): 0 keeps the target, 1 replaces."""
+    """New crops: RGB uint8 (B, S, S, 3), and masks float32 (B, S, S): 0 keeps the target, 1 replaces it."""
 
     @property
-    def frames(self) -> NDArray[np.uint8]: ...
+    def frames(self) -> Frame: ...
     @property
-    def masks(self) -> Floats: ...
+    def masks(self) -> Mask: ...
 
 
 def replace_faces(
     clip: FaceClip, function: Callable[[AlignedFaces], FaceOutput], batching: Batching
 ) -> Iterator[PastedFrame]:
-    """Streams a clip through a pipeline and pastes what it returns.
+    """Streams a clip through a pipeline and pastes the crops that it returns.
 
     Args:
         clip: the target.
-        function: gets batches in order, returns as many crops and masks as are wanted.
+        function: takes batches in order, returns crops and masks for `AlignedFaces.wanted`.
         batching: crop size, batch size and context that the function needs.
 
     Yields:
-        One `PastedFrame` for each frame of the clip. At most batch + 2 x context frames are held.
+        One `PastedFrame` for each frame of the clip. At most batch + 2 x context frames are in memory.
 
     Raises:
         FaceError: the clip has another number of frames than landmarks.
@@ -54,16 +53,16 @@ def replace_faces(
             yield paste(frame, crop, mask, matrix, old if batching.keeps_detail else None)
 
 
-def paste(frame: Frame, crop: Frame, mask: Floats, matrix: Floats, edited: Frame | None = None) -> PastedFrame:
-    """Lays a crop over the place of the frame that it was aligned from.
+def paste(frame: Frame, crop: Frame, mask: Mask, matrix: Floats, edited: Frame | None = None) -> PastedFrame:
+    """Lays a crop over the part of the frame that it was aligned from.
 
     Args:
         frame: RGB uint8 (H, W, 3); not changed.
         crop: RGB uint8 (S, S, 3).
         mask: float32 (S, S), 0 to 1.
         matrix: float32 (2, 3), from frame to crop.
-        edited: RGB uint8 (S, S, 3), the aligned crop that was edited into this one: their difference is added to the
-            frame, which so keeps the detail that neither has. None replaces the frame by the crop.
+        edited: RGB uint8 (S, S, 3), the aligned crop that this one is an edit of: their difference is added to the
+            frame, which keeps the detail that neither has. None replaces the frame by the crop.
     """
     region = _covered_region(mask, matrix, frame.shape[:2])
     height, width = (part.stop - part.start for part in region)
@@ -79,13 +78,13 @@ def paste(frame: Frame, crop: Frame, mask: Floats, matrix: Floats, edited: Frame
     weight[weight < MASK_FLOOR] = 0
     before = frame[region].astype(np.float32)
     blended = before + weight[..., None] * (pasted.astype(np.float32) - (before if edited is None else 0))
-    # float32 [0, 255] -> uint8; a weight of 0 gives back the very value
+    # float32 [0, 255] -> uint8; a weight of 0 gives back the same value
     result[region] = np.clip(np.rint(blended), 0, 255).astype(np.uint8)
     return PastedFrame(frame, result, region, np.asarray(weight, np.float32))
 
 
-def _covered_region(mask: Floats, matrix: Floats, shape: tuple[int, int]) -> tuple[slice, slice]:
-    """The smallest rectangle of the frame that holds every pixel under the mask."""
+def _covered_region(mask: Mask, matrix: Floats, shape: tuple[int, int]) -> tuple[slice, slice]:
+    """The smallest rectangle of the frame that contains every pixel under the mask."""
     rows, columns = np.flatnonzero(mask.max(1) > 0), np.flatnonzero(mask.max(0) > 0)
     if not len(rows):
         return slice(0, 0), slice(0, 0)

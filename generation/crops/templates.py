@@ -1,17 +1,16 @@
 """Where the five landmarks lie in aligned crops, our own and those that published networks were trained on.
 
-All are shares of the crop's side: eyes, nose tip, mouth corners, each from left to right; the networks' publishers
-state the numbers in px of some grid.
+All are shares of the crop's side; the publishers of the networks state the numbers in px of some grid.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from generation.arrays import Floats
+from generation.arrays import Landmarks
 
 
-def _shares(grid_px: float, *points: tuple[float, float], shift_px: float = 0.0) -> Floats:
+def _shares(grid_px: float, *points: tuple[float, float], shift_px: float = 0.0) -> Landmarks:
     return np.asarray((np.array(points) + np.array([shift_px, 0.0])) / grid_px, np.float32)
 
 
@@ -25,12 +24,12 @@ _MTCNN = (
     *((0.39032951, 0.77598822), (0.61178945, 0.77476328)),
 )
 
-PUBLISHED_TEMPLATES: dict[str, Floats] = {
+PUBLISHED_TEMPLATES: dict[str, Landmarks] = {
     "ffhq": _shares(512, *_FFHQ),
     "arcface-112": _shares(112, *_ARCFACE),
     "arcface-128": _shares(128, *_ARCFACE, shift_px=8.0),
     "mtcnn": _shares(1, *_MTCNN),
-    # By how far the head is turned; the earlier ArcFace template is the frontal one.
+    # Five poses of the head.
     "pose-left-profile": _shares(
         112, (51.642, 50.115), (57.617, 49.990), (35.740, 69.007), (51.157, 89.050), (57.025, 89.702)
     ),
@@ -45,21 +44,20 @@ PUBLISHED_TEMPLATES: dict[str, Floats] = {
         112, (54.796, 49.990), (60.771, 50.115), (76.673, 69.007), (55.388, 89.702), (61.257, 89.050)
     ),
 }
-# Where the five landmarks lie in an aligned crop, as shares of its side: about a mean frontal face, from above the
-# brows to below the chin.
-TEMPLATE: Floats = np.array(
+# About a mean frontal face, from above the brows to below the chin.
+TEMPLATE: Landmarks = np.array(
     [[0.35, 0.38], [0.65, 0.38], [0.50, 0.555], [0.377, 0.727], [0.623, 0.727]], dtype=np.float32
 )
-# By name, for `Batching.template`. "head" shows the head with its hair down to the shoulders,
-# "styleganex" has the eyes in the middle, an eighth of the side apart.
-TEMPLATES: dict[str, Floats] = {
+# By name, for `Batching.template`. "head" shows the head with its hair, down to the shoulders; "styleganex" has the
+# eyes in the middle, an eighth of the side apart.
+TEMPLATES: dict[str, Landmarks] = {
     **PUBLISHED_TEMPLATES,
     "face": TEMPLATE,
     "head": np.array([0.5, 0.40], np.float32) + (TEMPLATE - np.array([0.5, 0.38], np.float32)) / 2.6,
     "portrait": np.array([0.5, 0.44], np.float32) + (TEMPLATE - np.array([0.5, 0.38], np.float32)) / 1.8,
     "styleganex": np.array([0.5, 0.5], np.float32) + (TEMPLATE - np.array([0.5, 0.38], np.float32)) / 2.4,
 }
-# Several templates, of which each frame takes the one that its landmarks fit best.
+# Groups, of which each frame takes the template that its landmarks fit best.
 TEMPLATE_GROUPS: dict[str, tuple[str, ...]] = {
     "poses": ("pose-left-profile", "pose-left", "pose-frontal", "pose-right", "pose-right-profile"),
 }

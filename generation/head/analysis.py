@@ -1,6 +1,6 @@
-"""Places and colours in head crops: what segmentation and edits measure with.
+"""Positions and colours in head crops, for segmentation and edits.
 
-Places are in face units: from the middle of the eyes, as multiples of the distance between eyes and mouth, u to the
+Positions are in face units: from the middle of the eyes, as multiples of the distance between eyes and mouth, u to the
 right and v downward.
 """
 
@@ -10,16 +10,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.arrays import Floats, Frame
+from generation.arrays import FloatImage, Floats, Frame, Grey, Landmarks
 
-ANALYSIS_PX = 224  # side of the head crops in which hair is looked for
-FLOW_PX = 112
+ANALYSIS_PX = 224  # side of the head crops that are segmented
+FLOW_PX = 112  # side of the grey crops between which flow is measured
 EYE_PLACE = 0.43  # distance of a frontal face's eyes from its middle, in face units
 COLOUR_BITS = 5
 NUM_COLOURS = 1 << 3 * COLOUR_BITS
 
 
-def face_units(landmarks: Floats, side_px: int) -> tuple[Floats, Floats, float]:
+def face_units(landmarks: Landmarks, side_px: int) -> tuple[Floats, Floats, float]:
     """Columns and rows of a crop in face units, u float32 (1, S) and v float32 (S, 1), and the unit's length in px.
 
     Args:
@@ -32,8 +32,8 @@ def face_units(landmarks: Floats, side_px: int) -> tuple[Floats, Floats, float]:
     return ((at - eyes[0]) / unit)[None], ((at - eyes[1]) / unit)[:, None], unit
 
 
-def across_face(landmarks: Floats, side_px: int) -> Floats:
-    """u counted from the nose, float32 (1, S): both eyes lie at EYE_PLACE however the head is turned.
+def across_face(landmarks: Landmarks, side_px: int) -> Floats:
+    """u from the nose, float32 (1, S), with both eyes at EYE_PLACE however the head is turned.
 
     The side that faces away is narrower in the picture and is stretched.
     """
@@ -44,7 +44,7 @@ def across_face(landmarks: Floats, side_px: int) -> Floats:
 
 
 def brows(lightness: Floats, across: Floats, v: Floats, skin_lightness: float) -> Floats:
-    """How much of each pixel is brow, float32 (H, W), 0 to 1: what is darker than the skin above the eyes.
+    """How much of each pixel is brow, float32 (H, W), 0 to 1: darker than the skin, above the eyes.
 
     Args:
         lightness: L of CIE Lab, (H, W).
@@ -63,12 +63,12 @@ def to_lab(crop: Frame) -> Floats:
     return np.asarray(cv2.cvtColor(crop.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), np.float32)
 
 
-def from_lab(lab: Floats) -> Floats:
+def from_lab(lab: Floats) -> FloatImage:
     """CIE Lab float32 (S, S, 3) -> RGB float32 [0, 1]."""
     return np.asarray(cv2.cvtColor(np.asarray(lab, np.float32), cv2.COLOR_LAB2RGB), np.float32)
 
 
-def small_grey(crop: Frame) -> NDArray[np.uint8]:
+def small_grey(crop: Frame) -> Grey:
     """RGB uint8 (S, S, 3) -> grey uint8 (FLOW_PX, FLOW_PX)."""
     small = cv2.resize(crop, (FLOW_PX, FLOW_PX), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
@@ -81,6 +81,6 @@ def disc(radius: float) -> NDArray[np.uint8]:
 
 
 def colour_places(crop: Frame) -> NDArray[np.intp]:
-    """Numbers of the colours of RGB uint8 (..., 3) in a table of NUM_COLOURS."""
+    """Indices of the colours of RGB uint8 (..., 3) in a table of NUM_COLOURS."""
     red, green, blue = np.moveaxis(crop >> (8 - COLOUR_BITS), -1, 0).astype(np.intp)
     return np.asarray((red << 2 * COLOUR_BITS) + (green << COLOUR_BITS) + blue, np.intp)

@@ -1,4 +1,4 @@
-"""Carrying the masks of the key frames to every other frame, and fitting them to its strands."""
+"""Brings the masks of the key frames to every other frame, and fits them to its strands."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from generation.arrays import Floats, Frame
+from generation.arrays import Floats, Frame, Grey, Mask
 from generation.head.analysis import ANALYSIS_PX, FLOW_PX, colour_places, disc, small_grey
 from generation.head.segmentation import HeadModel
 from generation.motion.fields import pixels
 
 FLOW_SMOOTHING_PX = 2.0
 LARGEST_MOTION_PX = 8.0  # of FLOW_PX; more is a mismatch
-PRIOR_TRUST = 2.0  # in a carried mask, against the colours of the frame itself
+PRIOR_TRUST = 2.0  # of a carried mask, against the colours of the frame itself
 GUIDE_RADIUS_PX = 5
-GUIDE_TOLERANCE = 0.015  # of white: smaller differences are no edge
+GUIDE_TOLERANCE = 0.015  # of white: smaller differences are not an edge
 _NO_MAP: Any = None  # the map has both coordinates in one array
 
 
 class Carrier:
-    """Carries the key frames' masks to other frames. Holds OpenCV's flow object and the model, nothing of a frame."""
+    """Carries the masks of the key frames to other frames. Keeps nothing of a frame."""
 
     def __init__(self, model: HeadModel) -> None:
         self.model = model
@@ -44,7 +43,7 @@ class Carrier:
         # Far from any carried mask there is nothing, whatever its colour.
         return np.asarray(np.clip(20 * carried - 0.4, 0, 1) / (1 + np.exp(-odds)) * _FRAME, np.float32)
 
-    def _carried(self, grey: NDArray[np.uint8], time: int) -> Floats:
+    def _carried(self, grey: Grey, time: int) -> Floats:
         keys = self.model.keys
         numbers = [key.number for key in keys]
         after = int(np.searchsorted(numbers, time))
@@ -57,7 +56,7 @@ class Carrier:
                 carried += np.float32(weight) * self._warped(grey, at)
         return carried
 
-    def _warped(self, grey: NDArray[np.uint8], at: int) -> Floats:
+    def _warped(self, grey: Grey, at: int) -> Floats:
         flow = self._flow.calc(grey, self._greys[at], np.zeros((FLOW_PX, FLOW_PX, 2), np.float32))
         flow = np.clip(cv2.GaussianBlur(flow, (0, 0), FLOW_SMOOTHING_PX), -LARGEST_MOTION_PX, LARGEST_MOTION_PX)
         motion = np.asarray(cv2.resize(flow, (ANALYSIS_PX, ANALYSIS_PX)), np.float32) * np.float32(
@@ -78,8 +77,8 @@ def _frame() -> Floats:
 _FRAME = _frame()
 
 
-def without_skin(hair: Floats, crop: Frame, model: HeadModel) -> Floats:
-    """Takes skin that shows between strands out of a matte; the hair's inside is left.
+def without_skin(hair: Mask, crop: Frame, model: HeadModel) -> Mask:
+    """Takes skin that shows between strands out of a matte; the inside of the hair stays.
 
     Args:
         hair: float32 (S, S), 0 to 1.
@@ -96,15 +95,15 @@ def _log_odds(share: Floats, floor: float) -> Floats:
     return np.asarray(np.log(share / (1 - share)), np.float32)
 
 
-def matte(crop: Frame, small: Frame, mask: Floats) -> Floats:
-    """Fits a rough mask to the edges and strands of a crop.
+def matte(crop: Frame, small: Frame, mask: Mask) -> Mask:
+    """Fits a rough mask to the edges and strands of a crop, by a guided filter in colour.
 
-    A guided filter in colour, solved on the small crop and applied to the large one (He and Sun 2015, "Fast guided
+    It is solved on the small crop and applied to the large one (He and Sun 2015, "Fast guided
     filter").
 
     Args:
         crop: RGB uint8 (S, S, 3).
-        small: the same at the mask's size.
+        small: the same at the size of the mask.
         mask: float32 (s, s), 0 to 1.
 
     Returns:

@@ -1,11 +1,11 @@
-"""Where hair and skin are, without weights: cut out of a few key frames, carried to all others.
+"""Where hair and skin are, without weights: segmented in a few key frames, carried to all others.
 
 1. In each key frame GrabCut (Rother et al. 2004, "GrabCut: interactive foreground extraction using iterated graph
-   cuts") separates hair from everything else. Nobody draws its seeds: the landmarks say where face, neck, crown and
-   background must be.
+   cuts") separates hair from everything else. Its seeds come from the landmarks, which say where face, neck, crown and
+   background are.
 2. The key frames together give a colour model of hair and skin.
-3. In every other frame (`generation.head.matting`) the masks of the two key frames around it are carried over by
-   dense flow; at their edges the colour model decides, and a guided filter follows the strands.
+3. In every other frame (`generation.head.matting`) dense flow brings the masks of the two key frames around it; at
+   their edges the colour model decides, and a guided filter follows the strands.
 
 Masks fade from key frame to key frame, so nothing jumps.
 """
@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.arrays import Floats, Frame
+from generation.arrays import Floats, Frame, Grey, Landmarks
 from generation.crops.align import align, smooth_landmarks
 from generation.crops.clip import FaceClip
 from generation.head.analysis import (
@@ -35,7 +35,8 @@ from generation.head.analysis import (
     to_lab,
 )
 
-Mask = NDArray[np.bool_]
+Area = NDArray[np.bool_]
+"""Pixels that belong to something: bool (S, S)."""
 
 MOST_KEY_FRAMES = 12
 KEY_SPACING_FRAMES = 24
@@ -49,8 +50,8 @@ _KERNEL = np.array([1, 4, 6, 4, 1]) / 16
 
 
 @dataclass(frozen=True)
-class KeyFrame:
-    """A frame that was cut out.
+class HeadFrame:
+    """A key frame with its hair and skin.
 
     Attributes:
         number: in the clip.
@@ -63,14 +64,14 @@ class KeyFrame:
     areas: Floats
 
     @property
-    def grey(self) -> NDArray[np.uint8]:
+    def grey(self) -> Grey:
         """Grey uint8 (FLOW_PX, FLOW_PX), for flow."""
         return small_grey(self.crop)
 
 
 @dataclass(frozen=True)
 class HeadModel:
-    """What is known of a head before the first frame is made.
+    """Hair, skin and brows of a head, from its key frames.
 
     Attributes:
         keys: in order of time.
@@ -80,7 +81,7 @@ class HeadModel:
         brow_area: as `hair_area`.
     """
 
-    keys: list[KeyFrame]
+    keys: list[HeadFrame]
     colours: Floats
     hair_area: float
     hair_colour: Floats
@@ -90,37 +91,37 @@ class HeadModel:
 
     @property
     def has_hair(self) -> bool:
-        """Whether there is more than stubble on the head."""
+        """Whether the head has more than stubble."""
         return self.hair_area >= SMALLEST_HAIR
 
     @property
     def has_brows(self) -> bool:
-        """Whether brows can be told from the skin around them."""
+        """Whether brows differ from the skin around them."""
         return self.brow_area >= SMALLEST_BROWS
 
 
 def key_numbers(num_frames: int) -> list[int]:
-    """Which frames of a clip are cut out: evenly spread, at most MOST_KEY_FRAMES."""
+    """Numbers of the key frames of a clip: evenly spread, at most MOST_KEY_FRAMES."""
     count = min(MOST_KEY_FRAMES, 2 + num_frames // KEY_SPACING_FRAMES)
     return sorted({int(number) for number in np.linspace(0, num_frames - 1, count).round()})
 
 
 def learn_head(clip: FaceClip) -> HeadModel:
-    """Cuts a clip's key frames out; holds these alone.
+    """Learns a head from the key frames of a clip; only these are in memory.
 
     Raises:
         FaceError, VideoError: the clip cannot be read.
     """
-    wanted = set(key_numbers(len(clip)))
+    chosen = set(key_numbers(len(clip)))
     smoothed = smooth_landmarks(clip.landmarks)
     crops, points = {}, {}
-    for number, frame in zip(range(max(wanted) + 1), clip.frames(), strict=False):
-        if number in wanted:
+    for number, frame in zip(range(max(chosen) + 1), clip.frames(), strict=False):
+        if number in chosen:
             crops[number], points[number], _ = align(frame, smoothed[number], ANALYSIS_PX, "head")
-    # Twice: what one frame alone cannot tell apart, the colours of all of them often do.
-    keys = [KeyFrame(number, crop, cut_out(crop, points[number])) for number, crop in crops.items()]
+    # Twice: the colours of all frames often separate what those of one frame do not.
+    keys = [HeadFrame(number, crop, cut_out(crop, points[number])) for number, crop in crops.items()]
     known = _colour_model(keys)
-    keys = _agreeing([KeyFrame(number, crop, cut_out(crop, points[number], known)) for number, crop in crops.items()])
+    keys = _agreeing([HeadFrame(number, crop, cut_out(crop, points[number], known)) for number, crop in crops.items()])
     areas = np.stack([key.areas for key in keys])
     lab = np.stack([to_lab(key.crop) for key in keys])
     hair, skin = (_median(lab[areas[..., kind] > 0.5]) for kind in (0, 1))
@@ -131,7 +132,7 @@ def learn_head(clip: FaceClip) -> HeadModel:
     return HeadModel(keys, _colour_model(keys), hair_area, hair, skin, _median(lab[found > 0.5]), brow_area)
 
 
-def _brows_of(lab: Floats, landmarks: Floats, skin: Floats) -> Floats:
+def _brows_of(lab: Floats, landmarks: Landmarks, skin: Floats) -> Floats:
     _, v, _ = face_units(landmarks, ANALYSIS_PX)
     return brows(lab[..., 0], across_face(landmarks, ANALYSIS_PX), v, float(skin[0]))
 
@@ -140,13 +141,13 @@ def _median(values: Floats) -> Floats:
     return np.asarray(np.median(values, 0), np.float32) if len(values) else np.zeros(3, np.float32)
 
 
-def cut_out(crop: Frame, landmarks: Floats, colours: Floats | None = None) -> Floats:
+def cut_out(crop: Frame, landmarks: Landmarks, colours: Floats | None = None) -> Floats:
     """Hair and skin of one head crop: float32 (ANALYSIS_PX, ANALYSIS_PX, 2), 0 to 1.
 
     Args:
         crop: RGB uint8 (ANALYSIS_PX, ANALYSIS_PX, 3).
         landmarks: (5, 2), px of the crop.
-        colours: what is known of the colours of hair and skin, as in `HeadModel`; None looks at the crown alone.
+        colours: of hair and skin, as in `HeadModel`; None takes them from the crown of this crop.
     """
     u, v, unit = face_units(landmarks, ANALYSIS_PX)
     across = across_face(landmarks, ANALYSIS_PX)
@@ -164,11 +165,11 @@ def cut_out(crop: Frame, landmarks: Floats, colours: Floats | None = None) -> Fl
     return np.dstack([hair, skin * _skin_region(u, v) * (1 - hair)]).astype(np.float32)
 
 
-def _oval(u: Floats, v: Floats, middle: float, radii: tuple[float, float]) -> Mask:
+def _oval(u: Floats, v: Floats, middle: float, radii: tuple[float, float]) -> Area:
     return np.asarray((u / radii[0]) ** 2 + ((v - middle) / radii[1]) ** 2 < 1)
 
 
-def _crown(u: Floats, v: Floats) -> Mask:
+def _crown(u: Floats, v: Floats) -> Area:
     return np.asarray(_oval(u, v, -0.25, (1.35, 1.65)) & (v < 0.5))
 
 
@@ -176,8 +177,8 @@ def _inner_face(u: Floats, v: Floats) -> Floats:
     return np.asarray(np.clip(6 * (1 - np.hypot(u / 0.82, (v - 0.45) / 1.05)), 0, 1) * (v > -0.2), np.float32)
 
 
-def _likely_hair(crop: Frame, where: tuple[Floats, Floats], is_skin: Mask, colours: Floats | None) -> Floats:
-    """Where hair is looked for first: above 0.5 probably, above 0.85 surely."""
+def _likely_hair(crop: Frame, where: tuple[Floats, Floats], is_skin: Area, colours: Floats | None) -> Floats:
+    """How likely each pixel is hair before GrabCut: above 0.5 probably, above 0.85 surely."""
     u, v = where
     places = colour_places(np.asarray(cv2.GaussianBlur(crop, (0, 0), 0.7), np.uint8))
     if colours is not None:
@@ -194,14 +195,14 @@ def _likely_hair(crop: Frame, where: tuple[Floats, Floats], is_skin: Mask, colou
     return np.asarray(cv2.medianBlur(likely.astype(np.float32), 3), np.float32)
 
 
-def _grabcut_seeds(likely: Floats, where: tuple[Floats, Floats, Floats], is_skin: Mask) -> NDArray[np.uint8]:
-    """Background is sure far from the head, on the face below the brows and on the neck."""
+def _grabcut_seeds(likely: Floats, where: tuple[Floats, Floats, Floats], is_skin: Area) -> NDArray[np.uint8]:
+    """Labels for GrabCut: background is sure far from the head, on the face below the brows and on the neck."""
     u, v, across = where
     labels = np.full(likely.shape, cv2.GC_BGD, np.uint8)
     labels[(np.abs(u) < 2.0) & (v > -2.6)] = cv2.GC_PR_BGD
     labels[likely > 0.5] = cv2.GC_PR_FGD
     labels[likely > 0.85] = cv2.GC_FGD
-    # Brows and glasses are no hair of the head, unless a fringe covers the forehead too.
+    # Brows and glasses are not hair of the head, unless a fringe covers the forehead too.
     forehead = (np.abs(across) < 0.5) & (v > -0.85) & (v < -0.5)
     is_covered = is_skin[forehead].mean() < 0.5
     labels[(np.abs(across) < 0.85) & (v > -0.52) & (v < 0.3)] = cv2.GC_PR_BGD if is_covered else cv2.GC_BGD
@@ -228,11 +229,11 @@ def _skin_region(u: Floats, v: Floats) -> Floats:
     return np.asarray(np.clip(5 * np.maximum(face, np.where(v > 1, neck, -1)), 0, 1), np.float32)
 
 
-def _of_the_head(is_hair: Mask, lab: Floats, places: tuple[Floats, Floats], is_near_skin: Mask) -> Floats:
-    """Drops specks and what does not hang together with the crown.
+def _of_the_head(is_hair: Area, lab: Floats, places: tuple[Floats, Floats], is_near_skin: Area) -> Floats:
+    """Drops specks and parts that are not connected with the crown.
 
-    A part on its own counts if it has the crown's colour, begins above the chin, touches skin and does not go on
-    sideways: hair that is led behind an ear or the neck.
+    A separate part counts if it has the colour of the crown, begins above the chin, touches skin and does not extend
+    sideways: hair behind an ear or the neck.
     """
     u, v = places
     unit = 1 / float(u[0, 1] - u[0, 0])
@@ -251,8 +252,8 @@ def _of_the_head(is_hair: Mask, lab: Floats, places: tuple[Floats, Floats], is_n
     return kept.astype(np.float32)
 
 
-def _agreeing(keys: list[KeyFrame]) -> list[KeyFrame]:
-    """Leaves out key frames whose hair is not that of the others."""
+def _agreeing(keys: list[HeadFrame]) -> list[HeadFrame]:
+    """The key frames whose hair agrees with that of the others."""
     hair = np.stack([key.areas[..., 0] for key in keys])
     usual = np.median(hair, 0)
     shares = [float(np.minimum(one, usual).sum() / max(np.maximum(one, usual).sum(), 1)) for one in hair]
@@ -260,7 +261,7 @@ def _agreeing(keys: list[KeyFrame]) -> list[KeyFrame]:
     return [key for key, share in zip(keys, shares, strict=True) if share >= enough]
 
 
-def _colour_model(keys: Sequence[KeyFrame]) -> Floats:
+def _colour_model(keys: Sequence[HeadFrame]) -> Floats:
     """How likely each colour is hair, and is skin, by smoothed histograms over the key frames."""
     places = np.stack([colour_places(key.crop) for key in keys])
     areas = np.stack([key.areas for key in keys])

@@ -1,1 +1,6 @@
-"""What moves in a face: pose, expression and dense motion within one clip, measured without weights."""
+"""Pose, expression and motion of a face, measured within one clip and without weights.
+
+In: aligned crops RGB uint8 (S, S, 3) and their landmarks. Out: a neutral crop and the features of every frame
+(`expression`, `measure`), dense motion, and the part of it that is the head's (`rigid`), on small grids over the crop
+(`fields`). The weightfree generators stand on it.
+"""

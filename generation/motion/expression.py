@@ -13,23 +13,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.arrays import Floats, Frame
+from generation.arrays import Floats, Frame, Grey, Landmarks
 from generation.crops.templates import TEMPLATE
 
 ANALYSIS_PX = 128  # side of the grey crops that are compared
 FLOW_SMOOTHING_PX = 2.0
-SMALLEST_BLINK = 0.25  # eye closure; a clip whose eyes close less does not blink
-SMALLEST_GAPE = 0.10  # growth of the dark between the lips; a clip where it grows less keeps its mouth shut
+SMALLEST_BLINK = 0.25  # eye closure; in a clip with less the eyes stay open
+SMALLEST_GAPE = 0.10  # growth of the dark between the lips; in a clip with less the mouth stays shut
 USUAL_BROW_HEIGHT = 0.35
 LID_HEIGHT = 0.05
-MOST_COMPARED_FRAMES = 512  # of either clip, when source frames are chosen
+MOST_COMPARED_FRAMES = 512  # of either clip, for the choice of source frames
 LARGEST_MOTION = 0.12  # of the crop's side; more is a mismatch
 
-# Weights of the features when two frames are compared: what a viewer notices first weighs most.
+# Weights of the features in the comparison of two frames: what a viewer notices first weighs most.
 FEATURES = ("yaw", "pitch", "mouth_opening", "mouth_width", "mouth_gap", "eye_closure")
 FEATURE_WEIGHTS: Floats = np.array([12.0, 3.0, 40.0, 6.0, 1.5, 1.2], np.float32)
-
-Grey = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -43,14 +41,14 @@ class Neutral:
     """
 
     grey: Grey
-    landmarks: Floats
+    landmarks: Landmarks
     eye_darkness: Floats
 
     @property
     def brow_height(self) -> float:
-        """How far the part of the face that can be exchanged reaches above the eyes, in distances from eyes to mouth.
+        """Height above the eyes of the part of the face that can be exchanged, in distances from eyes to mouth.
 
-        Up to the brows, or, where a fringe hides them, to the lids.
+        Up to the brows or, if a fringe hides them, the lids.
         """
         if are_brows_hidden(self.grey, self.landmarks):
             return LID_HEIGHT
@@ -63,8 +61,8 @@ def small_grey(crop: Frame) -> Grey:
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def choose_neutral(greys: list[Grey], landmarks: Floats) -> Neutral:
-    """Picks the crop with usual pose, open eyes and the mouth most closed.
+def choose_neutral(greys: list[Grey], landmarks: Landmarks) -> Neutral:
+    """The candidate with usual pose, open eyes and the mouth most closed.
 
     Args:
         greys: candidates from `small_grey`.
@@ -75,7 +73,7 @@ def choose_neutral(greys: list[Grey], landmarks: Floats) -> Neutral:
     open_eyes = np.quantile(darkness, 0.8, axis=0).astype(np.float32)
     pose = np.abs(shapes - np.median(shapes, 0)).mean(1)
     closure = 1 - darkness.mean(1) / max(float(open_eyes.mean()), 1e-3)
-    # Mouths can only be compared by motion, which needs a first choice to be measured from.
+    # Mouths can only be compared by motion, and that is measured from a first choice.
     first = int(np.argmin(20 * pose + np.maximum(closure - 0.05, 0)))
     meter = MotionMeter(Neutral(greys[first], landmarks[first], open_eyes))
     measured = np.stack([meter.features(grey, points) for grey, points in zip(greys, landmarks, strict=True)])
@@ -85,12 +83,12 @@ def choose_neutral(greys: list[Grey], landmarks: Floats) -> Neutral:
     return Neutral(greys[best], landmarks[best], open_eyes)
 
 
-def eye_darkness(grey: Grey, landmarks: Floats) -> Floats:
+def eye_darkness(grey: Grey, landmarks: Landmarks) -> Floats:
     """How much of each eye's opening is darker than the skin around it: float32 (2,), falls when the lid closes."""
     return np.array([_darkness(grey, eye, (0.074, 0.043), 0.15) for eye in landmarks[:2]], np.float32)
 
 
-def mouth_darkness(grey: Grey, landmarks: Floats) -> float:
+def mouth_darkness(grey: Grey, landmarks: Landmarks) -> float:
     """How much between the mouth's corners is much darker than skin and lips; grows as the mouth opens."""
     gap = float(landmarks[4, 0] - landmarks[3, 0])
     below = landmarks[3:].mean(0) + np.array([0, 0.12 * gap], np.float32)
@@ -110,7 +108,7 @@ def _darkness(grey: Grey, centre: Floats, reach: tuple[float, float], tolerance:
     return float(np.maximum(1 - patch / skin - tolerance, 0).mean())
 
 
-def brow_height(grey: Grey, landmarks: Floats) -> float:
+def brow_height(grey: Grey, landmarks: Landmarks) -> float:
     """How far the brows' middle lies above the eyes, in distances from eyes to mouth; about 0.35."""
     eyes, mouth = float(landmarks[:2, 1].mean()), float(landmarks[3:, 1].mean())
     length, gap = mouth - eyes, float(landmarks[1, 0] - landmarks[0, 0])
@@ -130,8 +128,8 @@ def brow_height(grey: Grey, landmarks: Floats) -> float:
     return float(np.clip(mean, 0.28, 0.48))
 
 
-def are_brows_hidden(grey: Grey, landmarks: Floats) -> bool:
-    """Whether hair hangs over the place between the brows: it is darker or more streaked than the cheeks."""
+def are_brows_hidden(grey: Grey, landmarks: Landmarks) -> bool:
+    """Whether hair hangs between the brows: it is darker or more streaked than the cheeks."""
     eyes, mouth = float(landmarks[:2, 1].mean()), float(landmarks[3:, 1].mean())
     length, middle, gap = mouth - eyes, float(landmarks[:2, 0].mean()), float(landmarks[1, 0] - landmarks[0, 0])
     between = _box(grey, middle, 0.14 * gap, eyes - 0.5 * length, eyes - 0.2 * length)
@@ -156,14 +154,14 @@ class MotionMeter:
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
     def from_neutral(self, grey: Grey) -> Floats:
-        """Where each place of the neutral crop went: float32 (ANALYSIS_PX, ANALYSIS_PX, 2), as shares of the side."""
+        """Where each point of the neutral crop went: float32 (ANALYSIS_PX, ANALYSIS_PX, 2), as shares of the side."""
         return self._measure(self.neutral.grey, grey)
 
     def to_neutral(self, grey: Grey) -> Floats:
-        """Where each place of the crop comes from in the neutral crop; shape and unit as `from_neutral`."""
+        """Where each point of the crop comes from in the neutral crop; shape and unit as `from_neutral`."""
         return self._measure(grey, self.neutral.grey)
 
-    def features(self, grey: Grey, landmarks: Floats) -> Floats:
+    def features(self, grey: Grey, landmarks: Landmarks) -> Floats:
         """Pose and expression: float32 (len(FEATURES),), shares of the crop's side, closure and gap without unit."""
         flow = self.from_neutral(grey)
         still, here = self.neutral.landmarks, landmarks
@@ -191,12 +189,12 @@ def _mean_flow(flow: Floats, centre: Floats, below: float, radius: float) -> Flo
     return np.asarray(flow[rows, columns].reshape(-1, 2).mean(0), np.float32)
 
 
-def _yaw(landmarks: Floats) -> float:
-    """Sideways place of the nose between the eyes' and the mouth's middle, as a share of the side; 0 is frontal."""
+def _yaw(landmarks: Landmarks) -> float:
+    """Sideways distance of the nose from the middle of eyes and mouth, as a share of the side; 0 is frontal."""
     return float(landmarks[2, 0] - 0.5 * (landmarks[:2, 0].mean() + landmarks[3:, 0].mean()))
 
 
-def _pitch(landmarks: Floats) -> float:
+def _pitch(landmarks: Landmarks) -> float:
     """Height of the nose between eyes (0) and mouth (1)."""
     eyes, mouth = float(landmarks[:2, 1].mean()), float(landmarks[3:, 1].mean())
     return (float(landmarks[2, 1]) - eyes) / max(mouth - eyes, 1e-3)
@@ -219,38 +217,43 @@ def comparable(features: Floats) -> Floats:
     return result
 
 
-def _distances(wanted: Floats, offered: Floats) -> Floats:
-    """How unlike in pose and expression: float32 (T, K)."""
-    return np.asarray(np.abs((wanted[:, None] - offered[None]) * FEATURE_WEIGHTS).sum(-1), np.float32)
+def _distances(target: Floats, source: Floats) -> Floats:
+    """Difference in pose and expression of every pair: float32 (T, K)."""
+    return np.asarray(np.abs((target[:, None] - source[None]) * FEATURE_WEIGHTS).sum(-1), np.float32)
 
 
-def choose_frames(wanted: Floats, offered: Floats, most: int) -> list[int]:
-    """Numbers of the source frames that together come nearest to everything the target does.
+def choose_frames(target: Floats, source: Floats, most: int) -> list[int]:
+    """Numbers of the source frames that together come nearest to all frames of the target.
 
-    Greedy: each next frame is the one that lowers the summed distance most; stops when none is worth its place.
+    Greedy: each next frame is the one that lowers the summed distance most, until none lowers it enough.
 
     Args:
-        wanted, offered: features (T, F) of target and source.
+        target, source: features (T, F).
         most: upper bound of how many are chosen.
     """
-    asked = np.unique(np.linspace(0, len(wanted) - 1, MOST_COMPARED_FRAMES).round().astype(int))
-    given = np.unique(np.linspace(0, len(offered) - 1, MOST_COMPARED_FRAMES).round().astype(int))
-    distances = _distances(wanted[asked], offered[given])
+    compared = np.unique(np.linspace(0, len(target) - 1, MOST_COMPARED_FRAMES).round().astype(int))
+    offered = np.unique(np.linspace(0, len(source) - 1, MOST_COMPARED_FRAMES).round().astype(int))
+    distances = _distances(target[compared], source[offered])
     chosen = [int(distances.sum(0).argmin())]
     best = distances[:, chosen[0]]
-    while len(chosen) < min(most, len(given)):
+    while len(chosen) < min(most, len(offered)):
         totals = np.minimum(best[:, None], distances).sum(0)
         candidate = int(totals.argmin())
-        if float(best.sum() - totals[candidate]) < 0.005 * len(asked) ** 0.5:
+        if float(best.sum() - totals[candidate]) < 0.005 * len(compared) ** 0.5:
             break
         chosen.append(candidate)
         best = np.minimum(best, distances[:, candidate])
-    return sorted(int(given[number]) for number in chosen)
+    return sorted(int(offered[number]) for number in chosen)
 
 
-def choose_sequence(wanted: Floats, offered: Floats, switch_cost: float) -> NDArray[np.intp]:
-    """Which offered frame to show at each time: nearest, with as few changes as that allows (Viterbi)."""
-    distances = _distances(wanted, offered)
+def choose_sequence(target: Floats, source: Floats, switch_cost: float) -> NDArray[np.intp]:
+    """Number of the source frame for each target frame: near, with few switches (Viterbi).
+
+    Args:
+        target, source: features (T, F) and (K, F).
+        switch_cost: of a change of frame, in the units of their distance.
+    """
+    distances = _distances(target, source)
     cost = distances[0].copy()
     came_from = np.zeros(distances.shape, np.intp)
     for at in range(1, len(distances)):
@@ -265,22 +268,22 @@ def choose_sequence(wanted: Floats, offered: Floats, switch_cost: float) -> NDAr
     return choice
 
 
-def displacement(points: Floats, wanted: Floats, grid: Floats) -> Floats:
-    """A smooth field that carries points (5, 2) exactly to those wanted.
+def displacement(points: Landmarks, targets: Landmarks, grid: Floats) -> Floats:
+    """A smooth field that carries points (5, 2) exactly to their targets.
 
-    An affine map in least squares, plus Gaussian bumps around the points for what it leaves over. The affine map is
-    held towards a shift by the template's spread, since five points determine it poorly.
+    An affine map in least squares, plus Gaussian bumps around the points for the rest. The affine map is drawn towards
+    a shift, by the spread of the template, since five points determine it poorly.
 
     Args:
-        points, wanted: shares of the crop's side.
-        grid: float32 (G, G, 2), places where the field is asked for.
+        points, targets: shares of the crop's side.
+        grid: float32 (G, G, 2), points at which the field is evaluated.
 
     Returns:
         float32 (G, G, 2): add it to the grid.
     """
     centre = points.mean(0)
     basis = points - centre
-    offset = (wanted - points).astype(np.float64)
+    offset = (targets - points).astype(np.float64)
     ridge = 0.15 * float(np.square(TEMPLATE - TEMPLATE.mean(0)).sum() / 2)
     linear = np.linalg.solve(basis.T @ basis + ridge * np.eye(2), basis.T @ (offset - offset.mean(0)))
     left = offset - offset.mean(0) - basis @ linear
@@ -289,7 +292,7 @@ def displacement(points: Floats, wanted: Floats, grid: Floats) -> Floats:
     return np.asarray(field, np.float32)
 
 
-def _bump(places: Floats, points: Floats) -> NDArray[np.float64]:
-    """Gaussian of the distance between places (..., 2) and points (5, 2): (..., 5)."""
-    squared = np.square(places[..., None, :].astype(np.float64) - points).sum(-1)
+def _bump(grid: Floats, points: Landmarks) -> NDArray[np.float64]:
+    """Gaussian of the distance between a grid (..., 2) and points (5, 2): (..., 5)."""
+    squared = np.square(grid[..., None, :].astype(np.float64) - points).sum(-1)
     return np.asarray(np.exp(-squared / (2 * 0.2**2)))

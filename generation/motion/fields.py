@@ -1,6 +1,6 @@
-"""Smooth fields over a crop: places, motion and masks on a small grid, sampled where they are wanted.
+"""Smooth fields over a crop: points, motion and masks on a small grid, sampled anywhere in it.
 
-A grid has GRID_PX places a side; places and motion are shares of the crop's side, x before y.
+A grid has GRID_PX points a side; points and motion are shares of the crop's side, x before y.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ def to_grid(field: Floats) -> Floats:
 
 
 def pixels(side: int) -> Floats:
-    """The places of a crop's pixels in pixels: float32 (side, side, 2)."""
+    """The pixels of a crop as points, px: float32 (side, side, 2)."""
     return np.stack(np.meshgrid(np.arange(side, dtype=np.float32), np.arange(side, dtype=np.float32)), -1)
 
 
-def sample(image: Floats, places: Floats) -> Floats:
-    """Bilinear values of an image (G, G, ...) at places given as shares of its side."""
-    at = np.asarray(places * image.shape[0] - 0.5, np.float32)
+def sample(image: Floats, points: Floats) -> Floats:
+    """Bilinear values of an image (G, G, ...) at points (H, W, 2) given as shares of its side: (H, W, ...)."""
+    at = np.asarray(points * image.shape[0] - 0.5, np.float32)
     return np.asarray(cv2.remap(image, at, _NO_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
@@ -40,20 +40,14 @@ def sample_at(image: Floats, points: Floats) -> Floats:
     return np.asarray(sample(image, points[None])[0], np.float32)
 
 
-def sample_sharp(crop: Frame, places: Floats) -> Frame:
-    """Bicubic values of RGB uint8 (S, S, 3) at places (H, W, 2) given in its pixels."""
-    sharp = cv2.remap(crop, places, _NO_MAP, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+def sample_sharp(crop: Frame, points: Floats) -> Frame:
+    """Bicubic values of RGB uint8 (S, S, 3) at points (H, W, 2) given in its px: RGB uint8 (H, W, 3)."""
+    sharp = cv2.remap(crop, points, _NO_MAP, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(sharp, np.uint8)
 
 
 def hann_mean(values: Floats, number: int, reach: int) -> Floats:
-    """Hann-weighted mean of values (N, ...) over `reach` neighbours on either side of one."""
+    """Hann-weighted mean of values (N, ...) over number `number` and `reach` neighbours on either side."""
     numbers = np.clip(np.arange(number - reach, number + reach + 1), 0, len(values) - 1)
     window = np.hanning(2 * reach + 3)[1:-1].astype(np.float32)
     return np.asarray(np.tensordot(window / window.sum(), values[numbers], 1), np.float32)
-
-
-def ramp(value: float, low: float, high: float) -> float:
-    """0 up to `low`, 1 from `high`, smooth between."""
-    share = min(max((value - low) / (high - low), 0.0), 1.0)
-    return share * share * (3 - 2 * share)

@@ -1,9 +1,9 @@
-"""What of a face's motion in a crop is the head's, so that the rest is expression.
+"""The part of a face's motion in a crop that is the head's, so that the rest is expression.
 
-Seen from afar, a turning head displaces each point by an affine function of its place and its depth (the factorisation
-of Tomasi and Kanade 1992, "Shape and motion from image streams under orthography"). With the depth of a usual face
-four numbers each way describe every pose; they are fitted where no muscle moves the skin much, and hold for the chin
-too, whether the jaw is open or not.
+Seen from afar, a turning head displaces each point by an affine function of its position and its depth (the
+factorisation of Tomasi and Kanade 1992, "Shape and motion from image streams under orthography"). With the depth of a
+usual face four numbers for x and four for y describe every pose; they are fitted where no muscle moves the skin much,
+and are valid for the chin too, whether the jaw is open or not.
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.arrays import Floats
+from generation.arrays import Floats, Landmarks
 from generation.crops import blending
 from generation.motion.fields import GRID
+from generation.smoothing import smoothstep
 
-FITTED_STEP = 2  # of the grid's places
+FITTED_STEP = 2  # points of the grid
 NUM_ROUNDS = 4
-USUAL_RESIDUAL = 0.004  # of the crop's side; farther from the fit a place counts less
-STIFFNESS = 2.0  # places' worth of evidence against tilting and stretching
+USUAL_RESIDUAL = 0.004  # of the crop's side; farther from the fit a point counts less
+STIFFNESS = 2.0  # points of evidence against tilting and stretching
 # Half axes of the head's ellipsoid and the size of its nose, in distances from eyes to mouth.
 _BESIDE_EYE, _ABOVE_BROWS, _TO_CHIN = 0.98, 0.25, 1.62
 _HALF_WIDTH, _HALF_HEIGHT, _NOSE_RADIUS, _NOSE_DEPTH = 1.0, 1.4, 0.30, 0.35
 
 
-def rigid_basis(landmarks: Floats) -> Floats:
-    """1, x, y and depth of each grid place: float32 (GRID_PX, GRID_PX, 4), from the face's middle.
+def rigid_basis(landmarks: Landmarks) -> Floats:
+    """1, x, y and depth of each point of the grid: float32 (GRID_PX, GRID_PX, 4), from the middle of the face.
 
     Args:
         landmarks: (5, 2) as shares of the crop's side.
@@ -42,8 +43,8 @@ def rigid_basis(landmarks: Floats) -> Floats:
     return np.stack([np.ones_like(x), x, y, depth], -1).astype(np.float32)
 
 
-def rigid_places(landmarks: Floats, brow_height: float) -> Floats:
-    """How little expression moves each place: float32 (GRID_PX, GRID_PX), 1 about nose, temples and upper cheeks."""
+def rigid_places(landmarks: Landmarks, brow_height: float) -> Floats:
+    """How little expression moves each point: float32 (GRID_PX, GRID_PX), 1 about nose, temples and upper cheeks."""
     face = blending.face_outline(landmarks, brow_height + 0.1)
     moving = np.maximum(blending.eye_areas(landmarks), blending.mouth_area(landmarks))
     eyes, mouth = float(landmarks[:2, 1].mean()), float(landmarks[3:, 1].mean())
@@ -77,12 +78,12 @@ def fit_rigid(motion: Floats, basis: Floats, weight: Floats) -> Floats:
 
 
 def smooth_inside(field: Floats, weight: Floats, sigma: float) -> Floats:
-    """Averages a field (G, G, C) where it is trusted and carries it on where it is not.
+    """Averages a field (G, G, C) where it is trusted and extends it to where it is not.
 
     Args:
         field: values on the grid.
         weight: float32 (G, G), trust, 0 to 1.
-        sigma: in places of the grid.
+        sigma: in points of the grid.
     """
     near = cv2.GaussianBlur(weight, (0, 0), sigma)
     far = cv2.GaussianBlur(weight, (0, 0), 4 * sigma) + 1e-4
@@ -92,13 +93,13 @@ def smooth_inside(field: Floats, weight: Floats, sigma: float) -> Floats:
     return np.asarray(trust * cv2.GaussianBlur(weighted, (0, 0), sigma) / (near[..., None] + 1e-4) + (1 - trust) * wide)
 
 
-def face_area(landmarks: Floats, brow_height: float, inner: float, outer: float) -> Floats:
-    """From above the brows to below the chin: float32 (GRID_PX, GRID_PX), 1 within, 0 without, smooth between.
+def face_area(landmarks: Landmarks, brow_height: float, inner: float, outer: float) -> Floats:
+    """From above the brows to below the chin: float32 (GRID_PX, GRID_PX), 1 inside, 0 outside, smooth between.
 
     Args:
         landmarks: (5, 2) as shares of the crop's side.
         brow_height: of the brows above the eyes, in distances from eyes to mouth.
-        inner, outer: where it begins and ends to fall, as shares of the way from the face's middle to its edge.
+        inner, outer: where the fall from 1 to 0 begins and ends, as shares of the way from the middle to the edge.
     """
     eyes, mouth = float(landmarks[:2, 1].mean()), float(landmarks[3:, 1].mean())
     length, nose = mouth - eyes, float(landmarks[2, 0])
@@ -111,8 +112,7 @@ def face_area(landmarks: Floats, brow_height: float, inner: float, outer: float)
     y = np.where(y < 0, y / (middle - top), y / (bottom - middle))
     # Between a circle and a square: a face is broader at brows and jaw than an ellipse.
     distance = (np.abs(x) ** 2.2 + np.abs(y) ** 2.2) ** (1 / 2.2)
-    share = np.clip((outer - distance) / (outer - inner), 0, 1)
     # Lids belong to it even where a fringe comes down to them, and so do lips in a turned head.
     features = np.maximum(blending.eye_areas(landmarks), blending.mouth_area(landmarks))
     features = np.minimum(1.7 * features, 1)  # soft throughout, as small as they are
-    return np.asarray(np.maximum(share * share * (3 - 2 * share), features), np.float32)
+    return np.asarray(np.maximum(smoothstep(outer, inner, distance), features), np.float32)

@@ -36,8 +36,9 @@ from generation.motion.expression import (
     displacement,
     small_grey,
 )
-from generation.motion.fields import GRID, hann_mean, pixels, ramp, sample, sample_at, sample_sharp, to_grid
+from generation.motion.fields import GRID, hann_mean, pixels, sample, sample_at, sample_sharp, to_grid
 from generation.motion.measure import measure_clip
+from generation.smoothing import smoothstep
 
 SHAPE_SHARE = 0.3  # of the source's proportions that are bent to the target's
 LANDMARK_SHARE = 0.5
@@ -275,8 +276,8 @@ class _Batch:
 
     def _kept(self, landmarks: Floats, time: int) -> Floats:
         """Where the target's own pixels stay because no source frame closes its eyes or opens its mouth so far."""
-        blink = ramp(float(self.source.missing_blink[time]), 0.35, 0.70)
-        opening = ramp(float(self.source.missing_opening[time]), 0.02, 0.04)
+        blink = float(smoothstep(0.35, 0.70, float(self.source.missing_blink[time])))
+        opening = float(smoothstep(0.02, 0.04, float(self.source.missing_opening[time])))
         kept = np.zeros((GRID_PX, GRID_PX), np.float32)
         if blink > 0:
             kept = np.maximum(kept, blink * blending.eye_areas(landmarks))
