@@ -1,1 +1,7 @@
-"""Finding a face in a video, following it, and cutting its square crop out of every frame."""
+"""One face of a video: detected, followed, measured, and the part of a source video that shows it best.
+
+In: frames RGB uint8 (H, W, 3) or a surveyed source video.
+Out: boxes and landmarks of single frames (`detector`); a `FaceTrack` of a clip and its square crops (`follow`, `track`,
+`crop`); the start of the best part of a source (`window`, `footage`); the embedding of a person (`identity`).
+`appearance` measures turn, sharpness, colours and cuts for all of them. Raises FaceError if there is no usable face.
+"""

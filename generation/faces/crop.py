@@ -1,30 +1,27 @@
-"""The square face crop of a frame: where it lies through a clip, and cutting it out without aliasing."""
+"""The square face crop of a frame: its path through a clip, and how it is cut out without aliasing."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.arrays import Floats, Frame
+from generation.arrays import Boxes, Floats, Frame
 from generation.smoothing import smooth_over_time
 
-if TYPE_CHECKING:  # torch takes seconds to import, and not every run detects
-    pass
-
-CENTRE_WINDOW = 31  # frames, of the Hann weights that smooth the centre of the crop,
+CENTRE_WINDOW = 31  # frames over which the centre of the crop is smoothed,
 SIDE_WINDOW = 151  # and its side
 
 
-def crop_squares(boxes: NDArray[np.float64], margin: float) -> NDArray[np.float64]:
-    """Squares around smoothed boxes that move softly and hardly change in size.
+def crop_squares(boxes: Boxes, margin: float) -> NDArray[np.float64]:
+    """Squares around boxes, moving softly and hardly changing in size.
 
     Args:
-        boxes: float64 (T, 4), px.
+        boxes: float64 (T, 4), px of the frame.
         margin: the side is the longer side of the box times 1 + margin.
 
     Returns:
@@ -37,11 +34,11 @@ def crop_squares(boxes: NDArray[np.float64], margin: float) -> NDArray[np.float6
 
 
 def crop_face(frame: Frame, square: Sequence[float] | Floats, size_px: int) -> Frame:
-    """Cuts a square out of a frame and scales it, without aliasing; the border is replicated beyond the picture.
+    """Cuts a square out of a frame and scales it, without aliasing; beyond the frame its border is replicated.
 
     Args:
         frame: RGB uint8 (H, W, 3).
-        square: x, y, side in px, fractions count: a row of `FaceTrack.crop`.
+        square: x, y, side in px, not rounded: a row of `FaceTrack.crop`.
         size_px: side of the result.
 
     Returns:

@@ -1,4 +1,4 @@
-"""MTCNN behind functions that return clean arrays.
+"""Face detection: MTCNN, returning plain arrays.
 
 The detector is the MTCNN of facenet-pytorch (Zhang et al. 2016, "Joint Face Detection and Alignment Using Multitask
 Cascaded Convolutional Networks"). Coordinates are px, x to the right, y down, from the picture's upper left corner.
@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from generation.arrays import Floats, Frame
+from generation.arrays import Boxes, Floats, Frame, Landmarks
 
 if TYPE_CHECKING:  # torch takes seconds to import, and not every run detects
     from facenet_pytorch import MTCNN
 
 
-SMALLEST_INPUT_PX = 12  # the receptive field of MTCNN's first network
-LAST_NETWORK_PX = 48  # the input of its last
+SMALLEST_INPUT_PX = 12  # side of the receptive field of MTCNN's first network
+LAST_NETWORK_PX = 48  # side of the input of its last
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,12 @@ class DetectedFaces:
     Attributes:
         boxes: float32 (N, 4), x0, y0, x1, y1 in px of the frame; may reach beyond its border.
         probabilities: float32 (N,), 0 to 1.
-        landmarks: float32 (N, 5, 2), px: eye, other eye, nose tip, mouth corner, other mouth corner; in each pair the
-            one further to the left in the picture comes first.
+        landmarks: float32 (N, 5, 2), px of the frame.
     """
 
-    boxes: Floats
+    boxes: Boxes
     probabilities: Floats
-    landmarks: Floats
+    landmarks: Landmarks
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -49,7 +48,7 @@ def load_detector(device: str = "cpu", *, min_face_px: float = 20) -> MTCNN:
 
     Args:
         device: any torch device.
-        min_face_px: smallest face looked for, in px of the frames that are handed in; larger is faster.
+        min_face_px: smallest face that it finds, in px of the frames; larger is faster.
     """
     import torch
     from facenet_pytorch import MTCNN
@@ -86,11 +85,11 @@ def _as_faces(boxes: object, probabilities: object, landmarks: object) -> Detect
     )
 
 
-def refine_faces(detector: MTCNN, frames: Sequence[Frame], boxes: Floats) -> DetectedFaces:
-    """Looks with MTCNN's last network alone at one expected place in each frame: about 50 times faster than detecting.
+def refine_faces(detector: MTCNN, frames: Sequence[Frame], boxes: Boxes) -> DetectedFaces:
+    """Runs the last network of MTCNN alone on one expected box in each frame: about 50 times faster than detecting.
 
-    Its boxes differ from those of the whole cascade by a nearly constant part, since it is not shown the square that
-    the second network would have proposed; `generation.faces.follow` measures that part and takes it out.
+    Its boxes differ from those of the whole cascade by a nearly constant offset, since its input is not the square that
+    the second network would have proposed; `generation.faces.follow` measures that offset and removes it.
 
     Args:
         detector: from `load_detector`.
@@ -98,13 +97,13 @@ def refine_faces(detector: MTCNN, frames: Sequence[Frame], boxes: Floats) -> Det
         boxes: float32 (N, 4), where the face is expected in each frame, px.
 
     Returns:
-        N faces, one for each frame; the probability is 0 where the place lies outside the frame.
+        N faces, one for each frame; the probability is 0 if the box lies outside the frame.
     """
     import torch
 
     centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True)
     corners = centres - sides / 2
-    patches = [_patch(*place) for place in zip(frames, corners, sides[:, 0], strict=True)]
+    patches = [_patch(*square) for square in zip(frames, corners, sides[:, 0], strict=True)]
     is_inside = np.array([patch is not None for patch in patches])
     empty = np.zeros((LAST_NETWORK_PX, LAST_NETWORK_PX, 3), np.uint8)
     stack = np.stack([empty if patch is None else patch for patch in patches])
@@ -112,7 +111,7 @@ def refine_faces(detector: MTCNN, frames: Sequence[Frame], boxes: Floats) -> Det
     inputs = torch.from_numpy(stack).to(detector.device).permute(0, 3, 1, 2).float().sub(127.5).mul(1 / 128)
     with torch.no_grad():
         offsets, points, scores = (output.cpu().numpy() for output in detector.onet(inputs))
-    sizes = sides + 1  # MTCNN counts a box's last pixel in
+    sizes = sides + 1  # MTCNN's boxes include their last pixel
     refined = np.concatenate([corners, corners + sides], axis=1) + offsets * sizes
     landmarks = np.stack([points[:, :5] * sizes + corners[:, :1], points[:, 5:] * sizes + corners[:, 1:]], axis=2) - 1
     return DetectedFaces(
@@ -132,7 +131,7 @@ def _patch(frame: Frame, corner: Floats, side: float) -> Frame | None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Sums end differently with another number of threads; with one, the bytes do not depend on the machine's cores."""
+    """One thread for torch: with more, sums depend on the number of cores, and so would the bytes of a result."""
     import torch
 
     before = torch.get_num_threads()

@@ -1,8 +1,7 @@
-"""The identity of a person, embedded by a recognition network: from which frames, and what their embeddings mean.
+"""The identity of a person, embedded by a recognition network: which frames of a clip, and the mean over them.
 
-Deng et al. 2019, "ArcFace: Additive Angular Margin Loss for Deep Face Recognition". The networks take crops in which
-the landmarks lie at fixed places, and give values whose direction is the identity. `OnnxIdentity` runs such a network
-from an ONNX file; crops of 112 px, 512 values.
+Deng et al. 2019, "ArcFace: Additive Angular Margin Loss for Deep Face Recognition". The networks take aligned crops and
+return an embedding whose direction is the identity. `OnnxIdentity` runs such a network from an ONNX file.
 """
 
 from __future__ import annotations
@@ -12,32 +11,32 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from generation.arrays import Floats, Frame
+from generation.arrays import Floats, Frame, Landmarks
 from generation.crops.align import align, choose_templates, similarity, smooth_landmarks
 from generation.crops.clip import FaceClip
 from generation.crops.templates import TEMPLATES
 from generation.errors import GenerationError
+from generation.faces.appearance import sharpness_of, turn_of
 from generation.weights.onnx_network import OnnxNetwork
 
 SIDE_PX = 112
-NUM_CANDIDATES = 32  # frames of a clip that are compared by their landmarks
-NUM_LOOKED_AT = 16  # of them, the most frontal, that are compared by their sharpness
-NUM_FRAMES = 8  # of them that are averaged
+NUM_CANDIDATES = 32  # frames of a clip that are compared by turn
+NUM_FRONTAL = 16  # of them, the most frontal, that are compared by sharpness
+NUM_FRAMES = 8  # of these, the sharpest, that are embedded
 OUTLIER_SPREADS, SMALLEST_DROP = 3.0, 0.05  # below the median of the cosines
 
 # Crops RGB uint8 (N, S, S, 3) -> embeddings float32 (N, D).
-IdentityEncoder = Callable[[NDArray[np.uint8]], Floats]
+IdentityEncoder = Callable[[Frame], Floats]
 # A frame and its landmarks (5, 2) -> the crop that the encoder takes.
-Aligner = Callable[[Frame, Floats], Frame]
+Aligner = Callable[[Frame, Landmarks], Frame]
 
 
 class OnnxIdentity:
     """An ArcFace network in ONNX: input (1, 3, 112, 112) float32 RGB [-1, 1], output (1, D).
 
     Raises:
-        GenerationError: onnxruntime is not installed, or the file is no such network.
+        GenerationError: onnxruntime is not installed, or the file is not such a network.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,23 +49,23 @@ class OnnxIdentity:
             )
         self._name = next(iter(inputs))
 
-    def __call__(self, crops: NDArray[np.uint8]) -> Floats:
+    def __call__(self, crops: Frame) -> Floats:
         """Crops RGB uint8 (N, 112, 112, 3) -> embeddings float32 (N, D)."""
         # NHWC uint8 -> NCHW float32 [-1, 1]
         pictures = crops.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
         return np.concatenate([self._network({self._name: one[None]}) for one in pictures])
 
 
-def align_arcface(frame: Frame, landmarks: Floats) -> Frame:
-    """The crop of 112 px that ArcFace networks take: RGB uint8 (112, 112, 3)."""
+def align_arcface(frame: Frame, landmarks: Landmarks) -> Frame:
+    """The crop that ArcFace networks take: RGB uint8 (112, 112, 3)."""
     matrix = similarity(landmarks, TEMPLATES["arcface-112"] * SIDE_PX)
     return np.asarray(cv2.warpAffine(frame, matrix, (SIDE_PX, SIDE_PX), borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
 
 def align_by(template: str, crop_px: int) -> Aligner:
-    """Cuts crops by one of the templates, or by the best of a group of them."""
+    """Cuts crops by one of `TEMPLATES`, or by the best of one of `TEMPLATE_GROUPS`."""
 
-    def cut(frame: Frame, landmarks: Floats) -> Frame:
+    def cut(frame: Frame, landmarks: Landmarks) -> Frame:
         (chosen,) = choose_templates(landmarks[None], template)
         return align(frame, landmarks, crop_px, chosen)[0]
 
@@ -74,16 +73,15 @@ def align_by(template: str, crop_px: int) -> Aligner:
 
 
 def clip_identity(clip: FaceClip, encoder: IdentityEncoder, cut: Aligner = align_arcface) -> Floats:
-    """The direction of `clip_embedding`: float32 (D,), length 1; raises the same."""
+    """The direction of `clip_embedding`: float32 (D,), length 1; raises the same errors."""
     mean = clip_embedding(clip, encoder, cut)
     return np.asarray(mean / np.linalg.norm(mean), np.float32)
 
 
 def clip_embedding(clip: FaceClip, encoder: IdentityEncoder, cut: Aligner = align_arcface) -> Floats:
-    """The embedding of a clip's person: float32 (D,), of the usual length.
+    """The embedding of the person in a clip: float32 (D,), of the usual length.
 
-    Several frames that show the face from the front and sharply are embedded; those that differ from the others are
-    left out, and the directions of the rest are averaged.
+    The most frontal and sharpest frames are embedded; outliers are left out, and the directions of the rest averaged.
 
     Raises:
         FaceError, VideoError: the clip cannot be read.
@@ -96,7 +94,7 @@ def clip_embedding(clip: FaceClip, encoder: IdentityEncoder, cut: Aligner = alig
 
 
 def good_crops(clip: FaceClip, cut: Aligner, num_frames: int = NUM_FRAMES) -> list[Frame]:
-    """Crops of the clip's best frames for telling who it is, in the order of the clip; one pass.
+    """Crops of the most frontal and, of these, sharpest frames, in the order of the clip; one pass.
 
     Raises:
         FaceError, VideoError: the clip cannot be read.
@@ -106,26 +104,26 @@ def good_crops(clip: FaceClip, cut: Aligner, num_frames: int = NUM_FRAMES) -> li
     seen = np.arange(len(clip)) if clip.is_detected is None else np.flatnonzero(clip.is_detected)
     seen = seen if len(seen) else np.arange(len(clip))
     spread = seen[np.unique(np.linspace(0, len(seen) - 1, NUM_CANDIDATES).astype(int))]
-    turned = [_turn(landmarks[number]) for number in spread]
-    wanted = set(spread[np.argsort(turned, kind="stable")[: max(NUM_LOOKED_AT, num_frames)]].tolist())
+    turned = [turn_of(landmarks[number]) for number in spread]
+    chosen = set(spread[np.argsort(turned, kind="stable")[: max(NUM_FRONTAL, num_frames)]].tolist())
     crops = [
         cut(frame, landmarks[number])
-        for number, frame in zip(range(max(wanted) + 1), clip.frames(), strict=False)
-        if number in wanted
+        for number, frame in zip(range(max(chosen) + 1), clip.frames(), strict=False)
+        if number in chosen
     ]
-    if len(crops) < len(wanted):
+    if len(crops) < len(chosen):
         raise GenerationError(f"{clip.name}: has fewer frames than its track; run `tooling faces` again")
-    blur = [-_sharpness(crop) for crop in crops]
+    blur = [-sharpness_of(crop, len(crop)) for crop in crops]
     return [crops[number] for number in sorted(np.argsort(blur, kind="stable")[:num_frames])]
 
 
 def mean_embedding(embeddings: Floats) -> Floats | None:
-    """The mean direction of embeddings (N, D) without outliers, of their median length; None where there is none."""
+    """The mean direction of embeddings (N, D) without outliers, of their median length; None if there is none."""
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     if not np.isfinite(embeddings).all() or not (lengths > 1e-6).all():
         return None
     units = embeddings / lengths
-    # The typical one is that which is nearest to the others.
+    # The typical one is nearest to the others.
     cosines = units @ units[(units @ units.T).sum(1).argmax()]
     usual = np.median(cosines)
     spread = 1.48 * float(np.median(np.abs(cosines - usual)))
@@ -133,17 +131,3 @@ def mean_embedding(embeddings: Floats) -> Floats | None:
     mean = units[is_kept].mean(0)
     length = float(np.linalg.norm(mean))
     return np.asarray(mean * np.median(lengths[is_kept]) / length, np.float32) if length > 1e-6 else None
-
-
-def _turn(landmarks: Floats) -> float:
-    """How far a head is turned sideways: the nose's distance from between the eyes, in distances of the eyes."""
-    left, right, nose = landmarks[:3]
-    across = right - left
-    return abs(float((nose - (left + right) / 2) @ across) / max(float(across @ across), 1e-6))
-
-
-def _sharpness(crop: Frame) -> float:
-    """Strength of the fine detail beside that of the coarse, so that contrast does not count."""
-    grey = np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), np.float32)
-    coarse = cv2.GaussianBlur(grey, (0, 0), 1.5)
-    return float(cv2.Laplacian(grey, cv2.CV_32F).std() / (cv2.Laplacian(coarse, cv2.CV_32F).std() + 1.0))

@@ -1,4 +1,4 @@
-"""One face through a clip: the text of a track file and its checked reading. Loads no detector."""
+"""One face through a clip, as a track file stores it. Loads no detector."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from generation.arrays import Boxes, Floats, Landmarks
 from generation.errors import FaceError
 
 TRACK_FORMAT = 1
@@ -21,18 +22,18 @@ class FaceTrack:
 
     Attributes:
         boxes: float32 (T, 4), x0, y0, x1, y1, smoothed over time.
-        landmarks: float32 (T, 5, 2), in the order of `DetectedFaces`, smoothed over time.
-        is_detected: bool (T,), whether MTCNN accepts the face in this very frame: the whole cascade on sampled frames,
-            its last network at the expected place on those between; elsewhere box and landmarks are interpolated.
+        landmarks: float32 (T, 5, 2), smoothed over time.
+        is_detected: bool (T,), whether MTCNN accepts the face in this frame: the whole cascade on sampled frames, its
+            last network at the expected box on those between; elsewhere box and landmarks are interpolated.
         crop: float32 (T, 3), x, y, side of the square that becomes the crop; may reach beyond the picture.
         width, height: of the clip, px.
         choice: why this face: JSON values only.
     """
 
-    boxes: NDArray[np.float32]
-    landmarks: NDArray[np.float32]
+    boxes: Boxes
+    landmarks: Landmarks
     is_detected: NDArray[np.bool_]
-    crop: NDArray[np.float32]
+    crop: Floats
     width: int
     height: int
     choice: dict[str, Any] = field(default_factory=dict)
@@ -56,10 +57,10 @@ class FaceTrack:
 
         Args:
             text: as `to_json` writes it.
-            name: of the file, for the error.
+            name: of the file, for the error message.
 
         Raises:
-            FaceError: not JSON, another format, a part missing, or of a wrong shape, length or value.
+            FaceError: not JSON, another format, or a part is missing or has a wrong shape, length or value.
         """
         try:
             content = json.loads(text)
@@ -71,7 +72,7 @@ class FaceTrack:
     @classmethod
     def _from_content(cls, content: dict[str, Any]) -> Self:
         if content["format"] != TRACK_FORMAT:
-            raise ValueError(f"format {content['format']}, wanted {TRACK_FORMAT}")
+            raise ValueError(f"format {content['format']}, expected {TRACK_FORMAT}")
         width, height, is_detected = content["width"], content["height"], content["is_detected"]
         if not all(isinstance(size, int) and size > 0 for size in (width, height)):
             raise ValueError("width and height must be whole numbers of px")

@@ -1,29 +1,25 @@
-"""A face while it is followed: where it was seen, how it looks, how much it is the subject of its frames.
+"""A face while it is followed: where it was seen, its colours, and how much it is the subject of its frames.
 
-A face's 14 numbers are its box (x0, y0, x1, y1) and its five landmarks (x, y each), in px.
+The 14 numbers of a face are its box (x0, y0, x1, y1) and its five landmarks (x, y each), in px of the frame.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from generation.arrays import Frame
+from generation.faces.appearance import Histograms, histogram_distance, histograms_of, turn_of
 from generation.faces.detector import DetectedFaces
 
 Values = NDArray[np.float64]
 
 VELOCITY_FRAMES = 5
 GALLERY_SIZE = 12
-GALLERY_STEP = 4.0  # a look that differs more from all that are kept is kept too
-LOOK_CELLS = 12  # cells of an appearance's side
-LOOK_REACH = 2.0  # eye-mouth distances from its middle to its border
-LOOK_SHARE = 0.75  # of its cells, those most alike, that are compared: the others may be covered or moving
+GALLERY_STEP = 0.07  # colours that differ more from all that are kept are kept too
 
 
 @dataclass(frozen=True)
@@ -33,34 +29,36 @@ class Candidates:
     Attributes:
         faces: N as detected.
         values: float64 (N, 14).
-        looks: N appearances, see `look_of`.
+        colours: N, see `histograms_of`.
     """
 
     faces: DetectedFaces
-    values: Values  # (N, 14)
-    looks: list[Values]
+    values: Values
+    colours: list[Histograms]
 
     @classmethod
     def of(cls, faces: DetectedFaces, frame: Frame) -> Candidates:
         values = as_values(faces)
-        return cls(faces, values, [look_of(frame, row[4:]) for row in values])
+        return cls(faces, values, [histograms_of(frame, row[:4]) for row in values])
 
 
 @dataclass
 class Tracklet:
-    """One face as far as it has been followed. Measurements are 14 numbers: box and landmarks.
+    """One face as far as it has been followed.
 
     Attributes:
-        seen: frame -> what the last network measured there.
-        offsets: sampled frame -> the whole cascade's measurement minus the last network's.
-        looks: different appearances.
-        weights: side, frontality and nearness to the middle, multiplied, of each sampled frame.
+        seen: number of a frame -> what the last network measured there, float64 (14,).
+        offsets: number of a sampled frame -> measurement of the whole cascade minus that of the last network.
+        scores: probabilities of its detections.
+        colours: different ones that it has shown, see `histograms_of`.
+        weights: `subject_weight` of each sampled frame.
+        last: number of the last frame in which it was seen.
     """
 
     seen: dict[int, Values] = field(default_factory=dict)
     offsets: dict[int, Values] = field(default_factory=dict)
     scores: list[float] = field(default_factory=list)
-    looks: deque[Values] = field(default_factory=lambda: deque(maxlen=GALLERY_SIZE))
+    colours: deque[Histograms] = field(default_factory=lambda: deque(maxlen=GALLERY_SIZE))
     weights: list[float] = field(default_factory=list)
     last: int = -1
 
@@ -69,11 +67,11 @@ class Tracklet:
         return next(reversed(self.offsets.values()))
 
     def at(self, number: int) -> Values:
-        """Where the face was on a frame on which it was seen, with the offset taken out."""
+        """Where the face was in a frame in which it was seen, as the whole cascade would measure it."""
         return self.seen[number] + self.offset
 
     def expected(self, number: int) -> Values:
-        """Where the face should be on a later frame, moving on as it did for a short time."""
+        """Where the face should be in a later frame, if for a short time it moves on as before."""
         here = self.at(self.last)
         before = self.last - VELOCITY_FRAMES
         if before not in self.seen or number - self.last > 2 * VELOCITY_FRAMES:
@@ -81,9 +79,13 @@ class Tracklet:
         centre_step = (centre_of(here) - centre_of(self.at(before))) * (number - self.last) / (self.last - before)
         return here + np.tile(centre_step, 7)
 
-    def add_look(self, look: Values) -> None:
-        if not self.looks or unlikeness(look, self.looks) > GALLERY_STEP:
-            self.looks.append(look)
+    def add_colours(self, colours: Histograms) -> None:
+        if not self.colours or self.colour_distance(colours) > GALLERY_STEP:
+            self.colours.append(colours)
+
+    def colour_distance(self, colours: Histograms) -> float:
+        """The `histogram_distance` to the most similar of the colours that it has shown."""
+        return min(histogram_distance(colours, known) for known in self.colours)
 
 
 def as_values(faces: DetectedFaces) -> Values:
@@ -109,47 +111,8 @@ def overlap(one: Values, other: Values) -> float:
     return common / max(sum(areas) - common, 1e-9)
 
 
-def look_of(frame: Frame, points: Values) -> Values:
-    """Appearance: a small Lab picture of face, hair and collar, upright and of one size.
-
-    Args:
-        frame: RGB uint8 (H, W, 3).
-        points: float64 (10,), the landmarks, px.
-
-    Returns:
-        float64 (144, 3), 12 rows of 12 cells, in OpenCV's 8-bit Lab levels.
-    """
-    eyes, mouth = (points[0:2] + points[2:4]) / 2, (points[6:8] + points[8:10]) / 2
-    middle, length = (eyes + mouth) / 2, max(float(np.linalg.norm(mouth - eyes)), 1.0)
-    step = (mouth - eyes) * 2 * LOOK_REACH / LOOK_CELLS  # one cell, along the face's own down
-    across = np.array([step[1], -step[0]])
-    start = middle - (across + step) * (LOOK_CELLS / 2 - 0.5)
-    radius = max(1, round(float(np.linalg.norm(step)) / 2))
-    reach = np.full(2, 1.5 * LOOK_REACH * length + radius)
-    limits = np.array([frame.shape[1], frame.shape[0]]) - 1
-    x0, y0 = np.clip(np.floor(middle - reach), 0, limits).astype(int)
-    x1, y1 = np.clip(np.ceil(middle + reach), 0, limits).astype(int) + 1
-    region = cv2.blur(frame[y0:y1, x0:x1], (2 * radius + 1, 2 * radius + 1))
-    matrix = np.column_stack([across, step, start - (x0, y0)])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    small = cv2.warpAffine(region, matrix, (LOOK_CELLS, LOOK_CELLS), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2LAB), np.float64).reshape(-1, 3)
-
-
-def unlikeness(look: Values, known: Iterable[Values]) -> float:
-    """Root of the mean squared difference to the most similar of known appearances, in 8-bit levels.
-
-    Measured on one real and thirteen synthetic persons: one person differs by up to 9 from a few looks known before,
-    two persons by 5 to 40, half of the pairs by more than 20.
-    """
-    kept = int(LOOK_SHARE * len(look))
-    squares = (np.sort(((look - other) ** 2).mean(axis=1))[:kept] for other in known)
-    return min(float(np.sqrt(square.mean())) for square in squares)
-
-
 def subject_weight(values: Values, shape: tuple[int, int]) -> float:
-    """How much a face is the subject of a frame: its side, less if turned away, less if near the border."""
-    left, right, nose = values[4], values[6], values[8]
-    turn = abs(2 * nose - left - right) / max(abs(right - left), 1.0)
-    offcentre_of = abs(float(centre_of(values)[0]) / shape[1] * 2 - 1)
-    return side_of(values) * (1 - 0.7 * min(1.0, float(turn))) * (1 - 0.5 * min(1.0, offcentre_of))
+    """How much a face is the subject of a frame (H, W): its side in px, less if it is turned or off the middle."""
+    off_centre = abs(float(centre_of(values)[0]) / shape[1] * 2 - 1)
+    turn = turn_of(values[4:].reshape(5, 2))
+    return side_of(values) * (1 - 1.4 * min(0.5, turn)) * (1 - 0.5 * min(1.0, off_centre))

@@ -1,10 +1,10 @@
 """Which part of a source video becomes the clip: one steady, frontal face, close enough and alone or clearly the main
 one, the same person throughout, and no cut.
 
-The source is looked at sparsely. Faces that follow each other in place and size are joined, and those that look alike
-(colours of hair, face and clothes) are taken for one person. The subject is who is shown largest, most frontal and
+Faces are detected in a few pictures a second. Those that follow each other in place and size are joined, and those of
+like colours (hair, face and clothes) are taken for one person. The subject is who is shown largest, most frontal and
 for longest; the other person of an interview is usually shown seldom, small or from behind. Every possible start is
-rated; the best part is then looked at in full, and the next best taken if a cut or a bad stretch turns up in it.
+rated; the best part is then decoded in full, and the next best taken if a cut or a bad stretch turns up in it.
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ from typing import Any
 
 import numpy as np
 
+from generation.errors import FaceError
+from generation.faces.appearance import histogram_distance
 from generation.faces.detector import one_thread
-from generation.faces.footage import Footage, SeenFace, Viewer, unlikeness
+from generation.faces.footage import Footage, SeenFace, Viewer
 from generation.media.normalise import ClipShape
 from generation.media.source import Source
-from tooling.errors import InputError
 
-VERSION = 2  # of the choice and of what is written; a change makes every clip anew
+VERSION = 2  # of the choice and of what is written; a change makes every clip again
 
-SAMPLE_SECONDS = 0.5  # between two looked-at pictures,
+SAMPLE_SECONDS = 0.5  # between two sampled pictures,
 MIN_SAMPLES = 6  # of which a clip has at least so many
-WHOLE_SECONDS = 300.0  # sources up to this length are looked at in full at once
-MAX_KEY_SAMPLES = 1200  # of a longer source, before its best parts are looked at in full
+WHOLE_SECONDS = 300.0  # sources up to this length are decoded in full at once
+MAX_KEY_SAMPLES = 1200  # of a longer source, before its best parts are decoded in full
 MAX_ROUNDS = 20
 MIN_FACE = 0.1  # of the picture's height
 MIN_RIVAL = 0.6  # another face of at least this part of the subject's size spoils a picture
 MAX_TURN = 0.4  # of `SeenFace.turn`
 MAX_BEYOND = 0.15  # part of a face's side that may lie beyond the picture's border
-MIN_GOOD = 0.9  # of the looked-at pictures of a clip
-LOOK_ALIKE = 0.45  # largest unlikeness of one person
-MAX_STEP, MAX_GROWTH = 0.8, 1.5  # of one face from one looked-at picture to the next: in its sides, and in size
+MIN_GOOD = 0.9  # of the sampled pictures of a clip
+SAME_PERSON = 0.45  # largest `histogram_distance` of one person over minutes, in changing light
+MAX_STEP, MAX_GROWTH = 0.8, 1.5  # of one face from one sample to the next: in its sides, and in size
 
 GOOD = "good"
 FAULTS = {
@@ -66,7 +67,7 @@ def choose_window(source: Source, shape: ClipShape) -> Window:
         shape: of the clip.
 
     Raises:
-        InputError: no part will do; says in which share of the looked-at pictures what was in the way.
+        FaceError: no part will do; says in which share of the samples what was in the way.
     """
     seconds, aspect = shape.num_frames / shape.fps, shape.width_px / shape.height_px
     footage = Footage()
@@ -74,10 +75,10 @@ def choose_window(source: Source, shape: ClipShape) -> Window:
         sample_seconds = min(SAMPLE_SECONDS, seconds / MIN_SAMPLES)
         viewer = Viewer(source, shape.width_px, shape.height_px, sample_seconds=sample_seconds)
         if source.duration_seconds <= max(WHOLE_SECONDS, 2 * seconds):
-            viewer.look_in_full(footage, 0.0, max(source.duration_seconds, seconds))
+            viewer.decode_in_full(footage, 0.0, max(source.duration_seconds, seconds))
         else:
             step = min(max(sample_seconds, source.duration_seconds / MAX_KEY_SAMPLES), seconds / MIN_SAMPLES)
-            viewer.look_at_samples(footage, step, only_keys=source.max_key_seconds <= seconds)
+            viewer.sample(footage, step, only_keys=source.max_key_seconds <= seconds)
         for _ in range(MAX_ROUNDS):
             subject = name_people(footage)
             states = {at: _state(faces, subject, aspect) for at, faces in footage.faces.items()}
@@ -88,7 +89,7 @@ def choose_window(source: Source, shape: ClipShape) -> Window:
             start = float(best["start_seconds"])
             if footage.is_known(start, start + seconds):
                 return Window(start, best | _summary(footage, states, len(candidates)))
-            viewer.look_in_full(footage, start, start + seconds)
+            viewer.decode_in_full(footage, start, start + seconds)
     raise _refusal(source, seconds, footage, states)
 
 
@@ -103,14 +104,14 @@ def _summary(footage: Footage, states: dict[float, str], num_candidates: int) ->
     }
 
 
-def _refusal(source: Source, seconds: float, footage: Footage, states: dict[float, str]) -> InputError:
+def _refusal(source: Source, seconds: float, footage: Footage, states: dict[float, str]) -> FaceError:
     shares = [
         f"{FAULTS[state]} in {share:.0%} of the pictures" for state, share in _shares(states).items() if state != GOOD
     ]
     if footage.cuts:
         shares.append(f"{len(footage.cuts)} cuts")
     found = ", ".join(shares) or "the face is not steady for long enough"
-    return InputError(
+    return FaceError(
         f"{source.path}: no part of {seconds:g} s shows one steady, frontal face ({found}); film again, "
         "or choose start_seconds in identities.csv yourself"
     )
@@ -125,13 +126,13 @@ def _shares(states: dict[float, str]) -> dict[str, float]:
 
 def name_people(footage: Footage) -> int:
     """Gives each face the number of its person, and returns the subject's number; -1 where nobody is seen."""
-    looks: list[list[SeenFace]] = []
+    people: list[list[SeenFace]] = []
     for row in sorted(_rows(footage), key=len, reverse=True):
         middle = row[len(row) // 2]
-        distances = [unlikeness(person[len(person) // 2].look, middle.look) for person in looks]
-        person = int(np.argmin(distances)) if distances and min(distances) <= LOOK_ALIKE else len(looks)
-        if person == len(looks):
-            looks.append(row)
+        distances = [histogram_distance(known[len(known) // 2].colours, middle.colours) for known in people]
+        person = int(np.argmin(distances)) if distances and min(distances) <= SAME_PERSON else len(people)
+        if person == len(people):
+            people.append(row)
         for face in row:
             face.person = person
     weights: Counter[int] = Counter()
@@ -141,7 +142,7 @@ def name_people(footage: Footage) -> int:
 
 
 def _rows(footage: Footage) -> list[list[SeenFace]]:
-    """Faces that follow each other in place and size from one looked-at picture to the next, no cut between them."""
+    """Faces that follow each other in place and size from one sample to the next, with no cut between them."""
     rows: list[list[SeenFace]] = []
     open_rows: list[list[SeenFace]] = []
     before = 0.0
@@ -167,11 +168,12 @@ def _rows(footage: Footage) -> list[list[SeenFace]]:
 def _follows(one: SeenFace, other: SeenFace) -> bool:
     size = other.side / max(one.side, 1e-6)
     step = float(np.linalg.norm(one.centre - other.centre)) / max(one.side, 1e-6)
-    return step <= MAX_STEP and 1 / MAX_GROWTH <= size <= MAX_GROWTH and unlikeness(one.look, other.look) <= LOOK_ALIKE
+    is_near = step <= MAX_STEP and 1 / MAX_GROWTH <= size <= MAX_GROWTH
+    return is_near and histogram_distance(one.colours, other.colours) <= SAME_PERSON
 
 
 def _state(faces: Sequence[SeenFace], subject: int, aspect: float) -> str:
-    """What one looked-at picture is good for: GOOD or a key of FAULTS."""
+    """What one sample is good for: GOOD or a key of FAULTS."""
     if not faces:
         return "none"
     own = [face for face in faces if face.person == subject]

@@ -1,0 +1,95 @@
+"""How faces and pictures look, measured in one way for all who judge them: turn, sharpness, colours, cuts.
+
+Ingest, tracking and the choice of frames for an identity share these measures; each sets limits of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from generation.arrays import Boxes, Frame, Grey, Landmarks
+
+CHANGE_PX = (160, 90)  # size of the grey pictures that are compared for cuts
+CHANGE_BLOCKS = (32, 18)  # blocks that their difference is averaged in
+CUT_LEVELS = 8.0  # a cut changes the picture by at least so much, 8-bit levels,
+CUT_RATIO = 5.0  # and so much more than the pictures around it change
+
+Histograms = NDArray[np.float32]
+"""float32 (3, N): square roots of the shares of N colours in hair, face and clothes; NaN for a zone out of view."""
+
+_ZONES = ((0.0, -0.35, 1.0, 0.1), (0.15, 0.2, 0.85, 0.95), (-0.3, 1.25, 1.3, 2.0))  # x0, y0, x1, y1 in sides of the box
+_BINS = (6, 12, 12)  # of L, a and b
+
+
+def turn_of(landmarks: Landmarks) -> float:
+    """How far a head is turned sideways, from landmarks (5, 2): the nose's distance from the middle of the eyes along
+    their line, in eye distances; 0 is frontal."""
+    left, right, nose = landmarks[:3]
+    across = right - left
+    return abs(float((nose - (left + right) / 2) @ across)) / max(float(across @ across), 1.0)
+
+
+def sharpness_of(picture: Frame | Grey, side_px: int) -> float:
+    """Standard deviation of a picture's Laplacian at one size, 8-bit levels; 0 for an empty picture.
+
+    Args:
+        picture: RGB uint8 (H, W, 3) or grey uint8 (H, W).
+        side_px: of the square that it is scaled to; only values of one size can be compared.
+    """
+    if picture.size == 0:
+        return 0.0
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) if picture.ndim == 3 else picture
+    scaled = cv2.resize(grey, (side_px, side_px), interpolation=cv2.INTER_AREA)
+    return float(cv2.Laplacian(scaled, cv2.CV_64F).std())
+
+
+def inside_box(picture: Frame, box: Boxes) -> Frame:
+    """The part of a picture inside a box (4,) in its px; may be empty."""
+    height, width = picture.shape[:2]
+    x0, y0, x1, y1 = np.clip(np.round(box), 0, [width, height, width, height]).astype(int)
+    return picture[y0:y1, x0:x1]
+
+
+def histograms_of(picture: Frame, box: Boxes) -> Histograms:
+    """The Lab histograms of hair, face and clothes around a face's box (4,), px of the picture RGB uint8 (H, W, 3)."""
+    width, height = box[2:] - box[:2]
+    rows = np.full((len(_ZONES), int(np.prod(_BINS))), np.nan, np.float32)
+    for row, zone in zip(rows, _ZONES, strict=True):
+        region = inside_box(picture, box[[0, 1, 0, 1]] + np.array(zone) * [width, height, width, height])
+        if min(region.shape[:2]) >= 4:
+            # RGB uint8 -> Lab uint8
+            lab = cv2.cvtColor(region, cv2.COLOR_RGB2LAB)
+            counts = cv2.calcHist([lab], [0, 1, 2], None, list(_BINS), [0, 256, 80, 176, 80, 176])
+            soft = gaussian_filter(counts, 0.7, mode="nearest")  # a small change of light moves it only a little
+            row[:] = np.sqrt(soft.ravel() / max(float(soft.sum()), 1e-9))
+    return rows
+
+
+def histogram_distance(one: Histograms, other: Histograms) -> float:
+    """Hellinger distance of two faces' colours, 0 to 1, averaged over the zones that both show; 1 without any."""
+    products = (one * other).sum(axis=1)
+    known = products[np.isfinite(products)]
+    return float(np.sqrt(np.clip(1 - known, 0, 1)).mean()) if len(known) else 1.0
+
+
+def change_between(before: Grey, after: Grey) -> Grey:
+    """Mean absolute difference of two grey pictures of CHANGE_PX in CHANGE_BLOCKS: uint8 (18, 32), 8-bit levels."""
+    difference = cv2.absdiff(before, after)
+    return np.asarray(cv2.resize(difference, CHANGE_BLOCKS, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def is_cut(change: float, around: NDArray[np.floating[Any]], levels: float = CUT_LEVELS) -> bool:
+    """Whether a picture differs from the one before by far more than the pictures around it do.
+
+    Args:
+        change: mean over the blocks, or some of them, of `change_between`.
+        around: the same for pictures before and, where they are known, after it.
+        levels: least change of a cut.
+    """
+    moving = around[around > 0]  # repeated pictures say nothing of how much the picture moves
+    return bool(change >= levels) and (not len(moving) or change >= CUT_RATIO * float(np.median(moving)))
