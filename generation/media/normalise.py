@@ -1,6 +1,6 @@
 """Any source video as pictures of one kind: upright, square pixels, one size, progressive, BT.709, at a constant rate.
 
-FFmpeg's filters do the work on pixels; here is decided which of them a source needs. Times are seconds from the
+FFmpeg's filters do the work on pixels; this module decides which of them a source needs. Times are seconds from the
 source's first picture.
 """
 
@@ -35,7 +35,7 @@ BT2020_PRIMARIES = 9  # number of ITU-T H.273
 
 @dataclass(frozen=True)
 class ClipShape:
-    """A clip: its frames, frames per second and size in px."""
+    """Number of frames, frames per second, and size in px of a clip."""
 
     num_frames: int
     fps: int
@@ -50,7 +50,7 @@ class Normaliser:
         source: from `survey_source`.
         width_px, height_px: of the result.
         pixel_format: "yuv420p" (BT.709, limited range), "rgb24" or "gray" (full range).
-        is_deinterlaced: whether interlaced pictures become two, one for each field; else they are taken as they are.
+        is_deinterlaced: whether interlaced pictures become two, one for each field; if not, they stay as they are.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Normaliser:
         self._kind: tuple[object, ...] = ()
 
     def push(self, frame: VideoFrame) -> Iterator[VideoFrame]:
-        """Hands in a decoded picture; yields what is ready, with pts and time base."""
+        """Takes a decoded picture; yields those that are ready, with pts and time base."""
         # Once a source has shown an interlaced picture, the deinterlacer stays; it passes progressive ones through.
         self._is_interlaced |= self._is_deinterlaced and bool(frame.interlaced_frame)
         kind = (
@@ -79,7 +79,7 @@ class Normaliser:
         yield from self._pull()
 
     def flush(self) -> Iterator[VideoFrame]:
-        """Yields what is left after the last picture."""
+        """Yields the pictures that are left after the last one went in."""
         if self._graph is not None:
             self._graph.vpush(None)
             yield from self._pull()
@@ -104,8 +104,8 @@ class Normaliser:
         )
         steps += turn
         steps += [("scale", self._scale_arguments(frame, geometry)), ("format", self.pixel_format)]
-        place = f"{self.width_px}:{self.height_px}:{geometry.x_px}:{geometry.y_px}"
-        steps.append(("crop" if geometry.is_cropped else "pad", place + (":exact=1" if geometry.is_cropped else "")))
+        box = f"{self.width_px}:{self.height_px}:{geometry.x_px}:{geometry.y_px}"
+        steps.append(("crop", f"{box}:exact=1") if geometry.is_cropped else ("pad", box))
         steps += [("setsar", "1"), ("sidedata", "mode=delete"), ("buffersink", "")]
         graph = Graph()
         graph.threads = 1
@@ -141,20 +141,20 @@ class Geometry:
     is_cropped: bool
 
 
-def fit_picture(size_px: tuple[int, int], pixel_aspect: Fraction, wanted_px: tuple[int, int]) -> Geometry:
-    """Scales without stretching: filled and cropped a little where the shapes are alike, else whole with black bars.
+def fit_picture(size_px: tuple[int, int], pixel_aspect: Fraction, target_px: tuple[int, int]) -> Geometry:
+    """Scales without stretching: cropped a little to fill the target if the shapes are alike, else with black bars.
 
     Args:
         size_px: width and height as stored, after turning.
         pixel_aspect: width of a pixel over its height.
-        wanted_px: width and height of the result.
+        target_px: width and height of the result.
     """
     width, height = size_px[0] * pixel_aspect, Fraction(size_px[1])
-    ratios = (wanted_px[0] / width, wanted_px[1] / height)
+    ratios = (target_px[0] / width, target_px[1] / height)
     is_cropped = min(ratios) / max(ratios) >= 1 - MAX_CROP
     ratio = max(ratios) if is_cropped else min(ratios)
     scaled = [max(2, 2 * round(side * ratio / 2)) for side in (width, height)]
-    offsets = [abs(side - goal) // 4 * 2 for side, goal in zip(scaled, wanted_px, strict=True)]
+    offsets = [abs(side - goal) // 4 * 2 for side, goal in zip(scaled, target_px, strict=True)]
     return Geometry(scaled[0], scaled[1], offsets[0], offsets[1], is_cropped)
 
 
@@ -173,17 +173,17 @@ def write_clip_of(
     shape: ClipShape,
     options: Mapping[str, str] = X264_OPTIONS,
 ) -> None:
-    """Writes a part of a source at a constant rate: each frame is the last picture shown at or before its time.
+    """Writes a part of a source at a constant rate: each frame is the last picture at or before its time.
 
     Args:
         source: from `survey_source`.
-        target: .mp4, see `VideoWriter`.
+        target: ending in .mp4, in an existing folder.
         start_seconds: of the part.
         shape: of the clip.
-        options: of the encoder.
+        options: of the encoder, see `VideoWriter`.
 
     Raises:
-        VideoError: the part is not inside the source, or is damaged.
+        VideoError: the part reaches beyond the source, or is damaged.
     """
     start = Fraction(start_seconds)
     current: VideoFrame | None = None

@@ -1,4 +1,4 @@
-"""Reading video with PyAV. Public frames are RGB uint8 (T, H, W, 3) or, one at a time, (H, W, 3)."""
+"""Reading video and pictures: frames RGB uint8 (H, W, 3), one at a time, or a clip (T, H, W, 3)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from PIL import Image
 from generation.arrays import Frame
 from generation.errors import VideoError
 
-# To RGB rounded, not cut off: there and back leaves luma as it is. The default is 4 ms a 720p frame faster, and darkens
-# by one level each time.
+# Rounding to RGB leaves luma as it is on the way there and back. FFmpeg's default cuts off: 4 ms a 720p frame faster,
+# and one level darker each time.
 EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 FAST = Interpolation.BILINEAR
 PLAYLIST_HEADS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"v=0")  # FFmpeg would open what they name
@@ -32,8 +32,8 @@ class VideoInfo:
     Attributes:
         width, height: coded size in pixels.
         fps: average frames per second.
-        num_frames: frames that the container counts; 0 where it does not say.
-        duration_seconds: of the stream; 0.0 where unknown.
+        num_frames: frames that the container counts; 0 if it does not say.
+        duration_seconds: of the stream; 0.0 if unknown.
         codec, pixel_format: FFmpeg's names ("h264", "yuv420p").
         has_audio: whether there is an audio stream.
     """
@@ -53,7 +53,7 @@ def open_video(path: Path) -> Iterator[av.container.InputContainer]:
     """Opens a file that has a video stream.
 
     Raises:
-        VideoError: missing, empty, not a media file, or without a video stream; also for faults met while reading.
+        VideoError: missing, empty, not a media file, or without a video stream; also for damage met while reading.
     """
     if not path.is_file():
         raise VideoError(f"{path}: not found")
@@ -101,8 +101,8 @@ def read_frames(
 
     Args:
         path: any video that FFmpeg decodes.
-        start, stop, step: frame numbers as in a slice; decoding begins at the file's start, so it is exact.
-        is_exact: of colours; see `to_rgb`.
+        start, stop, step: frame numbers as in a slice, counted from the start of the file.
+        is_exact: see `to_rgb`.
 
     Yields:
         RGB uint8 (H, W, 3).
@@ -121,17 +121,17 @@ def read_frames(
 
 
 def pick_frames(path: Path, numbers: Collection[int]) -> dict[int, Frame]:
-    """Decodes some frames of a constant-rate video: number -> RGB uint8 (H, W, 3), exact.
+    """Decodes some frames of a constant-rate video: number -> RGB uint8 (H, W, 3).
 
     Raises:
-        VideoError: see `open_video`; also when the video has fewer frames.
+        VideoError: see `open_video`; also if the video has fewer frames.
     """
     picked: dict[int, Frame] = {}
     with open_video(path) as container:
         stream = container.streams.video[0]
         step = 1 / (Fraction(stream.average_rate or 30) * Fraction(stream.time_base or 1))
         for number in sorted(set(numbers)):
-            container.seek(int(number * step), stream=stream)  # to the key frame before
+            container.seek(int(number * step), stream=stream)  # the key frame before it
             for frame in container.decode(stream):
                 if frame.pts is not None and frame.pts >= int(number * step):
                     picked[number] = to_rgb(frame)
@@ -142,10 +142,10 @@ def pick_frames(path: Path, numbers: Collection[int]) -> dict[int, Frame]:
 
 
 def read_clip(path: Path, start: int = 0, stop: int | None = None) -> NDArray[np.uint8]:
-    """Decodes a clip as a whole: RGB uint8 (T, H, W, 3). For short clips; else use `read_frames`.
+    """Decodes a clip as a whole: RGB uint8 (T, H, W, 3). For short clips; for others use `read_frames`.
 
     Raises:
-        VideoError: see `open_video`; also when the range holds no frame.
+        VideoError: see `open_video`; also if there is no frame in the range.
     """
     frames = list(read_frames(path, start, stop))
     if not frames:
@@ -156,7 +156,7 @@ def read_clip(path: Path, start: int = 0, stop: int | None = None) -> NDArray[np
 def to_rgb(frame: VideoFrame, *, is_exact: bool = True) -> Frame:
     """One decoded frame as RGB uint8 (H, W, 3), by the colour matrix that the file names.
 
-    Where it is not to be exact, it comes faster and about one level darker.
+    Without `is_exact` it is faster and about one level darker.
     """
     flags = EXACT if is_exact else FAST
     return np.ascontiguousarray(frame.reformat(format="rgb24", interpolation=flags).to_ndarray())
@@ -166,7 +166,7 @@ def read_image(path: Path) -> Frame:
     """Decodes a still picture: RGB uint8 (H, W, 3).
 
     Raises:
-        VideoError: the file is missing or no picture.
+        VideoError: the file is missing or not a picture.
     """
     try:
         with Image.open(path) as image:

@@ -1,4 +1,4 @@
-"""Source videos as they come from cameras: what they are, whether they are whole, and their pictures with their times.
+"""Source videos as cameras write them: format, completeness, and decoded pictures with their times.
 
 Times are seconds from the source's first picture.
 """
@@ -22,7 +22,7 @@ from generation.errors import VideoError
 from generation.media.reader import open_video
 
 SEEK_MARGIN_SECONDS = 0.25  # decoded before the start, so that deinterlacing has neighbours
-LENGTH_TOLERANCE_SECONDS = 0.25  # of a container's statement of its length
+LENGTH_TOLERANCE_SECONDS = 0.25  # of the length that a container states
 HONEST_CONTAINERS = ("mov", "matroska", "avi")  # whose headers state the length
 MAX_ASPECT = 8.0
 
@@ -34,18 +34,18 @@ HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 
 @dataclass(frozen=True)
 class Source:
-    """A source video, its packets read once and its first picture decoded.
+    """A source video, as its packets and its first picture describe it.
 
     Attributes:
         path: the file.
         stream: index of its video stream.
-        clock: which of the container's times of a picture counts; None where it has none and pictures are counted.
+        clock: which of the container's times of a picture counts; None if it has none, and pictures are counted.
         origin: time of the first picture in the container, seconds.
         duration_seconds: from the first picture to the end of the last.
         last_seconds: time of the last picture.
-        max_key_seconds: longest time between two pictures that can be decoded alone.
+        max_key_seconds: longest time between two key frames.
         pixel_aspect: width of a pixel over its height.
-        description: what it is, as recorded: JSON values only.
+        description: codec, size, rate and the like, for the record: JSON values only.
     """
 
     path: Path
@@ -63,13 +63,13 @@ def survey_source(path: Path) -> Source:
     """Reads all packets of a source, which takes no decoding, and its first picture.
 
     Raises:
-        VideoError: no video, a single picture, truncated, of a kind that is not supported; see also `open_video`.
+        VideoError: not a video, a single picture, truncated, or not supported; see also `open_video`.
     """
     with open_video(path) as container:
         stream = _video_stream(path, container)
         extent = _read_extent(container, stream)
         if stream.frames < 2 and extent.num_packets < 2:
-            raise VideoError(f"{path}: holds a single picture, no video; hand in the video file")
+            raise VideoError(f"{path}: is a single picture, not a video; hand in the video file")
         _refuse_truncated(path, container, stream, extent)
         aspect = Fraction(stream.sample_aspect_ratio or 1)
         rate = stream.average_rate or stream.guessed_rate or Fraction(0)
@@ -109,7 +109,7 @@ def survey_source(path: Path) -> Source:
 
 @dataclass
 class _Extent:
-    """What the packets of a file say, seconds in the container."""
+    """Times that the packets of a file state, seconds in the container."""
 
     num_packets: int = 0
     has_times: bool = True
@@ -171,7 +171,7 @@ def _refuse_truncated(path: Path, container: InputContainer, stream: VideoStream
     else:
         return
     if stated - found > LENGTH_TOLERANCE_SECONDS:
-        lengths = f"it states {float(stated):.2f} s and holds {float(found):.2f} s"
+        lengths = f"it states {float(stated):.2f} s and has {float(found):.2f} s"
         raise VideoError(f"{path}: is truncated, {lengths}; copy it again")
 
 
@@ -186,13 +186,13 @@ def _refuse_unsupported(path: Path, frame: VideoFrame, pixel_aspect: Fraction) -
 def decode_frames(
     source: Source, start_seconds: float = 0.0, *, only_keys: bool = False, is_strict: bool = True
 ) -> Iterator[tuple[Fraction, VideoFrame]]:
-    """Decodes pictures in order of time, from the last one at or before a time on (or a little earlier).
+    """Decodes pictures in order of time, beginning with the last one at or before a time, or a little earlier.
 
     Args:
         source: from `survey_source`.
         start_seconds: where to begin.
-        only_keys: only pictures that can be decoded alone; much faster.
-        is_strict: whether damage is an error; otherwise damaged pictures are left out.
+        only_keys: only key frames; much faster.
+        is_strict: whether damage is an error; if not, damaged pictures are left out.
 
     Yields:
         Time in seconds from the first picture, and the decoded picture.
@@ -200,15 +200,15 @@ def decode_frames(
     Raises:
         VideoError: damaged data.
     """
-    wanted = max(0.0, start_seconds - SEEK_MARGIN_SECONDS)
-    if wanted > 0 and source.clock is not None:
-        frames = _decode(source, wanted, only_keys=only_keys, is_strict=is_strict)
+    seek_seconds = max(0.0, start_seconds - SEEK_MARGIN_SECONDS)
+    if seek_seconds > 0 and source.clock is not None:
+        frames = _decode(source, seek_seconds, only_keys=only_keys, is_strict=is_strict)
         first = next(frames, None)
         if first is not None and first[0] <= start_seconds:
             yield first
             yield from frames
             return
-        frames.close()  # some containers cannot be entered where one wants
+        frames.close()  # some containers cannot be entered at any time
     yield from _decode(source, None, only_keys=only_keys, is_strict=is_strict)
 
 
@@ -247,8 +247,8 @@ def _decode_packet(source: Source, packet: av.Packet[VideoStream], *, is_strict:
     except av.error.InvalidDataError:
         frames, is_damaged = [], True
     if is_strict and (is_damaged or any(frame.is_corrupt for frame in frames)):
-        place = "" if packet.pts is None else f" at {float(packet.pts * packet.time_base - source.origin):.2f} s"
-        raise VideoError(f"{source.path}: is damaged{place}; copy or export it again")
+        when = "" if packet.pts is None else f" at {float(packet.pts * packet.time_base - source.origin):.2f} s"
+        raise VideoError(f"{source.path}: is damaged{when}; copy or export it again")
     return [frame for frame in frames if not frame.is_corrupt]
 
 
@@ -260,7 +260,7 @@ def picture_time(frame: VideoFrame) -> Fraction:
 def display_matrix(frame: VideoFrame) -> tuple[int, ...]:
     """Signs of the part of the display matrix that turns and mirrors: x' = a x + c y, y' = b x + d y.
 
-    Not for every picture of a video: reading `side_data` makes a cycle that keeps the picture until it is collected.
+    Do not call it for every picture: reading `side_data` makes a cycle that keeps the picture until it is collected.
     """
     stored: Any = frame.side_data.get("DISPLAYMATRIX")
     if stored is None:

@@ -1,4 +1,4 @@
-"""Text fields in a media file's own metadata, read and written without touching what it decodes to."""
+"""Text fields in the metadata of MP4 and PNG files, read and written without changing a pixel."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
 
 import av
 from PIL import PngImagePlugin
@@ -15,18 +14,18 @@ from generation.errors import VideoError
 from generation.media.reader import open_video
 from generation.media.writer import CONTAINER_OPTIONS
 
-SAID_CHUNKS = (b"tEXt", b"iTXt", b"zTXt", b"tIME", b"eXIf", b"caBX")  # what a PNG says beside its picture
+TEXT_CHUNKS = (b"tEXt", b"iTXt", b"zTXt", b"tIME", b"eXIf", b"caBX")  # metadata of a PNG
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 
 
 def write_tags(source: Path, target: Path, tags: Mapping[str, str]) -> None:
-    """Copies an MP4 or PNG with these text fields in place of those that it has. Synced.
+    """Copies an MP4 or PNG with these text fields instead of its own, and syncs it to disk.
 
     MP4: packets are copied, not encoded again; fields become keyed metadata (`moov/meta/keys`).
-    PNG: chunks are copied but for text, time, Exif and an older C2PA manifest; fields become `iTXt` chunks.
+    PNG: chunks are copied except text, time, Exif and an older C2PA manifest; fields become `iTXt` chunks.
 
     Raises:
-        VideoError: the file cannot be read, or is of another kind.
+        VideoError: the file cannot be read, or is neither.
     """
     if target.suffix == ".png":
         _write_png(source, target, tags)
@@ -37,7 +36,7 @@ def write_tags(source: Path, target: Path, tags: Mapping[str, str]) -> None:
 
 
 def read_tags(path: Path) -> list[tuple[str, str]]:
-    """The text fields of an MP4 or PNG, in their order; a PNG may hold one name several times.
+    """The text fields of an MP4 or PNG, in their order; in a PNG one name may occur several times.
 
     Raises:
         VideoError: the file cannot be read.
@@ -65,22 +64,19 @@ def _write_png(source: Path, target: Path, tags: Mapping[str, str]) -> None:
     with target.open("wb") as file:
         file.write(PNG_HEAD)
         for kind, body in _chunks(source):
-            if kind in SAID_CHUNKS:
+            if kind in TEXT_CHUNKS:
                 continue
-            _write_chunk(file, kind, body)
+            PngImagePlugin.putchunk(file, kind, body)
             if kind == b"IHDR":
                 for name, text in tags.items():
-                    _write_chunk(file, b"iTXt", name.encode("latin-1") + b"\0\0\0\0\0" + text.encode())
-
-
-def _write_chunk(file: IO[bytes], kind: bytes, body: bytes) -> None:
-    PngImagePlugin.putchunk(file, kind, body)
+                    content = name.encode("latin-1") + b"\0\0\0\0\0" + text.encode()
+                    PngImagePlugin.putchunk(file, b"iTXt", content)
 
 
 def _chunks(path: Path) -> list[tuple[bytes, bytes]]:
     content = path.read_bytes()
     if not content.startswith(PNG_HEAD):
-        raise VideoError(f"{path}: is no PNG; make it again")
+        raise VideoError(f"{path}: is not a PNG; make it again")
     chunks, at = [], len(PNG_HEAD)
     while at + 12 <= len(content):
         (length,) = struct.unpack(">I", content[at : at + 4])

@@ -1,7 +1,7 @@
 """Writing video with PyAV, from RGB uint8 (H, W, 3) frames.
 
-Every video of the dataset, real or fake, is written by `VideoWriter` with the same fixed settings and filled up to the
-same size, so that codec, bitrate, size, GOP and container tell nothing about the label. The bytes depend on frames and
+Every video of the dataset, real or fake, is written by `VideoWriter` with the same fixed settings and padded to the
+same size, so that codec, bitrate, size, GOP and container say nothing about the label. The bytes depend on frames and
 settings only: one encoder thread (libx264's output differs between thread counts) and a container without times or
 versions.
 """
@@ -22,7 +22,7 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from generation.arrays import Frame
 from generation.errors import VideoError
-from generation.media.padding import bits_per_second, filling, full_size, rate_options, stored_size
+from generation.media.padding import bits_per_second, padded_size, padding, rate_options, stored_size
 
 Packet: TypeAlias = "av.Packet[av.VideoStream]"
 
@@ -30,17 +30,17 @@ X264_OPTIONS = {
     "preset": "veryfast",
     "g": "15",  # a random frame costs at most 15 decodes
     "keyint_min": "15",
-    "sc_threshold": "0",  # the GOP is the same for every content
+    "sc_threshold": "0",  # one GOP for every content
     "bf": "2",
-    "b_strategy": "0",  # B frames are at the same places for every content
-    "mbtree": "0",  # with it, equal frames give other bytes depending on what the process did before
+    "b_strategy": "0",  # and B frames at the same positions in it
+    "mbtree": "0",  # with it, the bytes depend on what the process encoded before
 }
-MASTER_OPTIONS = {**X264_OPTIONS, "crf": "8"}  # 3 to 5 times the size; for what is decoded and encoded once more
+MASTER_OPTIONS = {**X264_OPTIONS, "crf": "8"}  # 3 to 5 times the size; to be decoded and encoded once more
 CONTAINER_OPTIONS = {"movflags": "+faststart", "fflags": "+bitexact"}
 
 
 def to_picture(frame: Frame) -> VideoFrame:
-    """RGB uint8 (H, W, 3) as an encoder takes it."""
+    """RGB uint8 (H, W, 3) -> YUV 4:2:0, as the encoder takes it."""
     # RGB full range -> YUV 4:2:0 limited range BT.709
     return VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
         format="yuv420p",
@@ -53,8 +53,8 @@ def to_picture(frame: Frame) -> VideoFrame:
 class StreamWriter:
     """One encoded stream in a file of its own; use as a context manager.
 
-    The file appears complete or not at all: it stays only if the block ends without an exception, and is removed
-    otherwise. It is synced to disk on leaving. A subclass sets the stream up and puts pictures in.
+    The file is removed if the block ends with an exception, else it is complete and synced to disk. A subclass sets the
+    stream up and puts pictures in.
     """
 
     def __init__(self, path: Path, *, fps: int | Fraction, options: Mapping[str, str]) -> None:
@@ -76,7 +76,7 @@ class StreamWriter:
             self._container.mux(packet)
 
     def _finish(self) -> None:
-        """Puts in what the encoder still holds."""
+        """Writes the packets that are left in the encoder."""
         self._mux(self._stream.encode(None))
 
     def __enter__(self) -> Self:
@@ -106,12 +106,12 @@ class VideoWriter(StreamWriter):
         path: target, ending in .mp4, in an existing folder.
         width, height: even numbers of pixels.
         fps: constant frames per second.
-        options: of the encoder; others than the default for masters and previews, never for files of the dataset. Where
-            they name no quality ("crf"), the rate is constant, and the file is filled up to a size that depends on
-            picture size and length alone.
+        options: of the encoder; the default for every file of the dataset, others for masters and previews. Unless they
+            name a quality ("crf"), the rate is constant, and the file is padded to a size that depends on picture size
+            and length alone.
 
     Raises:
-        VideoError: odd size, or a frame of another shape or type than announced.
+        VideoError: odd size, or a frame of another shape or type.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class VideoWriter(StreamWriter):
         if width % 2 or height % 2:
             raise VideoError(f"{path}: size {width}x{height} is odd, which 4:2:0 video cannot be; use even numbers")
         self._rate = None if "crf" in options else bits_per_second(width, height, fps)
-        self._last: Packet | None = None  # held back, since the last one is filled up
+        self._last: Packet | None = None  # not written yet, since the last one takes the padding
         self._num_bytes = 0
         super().__init__(path, fps=fps, options={**options, **(rate_options(self._rate) if self._rate else {})})
         self._shape = (height, width, 3)
@@ -140,7 +140,7 @@ class VideoWriter(StreamWriter):
     def write(self, frame: Frame) -> None:
         """Appends one frame, RGB uint8 (H, W, 3)."""
         if frame.shape != self._shape or frame.dtype != np.uint8:
-            raise VideoError(f"{self.path}: frame is {frame.dtype} {frame.shape}, wanted uint8 {self._shape}")
+            raise VideoError(f"{self.path}: frame is {frame.dtype} {frame.shape}, expected uint8 {self._shape}")
         self.write_picture(to_picture(frame))
 
     def write_picture(self, picture: VideoFrame) -> None:
@@ -162,16 +162,11 @@ class VideoWriter(StreamWriter):
             return
         if self._rate:
             seconds = self.num_frames / Fraction(self._stream.codec_context.framerate)
-            lacking = full_size(self._num_bytes, self._rate, seconds) - self._num_bytes
-            filled = cast("Packet", av.Packet(filling(lacking) + bytes(last)))
-            filled.pts, filled.dts, filled.duration, filled.time_base = (
-                last.pts,
-                last.dts,
-                last.duration,
-                last.time_base,
-            )
-            filled.is_keyframe, filled.stream = last.is_keyframe, last.stream
-            last = filled
+            missing = padded_size(self._num_bytes, self._rate, seconds) - self._num_bytes
+            padded = cast("Packet", av.Packet(padding(missing) + bytes(last)))
+            for name in ("pts", "dts", "duration", "time_base", "is_keyframe", "stream"):
+                setattr(padded, name, getattr(last, name))
+            last = padded
         super()._mux([last])
 
 

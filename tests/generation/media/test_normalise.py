@@ -302,7 +302,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "text": (lambda path: path.write_text("no video\n" * 500), "cannot be read as video"),
     "zeros": (lambda path: path.write_bytes(bytes(5000)), "cannot be read as video"),
     "audio": (write_audio, "has no video stream"),
-    "picture": (lambda path: path.write_bytes(cv2.imencode(".png", chart(1, (320, 180)))[1].tobytes()), "no video"),
+    "picture": (lambda path: path.write_bytes(cv2.imencode(".png", chart(1, (320, 180)))[1].tobytes()), "not a video"),
     "playlist": (lambda path: path.write_text("#EXTM3U\n#EXTINF:9,\nhttp://127.0.0.1:9/a.ts\n"), "list of videos"),
 }
 

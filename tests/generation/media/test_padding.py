@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from generation.media.padding import IDENTIFIER, RESERVE, bits_per_second, filling, full_size, stored_size
+from generation.media.padding import IDENTIFIER, RESERVE, bits_per_second, padded_size, padding, stored_size
 from generation.media.reader import read_clip
 from generation.media.tags import write_tags
 from generation.media.writer import MASTER_OPTIONS, VideoWriter, write_clip
@@ -36,17 +36,17 @@ def test_size_says_nothing_of_what_is_shown(tmp_path: Path, num_frames: int) -> 
         totals.add(sum(sizes_of_frames(path)))
         assert len(read_clip(path)) == num_frames
     assert len(sizes) == len(totals) == 1
-    assert totals.pop() == full_size(0, bits_per_second(160, 96, 30), Fraction(num_frames, 30))
+    assert totals.pop() == padded_size(0, bits_per_second(160, 96, 30), Fraction(num_frames, 30))
 
 
 def test_what_does_not_fit_takes_whole_eighths_more(tmp_path: Path) -> None:
     write_clip(tmp_path / "a.mp4", noisy(4, 90))
-    usual = full_size(0, bits_per_second(160, 96, 30), Fraction(4, 30))
-    assert full_size(usual, bits_per_second(160, 96, 30), Fraction(4, 30)) == usual + usual // 8
+    usual = padded_size(0, bits_per_second(160, 96, 30), Fraction(4, 30))
+    assert padded_size(usual, bits_per_second(160, 96, 30), Fraction(4, 30)) == usual + usual // 8
     assert (sum(sizes_of_frames(tmp_path / "a.mp4")) - usual) % (usual // 8) == 0
 
 
-def test_filling_is_not_decoded_and_stays_in_copies(tmp_path: Path) -> None:
+def test_padding_is_not_decoded_and_stays_in_copies(tmp_path: Path) -> None:
     write_clip(tmp_path / "a.mp4", noisy(20, 4))
     assert IDENTIFIER in (tmp_path / "a.mp4").read_bytes()
     write_tags(tmp_path / "a.mp4", tmp_path / "b.mp4", {"comment": "x"})
@@ -56,7 +56,7 @@ def test_filling_is_not_decoded_and_stays_in_copies(tmp_path: Path) -> None:
         stream = made.add_stream_from_template(given.streams.video[0])
         for packet in given.demux(given.streams.video[0]):
             if packet.dts is not None:
-                content = _without_filling(bytes(packet))
+                content = _without_padding(bytes(packet))
                 kept = av.Packet(content)
                 kept.pts, kept.dts, kept.time_base, kept.stream = packet.pts, packet.dts, packet.time_base, stream
                 kept.is_keyframe = packet.is_keyframe
@@ -65,7 +65,7 @@ def test_filling_is_not_decoded_and_stays_in_copies(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_clip(bare), read_clip(tmp_path / "a.mp4"))
 
 
-def _without_filling(content: bytes) -> bytes:
+def _without_padding(content: bytes) -> bytes:
     kept, at = b"", 0
     while at < len(content):
         size = 4 + int.from_bytes(content[at : at + 4], "big")
@@ -74,7 +74,7 @@ def _without_filling(content: bytes) -> bytes:
     return kept
 
 
-def test_masters_are_of_one_quality_and_not_filled(tmp_path: Path) -> None:
+def test_masters_are_of_one_quality_and_not_padded(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     with VideoWriter(path, width=160, height=96, options=MASTER_OPTIONS) as writer:
         for frame in noisy(8, 4):
@@ -94,16 +94,16 @@ def test_frames_of_each_kind_are_at_the_same_places_whatever_is_shown(tmp_path: 
 
 
 @pytest.mark.parametrize("num_bytes", [RESERVE, RESERVE + 1, 300, 301, 302, 303, 555, 556, 66_000, 250_001])
-def test_filling_has_exactly_the_size_that_is_asked_for(num_bytes: int) -> None:
-    made = filling(num_bytes)
+def test_padding_has_exactly_the_size_that_is_asked_for(num_bytes: int) -> None:
+    made = padding(num_bytes)
     assert len(made) == stored_size(made) == num_bytes
     assert b"\0\0\1" not in made.replace(b"\0\0\0\1", b"")
 
 
-def test_every_size_can_be_filled() -> None:
-    assert all(len(filling(num_bytes)) == num_bytes for num_bytes in range(RESERVE, RESERVE + 1_200))
-    with pytest.raises(ValueError, match="cannot be filled"):
-        filling(10)
+def test_every_size_can_be_padded() -> None:
+    assert all(len(padding(num_bytes)) == num_bytes for num_bytes in range(RESERVE, RESERVE + 1_200))
+    with pytest.raises(ValueError, match="too few for padding"):
+        padding(10)
 
 
 def test_short_start_codes_grow_when_stored() -> None:

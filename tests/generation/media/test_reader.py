@@ -86,7 +86,7 @@ def test_failed_writing_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="no frames to write"):
         write_clip(tmp_path / "a.mp4", [])
     changing = [moving(1)[0], moving(1, 92)[0]]
-    with pytest.raises(VideoError, match="wanted uint8"):
+    with pytest.raises(VideoError, match="expected uint8"):
         write_clip(tmp_path / "a.mp4", changing)
     assert not list(tmp_path.iterdir())
 
