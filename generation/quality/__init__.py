@@ -1,1 +1,6 @@
-"""Checks of what a generator made: a picture or a finished clip in, findings and measurements out."""
+"""Checks of fakes, on their pixels, so that nothing broken is accepted silently.
+
+In: pasted frames while a fake is written (`output`), frames of a finished fake and its target (`presence`,
+`swap_quality`), generated images (`presence`, `descriptor`). Out: measurements, problems in words, or a
+RejectedOutputError.
+"""

@@ -1,9 +1,9 @@
-"""How alike two pictures are, by a small descriptor: near-duplicates among images, and across splits.
+"""Near-duplicates among pictures, by a small descriptor of each.
 
 A picture is described by a perceptual hash (Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash
 Functions", the variant by cosine transform), normalised grey thumbnails of itself and of its inner parts, and a colour
-thumbnail. A near-duplicate is the same picture encoded again, scaled, cut by a few hundredths on all sides, or made
-brighter or darker. Two pictures of one person in other poses, or of two people in one pose, are none.
+thumbnail. A near-duplicate is the same picture encoded again, scaled, cropped by a few hundredths on all sides, or
+made brighter or darker. Two pictures of one person in other poses, or of two people in one pose, are not.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.arrays import Floats, Frame
+from generation.arrays import Floats, Frame, Grey
 
 HASH_FREQUENCIES = 8  # along either side
 HASH_PX = 32
 PATTERN_PX = 16
-LIGHT_PX = 4.0  # of the pattern's pixels; larger differences are light
+LIGHT_PX = 4.0  # of the pattern; coarser differences are light
 COLOUR_PX = 8
-CUTS = (0.0, 0.015, 0.03, 0.045)  # shares of the side that are left out at each end
-# What a near-duplicate differs by at most.
+CUTS = (0.0, 0.015, 0.03, 0.045)  # shares of the side that are cropped at each end
+# Largest differences of a near-duplicate.
 LARGEST_HASH_DISTANCE = 16.0  # of 64 bits
 LARGEST_PATTERN_DISTANCE = 0.06  # 1 - correlation
 LARGEST_COLOUR_DISTANCE = 6.0  # of Lab's a and b, mean
@@ -33,12 +33,12 @@ Bits = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Descriptor:
-    """What is kept of a picture; about 2 kB.
+    """A picture in about 2 kB.
 
     Attributes:
         bits: uint8 (8,), the perceptual hash, packed.
         patterns: float16 (len(CUTS), PATTERN_PX**2), grey values without light, of unit length: of the whole picture
-            and of what is left when it is cut.
+            and of its inner parts.
         colours: uint8 (COLOUR_PX**2, 2), Lab's a and b, 128 is grey.
     """
 
@@ -48,7 +48,7 @@ class Descriptor:
 
 
 def describe_image(image: Frame) -> Descriptor:
-    """Describes a picture, RGB uint8 (H, W, 3); the shape of the picture is not part of it."""
+    """Describes a picture, RGB uint8 (H, W, 3), apart from its size and shape."""
     grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
     waves = cv2.dct(_shrunk(grey, HASH_PX))[:HASH_FREQUENCIES, :HASH_FREQUENCIES].ravel()
     waves[0] = 0.0  # the mean is brightness
@@ -60,15 +60,15 @@ def describe_image(image: Frame) -> Descriptor:
 
 
 def distance(first: Descriptor, second: Descriptor) -> float:
-    """How unlike two pictures are: 0 is equal, up to 1 is a near-duplicate; other people are usually at 3 and more."""
+    """Difference of two pictures: 0 is equal, up to 1 a near-duplicate; other people usually differ by 3 and more."""
     return float(_distances(first, [second])[0])
 
 
 def find_near_duplicate(descriptor: Descriptor, others: Sequence[Descriptor]) -> int | None:
-    """Number of the picture among `others` that is nearest, where it is a near-duplicate; None where none is."""
+    """Index of the nearest of `others` if it is a near-duplicate, else None."""
     if not others:
         return None
-    # The hash is compared first: it leaves few.
+    # Hashes first: they leave few.
     hashes = np.stack([other.bits for other in others])
     near = np.flatnonzero(_hash_distances(descriptor.bits, hashes) <= LARGEST_HASH_DISTANCE)
     if not len(near):
@@ -78,7 +78,7 @@ def find_near_duplicate(descriptor: Descriptor, others: Sequence[Descriptor]) ->
     return int(near[best]) if distances[best] <= 1 else None
 
 
-def _pattern(grey: NDArray[np.uint8], cut: float) -> Floats:
+def _pattern(grey: Grey, cut: float) -> Floats:
     height, width = grey.shape
     top, left = round(cut * height), round(cut * width)
     small = _shrunk(grey[top : height - top, left : width - left], PATTERN_PX)
@@ -87,7 +87,7 @@ def _pattern(grey: NDArray[np.uint8], cut: float) -> Floats:
 
 
 def _shrunk(image: NDArray[np.uint8], side_px: int) -> Floats:
-    """Averages to a square; small pictures are enlarged first, since averages of parts of pixels alias."""
+    """Averages to a square; small pictures are enlarged first, since averages of fractions of pixels alias."""
     while min(image.shape[:2]) < 4 * side_px:
         image = np.asarray(cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR), np.uint8)
     return np.asarray(cv2.resize(image, (side_px, side_px), interpolation=cv2.INTER_AREA), np.float32)
@@ -104,7 +104,7 @@ def _distances(descriptor: Descriptor, others: Sequence[Descriptor]) -> Floats:
         np.stack([other.patterns for other in others]).astype(np.float32),
         descriptor.patterns.astype(np.float32),
     )
-    # Either of the two may be the cut one.
+    # Either of the two may be the cropped one.
     likeness = np.maximum((patterns @ own[0]).max(1), (patterns[:, 0] @ own.T).max(1))
     colours = np.stack([other.colours for other in others]).astype(np.float32)
     shifts = np.abs(colours - descriptor.colours).mean((1, 2))

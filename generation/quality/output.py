@@ -23,12 +23,12 @@ INSIDE = 0.5  # weight of the mask from which a pixel counts as replaced
 
 @dataclass(frozen=True)
 class OutputLimits:
-    """What a fake must keep to.
+    """Limits that every fake must keep.
 
     Attributes:
         smallest_change: mean difference from the target.
         smallest_mask: mean share of the picture that is replaced.
-        largest_likeness: mean correlation of the gradients with the target's; above it the face is still the target's.
+        largest_likeness: mean correlation of its gradients with the target's; above it the face is still the target's.
         largest_clipping: mean share of the replaced pixels that are black or white and were not in the target.
         smallest_motion: mean difference between successive frames, as a share of the target's.
         largest_flicker: mean second difference over time, as a multiple of the target's, beyond `flicker_allowance`.
@@ -49,7 +49,7 @@ class OutputLimits:
 
 
 def limits_of(family: str, factor: float | None = None) -> OutputLimits:
-    """The limits of a family; an edit with factor 0 has to change nothing.
+    """The limits of a family; an edit with factor 0 may change nothing.
 
     Args:
         family: one of `generation.generators.registry.Family`.
@@ -67,11 +67,11 @@ def limits_of(family: str, factor: float | None = None) -> OutputLimits:
 
 
 class OutputMeter:
-    """Takes the frames of one fake in order and keeps the last three.
+    """Measures one fake, frame by frame; the last three are in memory.
 
     Args:
-        limits: what the fake must keep to.
-        may_stay: bool (T,), frames that may be left as they are: those in which the target's face is not seen.
+        limits: None takes the defaults.
+        may_stay: bool (T,), frames that may stay as they are: those in which the target's face is not seen.
     """
 
     def __init__(self, limits: OutputLimits | None = None, may_stay: NDArray[np.bool_] | None = None) -> None:
@@ -90,7 +90,7 @@ class OutputMeter:
         self._recent: deque[tuple[Plane, Plane, NDArray[np.bool_]]] = deque(maxlen=3)
 
     def add(self, pasted: PastedFrame) -> None:
-        """Measures one frame."""
+        """Takes the next frame."""
         self.num_frames += 1
         self._num_outside += _count_changed_outside(pasted)
         inside = np.zeros(pasted.frame.shape[:2], bool)
@@ -99,7 +99,11 @@ class OutputMeter:
         before, after = (_plane(image) for image in (pasted.original, pasted.frame))
         self._shares.append(float(inside.mean()))
         if not inside.any():
-            self._note_left(self.num_frames - 1)
+            is_allowed = self._may_stay is not None and bool(
+                self._may_stay[self.num_frames - 1 : self.num_frames].any()
+            )
+            self._num_passed += is_allowed
+            self._num_left += not is_allowed
             self._recent.clear()
             return
         self._changes.append(_mean(after - before, inside))
@@ -117,13 +121,8 @@ class OutputMeter:
                 (_mean(2 * b - a - c, middle) / 2, _mean(2 * b_after - a_after - c_after, middle) / 2)
             )
 
-    def _note_left(self, number: int) -> None:
-        is_allowed = self._may_stay is not None and number < len(self._may_stay) and bool(self._may_stay[number])
-        self._num_passed += is_allowed
-        self._num_left += not is_allowed
-
     def results(self) -> dict[str, float]:
-        """What was measured, rounded."""
+        """The measurements so far, rounded."""
         motions, flickers = (np.array(pairs or [(0.0, 0.0)]) for pairs in (self._motions, self._flickers))
         values = {
             "mask_share": float(np.mean(self._shares or [0.0])),
@@ -141,14 +140,14 @@ class OutputMeter:
         return {name: round(value, 4) for name, value in values.items()}
 
     def raise_if_rejected(self, name: str, num_frames: int) -> None:
-        """Compares what was measured with the limits.
+        """Compares the measurements with the limits.
 
         Args:
             name: of the fake, for the message.
-            num_frames: wanted.
+            num_frames: of its target.
 
         Raises:
-            RejectedOutputError: says which check failed, with the numbers.
+            RejectedOutputError: names the limit that is broken, with the numbers.
         """
         reason = self._reason(num_frames)
         if reason:
@@ -189,7 +188,7 @@ def _likeness(before: Plane, after: Plane, inside: NDArray[np.bool_]) -> float:
 
 def _count_changed_outside(pasted: PastedFrame) -> int:
     changed = cv2.absdiff(pasted.frame, pasted.original)
-    # A view of the region is cleared where the mask allows changes; what is left was not allowed.
+    # A view of the region is cleared where the mask allows changes; no other change is allowed.
     changed[pasted.region][pasted.mask > 0] = 0
     return int(np.count_nonzero(changed.max(axis=2))) if changed.any() else 0
 

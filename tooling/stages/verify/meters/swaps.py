@@ -58,7 +58,7 @@ class SwappedFaceMeter:
     def add(self, frame: DecodedFrame, clip: DecodedFrame | None) -> None:
         """Takes one of these frames of the swap and of its target."""
         if clip is not None and clip.luma.shape == frame.luma.shape:  # another size is a finding already
-            self._meter.look(frame.number, clip.rgb, frame.rgb)
+            self._meter.add(frame.number, clip.rgb, frame.rgb)
 
     def finish(self) -> None:
         """Leaves similarities and findings."""
