@@ -1,30 +1,27 @@
-"""Published weights: read without running anything in them, and converted once into a folder for `from_pretrained`.
+"""Published weights, read without running anything in them.
 
 A checkpoint is a pickle, and a pickle is a program. The readers here never hand one to Python's unpickler or to
 `torch.load`: `pickle_stream` carries out the few instructions that data needs, on values that cannot be called, and
-refuses every other instruction, name and object, naming it. What a reader returns:
+refuses every other instruction, name and object, naming it.
+
+In: a downloaded file. Out, or a WeightsError in one line:
 
     torch_file.read_torch("net_G.pth")           .pth .pt .tar, zip or legacy: dicts, lists, numbers, tensors, `Bag`s
     stylegan_pickle.read_stylegan("ffhq.pkl")    class name, state dict and constructor arguments of a network
     onnx_file.read_onnx("inswapper_128.onnx")    inputs, outputs and initializers
+    onnx_network.OnnxNetwork("r50.onnx")         a network that onnxruntime runs
     archive.unpack("all.tar.gz", folder)         the plain files in an archive
 
 Tensors are views of the mapped file, so reading 700 MB takes no 700 MB of memory (numbers that a legacy file does not
-align are copied, once, when their tensor is made). The file must not be changed while they are in use.
+align are copied, once, when their tensor is made). The file must not change while they are in use.
 
-A converter is one function, named by `FAMILIES[name].converter`, from the files, in the order of
-`FAMILIES[name].weights`, to a pipeline that can be saved:
+A converter takes the files of one generator and makes its pipeline; `generation.generators.conversion` runs it, writes
+the folder for `from_pretrained`, and checks such folders later:
 
-    def convert_swapper(files: Sequence[Path]) -> Swapper:
-        checkpoint, arcface = files
-        model = SwapNetwork()
-        state = strip_prefix(state_dict(read_torch(checkpoint), place=str(checkpoint)), "module.")
-        load_strict(model, state, place=str(checkpoint), allow_unexpected=("*.num_batches_tracked",))
-        module = read_torch(arcface, bags=("models.arcface_models.ResNet", *LAYERS))  # a whole module, kept inert
-        identity = IdentityNetwork()
-        load_strict(identity, state_dict(module, place=str(arcface)), place=str(arcface))
-        return Swapper(model, identity)
-
-`convert.convert(name, files, out, origin="where the files are from")` runs it and writes the folder as a whole with
-its `provenance.json`; `check.check_folder` looks through such a folder later. Every refusal is a `WeightsError`.
+    checkpoint, arcface = files
+    model = SwapNetwork()
+    state = strip_prefix(state_dict(read_torch(checkpoint), place=str(checkpoint)), "module.")
+    load_strict(model, state, place=str(checkpoint), allow_unexpected=("*.num_batches_tracked",))
+    module = read_torch(arcface, bags=("models.arcface_models.ResNet", *LAYERS))  # a whole module, none of its code
+    identity = state_dict(module, place=str(arcface))
 """

@@ -1,7 +1,7 @@
-"""Archives in which publishers pack their files: plain regular files are taken out of a tar, everything else refused.
+"""Archives of publishers: plain regular files are taken out of a tar, everything else is refused.
 
-A .tar is often no tar but a file of `torch.save`; `torch_file` reads those. The format of torch before 0.2, a real tar
-of pickles, is refused.
+A file named .tar is often one of `torch.save`; `torch_file` reads those. The format of torch before 0.2, a real tar of
+pickles, is refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from generation.errors import WeightsError
 from generation.weights.mapped import printable
 
 MAX_MEMBERS = 1000
-MAX_RATIO = 20  # weights hardly compress
+MAX_RATIO = 20  # of unpacked to packed bytes; weights hardly compress
 SLACK_BYTES = 16 << 20
 BLOCK_BYTES = 1 << 20
 OLD_TORCH = {"pickle", "storages", "tensors"}
@@ -40,8 +40,8 @@ def unpack(path: Path, folder: Path) -> list[Path]:
         The files, in the order of the archive.
 
     Raises:
-        WeightsError: a member is a link, a device or of a name that leads elsewhere; it unpacks to far more than its
-            size; it is damaged. Members before the refused one stay in the folder.
+        WeightsError: a member is a link or device, or its name leads out of the folder; the archive is damaged, or
+            unpacks to far more than its size. Members before the refused one stay in the folder.
     """
     left = MAX_RATIO * path.stat().st_size + SLACK_BYTES
     files: list[Path] = []
@@ -56,7 +56,7 @@ def unpack(path: Path, folder: Path) -> list[Path]:
                 if member.isdir():
                     continue
                 if target in files:
-                    raise WeightsError(f"{path}: holds {printable(member.name)} twice; do not use this file")
+                    raise WeightsError(f"{path}: contains {printable(member.name)} twice; do not use this file")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _copy(tar, member, target)
                 files.append(target)
@@ -66,10 +66,10 @@ def unpack(path: Path, folder: Path) -> list[Path]:
 
 
 def refuse(path: Path) -> NoReturn:
-    """Says what an archive is, where a file of weights was wanted.
+    """Refuses an archive where a file of weights is expected.
 
     Raises:
-        WeightsError: always; names a member that makes the archive dangerous, if there is one.
+        WeightsError: always; names a dangerous member, if there is one.
     """
     names: list[str] = []
     try:
@@ -86,7 +86,7 @@ def refuse(path: Path) -> NoReturn:
 
 
 def unsafe_name(name: str) -> str:
-    """Why a member's name is not to be trusted, or ""."""
+    """Why the name of a member cannot be trusted, or ""."""
     parts = name.replace("\\", "/").split("/")
     if not name.strip("/\\ "):
         return "has no name"

@@ -1,4 +1,4 @@
-"""Networks in ONNX: what goes in and comes out, and the initializers, read with the `onnx` library.
+"""Networks in ONNX: inputs, outputs and initializers, read with the `onnx` library.
 
 An ONNX file is protobuf and runs nothing, but its tensors may lie in other files: these must be plain files of the same
 folder or below. https://onnx.ai/onnx/repo-docs/ExternalData.html
@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import numpy_helper
 from onnx.external_data_helper import uses_external_data
 
-from generation.errors import WeightsError
+from generation.errors import WeightsError, one_line
 from generation.weights.archive import unsafe_name
 from generation.weights.mapped import printable
 
@@ -36,7 +36,7 @@ ELEMENTS = {
 }
 
 Shape = tuple[int | None, ...]
-"""Sides of a tensor; None where the file leaves one open."""
+"""Sides of a tensor; None for one that the file leaves open."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class OnnxFile:
 
     Attributes:
         path: its file.
-        inputs, outputs: name and shape of each, in the order of the graph; initializers are no inputs.
+        inputs, outputs: name and shape of each, in the order of the graph; initializers are not inputs.
         initializers: names and shapes of the weights, in the order of the graph.
     """
 
@@ -59,7 +59,7 @@ class OnnxFile:
         """The values of one initializer, on the CPU.
 
         Raises:
-            WeightsError: there is none of the name, or its data is missing, damaged or of an unknown type.
+            WeightsError: no initializer has the name, or its data is missing, damaged or of an unknown type.
         """
         if name not in self._tensors:
             raise WeightsError(f"{self.path}: has no initializer {name}; it has {len(self._tensors)} others")
@@ -71,26 +71,26 @@ class OnnxFile:
         try:
             values = numpy_helper.to_array(tensor, str(self.path.parent))
         except (ValueError, TypeError, OSError, RuntimeError, onnx.checker.ValidationError) as error:
-            reason = printable(" ".join(str(error).split()))
+            reason = printable(one_line(error))
             raise WeightsError(f"{place} cannot be read ({reason}); fetch the file again") from error
         return torch.from_numpy(np.array(values))
 
 
 def read_onnx(path: Path) -> OnnxFile:
-    """Reads an ONNX file; its external data are looked for, and read when an initializer is asked for.
+    """Reads an ONNX file; its external data are checked now, and read by `OnnxFile.initializer`.
 
     Raises:
-        WeightsError: no ONNX file, damaged, or one whose data lie outside of its folder; the tensor is named.
+        WeightsError: not an ONNX file, damaged, or its data lie outside its folder; the tensor is named.
     """
     try:
         model = onnx.load(str(path), load_external_data=False)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror or error}); name the downloaded file") from error
     except (DecodeError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{path}: is no ONNX file, or is cut short; fetch it again") from error
+        raise WeightsError(f"{path}: is not an ONNX file, or is cut short; fetch it again") from error
     graph = model.graph
     if not graph.node or not graph.output:
-        raise WeightsError(f"{path}: holds no network in ONNX; name another file")
+        raise WeightsError(f"{path}: contains no ONNX network; name another file")
     tensors: dict[str, Any] = {}
     for tensor in graph.initializer:
         if not tensor.name or tensor.name in tensors:
@@ -110,7 +110,7 @@ def read_onnx(path: Path) -> OnnxFile:
 
 
 def _all_tensors(graph: Any, path: Path, depth: int = 0) -> Iterator[Any]:
-    """Tensors of a graph or function, those in attributes and inner graphs too."""
+    """Tensors of a graph or function, also those in attributes and inner graphs."""
     if depth > MAX_GRAPH_DEPTH:
         raise WeightsError(f"{path}: graphs nested more than {MAX_GRAPH_DEPTH} deep; do not use this file")
     yield from getattr(graph, "initializer", ())

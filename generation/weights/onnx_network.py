@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from generation.arrays import Floats
-from generation.errors import GenerationError
+from generation.errors import GenerationError, one_line
 from generation.weights.onnx_file import read_onnx
 
 ELEMENTS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
@@ -22,10 +22,10 @@ class OnnxNetwork:
 
     Attributes:
         path: its file.
-        inputs, outputs: name and shape of each, in the order of the graph; None where a side is left open.
+        inputs, outputs: name and shape of each, in the order of the graph; None for a side that is left open.
 
     Raises:
-        GenerationError: onnxruntime is not installed, or the file is no network that it runs.
+        GenerationError: onnxruntime is not installed, or it cannot run the file.
     """
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
@@ -43,11 +43,11 @@ class OnnxNetwork:
         try:
             self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # onnxruntime's errors have no common base
-            raise GenerationError(f"{path}: is no ONNX network ({_reason(error)})") from error
+            raise GenerationError(f"{path}: is not an ONNX network ({one_line(error)})") from error
         kinds = {one.name: one.type for one in self._session.get_inputs()}
         unknown = [f"{name} is {kind}" for name, kind in kinds.items() if kind not in ELEMENTS]
         if unknown:
-            raise GenerationError(f"{path}: {unknown[0]}, wanted float32 or float16; use another file")
+            raise GenerationError(f"{path}: {unknown[0]}, expected float32 or float16; use another file")
         self._types = {name: ELEMENTS[kind] for name, kind in kinds.items()}
 
     def __call__(self, values: Mapping[str, NDArray[Any]]) -> Floats:
@@ -60,9 +60,5 @@ class OnnxNetwork:
         try:
             outputs = self._session.run(None, given)
         except Exception as error:  # onnxruntime's errors have no common base
-            raise GenerationError(f"{self.path}: does not run ({_reason(error)}); use another file") from error
+            raise GenerationError(f"{self.path}: does not run ({one_line(error)}); use another file") from error
         return np.asarray(outputs[0], np.float32)
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]

@@ -1,8 +1,9 @@
 """A pickle as data: an interpreter of the few instructions that weights need, over values that cannot be called.
 
-`pickletools.genops` of the standard library takes the stream apart; what its instructions do is done here. A global is
+`pickletools.genops` of the standard library takes the stream apart; its instructions are carried out here. A global is
 never looked up: it becomes a `Name`, if it is on the reader's list, and "calling" it builds one of the reader's own
-values. Everything else is refused with its name and place (pickle protocols 2 to 5, `pickletools` has their reference).
+values. Everything else is refused with its name and position (pickle protocols 2 to 5; `pickletools` has their
+reference).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any, cast
 
 from generation.errors import WeightsError
-from generation.weights.mapped import Source, printable
+from generation.weights.mapped import ByteReader, printable
 
 MAX_INSTRUCTIONS = 1_000_000  # the largest published checkpoints have some 100,000
 MAX_DEPTH = 100
@@ -25,13 +26,13 @@ DAMAGED = (
 KEY_TYPES = (str, int, float, bool, bytes, type(None))
 
 
-class Refused(Exception):  # noqa: N818  (it says what was refused, and becomes a WeightsError that says where)
-    """Raised by the rules of a reader: what the stream holds, as the end of the sentence "holds ..."."""
+class Refused(Exception):  # noqa: N818  (becomes a WeightsError that says where)
+    """Raised by the rules of a reader: the refused value, as the end of the sentence "contains ..."."""
 
 
 @dataclass(frozen=True)
 class Name:
-    """A global that a stream refers to, "module.name"; nothing was imported for it."""
+    """A global that a stream refers to, "module.name"; nothing is imported for it."""
 
     full: str
 
@@ -49,26 +50,26 @@ class Bag:
     state: dict[str, Any] = field(default_factory=dict)
 
     def build(self, state: Any) -> None:
-        """Takes what pickle would have handed to the object's __setstate__ or put into its __dict__."""
+        """Takes what pickle would pass to the object's __setstate__ or put into its __dict__."""
         parts = state if type(state) is tuple and len(state) == 2 else (state,)
         for part in parts:
             if type(part) is dict and all(type(key) is str for key in part):
                 self.state.update(part)
             elif part is not None:
-                raise Refused(f"a state of {self.kind} that is no dict")
+                raise Refused(f"a state of {self.kind} that is not a dict")
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What a stream may hold besides plain values.
+    """What a stream may contain besides plain values.
 
     Attributes:
         calls: what "calling" a name builds, from the arguments in the stream.
         names: names that may stand as values, and the value that they become.
         bags: classes whose objects become a `Bag`.
-        builds: for a type of value, what its state in the stream does to it.
+        builds: for a type of value, the function that applies its state in the stream.
         persistent: makes a value of a persistent id; None refuses them.
-        has_views: bytes become views of the source, not copies.
+        has_views: whether bytes become views of the file, not copies.
     """
 
     calls: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
@@ -79,8 +80,8 @@ class Rules:
     has_views: bool = False
 
 
-def read_stream(source: Source, rules: Rules) -> Any:
-    """Reads one pickle and leaves the source behind its end.
+def read_stream(source: ByteReader, rules: Rules) -> Any:
+    """Reads one pickle and leaves the reader behind its end.
 
     Returns:
         dicts, lists, tuples, sets, strings, bytes and numbers, and what the rules make.
@@ -104,8 +105,8 @@ def read_stream(source: Source, rules: Rules) -> Any:
         _refuse_cycles(machine.result)
     except Refused as error:
         raise WeightsError(
-            f"{source.place}: holds {error} (byte {at:,}), which is not among what weights need; nothing of it was "
-            "run, do not use this file"
+            f"{source.place}: contains {error} (byte {at:,}), which no weights need; nothing of it was run, "
+            "do not use this file"
         ) from error
     except DAMAGED as error:
         reason = printable(str(error)) or type(error).__name__
@@ -114,8 +115,8 @@ def read_stream(source: Source, rules: Rules) -> Any:
     return machine.result
 
 
-def find_global(source: Source) -> str:
-    """The first global that a pickle of any protocol names; "" without one, or where it is no pickle."""
+def find_global(source: ByteReader) -> str:
+    """The first global that a pickle of any protocol names; "" without one, or if it is not a pickle."""
     try:
         for opcode, argument, _ in pickletools.genops(cast(IO[bytes], source)):
             if opcode.name in ("GLOBAL", "INST"):
@@ -128,7 +129,7 @@ def find_global(source: Source) -> str:
 class _Machine:
     """Stack, marks and memo of a pickle, and one small method or entry for each allowed instruction."""
 
-    def __init__(self, source: Source, rules: Rules) -> None:
+    def __init__(self, source: ByteReader, rules: Rules) -> None:
         self.source, self.rules = source, rules
         self.stack: list[Any] = []
         self.marked: list[list[Any]] = []
@@ -197,7 +198,7 @@ class _Machine:
 
     def name(self, module: Any, name: Any) -> None:
         if type(module) is not str or type(name) is not str:
-            raise Refused("a global whose name is no text")
+            raise Refused("a global whose name is not text")
         full, rules = f"{module}.{name}", self.rules
         if "." in name or not (full in rules.calls or full in rules.names or full in rules.bags):
             raise Refused(f"the global {printable(full)}")
@@ -249,7 +250,7 @@ _LITERALS = {
 }
 _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "PROTO": _Machine.protocol,
-    "FRAME": lambda machine, argument: None,  # only tells how the writer grouped its bytes
+    "FRAME": lambda machine, argument: None,  # only groups bytes
     "STOP": _Machine.stop,
     "SHORT_BINBYTES": _Machine.bytes_literal,
     "BINBYTES": _Machine.bytes_literal,
@@ -280,7 +281,7 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
 
 
 def plain_keys(keys: Iterable[Any]) -> list[Any]:
-    """Keys of a dict or members of a set: plain values only, since hashing nested ones can take for ever.
+    """Keys of a dict or members of a set: plain values only, since hashing nested ones can take forever.
 
     Raises:
         Refused: one is another value.
@@ -293,7 +294,7 @@ def plain_keys(keys: Iterable[Any]) -> list[Any]:
 
 
 def kind_of(value: Any) -> str:
-    """What a value is, for an error line; its content is never shown."""
+    """The type of a value, for an error line; its content is never shown."""
     if type(value) is Name:
         return f"the global {printable(value.full)}"
     if type(value) is Bag:
@@ -307,7 +308,7 @@ def _children(value: Any) -> list[Any]:
 
 
 def _refuse_cycles(value: Any) -> None:
-    """Callers walk through what they get: it must end, and not lie too deep."""
+    """Callers walk through the value: it must be finite, and not nested too deep."""
     depth: dict[int, int] = {}
     above: set[int] = set()
     todo = [(value, False)]

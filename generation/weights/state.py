@@ -1,4 +1,4 @@
-"""State dicts: taken out of what a reader returned, and loaded into a network without a gap."""
+"""State dicts: from the value of a reader into a network, with no name left over or missing."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def state_dict(value: Any, *, place: str) -> dict[str, torch.Tensor]:
         place: the file, for error lines.
 
     Raises:
-        WeightsError: it is neither, or holds something else than tensors.
+        WeightsError: it is neither, or contains other values than tensors.
     """
     state: dict[str, torch.Tensor] = {}
     pairs = module_tensors(value, place) if type(value) is Bag else value.items() if isinstance(value, dict) else None
     if pairs is None:
-        raise WeightsError(f"{place}: {kind_of(value)} where a state dict was wanted; use another file")
+        raise WeightsError(f"{place}: {kind_of(value)} where a state dict is expected; use another file")
     for name, tensor in pairs:
         if type(name) is not str or not isinstance(tensor, torch.Tensor):
             raise WeightsError(f"{place}: {_shown(name)} is {kind_of(tensor)}, not a tensor; use another file")
@@ -44,7 +44,7 @@ def module_tensors(bag: Bag, place: str) -> Iterator[tuple[str, Any]]:
     """Name and value of every parameter and buffer of a module, as its `state_dict()` would name them.
 
     Raises:
-        WeightsError: it is no module.
+        WeightsError: it is not a module.
     """
     todo = [("", bag)]
     for _ in range(MAX_MODULES):
@@ -58,13 +58,13 @@ def module_tensors(bag: Bag, place: str) -> Iterator[tuple[str, Any]]:
 
 
 def _parts(module: Bag, place: str) -> tuple[dict[str, Any], dict[str, Bag]]:
-    """What a module itself stores: parameters and buffers, and the modules below it."""
+    """Parameters and buffers of a module itself, and the modules below it."""
     parts = [module.state.get(name) for name in ("_parameters", "_buffers", "_modules")]
     skipped = module.state.get("_non_persistent_buffers_set", set())
     if not all(type(part) is dict and all(type(name) is str for name in part) for part in parts):
-        raise WeightsError(f"{place}: {kind_of(module)} is no module of torch; use another file")
+        raise WeightsError(f"{place}: {kind_of(module)} is not a module of torch; use another file")
     if type(skipped) is not set:
-        raise WeightsError(f"{place}: {kind_of(module)} is no module of torch; use another file")
+        raise WeightsError(f"{place}: {kind_of(module)} is not a module of torch; use another file")
     parameters, buffers, modules = (part or {} for part in parts)
     below = {name: one for name, one in modules.items() if one is not None}
     for name, one in below.items():
@@ -78,14 +78,14 @@ def _shown(name: Any) -> str:
 
 
 def strip_prefix(state: Mapping[str, torch.Tensor], prefix: str = "module.") -> dict[str, torch.Tensor]:
-    """Without a prefix that every name has; DataParallel puts "module." before all of them."""
+    """The tensors without a prefix that every name has; DataParallel puts "module." before all of them."""
     if not all(name.startswith(prefix) for name in state):
         return dict(state)
     return {name.removeprefix(prefix): value for name, value in state.items()}
 
 
 def under(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    """The tensors of one part: names that begin with "PREFIX.", without it."""
+    """The tensors whose names begin with "PREFIX.", without it."""
     start = f"{prefix}."
     return {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
 
@@ -98,20 +98,20 @@ def load_strict(
     allow_missing: Sequence[str] = (),
     allow_unexpected: Sequence[str] = (),
 ) -> None:
-    """Copies a state dict into a network, names and shapes as they must be, and sets it to evaluation.
+    """Copies a state dict into a network, whose names and shapes must be the same, and sets it to evaluation.
 
     Args:
-        model: has values already; a tensor that may be missing keeps its own.
+        model: initialized; a tensor that may be missing keeps its values.
         state: floats may be of another precision.
         place: the file, for the error line.
-        allow_missing, allow_unexpected: names, or patterns with "*", that need not be there or are left out.
+        allow_missing, allow_unexpected: names, or patterns with "*", that may be missing, or are left out.
 
     Raises:
         WeightsError: one line with the first names that are missing, unknown, of another shape or kind, or not finite.
     """
-    wanted = model.state_dict()
-    state = {name: value for name, value in state.items() if name in wanted or not _matches(name, allow_unexpected)}
-    differences = list(_differences(wanted, state, allow_missing))
+    expected = model.state_dict()
+    state = {name: value for name, value in state.items() if name in expected or not _matches(name, allow_unexpected)}
+    differences = list(_differences(expected, state, allow_missing))
     if differences:
         more = f" (and {len(differences) - NUM_SHOWN} more)" if len(differences) > NUM_SHOWN else ""
         raise WeightsError(
@@ -126,19 +126,19 @@ def load_strict(
 
 
 def _differences(
-    wanted: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor], allow_missing: Sequence[str]
+    expected: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor], allow_missing: Sequence[str]
 ) -> Iterator[str]:
-    for name, own in wanted.items():
+    for name, own in expected.items():
         given = state.get(name)
         if given is None:
             if not _matches(name, allow_missing):
                 yield f"{name} is missing"
         elif given.shape != own.shape:
-            yield f"{name} is {_shape(given)}, wanted {_shape(own)}"
+            yield f"{name} is {_shape(given)}, expected {_shape(own)}"
         elif given.is_floating_point() != own.is_floating_point():
-            yield f"{name} is {given.dtype}, wanted {own.dtype}"
+            yield f"{name} is {given.dtype}, expected {own.dtype}"
     for name in state:
-        if name not in wanted:
+        if name not in expected:
             yield f"{printable(name)} is unknown"
 
 

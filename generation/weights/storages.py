@@ -1,4 +1,4 @@
-"""Tensors over the raw bytes of a checkpoint, and the values of torch and NumPy that may stand in its pickle."""
+"""Tensors over the raw bytes of a checkpoint, and the values of torch and NumPy that its pickle may contain."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ELEMENTS = {
     "BoolStorage": torch.bool,
 }
 STORAGE_NAMES = {f"torch.{name}": Name(f"torch.{name}") for name in ELEMENTS}
-MAX_ELEMENTS = 1 << 40  # of a tensor, counting no side as 0
+MAX_ELEMENTS = 1 << 40  # of a tensor, with sides of 0 counted as 1
 NUMPY_CODE = re.compile("b1|[iu][1248]|f[248]")
 
 
@@ -103,17 +103,17 @@ def check_extent(num_elements: int, offset: Any, size: Any, stride: Any) -> None
 
 
 class NumpyDtype:
-    """A dtype of NumPy by its code, once its byte order is known."""
+    """A dtype of NumPy by its code; the byte order follows in its state."""
 
     def __init__(self, code: Any, *_: Any) -> None:
         if type(code) is not str or not NUMPY_CODE.fullmatch(code):
-            raise Refused("a NumPy dtype that is no plain number")
+            raise Refused("a NumPy dtype that is not a plain number")
         self.dtype = np.dtype(code)
 
     def build(self, state: Any) -> None:
         """Takes (version, byte order, ...)."""
         if state[1] not in ("<", ">", "|", "=") or any(part is not None for part in state[2:5]):
-            raise Refused("a NumPy dtype that is no plain number")
+            raise Refused("a NumPy dtype that is not a plain number")
         self.dtype = self.dtype.newbyteorder(state[1])
 
 
@@ -123,7 +123,7 @@ def numpy_scalar(dtype: NumpyDtype, raw: Any) -> int | float | bool:
 
 
 def numpy_array(*_: Any) -> np.ndarray[Any, Any]:
-    """An array that gets its content later."""
+    """An empty array; `build_array` fills it."""
     return np.empty(0, np.uint8)
 
 
@@ -145,13 +145,13 @@ def latin_bytes(text: str, encoding: str) -> bytes:
 def ordered_dict(items: Any = ()) -> dict[Any, Any]:
     """A plain dict in the order of the stream."""
     if type(items) not in (tuple, list):
-        raise Refused("an ordered dict of no list")
+        raise Refused("an ordered dict of something else than a list")
     keys = plain_keys(key for key, _ in items)
     return dict(zip(keys, (value for _, value in items), strict=True))
 
 
 def device_name(kind: Any, index: Any = None) -> str:
-    """The device of a value, as text; nothing is put there."""
+    """The device of a value, as text; nothing is moved there."""
     if type(kind) is not str or type(index) not in (int, type(None)):
         raise Refused("a device without name")
     return kind if index is None else f"{kind}:{index}"
@@ -189,6 +189,6 @@ _PLAIN_CALLS: dict[str, Callable[..., Any]] = {
 
 
 def torch_rules(bags: frozenset[str] = frozenset(), persistent: Callable[[Any], Any] | None = None) -> Rules:
-    """What files of `torch.save` may hold: tensors, numbers, containers, and objects of the classes in `bags`."""
+    """What files of `torch.save` may contain: tensors, numbers, containers, and objects of the classes in `bags`."""
     names = {**STORAGE_NAMES, **NUMPY_NAMES, **{f"torch.{name}": getattr(torch, name) for name in _DTYPES}}
     return Rules({**_PLAIN_CALLS, **NUMPY_CALLS}, names, bags, BUILDS, persistent)

@@ -2,7 +2,7 @@
 
 Every module in such a pickle is one call that would run its source text. Here the text is dropped unread, and the call
 becomes a `Bag` of attributes. Every storage is a legacy stream of `torch.save` inside the pickle, where code could hide
-a second time: its head is read by the same restricted interpreter, its numbers only for the network that is wanted.
+again: its head is read by the same restricted interpreter, its numbers only for the network that is requested.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from generation.errors import WeightsError
-from generation.weights.mapped import Source, map_file, printable
+from generation.weights.mapped import ByteReader, map_file, printable
 from generation.weights.pickle_stream import Bag, Refused, Rules, kind_of, read_stream
 from generation.weights.state import state_dict
 from generation.weights.storages import BUILDS, NUMPY_CALLS, NUMPY_NAMES, Storage, check_extent, ordered_dict, strided
@@ -35,7 +35,7 @@ class StyleganNetwork:
     Attributes:
         class_name: of the published implementation, such as "Generator".
         state: its tensors by name, contiguous.
-        init_kwargs: the arguments that it was made with; plain values.
+        init_kwargs: arguments of its constructor; plain values.
     """
 
     class_name: str
@@ -45,7 +45,7 @@ class StyleganNetwork:
 
 @dataclass(frozen=True)
 class LazyTensor:
-    """A tensor whose numbers are not looked at yet."""
+    """A tensor whose numbers are not read yet."""
 
     storage: Storage
     offset: int
@@ -61,25 +61,25 @@ def read_stylegan(path: Path, network: str = "G_ema") -> StyleganNetwork:
         network: "G_ema" is the averaged generator, the one to use; "G" and "D" are there too.
 
     Raises:
-        WeightsError: another kind of file, damaged, or one that holds what is not on the list; it is named.
+        WeightsError: another kind of file, damaged, or it contains a refused value, which is named.
     """
     place = str(path)
-    source = Source(map_file(path), place)
+    source = ByteReader(map_file(path), place)
     if source.view[0] != PROTO:
-        raise WeightsError(f"{place}: is no StyleGAN pickle; name the downloaded .pkl file")
+        raise WeightsError(f"{place}: is not a StyleGAN pickle; name the downloaded .pkl file")
     value = read_stream(source, _Rules(place).rules())
     if source.position != len(source.view):
-        raise WeightsError(f"{place}: goes on behind its end; it is damaged, fetch it again")
+        raise WeightsError(f"{place}: has bytes after its end; it is damaged, fetch it again")
     bag = value.get(network) if type(value) is dict else None
     if type(bag) is not Bag:
-        raise WeightsError(f"{place}: holds no network {network}; name a StyleGAN pickle")
+        raise WeightsError(f"{place}: contains no network {network}; name a StyleGAN pickle")
     arguments = _plain_arguments(bag, place)
     _resolve(bag, place, COPIED_PER_FILE * len(source.view) + SLACK_BYTES)
     return StyleganNetwork(bag.kind, state_dict(bag, place=place), arguments)
 
 
 class _Rules:
-    """What the stream may hold, exactly; storages are kept by the bytes that they are made of."""
+    """What the stream may contain; storages are kept by the bytes that they are made of."""
 
     def __init__(self, place: str) -> None:
         self.place = place
@@ -126,7 +126,7 @@ def _lazy_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> 
 
 
 def _resolve(bag: Bag, place: str, most_bytes: int) -> None:
-    """Makes tensors of the lazy ones below a module, copying at most so many bytes."""
+    """Makes tensors of the lazy ones below a module, copying at most `most_bytes`."""
     todo, seen, left = [bag], {id(bag)}, most_bytes
     while todo:
         state = todo.pop().state
@@ -149,7 +149,7 @@ def _resolve(bag: Bag, place: str, most_bytes: int) -> None:
 
 
 def _plain_arguments(bag: Bag, place: str) -> dict[str, Any]:
-    """The arguments of a module's constructor, which the published files give by name only."""
+    """The arguments of a module's constructor, all of them by name in the published files."""
     arguments, unnamed = bag.state.get("_init_kwargs"), bag.state.get("_init_args")
     if type(arguments) is not dict or unnamed != () or not _is_plain(arguments):
         raise WeightsError(f"{place}: does not say in plain values how it was made; name a StyleGAN3 pickle")
@@ -157,7 +157,7 @@ def _plain_arguments(bag: Bag, place: str) -> dict[str, Any]:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether there are only numbers, texts, lists and dicts in a value, and not too many."""
+    """Whether a value consists of numbers, texts, lists and dicts only, and not too many."""
     todo = [value]
     for _ in range(MAX_ARGUMENTS):
         if not todo:

@@ -13,7 +13,7 @@ from typing import Any
 
 from generation.errors import WeightsError
 from generation.weights import archive
-from generation.weights.mapped import Source, map_file
+from generation.weights.mapped import ByteReader, map_file
 from generation.weights.pickle_stream import find_global
 from generation.weights.torch_legacy import read_legacy
 from generation.weights.torch_zip import read_zip
@@ -34,7 +34,7 @@ _LAYERS = {
     "upsampling": "Upsample UpsamplingBilinear2d UpsamplingNearest2d",
     "pixelshuffle": "PixelShuffle",
 }
-# Classes of torch that saved modules are made of, as `bags` of `read_torch`; the caller adds the publisher's own.
+# Classes of torch in saved modules, for `bags` of `read_torch`; the caller adds those of the publisher.
 LAYERS: tuple[str, ...] = (
     *(f"torch.nn.modules.{module}.{name}" for module, names in _LAYERS.items() for name in names.split()),
     "torch.nn.parallel.data_parallel.DataParallel",
@@ -48,10 +48,10 @@ def read_torch(path: Path, *, bags: Collection[str] = ()) -> Any:
 
     Args:
         path: a .pth, .pt, .tar or other file of either format.
-        bags: "module.Name" of classes whose objects become a `Bag`; for a module `LAYERS` and the publisher's own.
+        bags: "module.Name" of classes whose objects become a `Bag`: for a module `LAYERS` and those of the publisher.
 
     Raises:
-        WeightsError: another kind of file, damaged, or one that holds what is not on the list; it is named.
+        WeightsError: another kind of file, damaged, or it contains a refused value, which is named.
     """
     view = map_file(path)
     if isinstance(bags, str):
@@ -62,6 +62,6 @@ def read_torch(path: Path, *, bags: Collection[str] = ()) -> Any:
         return read_legacy(view, str(path), frozenset(bags))
     if archive.is_archive(path):
         archive.refuse(path)
-    if found := find_global(Source(view, str(path))):
-        raise WeightsError(f"{path}: holds the global {found} in a pickle of an old protocol; do not use this file")
-    raise WeightsError(f"{path}: is no file of torch.save; name the downloaded .pth, .pt or .tar file")
+    if found := find_global(ByteReader(view, str(path))):
+        raise WeightsError(f"{path}: contains the global {found} in a pickle of an old protocol; do not use this file")
+    raise WeightsError(f"{path}: is not a file of torch.save; name the downloaded .pth, .pt or .tar file")

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from generation.errors import WeightsError
-from generation.weights.mapped import Source, printable
+from generation.weights.mapped import ByteReader, printable
 from generation.weights.pickle_stream import Name, Refused, Rules, kind_of, read_stream
 from generation.weights.storages import STORAGE_NAMES, Storage, element_type, torch_rules
 
@@ -23,46 +23,42 @@ def read_legacy(view: memoryview, place: str, bags: frozenset[str] = frozenset()
     """Reads a legacy file.
 
     Raises:
-        WeightsError: another kind of file, damaged, or one that holds what is not on the list; it is named.
+        WeightsError: another kind of file, damaged, or it contains a refused value, which is named.
     """
-    return _read(Source(view, place), torch_rules(bags))
+    return _read(ByteReader(view, place), torch_rules(bags))
 
 
 def read_storage(view: memoryview, place: str) -> Storage:
-    """Reads a legacy stream that holds one storage and nothing else, as `torch.storage` pickles it.
+    """Reads a legacy stream of one storage and nothing else, as `torch.storage` pickles it.
 
     Raises:
-        WeightsError: it holds anything else, or is damaged.
+        WeightsError: it contains anything else, or is damaged.
     """
-    value = _read(Source(view, place), Rules(names=STORAGE_NAMES))
+    value = _read(ByteReader(view, place), Rules(names=STORAGE_NAMES))
     if type(value) is not Storage:
-        raise WeightsError(f"{place}: holds {kind_of(value)} where a storage belongs; do not use this file")
+        raise WeightsError(f"{place}: contains {kind_of(value)} where a storage is expected; do not use this file")
     return value
 
 
-def _read(source: Source, rules: Rules) -> Any:
+def _read(source: ByteReader, rules: Rules) -> Any:
     _check_head(source)
     start = source.position
     storages = _Storages()
-    # The numbers come last, and how many there are is in the values: these are read once for that and once for good.
-    tensors = {name: _nothing for name in rules.calls if name.startswith("torch._utils.")}
+    # The numbers come last, and their counts are in the values: the values are read once for the counts, then again.
+    tensors = {name: lambda *_: None for name in rules.calls if name.startswith("torch._utils.")}
     read_stream(source, replace(rules, calls={**rules.calls, **tensors}, persistent=storages.announce))
     _take_storages(source, storages)
     if source.position != len(source.view):
-        raise WeightsError(f"{source.place}: goes on behind its end; it is damaged, fetch it again")
-    return read_stream(Source(source.view, source.place, start), replace(rules, persistent=storages.find))
+        raise WeightsError(f"{source.place}: has bytes after its end; it is damaged, fetch it again")
+    return read_stream(ByteReader(source.view, source.place, start), replace(rules, persistent=storages.find))
 
 
-def _nothing(*_: Any) -> None:
-    return None
-
-
-def _check_head(source: Source) -> None:
+def _check_head(source: ByteReader) -> None:
     if read_stream(source, Rules()) != MAGIC:
-        raise WeightsError(f"{source.place}: is a pickle, but none of torch.save; name a .pth, .pt or .tar of torch")
+        raise WeightsError(f"{source.place}: is a pickle, but not of torch.save; name a .pth, .pt or .tar of torch")
     version, machine = read_stream(source, Rules()), read_stream(source, Rules())
     if version != VERSION or type(machine) is not dict:
-        raise WeightsError(f"{source.place}: is of an unknown version of the legacy format; fetch it again")
+        raise WeightsError(f"{source.place}: has an unknown version of the legacy format; fetch it again")
     if machine.get("little_endian") is not True:
         raise WeightsError(f"{source.place}: was written on a big-endian machine; fetch the publisher's usual file")
 
@@ -100,7 +96,7 @@ class _Storages:
 
 
 def _is_module(number: Any) -> bool:
-    """("module", class, file, source): the class of a saved module; only an allowed one gets so far."""
+    """Whether it is ("module", class, file, source) of a saved module; only an allowed class gets here."""
     is_module: bool = type(number) is tuple and len(number) == 4 and number[0] == "module" and type(number[1]) is Name
     return is_module
 
@@ -115,7 +111,7 @@ def _parts(number: Any) -> tuple[Any, str, int, Any]:
     return number[1], key, num_elements, number[5] if len(number) == 6 else None
 
 
-def _take_storages(source: Source, storages: _Storages) -> None:
+def _take_storages(source: ByteReader, storages: _Storages) -> None:
     keys = read_stream(source, Rules())
     is_list = type(keys) is list and all(type(key) is str for key in keys)
     if not is_list or len(set(keys)) != len(keys) or set(keys) != set(storages.announced):
@@ -125,7 +121,7 @@ def _take_storages(source: Source, storages: _Storages) -> None:
         counted = int.from_bytes(source.take(COUNT_BYTES), "little", signed=True)
         if counted != num_elements:
             raise WeightsError(
-                f"{source.place}: storage {printable(key)} has {counted:,} elements, announced were {num_elements:,}; "
+                f"{source.place}: storage {printable(key)} has {counted:,} elements, {num_elements:,} were announced; "
                 "it is damaged, fetch it again"
             )
         storages.found[key] = Storage(dtype, counted, source.take(counted * dtype.itemsize))

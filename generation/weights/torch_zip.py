@@ -1,7 +1,7 @@
 """The zip format of `torch.save`: a stored zip of one pickle (data.pkl) and one record for each storage (data/KEY).
 
-The library reads the directory of the zip; records are then mapped, so everything that says where one lies is checked:
-stored as it is, inside the file, once, overlapping no other, named alike in both of its headers, with a true CRC.
+The library reads the directory of the zip. Records are then mapped, so each must be stored uncompressed, lie inside the
+file, occur once, overlap no other, have one name in both of its headers, and match its CRC.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import IO, Any, cast
 
 from generation.errors import WeightsError
 from generation.weights.archive import unsafe_name
-from generation.weights.mapped import Source, printable
+from generation.weights.mapped import ByteReader, printable
 from generation.weights.pickle_stream import Refused, read_stream
 from generation.weights.storages import Storage, element_type, torch_rules
 
@@ -27,7 +27,7 @@ LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
 
 @dataclass(frozen=True)
 class Record:
-    """One file of the zip: where its bytes begin and end, and their CRC-32."""
+    """One file of the zip: begin and end of its bytes, and their CRC-32."""
 
     start: int
     end: int
@@ -38,7 +38,7 @@ def read_zip(view: memoryview, place: str, bags: frozenset[str] = frozenset()) -
     """Reads a zip file of `torch.save`.
 
     Raises:
-        WeightsError: another kind of zip, damaged, or one that holds what is not on the list; it is named.
+        WeightsError: another kind of zip, damaged, or it contains a refused value, which is named.
     """
     try:
         with zipfile.ZipFile(cast(IO[bytes], _Mapped(view))) as file:
@@ -67,15 +67,15 @@ def read_zip(view: memoryview, place: str, bags: frozenset[str] = frozenset()) -
         return storages[key]
 
     pickle = _content(view, place, records, f"{folder}/data.pkl")
-    source = Source(pickle, place)
+    source = ByteReader(pickle, place)
     value = read_stream(source, torch_rules(bags, find))
     if source.position != len(pickle):
-        raise WeightsError(f"{place}: goes on behind its values; it is damaged, fetch it again")
+        raise WeightsError(f"{place}: has bytes after its values; it is damaged, fetch it again")
     return value
 
 
 class _Mapped(BytesIO):
-    """A file object over a view, for the library that reads the directory; nothing is copied but what it reads."""
+    """A file object over a view, for the library that reads the directory; copies only what is read."""
 
     def __init__(self, view: memoryview) -> None:
         super().__init__()
@@ -97,20 +97,20 @@ class _Mapped(BytesIO):
 
 def _records(view: memoryview, place: str, entries: list[zipfile.ZipInfo]) -> dict[str, Record]:
     if len(entries) > MAX_RECORDS:
-        raise WeightsError(f"{place}: holds more than {MAX_RECORDS:,} records; do not use this file")
+        raise WeightsError(f"{place}: contains more than {MAX_RECORDS:,} records; do not use this file")
     records: dict[str, Record] = {}
     for entry in entries:
         name = entry.orig_filename
-        problem = unsafe_name(name) or _problem(entry) or ("is there twice" if name in records else "")
+        problem = unsafe_name(name) or _problem(entry) or ("occurs twice" if name in records else "")
         if not problem:
             records[name] = record = _extent(view, entry)
-            problem = "" if 0 <= record.start <= record.end <= len(view) else "lies outside of the file"
+            problem = "" if 0 <= record.start <= record.end <= len(view) else "lies outside the file"
         if problem:
             raise WeightsError(f"{place}: the record {printable(name)} {problem}; do not use this file")
     end = 0
     for name, record in sorted(records.items(), key=lambda item: (item[1].start, item[1].end)):
         if record.start < end:
-            raise WeightsError(f"{place}: the record {printable(name)} lies over another one; do not use this file")
+            raise WeightsError(f"{place}: the record {printable(name)} overlaps another one; do not use this file")
         end = max(end, record.end)
     return records
 
@@ -118,7 +118,7 @@ def _records(view: memoryview, place: str, entries: list[zipfile.ZipInfo]) -> di
 def _problem(entry: zipfile.ZipInfo) -> str:
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in (0, stat.S_IFREG):
-        return "is a link or no regular file"
+        return "is a link or not a regular file"
     if entry.flag_bits & 0x1:
         return "is encrypted"
     if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
@@ -127,7 +127,7 @@ def _problem(entry: zipfile.ZipInfo) -> str:
 
 
 def _extent(view: memoryview, entry: zipfile.ZipInfo) -> Record:
-    """Where the bytes lie, by the local header; start -1 where that is none, or names another file."""
+    """Begin and end of the bytes, by the local header; start -1 if it is damaged, or names another file."""
     at = entry.header_offset
     header = bytes(view[at : at + LOCAL_HEADER.size]) if at >= 0 else b""
     if len(header) < LOCAL_HEADER.size:
@@ -143,11 +143,11 @@ def _extent(view: memoryview, entry: zipfile.ZipInfo) -> Record:
 
 
 def _folder(place: str, records: dict[str, Record]) -> str:
-    """The one folder of the zip, whose name is up to the writer."""
+    """The one folder of the zip; its name is the writer's choice."""
     folders = {name.partition("/")[0] for name in records}
     folder = next(iter(folders), "")
     if len(folders) != 1 or f"{folder}/data.pkl" not in records:
-        raise WeightsError(f"{place}: is a zip, but none of torch.save; unpack it and name the file of weights in it")
+        raise WeightsError(f"{place}: is a zip, but not of torch.save; unpack it and name the file of weights in it")
     if f"{folder}/constants.pkl" in records:
         raise WeightsError(f"{place}: is a TorchScript program, not weights alone; fetch the publisher's checkpoint")
     return folder
@@ -159,7 +159,7 @@ def _content(
     """The bytes of a record, checked.
 
     Raises:
-        WeightsError: it is not there, or damaged.
+        WeightsError: it is missing or damaged.
     """
     record = records.get(name)
     if record is None and absent is not None:

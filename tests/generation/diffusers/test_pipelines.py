@@ -288,7 +288,7 @@ def test_identity_network_from_onnx(
     pipe = loaded(saved("StableDiffusionInpaintPipeline"), "face_swap", weights=str(tmp_path))
     assert pipe(film(4, 1), clips[1]).frames.shape == (1, 120, 160, 3)
     (tmp_path / "identity.onnx").write_bytes(b"no network")
-    with pytest.raises(GenerationError, match=r"identity\.onnx: is no ONNX file"):
+    with pytest.raises(GenerationError, match=r"identity\.onnx: is not an ONNX file"):
         loaded(saved("StableDiffusionInpaintPipeline"), "face_swap", weights=str(tmp_path))
 
 

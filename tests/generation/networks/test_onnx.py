@@ -179,7 +179,7 @@ def test_errors_name_file_and_remedy(tmp_path: Path) -> None:
     with pytest.raises(GenerationError, match=r"takes a target of \[1, 3, 64, 64\], not \(1, 3, 128, 128\)"):
         load(swapper(path, 64, matrix(1)))
     path.write_bytes(b"no network")
-    with pytest.raises(GenerationError, match=r"inswapper_128\.onnx: is no ONNX file"):
+    with pytest.raises(GenerationError, match=r"inswapper_128\.onnx: is not an ONNX file"):
         load(path)
 
 

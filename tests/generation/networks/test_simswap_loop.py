@@ -227,7 +227,7 @@ def test_nothing_in_the_identity_file_is_run(published: list[Path], tmp_path: Pa
             return (exec, (f"open({str(tmp_path / 'ran')!r}, 'w')",))
 
     torch.save({"model": Evil()}, published[1])
-    with pytest.raises(WeightsError, match=r"arcface_checkpoint\.tar: holds .*exec"):
+    with pytest.raises(WeightsError, match=r"arcface_checkpoint\.tar: contains .*exec"):
         converter.convert_published(published[:2])
     assert not (tmp_path / "ran").exists()
 

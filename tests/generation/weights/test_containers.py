@@ -45,13 +45,13 @@ def add_link(file: zipfile.ZipFile) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda file: file.writestr("archive/data.pkl", stream(b"}")), "archive/data.pkl is there twice"),
-        (lambda file: file.writestr("archive/data/0", b"\1" * 16), "archive/data/0 is there twice"),
+        (lambda file: file.writestr("archive/data.pkl", stream(b"}")), "archive/data.pkl occurs twice"),
+        (lambda file: file.writestr("archive/data/0", b"\1" * 16), "archive/data/0 occurs twice"),
         (lambda file: file.writestr("archive/../../x", b""), r"archive/../../x leads out of the archive"),
         (lambda file: file.writestr("/etc/passwd", b""), "/etc/passwd has an absolute name"),
         (lambda file: file.writestr("archive/a\\b", b""), "control characters"),
-        (lambda file: file.writestr("other/data.pkl", stream(b"}")), "is a zip, but none of torch.save"),
-        (add_link, "archive/data/1 is a link or no regular file"),
+        (lambda file: file.writestr("other/data.pkl", stream(b"}")), "is a zip, but not of torch.save"),
+        (add_link, "archive/data/1 is a link or not a regular file"),
     ],
 )
 def test_zips_of_a_wrong_shape(tmp_path: Path, change: Callable[[zipfile.ZipFile], None], expected: str) -> None:
@@ -67,11 +67,11 @@ def test_zip_bomb(tmp_path: Path) -> None:
     assert read_torch(path).tolist() == [0.0] * 4
     entry = good.rindex(b"PK\x01\x02")
     for field, value, expected in (
-        (20, struct.pack("<II", 1 << 30, 1 << 30), "archive/data/0 lies outside of the file"),
+        (20, struct.pack("<II", 1 << 30, 1 << 30), "archive/data/0 lies outside the file"),
         (20, struct.pack("<II", 16, 1 << 30), "archive/data/0 is compressed"),
         (16, struct.pack("<I", 1), r"archive/data/0 is damaged \(CRC\)"),
-        (42, struct.pack("<I", 0), "archive/data/0 lies outside of the file"),
-        (42, struct.pack("<I", 1 << 30), "archive/data/0 lies outside of the file"),
+        (42, struct.pack("<I", 0), "archive/data/0 lies outside the file"),
+        (42, struct.pack("<I", 1 << 30), "archive/data/0 lies outside the file"),
         (8, struct.pack("<H", 1), "archive/data/0 is encrypted"),
     ):
         path.write_bytes(good[: entry + field] + value + good[entry + field + len(value) :])
@@ -93,7 +93,7 @@ def test_zip_records_over_each_other(tmp_path: Path) -> None:
         over.file_size = over.compress_size = 16
         over.CRC = zlib.crc32(b"\0" * 16)
         file.filelist.append(over)
-    with pytest.raises(WeightsError, match="archive/data/1 lies over another one"):
+    with pytest.raises(WeightsError, match="archive/data/1 overlaps another one"):
         read_torch(path)
 
 
@@ -141,17 +141,17 @@ def test_tar_bomb_and_harmless_tar(tmp_path: Path) -> None:
 def test_files_of_another_kind(tmp_path: Path, raw: bytes) -> None:
     path = tmp_path / "net.pth"
     path.write_bytes(raw)
-    with pytest.raises(WeightsError, match=r"is no file of torch\.save"):
+    with pytest.raises(WeightsError, match=r"is not a file of torch\.save"):
         read_torch(path)
-    with pytest.raises(WeightsError, match="is no StyleGAN pickle"):
+    with pytest.raises(WeightsError, match="is not a StyleGAN pickle"):
         read_stylegan(path)
-    with pytest.raises(WeightsError, match=r"is no ONNX file|holds no network in ONNX"):
+    with pytest.raises(WeightsError, match=r"is not an ONNX file|contains no ONNX network"):
         read_onnx(path)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "empty.pth").touch()
-    with pytest.raises(WeightsError, match="is empty or no regular file"):
+    with pytest.raises(WeightsError, match="is empty or not a regular file"):
         read_torch(tmp_path / "empty.pth")
     with pytest.raises(WeightsError, match=r"cannot be read \(No such file"):
         read_torch(tmp_path / "absent.pth")

@@ -191,7 +191,7 @@ def test_calls_that_cannot_work(files: list[Path], tmp_path: Path) -> None:
             convert(name, given, tmp_path / "out")
     marker = tmp_path / "marker"
     files[1].write_bytes(pickle.dumps({"mean": type("X", (), {"__reduce__": lambda _: (os.mkdir, (str(marker),))})()}))
-    with pytest.raises(WeightsError, match=r"tiny_mean\.pt: holds the global posix\.mkdir"):
+    with pytest.raises(WeightsError, match=r"tiny_mean\.pt: contains the global posix\.mkdir"):
         convert(NAME, files, tmp_path / "out")
     assert not marker.exists()
     assert not (tmp_path / "out").exists()

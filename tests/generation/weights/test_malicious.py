@@ -96,7 +96,7 @@ def payloads(marker: Path) -> dict[str, tuple[bytes, str]]:
             "__globals__",
         ),
         "dots of a known name": (text("torch") + text("_utils._rebuild_tensor_v2") + b"\x93", "_rebuild_tensor_v2"),
-        "STACK_GLOBAL without texts": (b"K\x01K\x02\x93", "a global whose name is no text"),
+        "STACK_GLOBAL without texts": (b"K\x01K\x02\x93", "a global whose name is not text"),
         "unknown name of a known module": (named("torch._utils._rebuild_sparse_tensor"), "_rebuild_sparse_tensor"),
         "unknown name of collections": (named("collections.namedtuple"), "collections.namedtuple"),
         "global with a line break": (text("os\r\n") + text("system") + b"\x93", r"os\r\n.system"),
@@ -127,8 +127,8 @@ def payloads(marker: Path) -> dict[str, tuple[bytes, str]]:
         "DUP": (b"]2", "DUP"),
         "POP": (b"]0", "POP"),
         "FLOAT in text": (b"F1.5\n", "FLOAT"),
-        "object array": (call("numpy.dtype", text("O8"), b"\x89\x88"), "a NumPy dtype that is no plain number"),
-        "record array": (call("numpy.dtype", text("i1,i1"), b"\x89\x88"), "a NumPy dtype that is no plain number"),
+        "object array": (call("numpy.dtype", text("O8"), b"\x89\x88"), "a NumPy dtype that is not a plain number"),
+        "record array": (call("numpy.dtype", text("i1,i1"), b"\x89\x88"), "a NumPy dtype that is not a plain number"),
         "text codec": (call("_codecs.encode", text("x"), text("zip")), "an unknown encoding"),
     }
 
@@ -140,7 +140,7 @@ def test_pickles_that_run_something(tmp_path: Path, marker: Path, write: Write, 
     with pytest.raises(WeightsError) as error:
         read_torch(path, bags=LAYERS)
     line = str(error.value)
-    assert line.startswith(f"{path}: holds ")
+    assert line.startswith(f"{path}: contains ")
     assert expected in line
     assert "nothing of it was run" in line
     assert "\n" not in line
@@ -265,8 +265,8 @@ def test_legacy_counts_are_bounded_by_the_file(tmp_path: Path) -> None:
     assert read_torch(write_legacy(path, good, ["0"], data)).tolist() == [0.0] * 4
     for pickled, keys, raw, expected in (
         (good, ["0"], data[:-1], r"cut short or damaged \(16 bytes announced at byte [\d,]+, 15 are there\)"),
-        (good, ["0"], data + b"\0", "goes on behind its end"),
-        (good, ["0"], (1 << 40).to_bytes(8, "little") + data[8:], "1,099,511,627,776 elements, announced were 4"),
+        (good, ["0"], data + b"\0", "has bytes after its end"),
+        (good, ["0"], (1 << 40).to_bytes(8, "little") + data[8:], "1,099,511,627,776 elements, 4 were announced"),
         (good, ["0"], (-1).to_bytes(8, "little", signed=True) + data[8:], "has -1 elements"),
         (huge, ["0"], (1 << 40).to_bytes(8, "little") + data[8:], "4,398,046,511,104 bytes announced"),
         (good, [], b"", "lists other storages"),
@@ -285,7 +285,7 @@ def test_other_machines_and_versions(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="big-endian"):
         read_torch(write_zip(path, stream(b"}"), {"byteorder": b"big"}))
     path.write_bytes(stream(b"K\x01"))
-    with pytest.raises(WeightsError, match=r"is a pickle, but none of torch\.save"):
+    with pytest.raises(WeightsError, match=r"is a pickle, but not of torch\.save"):
         read_torch(path)
     with pytest.raises(WeightsError, match="TorchScript program"):
         read_torch(write_zip(path, stream(b"}"), {"constants.pkl": stream(b")")}))
@@ -396,9 +396,9 @@ def test_stylegan_streams(tmp_path: Path, marker: Path) -> None:
         ),
         "no storage": (
             stylegan(PARTS + nested(legacy_head() + stream(b"N") + stream(b"]"))),
-            "where a storage belongs",
+            "where a storage is expected",
         ),
-        "a second storage behind": (stylegan(PARTS + nested(good_storage() + b"x")), "goes on behind its end"),
+        "a second storage behind": (stylegan(PARTS + nested(good_storage() + b"x")), "has bytes after its end"),
         "a count too large": (stylegan(PARTS + nested(good_storage()[:-4])), "cut short"),
         "torch.load": (stylegan(PARTS + call("torch.serialization.load", b"N")), "torch.serialization.load"),
         "an outer persistent id": (stylegan(PARTS + storage_id()), "torch.FloatStorage"),
@@ -408,8 +408,8 @@ def test_stylegan_streams(tmp_path: Path, marker: Path) -> None:
             stylegan(PARTS + b"}" + text("_init_kwargs") + b"}K\x01" + named("collections.OrderedDict") + b"s"),
             "does not say in plain values how it was made",
         ),
-        "nothing": (stream(b"}", 4), "holds no network G_ema"),
-        "an object array": (stylegan(PARTS + call("numpy.dtype", text("O8"), b"K\x00K\x01")), "no plain number"),
+        "nothing": (stream(b"}", 4), "contains no network G_ema"),
+        "an object array": (stylegan(PARTS + call("numpy.dtype", text("O8"), b"K\x00K\x01")), "not a plain number"),
     }
     for name, (raw, expected) in cases.items():
         path.write_bytes(raw)

@@ -201,12 +201,12 @@ def test_load_strict_says_what_differs() -> None:
     with pytest.raises(WeightsError) as error:
         load_strict(net, bad, place="net.pth")
     assert str(error.value) == (
-        "net.pth: does not fit TinyNet: mean is missing; conv.weight is 3x3, wanted 4x3x3x3; norm.weight is missing "
+        "net.pth: does not fit TinyNet: mean is missing; conv.weight is 3x3, expected 4x3x3x3; norm.weight is missing "
         "(and 2 more); use the file that this network was published with"
     )
     assert torch.equal(net.norm.weight, torch.ones(4))
     bad = {**state, "norm.bias": torch.arange(4), "extra": torch.zeros(1)}
-    with pytest.raises(WeightsError, match=r"norm\.bias is torch\.int64, wanted torch\.float32; extra is unknown; use"):
+    with pytest.raises(WeightsError, match=r"norm\.bias is torch\.int64, expected torch\.float32; extra is unknown"):
         load_strict(net, bad, place="net.pth")
 
 
