@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.arrays import Frame
+from generation.faces.appearance import inside_box, sharpness_of
 from generation.faces.track import FaceTrack
 from generation.quality.descriptor import COLOUR_PX, CUTS, HASH_FREQUENCIES, PATTERN_PX, Descriptor, describe_image
 from tooling.stages.verify.file_check import FileCheck
@@ -22,7 +23,7 @@ NUM_DESCRIBED = 5  # frames of a clip that are described
 DESCRIBED_PX = 320  # longer side in which they are
 MEAN_SIZE = (32, 18)  # of the mean picture
 NUM_MEASURED = 16  # frames of a clip in which the face is measured
-FACE_PX = 160  # side to which it is scaled before its sharpness is taken
+FACE_PX = 160  # side to which it is scaled for its sharpness
 BLACK, WHITE = 16, 235  # levels of luma
 
 
@@ -81,17 +82,12 @@ def named(face_px: float, sharpness: float, brightness: float) -> dict[str, floa
 
 
 def measure_face(luma: Luma, box: NDArray[np.floating]) -> tuple[float, float, float] | None:
-    """Longer side of the face in px; standard deviation of its Laplacian at one size; its mean level, black 0, white
-    255. None if the box lies outside."""
-    height, width = luma.shape
-    x0, y0, x1, y1 = (round(float(value)) for value in box)
-    face = luma[max(y0, 0) : max(min(y1, height), 0), max(x0, 0) : max(min(x1, width), 0)]
+    """Longer side of the face in px; sharpness; mean level, black 0, white 255. None if the box lies outside."""
+    face = inside_box(luma, box)
     if min(face.shape) < 2:
         return None
-    same = cv2.resize(face, (FACE_PX, FACE_PX), interpolation=cv2.INTER_AREA)
-    sharpness = float(cv2.Laplacian(np.asarray(same, np.float32), cv2.CV_32F).std())
     brightness = (float(face.mean()) - BLACK) / (WHITE - BLACK) * 255
-    return float(max(box[2] - box[0], box[3] - box[1])), sharpness, brightness
+    return float(max(box[2] - box[0], box[3] - box[1])), sharpness_of(face, FACE_PX), brightness
 
 
 def describe(picture: Frame) -> Descriptor:
