@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's usual name
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from generation.generators.convolution import convolve, transform_kernels
+from generation.generators.convolution import TiledConv
 
 HOURGLASS_LEVELS = 5
 REDUCTION = 4  # of the picture before keypoints and motion are looked for
@@ -154,25 +154,6 @@ class PhasesUp(nn.Module):
             down, right = divmod(number, 2)
             result[:, :, down::2, right::2] = part[:, :, down : down + height, right : right + width]
         return F.relu_(result)
-
-
-class TiledConv(nn.Module):
-    """A 3x3 convolution with a border of 1 by `tiled_convolution`; sides are multiples of 4.
-
-    Attributes:
-        weight: (36, num_out, num_in), transformed kernels.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(transform_kernels(weight), requires_grad=False)
-        self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, num_out, H, W), float32."""
-        padded = F.pad(x.contiguous(), (1, 1, 1, 1))
-        y = convolve(padded, self.weight)
-        return y if self.bias is None else y.add_(self.bias[:, None, None])
 
 
 def _format_of(x: Tensor) -> torch.memory_format:

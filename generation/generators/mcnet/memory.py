@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's usual name
 from torch import Tensor, nn
 
-from generation.generators.mcnet.layers import TiledConv, fan_in_scale, weights_of
+from generation.generators.convolution import TiledConv
+from generation.generators.mcnet.layers import fan_in_scale, weights_of
 
 NUM_KERNELS = 4
 KERNEL_TEMPERATURE = 34  # of the softmax over the kernels; not stored in the checkpoint

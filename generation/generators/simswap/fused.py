@@ -3,7 +3,7 @@
 - Batch norms are folded into the convolutions before them.
 - The biases of the blocks' convolutions are left out: the instance norms after them take them away again.
 - The identity's scales and shifts are computed once for a source, in one product for all blocks.
-- On a processor 3x3 convolutions of stride 1 use `tiled_convolution`; those after an enlargement by two work on the
+- On a processor 3x3 convolutions of stride 1 use `TiledConv`; those after an enlargement by two work on the
   small picture instead and give the four pixels of each place as channels (Shi et al. 2016, "Real-Time Single Image and
   Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network"). So does the last convolution,
   whose three channels would leave most of a vector register empty.
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from generation.generators.convolution import TILE_PX, convolve, transform_kernels
+from generation.generators.convolution import Conv, TiledConv, fold_norm
 from generation.generators.simswap.network import NORM_EPS, SwapGenerator, apply_head
 
 # Always as many, filled up where there are fewer: the order of sums may depend on the number, results must not. On a
@@ -30,59 +30,12 @@ _EVEN, _ODD = (0.25, 0.75, 0.0), (0.0, 0.75, 0.25)
 _AROUND = (((0.75, 0.25, 0.0), _EVEN, _ODD), (_EVEN, _ODD, (0.0, 0.25, 0.75)))
 
 
-def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the convolution that does what the two do in evaluation; computed in float64."""
-    mean, variance = (part.double() for part in (norm.running_mean, norm.running_var) if part is not None)
-    scale = norm.weight.double() / torch.sqrt(variance + norm.eps)
-    bias = torch.zeros_like(scale) if conv.bias is None else conv.bias.double()
-    weight = conv.weight.double() * scale[:, None, None, None]
-    shifted = norm.bias.double() + (bias - mean) * scale
-    return weight.to(conv.weight.dtype), shifted.to(conv.weight.dtype)
-
-
-class PlainConv(nn.Module):
-    """A convolution by torch."""
-
-    weight: Tensor
-    bias: Tensor | None
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, *, stride: int = 1, padding: int = 0) -> None:
-        super().__init__()
-        self.register_buffer("weight", weight.detach().clone())
-        self.register_buffer("bias", None if bias is None else bias.detach().clone())
-        self.stride, self.padding = stride, padding
-
-    def forward(self, features: Tensor) -> Tensor:
-        return functional.conv2d(features, self.weight, self.bias, stride=self.stride, padding=self.padding)
-
-
-class EnlargingConv(PlainConv):
+class EnlargingConv(Conv):
     """A 3x3 convolution of a picture enlarged by two."""
 
     def forward(self, features: Tensor) -> Tensor:
         large = functional.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
         return super().forward(large)
-
-
-class TiledConv(nn.Module):
-    """A 3x3 convolution of a padded picture, without bias."""
-
-    kernels: Tensor
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("kernels", transform_kernels(weight))
-
-    def forward(self, padded: Tensor) -> Tensor:
-        height, width = padded.shape[2] - 2, padded.shape[3] - 2
-        result = convolve(_to_tiles(padded), self.kernels)
-        return result if result.shape[2:] == (height, width) else result[..., :height, :width].contiguous()
-
-
-def _to_tiles(padded: Tensor) -> Tensor:
-    """Zeros below and to the right up to whole tiles."""
-    bottom, right = ((2 - side) % TILE_PX for side in padded.shape[2:])
-    return functional.pad(padded, (0, right, 0, bottom)) if bottom or right else padded.contiguous()
 
 
 class TiledEnlargingConv(nn.Module):
@@ -94,7 +47,6 @@ class TiledEnlargingConv(nn.Module):
 
     weight: Tensor
     bias: Tensor
-    kernels: Tensor
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
@@ -103,13 +55,11 @@ class TiledEnlargingConv(nn.Module):
         around = torch.tensor(_AROUND, dtype=torch.float64)
         # of each channel the four new pixels, row by row: (O, 2, 2, I, 3, 3)
         phases = torch.einsum("yak,xbl,oiab->oyxikl", around, around, weight.detach().double())
-        self.register_buffer("kernels", transform_kernels(phases.flatten(0, 2)))
+        self.small = TiledConv(phases.flatten(0, 2), None, has_border=True)
 
     def forward(self, features: Tensor) -> Tensor:
-        height, width = features.shape[2:]
         padded = functional.pad(features, (1, 1, 1, 1), mode="replicate")
-        small = convolve(_to_tiles(padded), self.kernels)[..., :height, :width]
-        large = functional.pixel_shuffle(small, 2)
+        large = functional.pixel_shuffle(self.small(padded), 2)
         self._redo_ring(features, large)
         return large.add_(self.bias[:, None, None])
 
@@ -153,7 +103,7 @@ class FusedSwapGenerator(nn.Module):
 
     Args:
         network: in evaluation; its weights are copied as they are now. Transformed kernels take four times the room.
-        is_tiled: whether to use `tiled_convolution`; float32 on a processor only.
+        is_tiled: whether to use `TiledConv`; float32 on a processor only.
     """
 
     style_weight: Tensor
@@ -165,18 +115,18 @@ class FusedSwapGenerator(nn.Module):
         parts: dict[str, Any] = dict(network.named_children())
         blocks = parts["BottleNeck"]
         self.num_blocks = len(blocks)
-        self.first = PlainConv(*fold(*parts["first_layer"][1:3]))
+        self.first = Conv(*fold_norm(*parts["first_layer"][1:3]), padding=0)
         downs = [parts[name] for name in network.down_names]
-        self.downs = nn.ModuleList(PlainConv(*fold(part[0], part[1]), stride=2, padding=1) for part in downs)
+        self.downs = nn.ModuleList(Conv(*fold_norm(part[0], part[1]), stride=2) for part in downs)
         convs = [conv[1].weight for block in blocks for conv in (block.conv1, block.conv2)]
-        self.convs = nn.ModuleList(TiledConv(weight) if is_tiled else PlainConv(weight, None) for weight in convs)
+        self.convs = nn.ModuleList(
+            TiledConv(weight, None, has_border=True) if is_tiled else Conv(weight, None, padding=0) for weight in convs
+        )
         styles = [style.linear for block in blocks for style in (block.style1, block.style2)]
         self.register_buffer("style_weight", torch.cat([linear.weight.detach() for linear in styles]))
         self.register_buffer("style_bias", torch.cat([linear.bias.detach() for linear in styles]))
-        ups = [fold(parts[name][1], parts[name][2]) for name in network.up_names]
-        self.ups = nn.ModuleList(
-            TiledEnlargingConv(*pair) if is_tiled else EnlargingConv(*pair, padding=1) for pair in ups
-        )
+        ups = [fold_norm(parts[name][1], parts[name][2]) for name in network.up_names]
+        self.ups = nn.ModuleList(TiledEnlargingConv(*pair) if is_tiled else EnlargingConv(*pair) for pair in ups)
         last = parts["last_layer"][1]
         self.last = BlockwiseConv(last.weight, last.bias)
         if not is_tiled:

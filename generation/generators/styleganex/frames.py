@@ -18,47 +18,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from generation.generators.convolution import Conv, TiledConv, fold_norm
 from generation.generators.styleganex.layers import HEAD_SLOPE, NORM_EPS, RAMP, SMALL_RAMP, outer_filter
-from generation.generators.styleganex.tiled import TiledConv, is_worth_tiling
 
 GENERATOR_SLOPE = 0.2
 GAIN = math.sqrt(2)
-NUM_DILATED = 3  # stages on the grid of the first layer
+FEWEST_CHANNELS = 128  # of a tiled convolution; with fewer the transforms take more than they save
 NUM_BLOCKS = 21  # of the body that the generator reads
 TAPS = {3: "c128", 7: "c1", 11: "c21", 16: "c22", 21: "c2"}
 FUSED = ("c2", "c2", "c22", "c21", "c1", "c128", "c256")
 
 
-class Conv(nn.Module):
-    """A convolution, padded to keep the size (with stride 2 its ceil(n / 2)) if nothing else is said."""
-
-    weight: Tensor
-    bias: Tensor | None
-
-    def __init__(
-        self, weight: Tensor, bias: Tensor | None, *, stride: int = 1, dilation: int = 1, padding: int | None = None
-    ) -> None:
-        super().__init__()
-        self.register_buffer("weight", weight.detach().clone())
-        self.register_buffer("bias", None if bias is None else bias.detach().clone())
-        self.stride, self.dilation = stride, dilation
-        self.padding = dilation * (weight.shape[2] // 2) if padding is None else padding
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation)
-
-
-def norm_scale(norm: Any) -> tuple[Tensor, Tensor]:
-    """A batch norm in evaluation as scale and shift, float64."""
-    scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
-    return scale, norm.bias.double() - norm.running_mean.double() * scale
-
-
-def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Conv:
-    """A convolution without bias and the norm after it."""
-    scale, shift = norm_scale(norm)
-    weight = (conv.weight.double() * scale[:, None, None, None]).to(conv.weight.dtype)
-    return Conv(weight, shift.to(weight.dtype), stride=conv.stride[0])
+def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Conv:
+    return Conv(*fold_norm(conv, norm), stride=conv.stride[0])
 
 
 class FoldedBlock(nn.Module):
@@ -71,13 +43,14 @@ class FoldedBlock(nn.Module):
         super().__init__()
         norm, conv, slopes, second, after, self.excite = block.res_layer
         self.stride = block.stride
-        self.shortcut = folded(*block.shortcut_layer) if hasattr(block, "shortcut_layer") else None
-        scale, shift = norm_scale(norm)
+        self.shortcut = _folded(*block.shortcut_layer) if hasattr(block, "shortcut_layer") else None
+        scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+        shift = norm.bias.double() - norm.running_mean.double() * scale
         self.register_buffer("scale", scale.to(conv.weight.dtype)[:, None, None])
         self.register_buffer("shift", shift.to(conv.weight.dtype)[:, None, None])
         self.first = Conv(conv.weight, None)
         self.slopes = slopes
-        self.second = folded(second, after)
+        self.second = _folded(second, after)
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x[..., :: self.stride, :: self.stride] if self.shortcut is None else self.shortcut(x)
@@ -90,7 +63,8 @@ class FrameEncoder(nn.Module):
 
     def __init__(self, encoder: Any) -> None:
         super().__init__()
-        self.input_layer = nn.Sequential(folded(encoder.input_layer[0], encoder.input_layer[1]), encoder.input_layer[2])
+        conv, norm, slopes = encoder.input_layer
+        self.input_layer = nn.Sequential(_folded(conv, norm), slopes)
         self.body = nn.Sequential(*(FoldedBlock(block) for block in encoder.body[:NUM_BLOCKS]))
         self.featlayer = Conv(encoder.featlayer.weight, encoder.featlayer.bias)
 
@@ -290,13 +264,18 @@ class FrameNetwork(nn.Module):
         """Does 3x3 convolutions in tiles from now on; for processors, float32."""
         for module in list(self.modules()):
             for name, child in module.named_children():
-                if (
-                    isinstance(child, Conv)
-                    and child.padding == child.dilation
-                    and is_worth_tiling(child.weight, child.stride)
-                ):
-                    setattr(module, name, TiledConv(child.weight, child.bias, child.dilation))
+                if isinstance(child, Conv) and _is_worth_tiling(child):
+                    made = TiledConv(
+                        child.weight, child.bias, dilation=child.dilation, memory_format=torch.channels_last
+                    )
+                    setattr(module, name, made)
         return self
+
+
+def _is_worth_tiling(conv: Conv) -> bool:
+    """Whether a convolution can be done in tiles and has enough channels for it."""
+    keeps_size = conv.stride == 1 and conv.padding == conv.dilation
+    return keeps_size and conv.weight.shape[2:] == (3, 3) and min(conv.weight.shape[:2]) >= FEWEST_CHANNELS
 
 
 def _kernels(layer: Any, style: Tensor) -> tuple[Tensor, Tensor]:

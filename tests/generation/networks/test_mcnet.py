@@ -15,6 +15,7 @@ from benchmarks.parity import mcnet as parity
 from benchmarks.speed.mcnet import one_frame
 from generation.crops.templates import TEMPLATES
 from generation.errors import GenerationError
+from generation.generators.convolution import TiledConv
 from generation.generators.mcnet.driving import (
     HEAD_FRAMES,
     MotionSettings,
@@ -23,7 +24,7 @@ from generation.generators.mcnet.driving import (
     normalised_landmarks,
 )
 from generation.generators.mcnet.keypoints import Keypoints, movement_scale, relative_keypoints
-from generation.generators.mcnet.layers import Hourglass, PhasesUp, TiledConv, UpBlock
+from generation.generators.mcnet.layers import Hourglass, PhasesUp, UpBlock
 from generation.generators.mcnet.network import McnetGenerator
 from generation.motion.expression import FEATURES
 from tests.generation.networks.cuda import require_cuda

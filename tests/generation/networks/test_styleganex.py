@@ -20,6 +20,7 @@ from generation.crops.clip import FaceClip
 from generation.errors import GenerationError, WeightsError
 from generation.generators.base import AttributePipeline
 from generation.generators.conversion.convert import convert
+from generation.generators.convolution import TiledConv
 from generation.generators.registry import FAMILIES
 from generation.generators.styleganex.convert import network_config, read_editor
 from generation.generators.styleganex.frames import FrameEncoder
@@ -131,7 +132,7 @@ def test_tiled_convolution_of_any_size_and_dilation(dilation: int, size: tuple[i
     x = torch.randn((2, 16, *size), generator=random)
     weight, bias = torch.randn((8, 16, 3, 3), generator=random), torch.randn(8, generator=random)
     wanted = torch.nn.functional.conv2d(x, weight, bias, 1, dilation, dilation)
-    got = TiledConv(weight, bias, dilation)(x.contiguous(memory_format=torch.channels_last))
+    got = TiledConv(weight, bias, dilation=dilation)(x.contiguous(memory_format=torch.channels_last))
     assert float((got - wanted).abs().max()) < 1e-4
 
 
