@@ -1,4 +1,7 @@
-"""A dataset repository at a Hub: connecting, telling its trouble in one line, and what it holds.
+"""A dataset repository at a Hub: one way to call it, what its revisions hold, and its errors in one line each.
+
+    remote = connect("lab/dataset")
+    remote.call("create_branch", branch="next", revision=remote.head(), exist_ok=True)
 
 Endpoint and token come from where huggingface_hub takes them (HF_ENDPOINT, HF_TOKEN, `hf auth login`). Neither the
 token nor the signature of an upload address leaves this module in a message or a log, at any level.
@@ -14,20 +17,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, Literal, TypeVar, cast
 
-from huggingface_hub import HfApi, constants, errors, get_session, get_token, set_client_factory
+from huggingface_hub import HfApi, HfFileSystem, constants, errors, get_session, get_token, set_client_factory
 from huggingface_hub.errors import (
     GatedRepoError,
-    HfHubHTTPError,
     HFValidationError,
     LocalTokenNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.hf_api import GitCommitInfo, RepoFile
 from huggingface_hub.utils._validators import validate_repo_id
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
@@ -35,12 +39,21 @@ from tooling import __version__
 from tooling.errors import ToolingError
 from tooling.workspace.files import file_sha256
 
-HTTPError: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]  # of the HTTP library the client uses
-NoJSONError = json.JSONDecodeError  # what the client makes of a busy proxy's page where it expects JSON
 TIMEOUT_SECONDS = 300.0  # for one read or write on a connection, not for a whole file; the client's own has none
-MAX_WAIT_SECONDS = 60  # of one Retry-After; the client's own waits as long as it is told to
+MAX_WAIT_SECONDS = 60  # of one Retry-After; the client's own waits as long as the Hub asks it to
 MAX_TRIES = 5
-BUSY = (408, 429, 500, 502, 503, 504)
+# A second call after a lost answer would fail or do it twice; preupload_lfs_files repeats its own requests.
+CALLED_ONCE = frozenset(
+    {
+        "accept_access_request",
+        "change_discussion_status",
+        "create_commit",
+        "delete_branch",
+        "delete_tag",
+        "preupload_lfs_files",
+        "reject_access_request",
+    }
+)
 SIGNED = re.compile(r"(https?://[^\s?\"']+)\?[^\s\"'>,)]+")
 # `(b'X-Xet-Access-Token', b'...')` is how the HTTP library logs a header.
 SECRET_HEADER = re.compile(
@@ -49,24 +62,74 @@ SECRET_HEADER = re.compile(
 ACCESS_TOKEN = re.compile(r"\bhf_[A-Za-z0-9_]{8,}")
 CLIENT_LOGGERS = ("huggingface_hub", "httpx", "httpcore", "hf_xet", "datasets", "fsspec", "filelock")
 
+_HTTPError: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]  # of the HTTP library the client uses
+# What client and connection raise; JSONDecodeError is a busy proxy's page where the client expects JSON.
+_CLIENT_ERRORS = (
+    _HTTPError,
+    OfflineModeIsEnabled,
+    LocalTokenNotFoundError,
+    HFValidationError,
+    json.JSONDecodeError,
+    ConnectionError,
+    TimeoutError,
+)
+
 Answer = TypeVar("Answer")
+Kind = Literal[
+    "bad_card",  # the Hub refuses the card's metadata
+    "bad_name",  # not a repository id
+    "busy",  # the Hub asks to come back later, also after MAX_TRIES
+    "changed",  # someone else changed the branch after it was read
+    "conflict",
+    "damaged",  # the repository serves something else than what was pushed
+    "denied",  # no token, or one that may not do this
+    "full",  # no space left at the Hub
+    "gated",
+    "no_repository",  # there is none of that name, or it is hidden from this token
+    "no_revision",
+    "not_found",  # a file, a request
+    "offline",  # HF_HUB_OFFLINE is set
+    "refused",  # everything else
+    "too_large",
+    "unreachable",  # no answer, or one of something else than a Hub
+]
+_OF_STATUS: dict[int, tuple[Kind, str]] = {
+    401: ("denied", "{endpoint} does not accept the token ({reason}); set another HF_TOKEN or run `hf auth login`"),
+    403: ("denied", "this token may not do that ({reason}); use a token with write access to the repository"),
+    404: ("not_found", "not found ({reason}); check the name and the revision"),
+    408: ("busy", "the Hub waited too long for the request ({reason}); run the same command again, it goes on"),
+    409: ("conflict", "exists already or is in the way ({reason}); open the repository, then run the command again"),
+    412: ("changed", "someone else changed it meanwhile; run the same command again, it shows the difference first"),
+    413: ("too_large", "the Hub finds a file too large ({reason}); build with smaller shards"),
+    429: ("busy", "the Hub asks to slow down ({reason}); wait some minutes and run the same command again, it goes on"),
+    507: ("full", "the Hub has no space left ({reason}); free space there and run the same command again, it goes on"),
+}
 
 
 class RemoteError(ToolingError):
-    """A Hub refused or could not be reached; the message names the repository and the next step."""
+    """A Hub refused or could not be reached; the message names the repository and the next step.
 
+    Attributes:
+        kind: what was wrong, for callers that go on from there.
+        status: of the HTTP response; None if there was no response.
+        retry_after_s: how long the Hub asks to wait; None if it does not say.
+    """
 
-@dataclass(frozen=True)
-class Remote:
-    """A dataset repository: the client, with endpoint and token of the environment, and the repository's id."""
-
-    api: HfApi
-    repo_id: str
+    def __init__(
+        self, message: str, kind: Kind = "refused", status: int | None = None, retry_after_s: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.kind, self.status, self.retry_after_s = kind, status, retry_after_s
 
     @property
-    def arguments(self) -> dict[str, Any]:
-        """What nearly every call of the client takes."""
-        return {"repo_id": self.repo_id, "repo_type": "dataset"}
+    def is_transient(self) -> bool:
+        """Whether it may be gone at the next try: a busy Hub, a lost connection, an answer of a proxy in between."""
+        return self.kind in ("busy", "unreachable")
+
+    def wait(self, attempt: int) -> None:
+        """Waits as long as the Hub asks for, or twice as long each time, up to MAX_WAIT_SECONDS."""
+        asked_s = 2 ** (attempt - 1) if self.retry_after_s is None else self.retry_after_s
+        time.sleep(min(asked_s, MAX_WAIT_SECONDS))
 
 
 @dataclass(frozen=True)
@@ -86,64 +149,140 @@ class RemoteFile:
     blob_sha1: str | None
 
 
+@dataclass(frozen=True)
+class Remote:
+    """A dataset repository: the client, with endpoint and token of the environment, and the repository's id.
+
+    Every method raises RemoteError where the Hub refuses or cannot be reached.
+    """
+
+    api: HfApi
+    repo_id: str
+
+    def call(self, method: str, **arguments: Any) -> Any:
+        """Calls a method of the client's HfApi on this repository and reads what it yields to its end.
+
+        Methods that are not CALLED_ONCE are called again after a busy Hub or a lost connection.
+        """
+        function = getattr(self.api, method)
+
+        def answer() -> Any:
+            found = function(repo_id=self.repo_id, repo_type="dataset", **arguments)
+            return list(found) if isinstance(found, Iterator) else found
+
+        return self.attempt(answer, 1 if method in CALLED_ONCE else MAX_TRIES)
+
+    def attempt(self, action: Callable[[], Answer], max_tries: int = MAX_TRIES) -> Answer:
+        """Runs an action on the Hub, again where its error is transient; waits as long as the Hub asks for."""
+        for attempt in count(1):
+            try:
+                return action()
+            except (_HTTPError, OSError, ValueError, RuntimeError) as error:
+                failure = self._failure(error)
+                if failure is None:
+                    raise
+            if not failure.is_transient or attempt == max_tries:
+                raise failure  # not inside `except`: the client's errors carry addresses and requests
+            failure.wait(attempt)
+        raise AssertionError("the loop returns or raises")
+
+    def create(self, *, private: bool) -> None:
+        """Creates the repository unless it is there."""
+        self.call("create_repo", private=private, exist_ok=True)
+        self.choose_transfer()
+
+    def head(self, revision: str | None = None) -> str:
+        """Commit id of a branch, tag or commit; None is the branch main."""
+        return str(self.call("repo_info", revision=revision).sha)
+
+    def branches(self) -> dict[str, str]:
+        """Commit id of each branch by name."""
+        return {branch.name: branch.target_commit for branch in self.call("list_repo_refs").branches}
+
+    def history(self, revision: str | None = None) -> list[GitCommitInfo]:
+        """The commits of a branch, tag or commit, newest first; None is the branch main."""
+        return list(self.call("list_repo_commits", revision=revision))
+
+    def files(self, revision: str | None = None) -> dict[str, RemoteFile]:
+        """Every file of a branch, tag or commit by path, in order of the paths; None is the branch main."""
+        tree = self.call("list_repo_tree", revision=revision, recursive=True)
+        found = {}
+        for entry in sorted((entry for entry in tree if isinstance(entry, RepoFile)), key=lambda entry: entry.path):
+            large = entry.lfs.sha256 if entry.lfs else None
+            found[entry.path] = RemoteFile(entry.path, entry.size, large, None if large else entry.blob_id)
+        return found
+
+    def download(self, path: str, commit: str, folder: Path | None = None) -> Path:
+        """Fetches a file of a commit into a folder, or into the client's cache."""
+        return Path(self.call("hf_hub_download", filename=path, revision=commit, local_dir=folder))
+
+    def read(self, path: str, commit: str, read: Callable[[BinaryIO], Answer], *, block_bytes: int) -> Answer:
+        """Gives a file of a commit to `read`; only the ranges that it reads are fetched, in blocks of `block_bytes`."""
+
+        def open_and_read() -> Answer:
+            with self._file_system.open(self.address(path, commit), "rb", block_size=block_bytes) as file:
+                return read(cast(BinaryIO, file))
+
+        return self.attempt(open_and_read)
+
+    def address(self, path: str, commit: str) -> str:
+        """A file of a commit as messages and the client's file system name it."""
+        return f"datasets/{self.repo_id}@{commit}/{path}"
+
+    def choose_transfer(self) -> None:
+        """Turns the client's Xet on or off for this endpoint and repository.
+
+        The client takes Xet wherever its package is installed and fails at an endpoint without it. A switch set in the
+        environment is left alone.
+        """
+        if _is_switched_off:
+            return
+        url = f"{self.api.endpoint}/api/datasets/{self.repo_id}/xet-read-token/main"
+        token = get_token()
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        answer = self.attempt(lambda: get_session().get(url, headers=headers))
+        constants.HF_HUB_DISABLE_XET = answer.status_code != 200
+
+    @cached_property
+    def _file_system(self) -> HfFileSystem:
+        """Reads ranges of the repository's files; remembers no listing of another Remote."""
+        token: Any = self.api.token
+        return HfFileSystem(endpoint=self.api.endpoint, token=token, skip_instance_cache=True)
+
+    def _failure(self, error: BaseException) -> RemoteError | None:
+        """The error of the client or the connection that `error` is or was raised from, in one line; None if none."""
+        seen: BaseException | None = error
+        while seen is not None and not isinstance(seen, _CLIENT_ERRORS):
+            seen = seen.__cause__ or seen.__context__
+        if seen is None:
+            return None
+        response = getattr(seen, "response", None)
+        if response is None:
+            kind, sentence = _explain(seen, self.api.endpoint)
+            return RemoteError(f"{self.repo_id}: {sentence}", kind)
+        kind, sentence = _explain_response(seen, response, self.api.endpoint)
+        asked = response.headers.get("Retry-After", "")
+        retry_after_s = int(asked) if asked.isdigit() else None
+        return RemoteError(f"{self.repo_id}: {sentence}", kind, response.status_code, retry_after_s)
+
+
 def connect(repo_id: str) -> Remote:
     """The repository at the endpoint of the environment; it need not exist yet.
 
     Raises:
-        RemoteError: `repo_id` cannot be one, or the endpoint cannot be reached.
+        RemoteError: `repo_id` is not a repository id, or the endpoint cannot be reached.
     """
     _prepare_client()
     remote = Remote(HfApi(library_name="homologous-deepfake", library_version=__version__), repo_id)
-    with explaining(remote):
+
+    def check_id() -> None:
         validate_repo_id(repo_id)
         if "/" not in repo_id:
             raise HFValidationError("it has the form OWNER/NAME")
-    choose_transfer(remote)
+
+    remote.attempt(check_id)
+    remote.choose_transfer()
     return remote
-
-
-def choose_transfer(remote: Remote) -> None:
-    """Turns the client's Xet on or off for this endpoint; call it again once a missing repository was created.
-
-    The client takes Xet wherever its package is installed and fails at an endpoint without it. A switch set in the
-    environment is left alone.
-    """
-    if _is_switched_off:
-        return
-    url = f"{remote.api.endpoint}/api/datasets/{remote.repo_id}/xet-read-token/main"
-    token = get_token()
-    headers = {"authorization": f"Bearer {token}"} if token else {}
-    with explaining(remote):
-        answer = patiently(lambda: get_session().get(url, headers=headers))
-    constants.HF_HUB_DISABLE_XET = answer.status_code != 200
-
-
-def patiently(call: Callable[[], Answer]) -> Answer:
-    """Calls again after a busy Hub or a lost connection, a bounded number of times; only for what may happen twice.
-
-    Most of the client's requests are sent once. The waits are those the Hub asks for, up to MAX_WAIT_SECONDS.
-    """
-    for attempt in range(1, MAX_TRIES):
-        try:
-            return call()
-        except (HTTPError, NoJSONError) as error:
-            if not is_passing(error):
-                raise
-            wait(error, attempt)
-    return call()
-
-
-def is_passing(error: Exception) -> bool:
-    """Whether an error may be gone at the next try: a busy Hub, a lost connection, an answer of a proxy in between."""
-    response = getattr(error, "response", None)
-    return not isinstance(error, HfHubHTTPError) or (response is not None and response.status_code in BUSY)
-
-
-def wait(error: Exception, attempt: int) -> None:
-    """Waits as long as the Hub asks for, or twice as long each time, up to MAX_WAIT_SECONDS."""
-    response = getattr(error, "response", None)
-    asked = response.headers.get("Retry-After", "") if response is not None else ""
-    time.sleep(min(int(asked) if asked.isdigit() else 2 ** (attempt - 1), MAX_WAIT_SECONDS))
 
 
 @contextmanager
@@ -156,37 +295,6 @@ def quiet_client() -> Iterator[None]:
     finally:
         if not was_disabled:
             enable_progress_bars()
-
-
-def remote_files(remote: Remote, revision: str | None = None) -> dict[str, RemoteFile]:
-    """Every file of a branch, tag or commit by path, in order of the paths; None is the branch main."""
-
-    def listing() -> list[RepoFile]:
-        tree = remote.api.list_repo_tree(**remote.arguments, revision=revision, recursive=True)
-        return [entry for entry in tree if isinstance(entry, RepoFile)]
-
-    with explaining(remote):
-        entries = patiently(listing)
-    found = {}
-    for entry in sorted(entries, key=lambda entry: entry.path):
-        large = entry.lfs.sha256 if entry.lfs else None
-        found[entry.path] = RemoteFile(entry.path, entry.size, large, None if large else entry.blob_id)
-    return found
-
-
-def remote_head(remote: Remote, revision: str | None = None) -> str:
-    """Commit id of a branch, tag or commit; None is the branch main."""
-    with explaining(remote):
-        head = patiently(lambda: remote.api.dataset_info(remote.repo_id, revision=revision)).sha
-    assert head is not None
-    return head
-
-
-def branch_heads(remote: Remote) -> dict[str, str]:
-    """Commit id of each branch by name."""
-    with explaining(remote):
-        refs = patiently(lambda: remote.api.list_repo_refs(**remote.arguments))
-    return {branch.name: branch.target_commit for branch in refs.branches}
 
 
 def file_matches(local: Path, remote_file: RemoteFile) -> bool:
@@ -203,25 +311,6 @@ def blob_sha1(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
-@contextmanager
-def explaining(remote: Remote) -> Iterator[None]:
-    """Turns what the client raises into one line that names the repository and the next step.
-
-    Raises:
-        RemoteError: in the place of any error of the client or the connection.
-    """
-    try:
-        yield
-    except ToolingError:
-        raise
-    except (HTTPError, OSError, ValueError, RuntimeError) as error:
-        found = _client_error(error)
-        if found is None:
-            raise
-        # `from None`: the client's exceptions carry addresses and requests.
-        raise RemoteError(f"{remote.repo_id}: {_explain(found, remote)}") from None
-
-
 def redact(text: str) -> str:
     """Text without tokens, secret headers and the signatures of addresses."""
     token = get_token()
@@ -230,66 +319,43 @@ def redact(text: str) -> str:
     return SECRET_HEADER.sub(r"\1<secret>", text)
 
 
-def _client_error(error: BaseException) -> Exception | None:
-    """The error of the client or the connection that `error` is or was raised from; None where there is none."""
-    refusals = (HTTPError, OfflineModeIsEnabled, LocalTokenNotFoundError, HFValidationError)
-    known = (*refusals, NoJSONError, ConnectionError, TimeoutError)
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, known):
-            return seen
-        if type(seen) is ValueError and "Invalid metadata in README.md" in str(seen):
-            return seen
-        seen = seen.__cause__ or seen.__context__
-    return None
-
-
-def _explain(error: Exception, remote: Remote) -> str:
-    endpoint = remote.api.endpoint
+def _explain(error: BaseException, endpoint: str) -> tuple[Kind, str]:
+    """Kind and sentence of an error without a response."""
     if isinstance(error, OfflineModeIsEnabled):
-        return "the client is in offline mode; unset HF_HUB_OFFLINE"
+        return "offline", "the client is in offline mode; unset HF_HUB_OFFLINE"
     if isinstance(error, LocalTokenNotFoundError):
-        return "no token; set HF_TOKEN or run `hf auth login`"
+        return "denied", "no token; set HF_TOKEN or run `hf auth login`"
     if isinstance(error, HFValidationError):
-        return f"is no name of a repository ({_one_line(str(error))}); use OWNER/NAME"
-    if isinstance(error, NoJSONError):
-        return f"{endpoint} answers with something else than JSON, as busy proxies do; run the same command again"
-    if type(error) is ValueError:
-        return f"the Hub refuses the card: {_one_line(str(error))}; run `tooling card` again"
-    response = getattr(error, "response", None)
-    if response is None:
-        what = _one_line(str(error)) or type(error).__name__
-        return f"{endpoint} cannot be reached or cut the connection ({what}); run the same command again, it goes on"
-    return _explain_status(error, response, remote)
+        return "bad_name", f"is not a repository id ({_one_line(str(error))}); use OWNER/NAME"
+    again = "run the same command again, it goes on"
+    if isinstance(error, json.JSONDecodeError):
+        return "unreachable", f"{endpoint} answers with something else than JSON, as busy proxies do; {again}"
+    what = _one_line(str(error)) or type(error).__name__
+    return "unreachable", f"{endpoint} cannot be reached or cut the connection ({what}); {again}"
 
 
-def _explain_status(error: Exception, response: Any, remote: Remote) -> str:
-    status, endpoint = response.status_code, remote.api.endpoint
-    told = _one_line(getattr(error, "server_message", None) or f"status {status}")
+def _explain_response(error: BaseException, response: Any, endpoint: str) -> tuple[Kind, str]:
+    """Kind and sentence of an error with a response."""
+    status = response.status_code
+    reason = _one_line(getattr(error, "server_message", None) or f"status {status}")
+    if response.request.url.path.endswith("/api/validate-yaml"):
+        return "bad_card", f"the Hub refuses the card: {reason}; run `tooling card` again"
     if isinstance(error, GatedRepoError):
-        return f"is gated and this token has no access ({told}); ask for access on its page"
+        return "gated", f"is gated and this token has no access ({reason}); ask for access on its page"
     if isinstance(error, RevisionNotFoundError):
-        return f"has no such revision ({told}); name a branch, tag or commit that it has"
-    if status == 401 and not isinstance(error, RepositoryNotFoundError):
-        return f"{endpoint} does not accept the token ({told}); set another HF_TOKEN or run `hf auth login`"
-    if status in (401, 404) and isinstance(error, RepositoryNotFoundError):
+        return "no_revision", f"has no such revision ({reason}); name a branch, tag or commit that it has"
+    if isinstance(error, RepositoryNotFoundError) and status in (401, 404):
+        kind: Kind = "no_repository" if status == 404 else "denied"
         if get_token() is None:
-            return f"{endpoint} shows no such dataset without a token; set HF_TOKEN or run `hf auth login`"
-        return f"{endpoint} has no such dataset, or hides it from this token; check name and HF_TOKEN"
-    sentences = {
-        403: f"this token may not do that ({told}); use a token with write access to the repository",
-        404: f"not found ({told}); check the name and the revision",
-        409: f"exists already or is in the way ({told}); look at the repository, then run the command again",
-        412: "someone else changed it meanwhile; run the same command again, it shows the difference first",
-        413: f"the Hub finds a file too large ({told}); build with smaller shards",
-        429: f"the Hub asks to slow down ({told}); wait some minutes and run the same command again, it goes on",
-        507: f"the Hub has no space left ({told}); free space there and run the same command again, it goes on",
-    }
-    if status in sentences:
-        return sentences[status]
+            return kind, f"{endpoint} shows no such dataset without a token; set HF_TOKEN or run `hf auth login`"
+        return kind, f"{endpoint} has no such dataset, or hides it from this token; check name and HF_TOKEN"
+    if status in _OF_STATUS:
+        kind, sentence = _OF_STATUS[status]
+        return kind, sentence.format(endpoint=endpoint, reason=reason)
     if status >= 500:
-        return f"the Hub is in trouble ({told}); run the same command again later, it goes on"
-    return f"the Hub refuses ({told}); look at the repository and its settings there"
+        kind = "busy" if status in (500, 502, 503, 504) else "refused"
+        return kind, f"the Hub is in trouble ({reason}); run the same command again later, it goes on"
+    return "refused", f"the Hub refuses ({reason}); check the repository and its settings there"
 
 
 def _one_line(text: str) -> str:

@@ -11,11 +11,11 @@ from typing import Any
 
 from huggingface_hub import constants
 
-from tooling.stages.pull import run as pull
+from tooling.stages.pull.run import pull_release
 from tooling.stages.push import read_back
-from tooling.stages.push import run as push
-from tooling.takedown import run as takedown
-from tooling.takedown.run import TakedownRequest
+from tooling.stages.push.prepare import PushOptions
+from tooling.stages.push.run import push_release
+from tooling.takedown.run import TakedownRequest, take_down
 from tooling.workspace.layout import open_workspace
 
 PRELOADED = [
@@ -44,18 +44,20 @@ def use_hub(endpoint: str, token: str) -> None:
     constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_XET = False, True
 
 
-def push_release(root: str, out: str, repo_id: str, endpoint: str, token: str) -> None:
+def push_in_child(root: str, out: str, repo_id: str, endpoint: str, token: str) -> None:
     use_hub(endpoint, token)
     read_back.check_first_row = lambda *arguments: None
-    push.push_release(open_workspace(Path(root)), Path(out), repo_id, push.PushOptions())
+    push_release(open_workspace(Path(root)), Path(out), repo_id, PushOptions())
 
 
-def pull_release(root: str, repo_id: str, endpoint: str, token: str) -> None:
+def pull_in_child(root: str, repo_id: str, endpoint: str, token: str) -> None:
     use_hub(endpoint, token)
-    pull.pull_release(repo_id, Path(root), num_workers=1)
+    pull_release(repo_id, Path(root), num_workers=1)
 
 
-def take_down(root: str, request: TakedownRequest, endpoint: str, token: str, kill_at: int, counter: Any) -> None:
+def take_down_in_child(
+    root: str, request: TakedownRequest, endpoint: str, token: str, kill_at: int, counter: Any
+) -> None:
     """Takes down until just before the `kill_at`-th step that lasts; counts the steps."""
     use_hub(endpoint, token)
 
@@ -66,4 +68,4 @@ def take_down(root: str, request: TakedownRequest, endpoint: str, token: str, ki
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(watch)
-    takedown.take_down(open_workspace(Path(root)), request)
+    take_down(open_workspace(Path(root)), request)

@@ -31,8 +31,8 @@ from tooling.settings import CardSettings, ShardSettings
 from tooling.stages import build as shards
 from tooling.stages.card import run as card
 from tooling.stages.push import read_back
-from tooling.stages.push import run as push
-from tooling.stages.push.run import PreparedPush, PushOptions, PushResult
+from tooling.stages.push.prepare import PreparedPush, PushOptions, prepare_push
+from tooling.stages.push.run import PushResult, publish
 from tooling.stages.verify import run as verify
 from tooling.views import contact_sheet
 from tooling.workspace.layout import Workspace
@@ -49,10 +49,10 @@ class Built:
     out: Path
 
     def prepare(self, repo_id: str = TARGET, **options: object) -> PreparedPush:
-        return push.prepare(self.workspace, self.out, repo_id, PushOptions(**options))  # type: ignore[arg-type]
+        return prepare_push(self.workspace, self.out, repo_id, PushOptions(**options))  # type: ignore[arg-type]
 
     def push(self, repo_id: str = TARGET, **options: object) -> PushResult:
-        return push.send(self.prepare(repo_id, **options))
+        return publish(self.prepare(repo_id, **options))
 
     def with_version(self, version: str) -> Built:
         settings = dataclasses.replace(self.workspace.settings, card=CardSettings(version=version))

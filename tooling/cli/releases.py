@@ -45,12 +45,13 @@ def push(
     ] = "",
 ) -> None:
     """Publish the release at a Hub: told beforehand, visible in one commit, tagged and read back."""
-    from tooling.stages.push import run as stage
     from tooling.stages.push.comparison import format_plan
+    from tooling.stages.push.prepare import PushOptions, prepare_push
+    from tooling.stages.push.run import publish
 
     if gated not in ("", "auto", "manual"):
         raise UsageError(f"--gated {gated}: use auto or manual")
-    options = stage.PushOptions(
+    options = PushOptions(
         create_pr=create_pr,
         private=private,
         gated=gated or None,  # type: ignore[arg-type]
@@ -60,14 +61,14 @@ def push(
     place = open_workspace(workspace)
     with place.locked():
         with console.progress_bar("check", is_bytes=True) as bar:
-            prepared = stage.prepare(place, out, repo_id, options, progress=bar)
+            prepared = prepare_push(place, out, repo_id, options, progress=bar)
         for note in prepared.notes:
             console.say(f"note: {note}")
         console.put(format_plan(prepared.plan))
         if dry_run:
             return
         with console.progress_bar("send", is_bytes=True) as bar:
-            result = stage.send(prepared, progress=bar)
+            result = publish(prepared, progress=bar)
     did = "pushed and read back" if result.is_committed else "has this very release already, nothing was sent"
     tagged = f", tag {result.tag}" if result.tag else ""
     console.put(f"{repo_id}@{result.commit[:12]}: {did}{tagged}")
@@ -207,7 +208,7 @@ def accept(repo_id: RepoArgument, user: UserArgument, workspace: WorkspaceOption
 
     place = open_workspace(workspace)
     with place.locked():
-        entry = access.accept(place, connect(repo_id), user, date=_today())
+        entry = access.accept_request(place, connect(repo_id), user, date=_today())
     console.put(f"{entry.user}: accepted for {entry.repo}, logged in {access.log_path(place)}")
 
 
@@ -224,7 +225,7 @@ def reject(
 
     place = open_workspace(workspace)
     with place.locked():
-        entry = access.reject(place, connect(repo_id), user, reason, date=_today())
+        entry = access.reject_request(place, connect(repo_id), user, reason, date=_today())
     console.put(f"{entry.user}: rejected for {entry.repo}, logged in {access.log_path(place)}")
 
 
@@ -247,7 +248,7 @@ def prune(
 
     place = open_workspace(workspace)
     with place.locked():
-        gone = access.prune(place, today=_today(), retention_days=days)
+        gone = access.prune_log(place, today=_today(), retention_days=days)
     console.put(f"{len(gone)} entries removed")
 
 

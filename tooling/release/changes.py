@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tooling.errors import UsageError
 from tooling.release.diff import changelog_entry, compare_rows, folder_rows, locate, rows_at
-from tooling.remote import Remote, explaining, patiently
+from tooling.remote import Remote
 
 HEADING = "## Changes"
 FIRST = "The first release."
@@ -28,14 +28,14 @@ Entries = dict[str, str]
 
 
 def read_entries(card: str) -> Entries:
-    """The entries in a card's text; none where it has no such list."""
+    """The entries in a card's text; none if it has no such list."""
     section = re.search(rf"^{HEADING}\n(.*?)(?=^## |\Z)", card, re.MULTILINE | re.DOTALL)
     parts = re.split(r"^### (.+)\n", section[1], flags=re.MULTILINE) if section else [""]
     return {version.strip(): body.strip() for version, body in zip(parts[1::2], parts[2::2], strict=True)}
 
 
 def format_entries(entries: Entries) -> str:
-    """The text below the heading; ends with a newline."""
+    """Markdown of the entries, for below the heading; ends with a newline."""
     return "\n".join(f"### {version}\n\n{body}\n" for version, body in entries.items())
 
 
@@ -52,26 +52,26 @@ def entries_since(since: str, out: Path, version: str) -> Entries:
         InputError: one of them is not a release.
         RemoteError: the Hub refuses or cannot be reached.
     """
-    source = locate(since)
-    earlier = earlier_entries(source)
+    release = locate(since)
+    earlier = earlier_entries(release)
     if version in earlier:
         way_out = f"raise [card] version in workspace.toml, or name a release before {version}"
         raise UsageError(f"{since}: its list of changes has version {version} already; {way_out}")
-    found = compare_rows(rows_at(source), folder_rows(out))
+    found = compare_rows(rows_at(release), folder_rows(out))
     return {version: changelog_entry(found), **earlier}
 
 
-def earlier_entries(source: Path | tuple[Remote, str]) -> Entries:
-    """The entries in the card of a release that `diff.locate` found.
+def earlier_entries(release: Path | tuple[Remote, str]) -> Entries:
+    """The entries in the card of a release, given as `diff.locate` returns it.
 
     Raises:
         RemoteError: the Hub refuses or cannot be reached.
     """
-    return read_entries(_folder_card(source) if isinstance(source, Path) else remote_card(*source))
+    return read_entries(_folder_card(release) if isinstance(release, Path) else remote_card(*release))
 
 
 def own_entries(out: Path, version: str) -> Entries:
-    """Those of the card that a release has, if it is of that version; else this is the first release."""
+    """The entries of the release's card if that is of this version; else those of a first release."""
     entries = read_entries(_folder_card(out))
     return entries if next(iter(entries), None) == version else {version: FIRST}
 
@@ -81,22 +81,19 @@ def with_notice(entries: Entries, notice: str) -> Entries:
     newest, body = next(iter(entries.items()))
     if notice in body.splitlines():
         return entries
-    gap = "\n" if body.startswith("- ") else "\n\n"  # a list goes on, or begins behind a sentence
+    gap = "\n" if body.startswith("- ") else "\n\n"  # the line continues a list, or begins one after a sentence
     return {**entries, newest: f"{body}{gap}{notice}"}
 
 
 def remote_card(remote: Remote, commit: str) -> str:
-    """The card's text at a commit, "" where there is none.
+    """The card's text at a commit, "" if there is none.
 
     Raises:
         RemoteError: the Hub refuses or cannot be reached.
     """
-    api, arguments = remote.api, {**remote.arguments, "revision": commit}
-    with explaining(remote):
-        if not patiently(lambda: api.file_exists(filename=CARD, **arguments)):
-            return ""
-        path = Path(patiently(lambda: api.hf_hub_download(filename=CARD, **arguments)))
-    return path.read_text(encoding="utf-8", errors="replace")
+    if not remote.call("file_exists", filename=CARD, revision=commit):
+        return ""
+    return remote.download(CARD, commit).read_text(encoding="utf-8", errors="replace")
 
 
 def _folder_card(folder: Path) -> str:

@@ -9,17 +9,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from huggingface_hub import HfFileSystem
 
 from homologous_deepfake import METADATA, SUBSETS
 from tooling.errors import InputError
-from tooling.remote import Remote, connect, explaining, patiently, remote_files, remote_head
+from tooling.remote import Remote, connect
 from tooling.workspace.records import natural_key
 
 REMOTE_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@(.+))?")
@@ -53,16 +51,13 @@ class ReleaseDiff:
 
 
 def compare(a: str, b: str) -> ReleaseDiff:
-    """Rows that differ between two releases.
-
-    Args:
-        a, b: the older and the newer release: a folder, `REPO_ID` or `REPO_ID@REVISION`.
+    """Rows that differ between the releases `a` and `b`; see `locate` for their names.
 
     Raises:
         InputError: one of them is not a release.
         RemoteError: the Hub refuses or cannot be reached.
     """
-    return compare_rows(release_rows(a), release_rows(b))
+    return compare_rows(rows_at(locate(a)), rows_at(locate(b)))
 
 
 def compare_rows(old: dict[str, Row], new: dict[str, Row]) -> ReleaseDiff:
@@ -81,37 +76,40 @@ def compare_rows(old: dict[str, Row], new: dict[str, Row]) -> ReleaseDiff:
     return ReleaseDiff(subsets)
 
 
-def release_rows(name: str) -> dict[str, Row]:
-    """Rows of a release's config `metadata` by sample_id; label, method and gender are their class numbers.
+def locate(name: str) -> Path | tuple[Remote, str]:
+    """The folder, or repository and commit, that a release's name stands for.
 
     Args:
         name: a folder, `REPO_ID` or `REPO_ID@REVISION`.
 
     Raises:
-        InputError: no such folder, or no release in it.
+        InputError: no such folder.
         RemoteError: the Hub refuses or cannot be reached.
     """
-    return rows_at(locate(name))
-
-
-def locate(name: str) -> Path | tuple[Remote, str]:
-    """The folder, or repository and commit, that a name of a release stands for; see `release_rows`."""
     folder, remote_name = Path(name), REMOTE_NAME.fullmatch(name)
     if folder.is_dir():
         return folder
     if remote_name is None:
         raise InputError(f"{name}: neither a folder nor REPO_ID@REVISION; name one of the two")
     remote = connect(remote_name[1])
-    return remote, remote_head(remote, remote_name[2])
+    return remote, remote.head(remote_name[2])
 
 
-def rows_at(source: Path | tuple[Remote, str]) -> dict[str, Row]:
-    """The rows of a release that `locate` found."""
-    return folder_rows(source) if isinstance(source, Path) else remote_rows(*source)
+def rows_at(release: Path | tuple[Remote, str]) -> dict[str, Row]:
+    """Rows of a release's config `metadata` by sample_id; label, method and gender are their class numbers.
+
+    Args:
+        release: as `locate` returns it.
+
+    Raises:
+        InputError: no release there.
+        RemoteError: the Hub refuses or cannot be reached.
+    """
+    return folder_rows(release) if isinstance(release, Path) else remote_rows(*release)
 
 
 def folder_rows(out: Path) -> dict[str, Row]:
-    """`release_rows` of a folder."""
+    """Rows of a release on disk; see `rows_at`."""
     paths = sorted((out / "data" / METADATA).glob("*.parquet"))
     if not paths:
         raise InputError(f"{out}: no release with a config `{METADATA}`; run `tooling build --out {out}`")
@@ -123,27 +121,20 @@ def folder_rows(out: Path) -> dict[str, Row]:
 
 
 def remote_rows(remote: Remote, commit: str) -> dict[str, Row]:
-    """`release_rows` of a commit at the Hub; only the shards of `metadata` are fetched."""
-    found = remote_files(remote, commit)
+    """Rows of a release at a commit at the Hub; only the shards of `metadata` are fetched."""
+    found = remote.files(commit)
     names = [name for name in found if name.startswith(f"data/{METADATA}/") and name.endswith(".parquet")]
     if not names:
         raise InputError(f"{remote.repo_id}@{commit[:8]}: no release with a config `{METADATA}`; name another revision")
-    files = file_system(remote)
     rows: dict[str, Row] = {}
     for name in names:
-        path = f"datasets/{remote.repo_id}@{commit}/{name}"
-        with explaining(remote):
-            rows |= patiently(partial(_read_remote, files, path, found[name].num_bytes))
+        address, num_bytes = remote.address(name, commit), max(found[name].num_bytes, 1)
+        rows |= remote.read(name, commit, lambda file, address=address: _read(file, address), block_bytes=num_bytes)
     return rows
 
 
-def file_system(remote: Remote) -> HfFileSystem:
-    """Reads ranges of the repository's files; remembers no listing of before."""
-    return HfFileSystem(endpoint=remote.api.endpoint, token=remote.api.token, skip_instance_cache=True)
-
-
 def format_diff(diff: ReleaseDiff) -> str:
-    """The difference for a person: counts of each subset, then the first names of each kind."""
+    """The difference as text: counts of each subset, then the first names of each kind."""
     if not diff.subsets:
         return "no row differs"
     lines = []
@@ -182,14 +173,9 @@ def _changed_columns(before: Row, after: Row) -> tuple[str, ...]:
     return tuple(name for name in names if before.get(name) != after.get(name))
 
 
-def _read_remote(files: HfFileSystem, path: str, num_bytes: int) -> dict[str, Row]:
-    with files.open(path, "rb", block_size=max(num_bytes, 1)) as file:
-        return _read(file, path)
-
-
-def _read(file: BinaryIO, path: str) -> dict[str, Row]:
+def _read(file: BinaryIO, name: str) -> dict[str, Row]:
     try:
         rows = pq.read_table(file).to_pylist()
         return {row["sample_id"]: row for row in rows if row["path"]}
     except (pa.ArrowInvalid, KeyError) as error:
-        raise InputError(f"{path}: damaged or of another dataset ({error!r}); build or push it again") from error
+        raise InputError(f"{name}: damaged or of another dataset ({error!r}); build or push it again") from error

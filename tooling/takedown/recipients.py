@@ -1,9 +1,9 @@
-"""access: who asks for a gated release, who is let in, and a log of everyone who was.
+"""access: who asks for a gated release, who is let in, and the log of these decisions.
 
     WORKSPACE/recipients.jsonl      one line for each decision: date, repo, user, action, reason, version
 
-The log stays in the workspace: it names people who use the data, so neither a release nor a Hub gets it. It is what a
-takedown reads to tell whom to ask for deletion.
+The log stays in the workspace: it names people who use the data, so neither a release nor a Hub gets it. A
+takedown reads it to say who has to be asked for deletion.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Literal, get_args
 from huggingface_hub.hf_api import AccessRequest
 
 from tooling.errors import UsageError
-from tooling.remote import Remote, RemoteError, explaining, patiently
+from tooling.remote import Remote, RemoteError
 from tooling.workspace.decoding import decode_json, read_json_lines
 from tooling.workspace.files import append_line, sync_folder, write_text
 from tooling.workspace.layout import Workspace
@@ -57,7 +57,7 @@ class LogEntry:
         date: ISO 8601 day of the decision.
         repo: id of the dataset repository.
         action: what was decided; "accepted" means that the user may have downloaded the data from then on.
-        reason: why, for a rejection; where the entry comes from, for one that was found at the Hub.
+        reason: why, for a rejection; "" otherwise.
         version: of the release that was then current.
     """
 
@@ -77,62 +77,40 @@ def list_requests(remote: Remote, status: Status = "pending") -> list[Request]:
         RemoteError: the repository is not gated, or the token may not see its requests.
     """
     if status not in get_args(Status):
-        raise UsageError(f"{status}: is no status of requests; use {', '.join(get_args(Status))}")
-    calls = {
-        "pending": remote.api.list_pending_access_requests,
-        "accepted": remote.api.list_accepted_access_requests,
-        "rejected": remote.api.list_rejected_access_requests,
-    }
-    with explaining(remote):
-        return [_request(found) for found in patiently(lambda: list(calls[status](**remote.arguments)))]
+        raise UsageError(f"{status}: not a status of requests; use {', '.join(get_args(Status))}")
+    return [_request(remote, found) for found in remote.call(f"list_{status}_access_requests")]
 
 
-def accept(workspace: Workspace, remote: Remote, user: str, *, date: str) -> LogEntry:
-    """Lets a user in and logs it. After a kill in between, a rerun adds what the log lacks.
+def accept_request(workspace: Workspace, remote: Remote, user: str, *, date: str) -> LogEntry:
+    """Lets a user in and logs it. After a kill in between, a rerun adds the missing entry.
 
     Raises:
-        UsageError: `date` is no ISO 8601 day.
+        UsageError: `date` is not an ISO 8601 day.
         RemoteError: the Hub has no request of that user, or the token may not decide.
     """
     check_date(date)
     if user not in {found.user for found in list_requests(remote, "accepted")}:
-        with explaining(remote):
-            remote.api.accept_access_request(user=user, **remote.arguments)
+        remote.call("accept_access_request", user=user)
     return _log(workspace, LogEntry(date, remote.repo_id, user, "accepted", "", workspace.settings.card.version))
 
 
-def reject(workspace: Workspace, remote: Remote, user: str, reason: str, *, date: str) -> LogEntry:
+def reject_request(workspace: Workspace, remote: Remote, user: str, reason: str, *, date: str) -> LogEntry:
     """Refuses a user, or takes access back, with a reason that the user is shown, and logs it.
 
     Raises:
-        UsageError: no reason, or `date` is no ISO 8601 day.
+        UsageError: no reason, or `date` is not an ISO 8601 day.
         RemoteError: the Hub has no request of that user, or the token may not decide.
     """
     check_date(date)
     if not reason.strip():
-        raise UsageError(f"{user}: a rejection needs a reason; the user gets to read it")
+        raise UsageError(f"{user}: a rejection needs a reason, which the user can read; give one with --reason")
     if user not in {found.user for found in list_requests(remote, "rejected")}:
-        with explaining(remote):
-            remote.api.reject_access_request(user=user, rejection_reason=reason, **remote.arguments)
+        remote.call("reject_access_request", user=user, rejection_reason=reason)
     return _log(workspace, LogEntry(date, remote.repo_id, user, "rejected", reason, workspace.settings.card.version))
 
 
-def log_accepted(workspace: Workspace, remote: Remote) -> list[LogEntry]:
-    """Adds everyone whom the Hub lets in and the log does not know: automatic gates, decisions on the website.
-
-    Returns:
-        The new entries, dated by their requests.
-    """
-    known = recipients(workspace, remote.repo_id)
-    version = workspace.settings.card.version
-    found = [request for request in list_requests(remote, "accepted") if request.user not in known]
-    return [
-        _log(workspace, LogEntry(r.date, remote.repo_id, r.user, "accepted", "found at the Hub", version))
-        for r in found
-    ]
-
-
 def log_path(workspace: Workspace) -> Path:
+    """Path of recipients.jsonl."""
     return workspace.path("recipients.jsonl")
 
 
@@ -145,26 +123,26 @@ def read_log(workspace: Workspace) -> list[LogEntry]:
     return read_json_lines(log_path(workspace), partial(decode_json, kind=LogEntry), "restore it from a backup")
 
 
-def recipients(workspace: Workspace, repo: str | None = None) -> dict[str, LogEntry]:
-    """Everyone who was ever let in (to one repository, or any) -> the first entry that says so.
+def recipients(workspace: Workspace) -> dict[str, LogEntry]:
+    """Everyone who was ever let in -> the first entry that says so.
 
-    Also who was rejected later: what was downloaded until then is still there.
+    Also who was rejected later: what was downloaded until then still exists.
     """
     found: dict[str, LogEntry] = {}
     for entry in read_log(workspace):
-        if entry.action == "accepted" and repo in (None, entry.repo):
+        if entry.action == "accepted":
             found.setdefault(entry.user, entry)
     return dict(sorted(found.items()))
 
 
-def prune(workspace: Workspace, *, today: str, retention_days: int = MIN_RETENTION_DAYS) -> Sequence[LogEntry]:
+def prune_log(workspace: Workspace, *, today: str, retention_days: int = MIN_RETENTION_DAYS) -> Sequence[LogEntry]:
     """Removes the entries that are older than the retention, and no younger ones.
 
     Raises:
-        UsageError: the retention is shorter than half a year, or `today` is no ISO 8601 day.
+        UsageError: the retention is shorter than half a year, or `today` is not an ISO 8601 day.
     """
     if retention_days < MIN_RETENTION_DAYS:
-        raise UsageError(f"{retention_days} days: entries are kept for at least {MIN_RETENTION_DAYS}; name more")
+        raise UsageError(f"{retention_days} days: entries are kept for at least {MIN_RETENTION_DAYS}; give more")
     oldest = check_date(today) - timedelta(days=retention_days)
     entries = read_log(workspace)
     removed = [entry for entry in entries if check_date(entry.date) < oldest]
@@ -177,17 +155,18 @@ def check_date(text: str) -> date:
     """The day that an ISO 8601 text names.
 
     Raises:
-        UsageError: it names none.
+        UsageError: it is not one.
     """
     try:
         return date.fromisoformat(text)
     except ValueError as error:
-        raise UsageError(f"'{text}': is no day; write it as 2026-01-31") from error
+        raise UsageError(f"'{text}': not a day; write it as 2026-01-31") from error
 
 
-def _request(found: AccessRequest) -> Request:
+def _request(remote: Remote, found: AccessRequest) -> Request:
     if found.username is None:
-        raise RemoteError("this repository hides who asks; allow usernames in its gate's settings, the log needs them")
+        problem = "it hides who asks; allow usernames in its gate's settings, the log needs them"
+        raise RemoteError(f"{remote.repo_id}: {problem}", "refused")
     fields = {name: str(value) for name, value in (found.fields or {}).items()}
     day = found.timestamp.date().isoformat()
     return Request(found.username, day, found.status, found.fullname or "", found.email or "", fields)

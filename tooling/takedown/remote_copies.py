@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfFileSystem
-from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from huggingface_hub.hf_api import LFSFileInfo
 
 from tooling.errors import InputError
@@ -20,33 +18,29 @@ from tooling.remote import (
     Remote,
     RemoteError,
     RemoteFile,
-    explaining,
     file_matches,
-    patiently,
     quiet_client,
-    remote_files,
-    remote_head,
 )
-from tooling.takedown import recipients as access
 from tooling.takedown.built_release import Person, rows_of, shard_rows
 from tooling.takedown.receipt import Receipt
+from tooling.takedown.recipients import list_requests
 from tooling.workspace.files import file_sha256
 
 MAIN = "refs/heads/main"
 CARD_FILES = ("README.md", f"data/{CHECKSUMS}")
 PICTURES = "pictures/"
-READ_AHEAD_BYTES = 1 << 16
+BLOCK_BYTES = 1 << 16  # fetched at once of a shard of which two columns are read
 NO_DATE = "1970-01-01T00:00:00.000Z"  # the client asks for one that it does not send
 Commits = dict[str, dict[str, str]]
-"""Commit id -> path -> sha256 of the files that hold the person."""
+"""Commit id -> path -> sha256 of the files with the person."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """What is looked for, and what is known beforehand.
+class Search:
+    """Whose files are searched for, and what is known without the Hub.
 
     Attributes:
-        person: whose rows are looked for.
+        person: whose rows are searched for.
         out: folder of the local release, if there is one.
         digests: sha256 of the person's media files.
         receipt: of an earlier run.
@@ -58,7 +52,7 @@ class Look:
     receipt: Receipt | None
 
     def known(self) -> dict[str, bool]:
-        """Digest of a file -> whether it holds the person, without reading it."""
+        """Digest of a file -> whether the person is in it, without reading it."""
         known = dict.fromkeys(self.digests, True)
         if self.out is not None:
             held = rows_of(self.out, self.person)
@@ -73,7 +67,7 @@ class Look:
 
 @dataclass(frozen=True)
 class HubHoldings:
-    """What a repository holds of a person.
+    """The files of a repository with a person.
 
     Attributes:
         repo_id: the repository.
@@ -82,7 +76,7 @@ class HubHoldings:
         commits: ids of all commits, of whatever ref, with such files, and those files.
         histories: every ref -> ids of its commits, newest first.
         kept_digests: of the large files at the tips of refs without the person.
-        unread: files that could not be searched: no Parquet file of a release, no known medium.
+        unread: files that could not be searched: neither a shard of a release nor a known media file.
     """
 
     repo_id: str
@@ -99,71 +93,68 @@ class HubHoldings:
         return bool(self.refs) or any(self.commits)
 
     def lines(self) -> list[str]:
+        """One line for each file at a tip, each commit, and each file that could not be searched."""
         lines = [f"{self.repo_id}, main: {path}" for path in self.main_files]
         lines += [f"{self.repo_id}, {ref}: {path}" for ref, paths in self.refs.items() for path in paths]
         lines += [f"{self.repo_id}, commit {commit[:12]}: {len(files)} files" for commit, files in self.commits.items()]
-        return lines + [f"{self.repo_id}: could not be searched, look at it yourself: {path}" for path in self.unread]
+        return lines + [f"{self.repo_id}: could not be searched, check it yourself: {path}" for path in self.unread]
 
 
-def find_holdings(remote: Remote, look: Look, to_change: set[str]) -> HubHoldings:
-    """Looks through every ref and its history.
+def find_holdings(remote: Remote, search: Search, to_change: set[str]) -> HubHoldings:
+    """Searches every ref and its history.
 
     Args:
         remote: the repository.
-        look: what is looked for.
-        to_change: local shards that hold the person.
+        search: whose files.
+        to_change: local shards with the person.
 
     Raises:
-        InputError: main has other shards than `look.out`.
+        InputError: main has other shards than `search.out`, or shards are missing there.
         RemoteError: the repository cannot be read.
     """
-    if look.out is not None:
-        _check_same_release(remote, look, to_change)
-    with explaining(remote):
-        found = patiently(lambda: remote.api.list_repo_refs(**remote.arguments, include_pull_requests=True))
+    if search.out is not None:
+        _check_same_release(remote, search, to_change)
+    found = remote.call("list_repo_refs", include_pull_requests=True)
     refs = {ref.ref: ref.target_commit for ref in (*found.branches, *found.converts, *found.tags)}
     refs |= {ref.ref: ref.target_commit for ref in found.pull_requests or ()}
-    known, unread, commits, seen = look.known(), set[str](), Commits(), set[str]()
+    known, unread, commits, seen = search.known(), set[str](), Commits(), set[str]()
     histories: dict[str, tuple[str, ...]] = {}
     for name, head in refs.items():
-        histories[name] = _history(remote, head)
+        histories[name] = tuple(commit.commit_id for commit in remote.history(head))
         for commit in histories[name]:
             if commit not in seen:
                 seen.add(commit)
-                files = _files_with(remote, commit, look, known, unread)
+                files = _files_with(remote, commit, search, known, unread)
                 commits |= {commit: files} if files else {}
     tips = {name: tuple(commits[head]) for name, head in sorted(refs.items()) if head in commits}
     kept = {head for name, head in refs.items() if name not in tips}
-    digests = {file.sha256 for head in sorted(kept) for file in remote_files(remote, head).values() if file.sha256}
+    digests = {file.sha256 for head in sorted(kept) for file in remote.files(head).values() if file.sha256}
     return HubHoldings(
         remote.repo_id, tips.pop(MAIN, ()), tips, commits, histories, frozenset(digests), tuple(sorted(unread))
     )
 
 
 def clear_main(remote: Remote, out: Path | None, receipt: Receipt) -> None:
-    """Sends the shards that changed, checksums and card, as one commit on main; nothing where main has them.
+    """Sends the shards that changed, checksums and card, as one commit on main; nothing if main has them already.
 
     Raises:
         RemoteError: main moved meanwhile, or the Hub refuses.
     """
     entry = receipt.hub(remote.repo_id)
-    with explaining(remote):
-        is_gated = bool(patiently(lambda: remote.api.dataset_info(remote.repo_id)).gated)
-    if is_gated:
-        users = [request.user for request in access.list_requests(remote, "accepted")]
+    if remote.call("repo_info").gated:
+        users = [request.user for request in list_requests(remote, "accepted")]
         receipt.recipients = dict(sorted({**dict.fromkeys(users, remote.repo_id), **receipt.recipients}.items()))
     title = f"Take down identity {receipt.identity}"
     if out is not None:
-        head = remote_head(remote)
-        operations = _operations(out, receipt, remote_files(remote, head))
+        head = remote.head()
+        operations = _operations(out, receipt, remote.files(head))
         if operations:
-            with explaining(remote), quiet_client():
-                made = remote.api.create_commit(
-                    operations=operations, commit_message=title, parent_commit=head, **remote.arguments
-                )
+            with quiet_client():
+                made = remote.call("create_commit", operations=operations, commit_message=title, parent_commit=head)
             entry["commit"] = made.oid
     if entry["commit"] is None:  # a run that was killed right after its commit, or nothing to send
-        entry["commit"] = _commit_titled(remote, title)
+        titled = (commit.commit_id for commit in remote.history() if commit.title == title)
+        entry["commit"] = next(titled, None)
     receipt.save()
 
 
@@ -174,9 +165,9 @@ def _operations(
     if not shards:
         return []
     local = {path.relative_to(out).as_posix() for path in (out / PICTURES).glob("*")}
-    wanted = [*shards, *CARD_FILES, *sorted(local | {path for path in present if path.startswith(PICTURES)})]
+    names = [*shards, *CARD_FILES, *sorted(local | {path for path in present if path.startswith(PICTURES)})]
     operations: list[CommitOperationAdd | CommitOperationDelete] = []
-    for name in wanted:
+    for name in names:
         path = out / name
         if path.is_file() and not (name in present and file_matches(path, present[name])):
             operations.append(CommitOperationAdd(name, path))
@@ -185,21 +176,20 @@ def _operations(
     return operations
 
 
-def purge_history(remote: Remote, look: Look, receipt: Receipt) -> None:
-    """Makes the Hub forget every revision that holds the person; main keeps its content as one commit.
+def purge_history(remote: Remote, search: Search, receipt: Receipt) -> None:
+    """Makes the Hub forget every revision with the person; main keeps its content as one commit.
 
-    Tags and branches whose tip holds the person are deleted, such pull requests closed. Main, and other branches whose
-    past holds the person, are squashed. What is then still reached (pull requests, whose refs cannot be deleted) is
+    Tags and branches with the person at their tip are deleted, such pull requests closed. Main, and other branches with
+    the person in their past, are squashed. What is then still reached (pull requests, whose refs cannot be deleted) is
     rewritten without the files, and the files themselves are deleted.
 
     Raises:
-        RemoteError: main still holds the person, the Hub refuses, or still serves an old revision afterwards.
+        RemoteError: the person is still on main, the Hub refuses, or it still serves an old revision afterwards.
     """
-    before = find_holdings(remote, look, set())
+    before = find_holdings(remote, search, set())
     if before.main_files:
-        raise RemoteError(
-            f"{remote.repo_id}: main still holds {before.main_files[0]}; run the takedown again with --out"
-        )
+        problem = f"main still has {before.main_files[0]}"
+        raise RemoteError(f"{remote.repo_id}: {problem}; run the takedown again with --out", "conflict")
     entry = receipt.hub(remote.repo_id)
     purge = entry["purge"] = entry["purge"] or {"refs": [], "commits": [], "files": [], "is_done": False}
     purge["refs"] = sorted({*purge["refs"], *before.refs})
@@ -208,22 +198,21 @@ def purge_history(remote: Remote, look: Look, receipt: Receipt) -> None:
         {*purge["files"], *(digest for files in before.commits.values() for digest in files.values())}
     )
     receipt.save()
-    with explaining(remote):
-        for name in before.refs:
-            _drop_ref(remote, name)
-        past = {name for name, history in before.histories.items() if set(history) & before.commits.keys()}
-        for name in sorted(past - before.refs.keys()):
-            if name.startswith("refs/heads/"):
-                branch = name.removeprefix("refs/heads/")
-                remote.api.super_squash_history(branch=branch, commit_message="Current state", **remote.arguments)
-        _delete_files(remote, _stored(before, receipt, purge["files"]))
-    _check_purged(remote, look, purge["commits"])
+    for name in before.refs:
+        _drop_ref(remote, name)
+    past = {name for name, history in before.histories.items() if set(history) & before.commits.keys()}
+    for name in sorted(past - before.refs.keys()):
+        if name.startswith("refs/heads/"):
+            branch = name.removeprefix("refs/heads/")
+            remote.call("super_squash_history", branch=branch, commit_message="Current state")
+    _delete_files(remote, _stored(before, receipt, purge["files"]))
+    _check_purged(remote, search, purge["commits"])
     purge["is_done"] = True
     receipt.save()
 
 
 def _stored(before: HubHoldings, receipt: Receipt, files: list[str]) -> list[str]:
-    """Digests to delete: what revisions held, and what a killed push may have sent without a commit.
+    """Digests to delete: of files in revisions, and of what a killed push may have sent without a commit.
 
     A picture that main or another ref still shows stays.
     """
@@ -232,83 +221,73 @@ def _stored(before: HubHoldings, receipt: Receipt, files: list[str]) -> list[str
 
 
 def _drop_ref(remote: Remote, name: str) -> None:
+    """Deletes a branch or tag; closes a pull request, whose ref cannot be deleted."""
     short = name.removeprefix("refs/heads/").removeprefix("refs/tags/")
     if name.startswith("refs/tags/"):
-        remote.api.delete_tag(tag=short, **remote.arguments)
+        remote.call("delete_tag", tag=short)
     elif name.startswith("refs/pr/"):
         number = int(name.rpartition("/")[2])
-        if remote.api.get_discussion_details(discussion_num=number, **remote.arguments).status in ("open", "draft"):
-            comment = "Closed: it holds data of a person who was taken down."
-            remote.api.change_discussion_status(
-                discussion_num=number, new_status="closed", comment=comment, **remote.arguments
-            )
+        if remote.call("get_discussion_details", discussion_num=number).status in ("open", "draft"):
+            comment = "Closed: it has data of a person who was taken down."
+            remote.call("change_discussion_status", discussion_num=number, new_status="closed", comment=comment)
     else:
-        remote.api.delete_branch(branch=short, **remote.arguments)
+        remote.call("delete_branch", branch=short)
 
 
 def _delete_files(remote: Remote, digests: list[str]) -> None:
     """Deletes large files from storage and from every history that still names them."""
     files = [LFSFileInfo(fileOid=digest, filename="", oid=digest, pushedAt=NO_DATE, size=0) for digest in digests]
     if files:
-        remote.api.permanently_delete_lfs_files(lfs_files=files, rewrite_history=True, **remote.arguments)
+        remote.call("permanently_delete_lfs_files", lfs_files=files, rewrite_history=True)
 
 
-def _check_purged(remote: Remote, look: Look, old_commits: list[str]) -> None:
-    left = find_holdings(remote, look, set())
+def _check_purged(remote: Remote, search: Search, old_commits: list[str]) -> None:
+    left = find_holdings(remote, search, set())
     served = [*left.main_files, *left.refs, *left.commits]
     for commit in old_commits:
         try:
-            remote.api.dataset_info(remote.repo_id, revision=commit)
-        except RepositoryNotFoundError as error:
-            with explaining(remote):
-                raise error
-        except RevisionNotFoundError:
-            continue
-        served.append(f"commit {commit}")
+            remote.head(commit)
+            served.append(f"commit {commit}")
+        except RemoteError as error:
+            if error.kind != "no_revision":
+                raise
     if served:
-        raise RemoteError(f"{remote.repo_id}: the Hub still serves {served[0]}; run it again, or ask the Hub's support")
+        way_out = "run the same command again, or ask the Hub's support"
+        raise RemoteError(f"{remote.repo_id}: the Hub still serves {served[0]}; {way_out}", "conflict")
 
 
-def _check_same_release(remote: Remote, look: Look, to_change: set[str]) -> None:
+def _check_same_release(remote: Remote, search: Search, to_change: set[str]) -> None:
     """The commit replaces a few shards by name: that is right only if all others are those of the local release."""
-    assert look.out is not None
-    local, present = read_checksums(look.out), remote_files(remote)
-    earlier = look.receipt.release(look.out)["shards"] if look.receipt else {}
+    assert search.out is not None
+    local, present = read_checksums(search.out), remote.files()
+    earlier = search.receipt.release(search.out)["shards"] if search.receipt else {}
     shards = {name: file.sha256 for name, file in present.items() if name.startswith("data/") and file.sha256}
     for name, digest in shards.items():
         allowed = {local.get(name), earlier.get(name, {}).get("before")}
         if digest not in allowed:
             raise InputError(
-                f"{look.out / name}: main of {remote.repo_id} has another file there; "
+                f"{search.out / name}: main of {remote.repo_id} has another file of that name; "
                 "run `tooling push`, or `tooling pull` into a new folder, first"
             )
     missing = sorted(to_change - shards.keys()) if shards else []
     if missing:
-        raise InputError(f"{look.out / missing[0]}: main of {remote.repo_id} lacks it; run `tooling push` first")
+        raise InputError(
+            f"{search.out / missing[0]}: it is missing from main of {remote.repo_id}; run `tooling push` first"
+        )
 
 
-def _history(remote: Remote, head: str) -> tuple[str, ...]:
-    with explaining(remote):
-        commits = patiently(lambda: list(remote.api.list_repo_commits(**remote.arguments, revision=head)))
-    return tuple(commit.commit_id for commit in commits)
-
-
-def _commit_titled(remote: Remote, title: str) -> str | None:
-    with explaining(remote):
-        commits = patiently(lambda: list(remote.api.list_repo_commits(**remote.arguments)))
-    return next((commit.commit_id for commit in commits if commit.title == title), None)
-
-
-def _files_with(remote: Remote, commit: str, look: Look, known: dict[str, bool], unread: set[str]) -> dict[str, str]:
+def _files_with(
+    remote: Remote, commit: str, search: Search, known: dict[str, bool], unread: set[str]
+) -> dict[str, str]:
     """Path -> sha256 of a commit's files with the person; `known` learns."""
     found: dict[str, str] = {}
     pictures: dict[str, str] = {}
-    for path, file in remote_files(remote, commit).items():
+    for path, file in remote.files(commit).items():
         if file.sha256 is None:  # text: the card, checksums, scripts
             unread |= {f"{path} ({commit[:12]})"} if path.endswith(".parquet") else set()
             continue
         if file.sha256 not in known and path.endswith(".parquet"):
-            known[file.sha256] = _holds(remote, commit, path, look.person, unread)
+            known[file.sha256] = _has_person(remote, commit, path, search.person, unread)
         if known.get(file.sha256):
             found[path] = file.sha256
         elif file.sha256 not in known and path.startswith(PICTURES):
@@ -319,14 +298,10 @@ def _files_with(remote: Remote, commit: str, look: Look, known: dict[str, bool],
     return {**found, **pictures} if found else {}
 
 
-def _holds(remote: Remote, commit: str, path: str, person: Person, unread: set[str]) -> bool:
-    token: Any = remote.api.token
-    place = f"datasets/{remote.repo_id}@{commit}/{path}"
-    with explaining(remote):
-        system = HfFileSystem(endpoint=remote.api.endpoint, token=token, skip_instance_cache=True)
-        with system.open(place, block_size=READ_AHEAD_BYTES) as file:
-            try:
-                return bool(shard_rows(cast(BinaryIO, file), person, place))
-            except InputError:
-                unread.add(f"{path} ({commit[:12]})")
-                return False
+def _has_person(remote: Remote, commit: str, path: str, person: Person, unread: set[str]) -> bool:
+    address = remote.address(path, commit)
+    try:
+        return remote.read(path, commit, lambda file: bool(shard_rows(file, person, address)), block_bytes=BLOCK_BYTES)
+    except InputError:
+        unread.add(f"{path} ({commit[:12]})")
+        return False

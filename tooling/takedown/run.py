@@ -144,7 +144,7 @@ def plan_takedown(
     people = workspace.identities() if workspace.identities_path.exists() else {}
     hub = None
     if repo_id is not None:
-        look = takedown_hub.Look(person, out, frozenset(known.values()), receipt)
+        look = takedown_hub.Search(person, out, frozenset(known.values()), receipt)
         hub = takedown_hub.find_holdings(connect(repo_id), look, set(in_shards))
     plan = TakedownPlan(
         identity=identity,
@@ -203,7 +203,7 @@ def take_down(workspace: Workspace, request: TakedownRequest, *, progress: Progr
         steps.append(lambda: takedown_hub.clear_main(remote, request.out, receipt))
         if request.purge_history:
             person = Person(request.identity, frozenset(receipt.samples))
-            look = takedown_hub.Look(person, request.out, frozenset(receipt.samples.values()), receipt)
+            look = takedown_hub.Search(person, request.out, frozenset(receipt.samples.values()), receipt)
             steps.append(lambda: takedown_hub.purge_history(remote, look, receipt))
     for done, step in enumerate(steps):
         progress(done, len(steps), "")

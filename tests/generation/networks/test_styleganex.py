@@ -26,7 +26,6 @@ from generation.generators.styleganex.convert import network_config, read_editor
 from generation.generators.styleganex.frames import FrameEncoder
 from generation.generators.styleganex.network import StyleganexEditor
 from generation.generators.styleganex.pipeline import StyleganexEdit
-from generation.generators.styleganex.tiled import TiledConv
 from tests.generation.networks.cuda import require_cuda
 from tests.generation.networks.published import OPTS, styleganex_parts
 from tooling.actors import RenderSettings, render_clip, sample_actor

@@ -157,7 +157,7 @@ def test_killed_pull_goes_on_and_ends_alike(after: str, hub: Served, tmp_path: P
     pull.pull_release(REPO, tmp_path / "undisturbed")
     undisturbed, root = open_workspace(tmp_path / "undisturbed"), tmp_path / "killed"
     context = children.forking_context()
-    child = context.Process(target=children.pull_release, args=(str(root), REPO, hub.endpoint, OWNER))
+    child = context.Process(target=children.pull_in_child, args=(str(root), REPO, hub.endpoint, OWNER))
     child.start()
     while child.is_alive() and not (root / after / "metadata.jsonl").exists():
         time.sleep(0.005)
@@ -225,7 +225,7 @@ def test_path_that_leads_elsewhere_is_refused(path: str, hub: Served, release: P
         row.update(path=path, sample_id=path.rpartition(".")[0])
 
     push_changed(hub, release, tmp_path, change, subset="metadata")
-    with pytest.raises(InputError, match="none of the dataset"):
+    with pytest.raises(InputError, match="not a path of the dataset"):
         pull.pull_release(REPO, tmp_path / "pulled")
     assert not (tmp_path / "pulled").exists()
 
@@ -246,7 +246,7 @@ def test_release_that_disagrees_with_itself_is_refused(hub: Served, release: Pat
 def test_what_is_no_release_is_refused(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     patch_endpoint(monkeypatch, served.endpoint)
     monkeypatch.setenv("HF_TOKEN", OWNER)
-    with pytest.raises(InputError, match="it is no release of this tooling"):
+    with pytest.raises(InputError, match="it is not a release of this tooling"):
         pull.pull_release(REPO, tmp_path / "pulled")
     with pytest.raises(RemoteError, match="no such dataset"):
         pull.pull_release("lab/nothing", tmp_path / "pulled")

@@ -53,25 +53,25 @@ def test_requests_are_listed_with_their_answers(remote: Remote) -> None:
 
 
 def test_accepting_lets_in_and_is_logged_once(remote: Remote, workspace: Workspace) -> None:
-    entry = access.accept(workspace, remote, "other", date="2026-11-24")
+    entry = access.accept_request(workspace, remote, "other", date="2026-11-24")
     assert (entry.user, entry.repo, entry.action, entry.version) == ("other", REPO, "accepted", "1.0.0")
     assert [request.user for request in access.list_requests(remote, "accepted")] == ["other"]
-    access.accept(workspace, remote, "other", date="2026-11-25")
+    access.accept_request(workspace, remote, "other", date="2026-11-25")
     assert access.read_log(workspace) == [entry]
     assert unknown_paths(workspace) == []
 
 
 def test_log_lost_by_a_kill_is_completed_by_a_rerun(remote: Remote, workspace: Workspace) -> None:
     remote.api.accept_access_request(REPO, "other", repo_type="dataset")
-    access.accept(workspace, remote, "other", date="2026-11-24")
-    assert list(access.recipients(workspace, REPO)) == ["other"]
+    access.accept_request(workspace, remote, "other", date="2026-11-24")
+    assert list(access.recipients(workspace)) == ["other"]
 
 
 def test_rejection_needs_a_reason_and_who_had_access_stays_a_recipient(remote: Remote, workspace: Workspace) -> None:
     with pytest.raises(UsageError, match="reason"):
-        access.reject(workspace, remote, "other", " ", date="2026-11-24")
-    access.accept(workspace, remote, "other", date="2026-11-24")
-    access.reject(workspace, remote, "other", "no institution", date="2026-11-25")
+        access.reject_request(workspace, remote, "other", " ", date="2026-11-24")
+    access.accept_request(workspace, remote, "other", date="2026-11-24")
+    access.reject_request(workspace, remote, "other", "no institution", date="2026-11-25")
     assert [request.user for request in access.list_requests(remote, "rejected")] == ["other"]
     assert [(entry.action, entry.reason) for entry in access.read_log(workspace)] == [
         ("accepted", ""),
@@ -80,16 +80,9 @@ def test_rejection_needs_a_reason_and_who_had_access_stays_a_recipient(remote: R
     assert list(access.recipients(workspace)) == ["other"]
 
 
-def test_who_was_let_in_at_the_hub_is_added(remote: Remote, workspace: Workspace) -> None:
-    remote.api.accept_access_request(REPO, "other", repo_type="dataset")
-    (entry,) = access.log_accepted(workspace, remote)
-    assert (entry.user, entry.reason) == ("other", "found at the Hub")
-    assert access.log_accepted(workspace, remote) == []
-
-
 def test_unknown_user_and_open_repository_are_one_line(remote: Remote, workspace: Workspace) -> None:
     with pytest.raises(ToolingError) as caught:
-        access.accept(workspace, remote, "nobody", date="2026-11-24")
+        access.accept_request(workspace, remote, "nobody", date="2026-11-24")
     assert REPO in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not access.log_path(workspace).exists()
@@ -103,12 +96,12 @@ def test_prune_keeps_half_a_year(workspace: Workspace) -> None:
     entries = [access.LogEntry(date, REPO, f"user{date}", "accepted", "", "1.0.0") for date in dates]
     access.log_path(workspace).write_text("".join(json.dumps(vars(entry)) + "\n" for entry in entries))
     with pytest.raises(UsageError, match="at least 183"):
-        access.prune(workspace, today="2026-11-24", retention_days=30)
-    assert access.prune(workspace, today="2026-11-24") == entries[:1]
+        access.prune_log(workspace, today="2026-11-24", retention_days=30)
+    assert access.prune_log(workspace, today="2026-11-24") == entries[:1]
     assert access.read_log(workspace) == entries[1:]
-    assert access.prune(workspace, today="2026-11-24") == []
-    with pytest.raises(UsageError, match="no day"):
-        access.prune(workspace, today="today")
+    assert access.prune_log(workspace, today="2026-11-24") == []
+    with pytest.raises(UsageError, match="not a day"):
+        access.prune_log(workspace, today="today")
 
 
 def test_torn_line_is_overwritten_and_damage_is_named(workspace: Workspace) -> None:

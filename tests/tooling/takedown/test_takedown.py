@@ -403,7 +403,7 @@ def test_refusals_are_one_line_and_change_nothing(place: Place) -> None:
         place.take_down()
     (place.out / name).write_bytes(content)
     place.api.delete_files(**DATASET, delete_patterns=[name])
-    with pytest.raises(InputError, match="lacks it; run `tooling push`"):
+    with pytest.raises(InputError, match=r"it is missing from main of .*; run `tooling push`"):
         place.take_down()
     assert files(place.workspace.root) == before
 
@@ -464,7 +464,7 @@ def check_kills(template: Path, folder: Path, patch: pytest.MonkeyPatch, seed: i
             kill_at = chance.randint(1, num_steps) if number else -1
             request = TakedownRequest(PERSON, DATE, place.out, TARGET, True)
             process = context.Process(
-                target=children.take_down,
+                target=children.take_down_in_child,
                 args=(str(place.workspace.root), request, place.endpoint, OWNER, kill_at, counter),
             )
             process.start()

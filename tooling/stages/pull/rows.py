@@ -1,4 +1,4 @@
-"""What a row of a release says of a file, a person and a track; rows come from outside and are checked first."""
+"""Rows of a release turned into records, people, plan and tracks; rows come from outside and are checked first."""
 
 from __future__ import annotations
 
@@ -55,8 +55,12 @@ def people_of(row: Row) -> tuple[str, ...]:
     return definition.people_of(row["sample_id"])
 
 
-def check_row(place: str, row: Row) -> None:
-    """Makes sure that a row's path is one of the dataset and its digest one.
+def check_row(shard: str, row: Row) -> None:
+    """Checks that a row's path is one of the dataset, its digest a SHA-256 and its classes those of its subset.
+
+    Args:
+        shard: repository and path of the row's shard, for the error.
+        row: one row.
 
     Raises:
         InputError: it is not; nothing of such a release is taken.
@@ -64,24 +68,29 @@ def check_row(place: str, row: Row) -> None:
     path, subset = str(row.get("path")), str(row.get("path")).partition("/")[0]
     is_path = subset in PATTERNS and PATTERNS[subset].fullmatch(path) is not None
     if not is_path or row.get("sample_id") != path.rpartition(".")[0]:
-        raise InputError(f"{place}: holds a row with the path {path!r}, which is none of the dataset; do not use it")
+        raise InputError(
+            f"{shard}: has a row with the path {path!r}, which is not a path of the dataset; do not use it"
+        )
     if not re.fullmatch("[0-9a-f]{64}", str(row.get("sha256"))):
-        raise InputError(f"{place}: the row of {path} has no sha256; do not use this release")
+        raise InputError(f"{shard}: the row of {path} has no sha256; do not use this release")
     is_known = METHODS[row["method"]] == SUBSETS[subset].method and row["label"] in range(len(LABELS))
     if not is_known or (row["gender"] is not None and row["gender"] not in range(len(GENDERS))):
-        raise InputError(f"{place}: the row of {path} has a method, label or gender that its subset does not have")
+        raise InputError(
+            f"{shard}: the row of {path} has a method, label or gender that its subset does not have; "
+            "do not use this release"
+        )
 
 
-def write_media(workspace: Workspace, place: str, row: Row) -> Path:
+def write_media(workspace: Workspace, shard: str, row: Row) -> Path:
     """Stages a row's media, checked against its sha256.
 
     Raises:
-        InputError: the bytes are others.
+        InputError: the bytes have another digest.
     """
     value = row[SUBSETS[subset_of(row)].media]
     content = value["bytes"] if value else None
     if content is None or hashlib.sha256(content).hexdigest() != row["sha256"]:
-        raise InputError(f"{place}: the media of {row['path']} differ from their sha256; do not use this release")
+        raise InputError(f"{shard}: the media of {row['path']} differ from their sha256; do not use this release")
     staged = workspace.staging_path(row["path"])
     with staged.open("wb") as file:
         file.write(content)
@@ -90,24 +99,24 @@ def write_media(workspace: Workspace, place: str, row: Row) -> Path:
     return staged
 
 
-def read_source_type(path: Path, place: str, row: Row, keys: SigningKeys) -> str:
-    """The digital source type that a staged file's manifest states; by whom it is signed does not matter here.
+def read_source_type(path: Path, shard: str, row: Row, keys: SigningKeys) -> str:
+    """The digital source type that a staged file's manifest states; who signed it does not matter here.
 
     Raises:
-        InputError: it carries no valid manifest, or a fake's says that it is real.
+        InputError: the file carries no valid manifest, or one that does not fit its method.
     """
     found = read_marks(path, keys)
     if found.state in ("missing", "invalid") or not found.source_types:
         state = "carries no mark" if found.state == "missing" else "was changed after it was marked"
-        raise InputError(f"{place}: {row['path']} {state}; import it as an archive instead, `tooling import` marks it")
+        raise InputError(f"{shard}: {row['path']} {state}; import it as an archive instead, `tooling import` marks it")
     is_real = METHODS[row["method"]] == "real"
     if is_real != (found.source_types[-1] == CAPTURED) or len(found.labels) != (0 if is_real else 1):
-        raise InputError(f"{place}: the marks of {row['path']} do not fit its method; do not use this release")
+        raise InputError(f"{shard}: the marks of {row['path']} do not fit its method; do not use this release")
     return found.source_types[-1]
 
 
 def record_of(row: Row, staged: dict[str, Path], origin: Origin, source_type: str) -> FileRecord:
-    """The record of a pulled file, as far as a release says; `source_type` is what its marks say."""
+    """The record of a pulled file, with what a release says of it; `source_type` is what its marks say."""
     parameters: dict[str, Any] = {"imported": True}
     is_image = SUBSETS[subset_of(row)].media == "image"
     if is_image and row["fold"] != definition.fold_of_image(row["sample_id"], {}):
@@ -116,14 +125,14 @@ def record_of(row: Row, staged: dict[str, Path], origin: Origin, source_type: st
         if row.get(name) is not None:
             parameters[name] = row[name]
     generator = row["generator"] or GENERATOR_OF_REAL
-    wanted = wanted_record(row["sample_id"], row["path"], {}, generator, parameters, row.get("seed"), "pulled")
+    expected = wanted_record(row["sample_id"], row["path"], {}, generator, parameters, row.get("seed"), "pulled")
     shape = {name: row[name] for name in ("width", "height", "fps", "num_frames")}
     results = {"repository": origin.repo_id, "commit": origin.commit}
-    return replace(finished_record(wanted, staged, **shape, results=results), digital_source_type=source_type)
+    return replace(finished_record(expected, staged, **shape, results=results), digital_source_type=source_type)
 
 
 def frames_text(row: Row) -> str:
-    """The per-frame columns of a clip, to be kept until its crop comes."""
+    """The per-frame columns of a clip as JSON, to be kept until its crop is read."""
     return json.dumps({name: row[name] for name in ("boxes", "landmarks", "is_detected", "width", "height")})
 
 
@@ -143,7 +152,7 @@ def restore_track(frames: Row, crop: Row) -> tuple[FaceTrack, int]:
     try:
         points, crop_points = _points(frames), _points(crop)
         if points.shape != crop_points.shape:
-            raise ValueError("another number of frames")
+            raise ValueError("different numbers of frames")
         squares, is_exact = _squares(points, crop_points, float(crop["width"]))
         track = FaceTrack(
             boxes=points[:, :2].reshape(-1, 4).astype(np.float32),
@@ -187,7 +196,7 @@ def _squares(
 
 
 def settings_of(rows: list[Row]) -> Settings:
-    """The shape of clips and crops; everything else as by default."""
+    """Settings with the shape of the release's clips and crops; everything else has its default."""
     clips = [row for row in rows if SUBSETS[subset_of(row)].media == "video" and subset_of(row) != "face_video"]
     crops = [row for row in rows if subset_of(row) == "face_video"]
     clip, faces = ClipSettings(), FaceSettings()
@@ -200,24 +209,24 @@ def settings_of(rows: list[Row]) -> Settings:
     return Settings(clip=clip, faces=faces)
 
 
-def check_settings(workspace: Workspace, wanted: Settings) -> None:
-    """Raises WorkspaceError where a workspace's clips or crops have another shape than the release's."""
+def check_settings(workspace: Workspace, settings: Settings) -> None:
+    """Raises WorkspaceError if a workspace's clips or crops have another shape than the release's."""
     own = workspace.settings
     for name in ("num_frames", "fps", "width_px", "height_px"):
-        if getattr(own.clip, name) != getattr(wanted.clip, name):
+        if getattr(own.clip, name) != getattr(settings.clip, name):
             raise WorkspaceError(
                 f"{workspace.root}: its clips have {name} {getattr(own.clip, name)}, the release's "
-                f"{getattr(wanted.clip, name)}; pull into a new workspace"
+                f"{getattr(settings.clip, name)}; pull into a new workspace"
             )
-    if own.faces.size_px != wanted.faces.size_px:
+    if own.faces.size_px != settings.faces.size_px:
         raise WorkspaceError(
-            f"{workspace.root}: its crops have {own.faces.size_px} px, the release's {wanted.faces.size_px}; "
+            f"{workspace.root}: its crops have {own.faces.size_px} px, the release's {settings.faces.size_px}; "
             "pull into a new workspace"
         )
 
 
 def merge_identities(workspace: Workspace, rows: list[Row], table: Path | None) -> dict[str, Identity]:
-    """Rows for everyone in the release: the workspace's own, else those handed in, else with consent unknown.
+    """Rows for everyone in the release: the workspace's own, else those in `table`, else with consent unknown.
 
     Raises:
         InputError: a gender differs from the release's, or the release does not say one.
@@ -229,11 +238,13 @@ def merge_identities(workspace: Workspace, rows: list[Row], table: Path | None) 
         gender = genders.get(person)
         if person not in merged:
             if gender is None:
-                raise InputError(f"identity {person}: the release does not say the gender; hand in identities.csv")
+                raise InputError(
+                    f"identity {person}: the release does not say the gender; give its identities.csv with --identities"
+                )
             merged[person] = Identity(person, gender, "unknown")  # type: ignore[arg-type]
         elif gender is not None and merged[person].gender != gender:
-            told = merged[person].gender
-            raise InputError(f"identity {person}: is {gender} in the release, {told} in identities.csv; correct that")
+            own = merged[person].gender
+            raise InputError(f"identity {person}: is {gender} in the release, {own} in identities.csv; correct that")
     taken_down = workspace.tombstones()
     return {person: row for person, row in merged.items() if person not in taken_down}
 

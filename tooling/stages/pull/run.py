@@ -2,7 +2,7 @@
 
 Shards come one by one: checked against data/SHA256SUMS, taken apart row group by row group, and removed. Each row's
 media is checked against its sha256. What a release does not say, a pulled workspace does not know: `PullResult.lacks`
-names it. A rerun goes on where a killed one stopped, and fetches only shards of which files are missing.
+names it. A rerun goes on where a killed one stopped, and fetches only shards with files that are missing.
 """
 
 from __future__ import annotations
@@ -25,19 +25,23 @@ import pyarrow.parquet as pq
 from homologous_deepfake import METADATA, SUBSETS, make_features
 from tooling.errors import InputError
 from tooling.release.folder import CHECKSUMS
-from tooling.remote import (
-    Remote,
-    RemoteFile,
-    connect,
-    explaining,
-    file_matches,
-    patiently,
-    quiet_client,
-    remote_files,
-    remote_head,
+from tooling.remote import Remote, RemoteFile, connect, file_matches, quiet_client
+from tooling.stages.pull.rows import (
+    Origin,
+    Row,
+    check_row,
+    check_settings,
+    frames_text,
+    merge_identities,
+    merge_plan,
+    people_of,
+    read_source_type,
+    record_of,
+    restore_track,
+    settings_of,
+    subset_of,
+    write_media,
 )
-from tooling.stages.pull import rows as pull_rows
-from tooling.stages.pull.rows import Origin, Row
 from tooling.work.engine import Progress, no_progress
 from tooling.workspace.decoding import decode_json, read_json, read_json_lines
 from tooling.workspace.files import append_line, file_sha256, naming_full_disk, write_text
@@ -53,7 +57,7 @@ MAX_TABLE_BYTES = 16 << 20
 FETCHED_AT_ONCE = 2
 LACKS = (
     "metadata.jsonl: inputs, parameters and results of the stages, seeds of videos; a stage that is run here makes "
-    "its files anew",
+    "its files again",
     "tracks: why the face was chosen",
     "workspace.toml: all settings but the shape of clips and crops; plan.json: its seed",
 )
@@ -65,7 +69,7 @@ class PullResult(StageResult):
 
     Attributes:
         commit: of the release.
-        lacks: what the release does not say and a person must bring or do without, one line each.
+        lacks: what the release does not say, one line each; a person brings it or does without.
     """
 
     commit: str = ""
@@ -126,30 +130,30 @@ def pull_release(
 
     Args:
         repo_id: dataset repository, OWNER/NAME, at the endpoint of the environment.
-        root: the workspace; made where there is none.
+        root: the workspace; created if there is none.
         revision: branch, tag or commit; None is the branch main.
         identities: an identities.csv with the consent that no release carries; None leaves it `unknown`.
         num_workers: shards that are fetched at once, each held on disk until it is read; 0 takes two.
-        progress: told of each written file.
+        progress: called for each written file.
 
     Returns:
-        What was made, kept and refused, and what the release lacks. A file of the workspace that differs from the
-        release's is refused and stays; so is everything of a person who was taken down here.
+        What was made, kept and refused, and what the release does not say. A file of the workspace that differs from
+        the release's is refused and stays; everything of a person who was taken down here is refused too.
 
     Raises:
         RemoteError: the Hub refuses or cannot be reached.
-        InputError: no release of this tooling, or one that disagrees with its own digests.
-        WorkspaceError: the folder is no workspace and not empty, or its clips or folds are others.
+        InputError: not a release of this tooling, or one that disagrees with its own digests.
+        WorkspaceError: the folder is neither empty nor a workspace, or its clips or folds differ from the release's.
     """
     remote = connect(repo_id)
-    origin = Origin(repo_id, remote_head(remote, revision))
+    origin = Origin(repo_id, remote.head(revision))
     with quiet_client(), tempfile.TemporaryDirectory() as folder:
         shards = _read_checksums(remote, origin, Path(folder))
         rows = _read_metadata(remote, origin, shards, Path(folder))
-    settings = pull_rows.settings_of(list(rows.values()))
+    settings = settings_of(list(rows.values()))
     is_new = not (root / "workspace.toml").exists()
     workspace = create_workspace(root, settings) if is_new else open_workspace(root)
-    pull_rows.check_settings(workspace, settings)
+    check_settings(workspace, settings)
     with workspace.locked(), naming_full_disk(workspace.root), quiet_client():
         keys, result = read_keys(workspace.keys_path), PullResult(commit=origin.commit)
         work = _Pull(remote, origin, workspace, rows, set(), result, progress, keys)
@@ -160,11 +164,11 @@ def pull_release(
 
 
 def _read_checksums(remote: Remote, origin: Origin, folder: Path) -> list[_Shard]:
-    """The shards of the release, each at the Hub with the digest that the release gives it."""
-    files = remote_files(remote, origin.commit)
+    """The shards that the release lists, each checked to be at the Hub with the listed digest."""
+    files = remote.files(origin.commit)
     listed = files.get(f"data/{CHECKSUMS}")
     if listed is None or listed.num_bytes > MAX_TABLE_BYTES:
-        raise InputError(f"{origin.repo_id}: holds no data/{CHECKSUMS}; it is no release of this tooling")
+        raise InputError(f"{origin.repo_id}: has no data/{CHECKSUMS}; it is not a release of this tooling")
     shards = []
     for line in _fetch(remote, origin, listed, folder).read_text(encoding="utf-8", errors="replace").splitlines():
         digest, _, name = line.partition("  ")
@@ -172,9 +176,9 @@ def _read_checksums(remote: Remote, origin: Origin, folder: Path) -> list[_Shard
         if match is None or match["config"] not in (*SUBSETS, METADATA) or not re.fullmatch("[0-9a-f]{64}", digest):
             raise InputError(f"{origin.repo_id}: data/{CHECKSUMS} has a line that names no shard: {line[:80]!r}")
         shard = _Shard(match["config"], match["split"], f"data/{name}", digest)
-        there = files.get(shard.path)
-        if there is None or there.sha256 not in (None, digest):
-            state = "is missing" if there is None else "has another sha256"
+        present = files.get(shard.path)
+        if present is None or present.sha256 not in (None, digest):
+            state = "is missing" if present is None else "has another sha256"
             raise InputError(f"{origin.repo_id}: {shard.path} {state}; the release is damaged, push it again")
         shards.append(shard)
     strays = sorted({name for name in files if name.endswith(".parquet")} - {shard.path for shard in shards})
@@ -190,27 +194,23 @@ def _read_metadata(remote: Remote, origin: Origin, shards: list[_Shard], folder:
         if shard.config != METADATA:
             continue
         for row in _rows(_fetch_shard(remote, origin, shard, folder), shard):
-            pull_rows.check_row(f"{origin.repo_id}: {shard.path}", row)
+            check_row(f"{origin.repo_id}: {shard.path}", row)
             rows[row["sample_id"]] = {**row, "split": shard.split}
     if not rows:
-        raise InputError(f"{origin.repo_id}: has no config {METADATA}; it is no release of this tooling")
+        raise InputError(f"{origin.repo_id}: has no config {METADATA}; it is not a release of this tooling")
     return rows
 
 
 def _fetch(remote: Remote, origin: Origin, file: RemoteFile, folder: Path) -> Path:
-    arguments = {**remote.arguments, "revision": origin.commit, "local_dir": folder}
-    with explaining(remote):
-        path = Path(patiently(lambda: remote.api.hf_hub_download(filename=file.path, **arguments)))
+    path = remote.download(file.path, origin.commit, folder)
     if not file_matches(path, file):
         path.unlink()
-        raise InputError(f"{remote.repo_id}: {file.path} came with another digest; run the same command again")
+        raise InputError(f"{remote.repo_id}: {file.path} was received with another digest; run the same command again")
     return path
 
 
 def _fetch_shard(remote: Remote, origin: Origin, shard: _Shard, folder: Path) -> Path:
-    arguments = {**remote.arguments, "revision": origin.commit, "local_dir": folder}
-    with explaining(remote):
-        path = Path(patiently(lambda: remote.api.hf_hub_download(filename=shard.path, **arguments)))
+    path = remote.download(shard.path, origin.commit, folder)
     if file_sha256(path) != shard.sha256:
         path.unlink()
         raise InputError(f"{remote.repo_id}: {shard.path} differs from data/{CHECKSUMS}; run the same command again")
@@ -221,9 +221,9 @@ def _rows(path: Path, shard: _Shard) -> Iterator[Row]:
     """Rows of a shard; one row group at a time is held."""
     try:
         with pq.ParquetFile(path) as file:
-            lacking = set(make_features(shard.config)) - set(file.schema_arrow.names)
-            if lacking:
-                raise InputError(f"{shard.path}: has no column {min(lacking)}; it is of another version of the dataset")
+            missing = set(make_features(shard.config)) - set(file.schema_arrow.names)
+            if missing:
+                raise InputError(f"{shard.path}: has no column {min(missing)}; it is of another version of the dataset")
             for number in range(file.num_row_groups):
                 group = file.read_row_group(number)
                 for at in range(len(group)):
@@ -233,22 +233,22 @@ def _rows(path: Path, shard: _Shard) -> Iterator[Row]:
 
 
 def _write_tables(work: _Pull, identities: Path | None) -> None:
-    """identities.csv and plan.json; people who were taken down here leave the rows."""
+    """Writes identities.csv and plan.json; drops the rows of people who were taken down here."""
     workspace, taken_down = work.workspace, work.workspace.tombstones()
     for name, row in list(work.rows.items()):
-        for person in pull_rows.people_of(row):
+        for person in people_of(row):
             if person in taken_down and name in work.rows:
                 work.result.refused[name] = f"identity {person} was taken down on {taken_down[person]}; it stays out"
                 del work.rows[name]
     rows = list(work.rows.values())
-    people = pull_rows.merge_identities(workspace, rows, identities)
-    plan = pull_rows.merge_plan(workspace, rows)
+    people = merge_identities(workspace, rows, identities)
+    plan = merge_plan(workspace, rows)
     write_text(workspace.identities_path, format_identities(people))
     write_text(workspace.plan_path, format_plan(plan))
-    work.result.lacks += [*_lacking_consent(people), *LACKS]
+    work.result.lacks += [*_unknown_consent(people), *LACKS]
 
 
-def _lacking_consent(people: dict[str, Identity]) -> list[str]:
+def _unknown_consent(people: dict[str, Identity]) -> list[str]:
     unknown = sorted((name for name, row in people.items() if row.consent_status == "unknown"), key=natural_key)
     if not unknown:
         return []
@@ -256,11 +256,11 @@ def _lacking_consent(people: dict[str, Identity]) -> list[str]:
 
 
 def _find_missing(work: _Pull) -> None:
-    """Sorts the release's files into kept, refused because the workspace has others, and missing."""
+    """Sorts the release's files into kept, refused because the workspace has another one, and missing."""
     for subset in SUBSETS:
         records = work.workspace.records(subset)
         for name, row in work.rows.items():
-            if pull_rows.subset_of(row) != subset:
+            if subset_of(row) != subset:
                 continue
             record, path = records.get(name), work.workspace.path(row["path"])
             if record is None or not path.is_file():
@@ -284,13 +284,13 @@ def _pull_shards(work: _Pull, shards: list[_Shard], num_workers: int) -> None:
     work.progress(0, work.total, "")
     finished = _read_journal(work.folder / JOURNAL)
     media = sorted((s for s in shards if s.config != METADATA), key=lambda shard: list(SUBSETS).index(shard.config))
-    wanted_of = {shard: _wanted_of(work, shard) for shard in media}
-    todo = [shard for shard in media if wanted_of[shard] & finished.get(shard.sha256, wanted_of[shard])]
+    needed_of = {shard: _needed_of(work, shard) for shard in media}
+    todo = [shard for shard in media if needed_of[shard] & finished.get(shard.sha256, needed_of[shard])]
     for shard, path in _fetched(work, todo, num_workers or FETCHED_AT_ONCE):
         seen = []
         for row in _rows(path, shard):
             seen.append(row.get("sample_id"))
-            if row.get("sample_id") in wanted_of[shard]:
+            if row.get("sample_id") in needed_of[shard]:
                 _take(work, shard, row)
         append_line(work.folder / JOURNAL, json.dumps(asdict(_ReadShard(shard.sha256, seen))))
         path.unlink()
@@ -298,7 +298,7 @@ def _pull_shards(work: _Pull, shards: list[_Shard], num_workers: int) -> None:
         work.workspace.finish(subset)
     shutil.rmtree(work.folder, ignore_errors=True)
     for name in sorted(work.missing, key=natural_key):
-        work.result.refused[name] = "the release's metadata name it, but no shard holds it; push the release again"
+        work.result.refused[name] = "the release's metadata name it, but it is in no shard; push the release again"
 
 
 def _fetched(work: _Pull, shards: list[_Shard], num_at_once: int) -> Iterator[tuple[_Shard, Path]]:
@@ -323,44 +323,40 @@ def _read_journal(path: Path) -> dict[str, set[str]]:
     return {line.sha256: set(line.sample_ids) for line in lines}
 
 
-def _wanted_of(work: _Pull, shard: _Shard) -> set[str]:
+def _needed_of(work: _Pull, shard: _Shard) -> set[str]:
     """Samples of a shard's config and split that are missing, and clips whose columns a missing crop needs."""
-    names = {
-        name
-        for name, row in work.rows.items()
-        if row["split"] == shard.split and pull_rows.subset_of(row) == shard.config
-    }
-    wanted = names & work.missing
+    names = {name for name, row in work.rows.items() if row["split"] == shard.split and subset_of(row) == shard.config}
+    needed = names & work.missing
     if shard.config == "raw_video":
         people = {name: name.rpartition("/")[2] for name in names}
-        wanted |= {
+        needed |= {
             name
             for name, person in people.items()
             if f"face_video/{person}" in work.missing and not work.frames_path(person).exists()
         }
-    return wanted
+    return needed
 
 
 def _take(work: _Pull, shard: _Shard, row: Row) -> None:
     """Writes the file, record and track of one row."""
-    place, name = f"{work.origin.repo_id}: {shard.path}", row["sample_id"]
-    pull_rows.check_row(place, row)
+    shard_name, name = f"{work.origin.repo_id}: {shard.path}", row["sample_id"]
+    check_row(shard_name, row)
     listed = work.rows[name]
     if any(row[column] != listed[column] for column in make_features(METADATA)):
         raise InputError(
-            f"{place}: the row of {row['path']} differs from the config {METADATA}; push the release again"
+            f"{shard_name}: the row of {row['path']} differs from the config {METADATA}; push the release again"
         )
     person = name.rpartition("/")[2]
     if shard.config == "raw_video" and f"face_video/{person}" in work.missing and row["boxes"] is not None:
-        write_text(work.frames_path(person), pull_rows.frames_text(row))
+        write_text(work.frames_path(person), frames_text(row))
     if name not in work.missing:
         return
-    media = pull_rows.write_media(work.workspace, place, row)
-    source_type = pull_rows.read_source_type(media, place, row, work.keys)
+    media = write_media(work.workspace, shard_name, row)
+    source_type = read_source_type(media, shard_name, row, work.keys)
     staged = {row["path"]: media}
     if shard.config == "face_video":
         staged |= _stage_track(work, person, row)
-    work.workspace.publish(shard.config, pull_rows.record_of(row, staged, work.origin, source_type), staged)
+    work.workspace.publish(shard.config, record_of(row, staged, work.origin, source_type), staged)
     work.missing.remove(name)
     work.result.made.append(name)
     work.progress(len(work.result.made), work.total, name)
@@ -372,9 +368,9 @@ def _stage_track(work: _Pull, person: str, row: Row) -> dict[str, Path]:
         work.result.lacks.append(f"{name}: the release has no per-frame columns of this clip")
         return {}
     columns = read_json(frames, dict[str, Any], f"delete {work.folder} and run it again")
-    track, num_inexact = pull_rows.restore_track(columns, row)
+    track, num_inexact = restore_track(columns, row)
     if num_inexact:
-        work.result.lacks.append(f"{name}: the crop squares of {num_inexact} frames are near, not exact")
+        work.result.lacks.append(f"{name}: the crop squares of {num_inexact} frames are close, not exact")
     staged = work.workspace.staging_path(name)
     write_text(staged, track.to_json())
     return {name: staged}

@@ -54,7 +54,7 @@ def read_files(out: Path, progress: Progress) -> tuple[Release, dict[str, LocalF
 
     Args:
         out: the release's folder.
-        progress: told of bytes read.
+        progress: called with the bytes read so far.
 
     Raises:
         InputError: no release, no card, or a shard that is not the one that was built.
@@ -81,12 +81,12 @@ def read_files(out: Path, progress: Progress) -> tuple[Release, dict[str, LocalF
     return release, found
 
 
-def _read_file(out: Path, name: str, wanted_sha256: str | None) -> LocalFile:
+def _read_file(out: Path, name: str, expected_sha256: str | None) -> LocalFile:
     path = out / name
     state, digest = file_state(path), file_sha256(path)
-    if wanted_sha256 not in (None, digest):
+    if expected_sha256 not in (None, digest):
         raise InputError(f"{path}: differs from {CHECKSUMS} (sha256), it changed after the build; run `tooling build`")
-    blob = None if wanted_sha256 else blob_sha1(path.read_bytes())
+    blob = None if expected_sha256 else blob_sha1(path.read_bytes())
     return LocalFile(name, state[1], digest, blob, state)
 
 
@@ -96,7 +96,7 @@ def check_release(
     """Checks a release against the workspace that it was built from.
 
     Args:
-        workspace: held by the caller's lock.
+        workspace: locked by the caller.
         out: the built release.
         is_public: anyone could read what is pushed.
         is_closed: the repository is private and gated, so that only chosen people can read it.
@@ -113,10 +113,14 @@ def check_release(
     """
     rows = folder_rows(out)
     records = {name: record for subset in SUBSETS for name, record in workspace.records(subset).items()}
-    there = {name: record.sha256 for name, record in records.items()}
-    stale = {name for name, row in rows.items() if there.get(name) != row["sha256"]} | (there.keys() - rows.keys())
+    recorded = {name: record.sha256 for name, record in records.items()}
+    stale = {name for name, row in rows.items() if recorded.get(name) != row["sha256"]} | (
+        recorded.keys() - rows.keys()
+    )
     if stale:
-        raise InputError(f"{out}: was built from other files ({_some(stale)}); run `tooling build` and `tooling card`")
+        raise InputError(
+            f"{out}: was built from other files ({first_names(stale)}); run `tooling build` and `tooling card`"
+        )
     people = {name: set(people_of(record.sample_id)) for name, record in records.items()}
     unconsented = _check_consent(workspace, people, is_closed, allow_unconsented)
     _check_verified(workspace, records, {name for name, found in people.items() if found & unconsented})
@@ -133,13 +137,15 @@ def _check_consent(
     unconsented = everyone - granted
     if needless := set(allowed) - unconsented:
         raise UsageError(
-            f"{_some(needless)}: consent is granted or nobody of that name is in the release; leave it out"
+            f"{first_names(needless)}: consent is granted or nobody of that name is in the release; leave it out"
         )
     if unconsented and (unconsented - set(allowed) or not is_closed):
         first = min(unconsented - set(allowed) or unconsented, key=natural_key)
         status = identities[first].consent_status if first in identities else "not in identities.csv"
         way_out = "take them out, or push to a private, gated repository and allow each by name"
-        raise ConsentError(f"consent of identity {_some(unconsented)} is not granted ({first}: {status}); {way_out}")
+        raise ConsentError(
+            f"consent of identity {first_names(unconsented)} is not granted ({first}: {status}); {way_out}"
+        )
     return unconsented
 
 
@@ -156,7 +162,7 @@ def _check_verified(workspace: Workspace, records: dict[str, FileRecord], of_unc
                 what = f"{finding.path}: {finding.message}"
                 raise VerificationError(f"{what}; correct that and run `tooling verify`")
     if gone := verified.keys() - {record.path for record in records.values()}:
-        raise VerificationError(f"{_some(gone)}: removed after the last verification; run `tooling verify`")
+        raise VerificationError(f"{first_names(gone)}: removed after the last verification; run `tooling verify`")
 
 
 def _check_marks(workspace: Workspace, records: dict[str, FileRecord], is_public: bool) -> list[str]:
@@ -164,7 +170,9 @@ def _check_marks(workspace: Workspace, records: dict[str, FileRecord], is_public
     unmarked = [record.path for record in fakes if not record.digital_source_type]
     if unmarked and is_public:
         way_out = "make them again, which marks them, or push with --private"
-        raise WorkspaceError(f"{workspace.root}: {len(unmarked)} fakes carry no mark ({_some(unmarked)}); {way_out}")
+        raise WorkspaceError(
+            f"{workspace.root}: {len(unmarked)} fakes carry no mark ({first_names(unmarked)}); {way_out}"
+        )
     if unmarked:
         return [f"{len(unmarked)} fakes carry no mark; a public push would be refused"]
     if is_public and (workspace.keys_path / CERTIFICATE).is_file() and read_keys(workspace.keys_path).is_test:
@@ -172,5 +180,6 @@ def _check_marks(workspace: Workspace, records: dict[str, FileRecord], is_public
     return []
 
 
-def _some(names: Collection[str]) -> str:
+def first_names(names: Collection[str]) -> str:
+    """The first MAX_NAMES in natural order, and how many more there are."""
     return listed(sorted(names, key=natural_key), MAX_NAMES)

@@ -17,9 +17,9 @@ class PushPlan:
     """What a push changes at the Hub: paths by kind.
 
     Attributes:
-        head: commit that the plan was made against; None for a repository or branch that is not there yet.
+        head: commit that the plan was made against; None for a repository that does not exist yet.
         num_bytes: of the whole release.
-        to_send: added and changed files whose content the revision does not have under any name; one of equal files.
+        to_send: added and changed files whose content the revision has under no name; one of several equal files.
         num_bytes_to_send: of these.
     """
 

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from huggingface_hub import DatasetInfo
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from tooling.errors import InputError, UsageError
 from tooling.release.changes import CARD, read_entries, remote_card
 from tooling.release.folder import CHECKSUMS, Release
-from tooling.remote import Remote, branch_heads, connect, explaining, patiently, remote_files, remote_head
+from tooling.remote import Remote, RemoteError, connect
 from tooling.stages.push.checks import LocalFile, check_release, read_files
 from tooling.stages.push.comparison import MAIN, PushPlan, compare_files
 from tooling.work.engine import Progress, no_progress
@@ -39,10 +38,16 @@ class PushOptions:
     revision: str | None = None
     allow_unconsented: tuple[str, ...] = ()
 
+    def access_after(self, info: DatasetInfo | None) -> tuple[bool, bool]:
+        """Whether the repository is private and whether it is gated, once everything has been pushed."""
+        was_private = info.private if info is not None else True
+        is_private = was_private if self.private is None else self.private
+        return bool(is_private), bool(self.gated or (info is not None and info.gated))
+
 
 @dataclass(frozen=True)
 class PreparedPush:
-    """A push that was checked and not begun.
+    """A push that was checked; nothing has been sent.
 
     Attributes:
         remote: the repository.
@@ -51,7 +56,7 @@ class PreparedPush:
         files: all that belongs to it, by path.
         options: how to push.
         version: of the release.
-        info: of the repository; None where there is none yet.
+        info: of the repository; None if there is none yet.
         plan: what there is to change.
         notes: one line each for the one who pushes.
     """
@@ -71,22 +76,27 @@ class PreparedPush:
         return self.options.revision or MAIN
 
     @property
+    def title(self) -> str:
+        """Of its commit and its pull request; tells a push's own pull request from others."""
+        return f"Release {self.version}"
+
+    @property
     def is_release(self) -> bool:
         """Whether it is tagged and has a script branch."""
         return self.branch == MAIN and not self.options.create_pr
 
 
-def prepare(
+def prepare_push(
     workspace: Workspace, out: Path, repo_id: str, options: PushOptions, *, progress: Progress = no_progress
 ) -> PreparedPush:
     """Checks a release and compares it with what the Hub has; writes nothing.
 
     Args:
-        workspace: held by the caller's lock.
+        workspace: locked by the caller.
         out: the built release, with its card.
         repo_id: OWNER/NAME.
-        options: see there.
-        progress: told of bytes of which the digests were taken.
+        options: how to push.
+        progress: called with the bytes of which the digests were taken.
 
     Raises:
         InputError: the release is missing, incomplete, changed on disk, or does not fit the repository.
@@ -94,8 +104,8 @@ def prepare(
         RemoteError: the Hub refuses or cannot be reached.
     """
     remote = connect(repo_id)
-    info = dataset_info(remote)
-    is_private, is_gated = will_be(info, options)
+    info = repository_info(remote)
+    is_private, is_gated = options.access_after(info)
     release, files = read_files(out, progress)
     notes = check_release(
         workspace,
@@ -113,22 +123,15 @@ def prepare(
     return push
 
 
-def dataset_info(remote: Remote) -> DatasetInfo | None:
-    """Of the repository; None where there is none."""
-    with explaining(remote):
-        try:
-            return patiently(lambda: remote.api.dataset_info(remote.repo_id))
-        except RepositoryNotFoundError as error:
-            if isinstance(error, GatedRepoError) or error.response.status_code == 401:
-                raise
+def repository_info(remote: Remote) -> DatasetInfo | None:
+    """What the Hub says of the repository; None if there is none yet."""
+    try:
+        info: DatasetInfo = remote.call("repo_info")
+    except RemoteError as error:
+        if error.kind == "no_repository":
             return None
-
-
-def will_be(info: DatasetInfo | None, options: PushOptions) -> tuple[bool, bool]:
-    """Whether the repository is private and whether it is gated, once everything has been pushed."""
-    was_private = info.private if info is not None else True
-    is_private = was_private if options.private is None else options.private
-    return bool(is_private), bool(options.gated or (info is not None and info.gated))
+        raise
+    return info
 
 
 def make_plan(remote: Remote, files: dict[str, LocalFile], options: PushOptions, info: DatasetInfo | None) -> PushPlan:
@@ -140,14 +143,15 @@ def make_plan(remote: Remote, files: dict[str, LocalFile], options: PushOptions,
     """
     if info is None:
         if options.create_pr:
-            raise InputError(f"{remote.repo_id}: not there; a pull request needs a repository, push without it first")
+            problem = "there is no such repository, and a pull request needs a repository"
+            raise InputError(f"{remote.repo_id}: {problem}; push without --create-pr first")
         return compare_files(files, {}, None)
-    head = branch_heads(remote).get(options.revision or MAIN) or (None if options.revision else info.sha)
-    head = head or remote_head(remote, MAIN)  # a new branch starts there
-    found = remote_files(remote, head)
+    head = remote.branches().get(options.revision or MAIN) or (None if options.revision else info.sha)
+    head = head or remote.head(MAIN)  # a new branch starts there
+    found = remote.files(head)
     plan = compare_files(files, found, head)
     if plan.removed and f"data/{CHECKSUMS}" not in found:
-        other = f"holds files of another kind ({plan.removed[0]}), which a push would remove"
+        other = f"has files of another kind ({plan.removed[0]}), which a push would remove"
         raise InputError(f"{remote.repo_id}: {other}; name another repository, or remove them there first")
     return plan
 
@@ -160,19 +164,18 @@ def check_tag(push: PreparedPush) -> None:
         InputError: the tag names another release.
     """
     remote = push.remote
-    with explaining(remote):
-        refs = patiently(lambda: remote.api.list_repo_refs(**remote.arguments))
+    refs = remote.call("list_repo_refs")
     if push.version in {branch.name for branch in refs.branches}:
         raise UsageError(f"{push.version}: {remote.repo_id} has a branch of that name; choose another [card] version")
     if push.version not in {tag.name for tag in refs.tags}:
         return
-    if not compare_files(push.files, remote_files(remote, push.version), None).is_empty:
+    if not compare_files(push.files, remote.files(push.version), None).is_empty:
         way_out = "raise [card] version in workspace.toml and run `tooling card`"
         raise InputError(f"{remote.repo_id}: version {push.version} is already another release there; {way_out}")
 
 
 def _check_changes(push: PreparedPush) -> None:
-    """The card tells what is new in this version, and goes on from the version that it replaces."""
+    """The card says what is new in this version, and goes on from the version that it replaces."""
     remote, plan, card, version = push.remote, push.plan, push.out / CARD, push.version
     entries = list(read_entries(card.read_text(encoding="utf-8", errors="replace")))
     if entries[:1] != [version]:
@@ -180,7 +183,7 @@ def _check_changes(push: PreparedPush) -> None:
         raise InputError(f"{card}: {problem}; run `tooling card`, with --since and the release before if there is one")
     if plan.head is None or plan.is_empty:
         return
-    there = next(iter(read_entries(remote_card(remote, plan.head))), version)
-    if there not in entries:
+    replaced = next(iter(read_entries(remote_card(remote, plan.head))), version)
+    if replaced not in entries:
         way_out = f"run `tooling card --since {remote.repo_id}@{push.branch}`"
-        raise InputError(f"{card}: its list of changes does not go on from {there} at {remote.repo_id}; {way_out}")
+        raise InputError(f"{card}: its list of changes does not go on from {replaced} at {remote.repo_id}; {way_out}")

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,14 @@ import pyarrow.parquet as pq
 from huggingface_hub import constants, get_token
 
 from homologous_deepfake import SUBSETS
-from tooling.release.diff import file_system
 from tooling.release.folder import Release
-from tooling.remote import Remote, RemoteError, explaining, patiently, redact, remote_files
+from tooling.remote import Remote, RemoteError, redact
 from tooling.stages.push.checks import LocalFile
 from tooling.stages.push.comparison import same_content
 
 FOOTER_BYTES = 1 << 16  # fetched at once; a footer is smaller
 STREAM_SECONDS = 600
-# A process of its own: datasets reads the endpoint when it is imported, and must find no cache of before.
+# A process of its own: datasets reads the endpoint when it is imported, and must find no earlier cache.
 STREAM = """
 import hashlib, json, sys
 from datasets import Image, Video, load_dataset
@@ -45,36 +43,33 @@ def read_back(remote: Remote, commit: str, files: Mapping[str, LocalFile], relea
     Raises:
         RemoteError: something differs from what was sent; names it.
     """
-    found = remote_files(remote, commit)
+    found = remote.files(commit)
     for name, local in files.items():
         if name not in found or not same_content(local, found[name]):
             raise _differs(remote, commit, f"{name} is missing or differs")
     if more := [name for name in found if name.startswith("data/") and name not in files]:
-        raise _differs(remote, commit, f"{more[0]} is of no release")
+        raise _differs(remote, commit, f"{more[0]} is not part of the release")
     check_row_counts(remote, commit, release)
     check_first_row(remote, commit, release, out)
 
 
 def check_row_counts(remote: Remote, commit: str, release: Release) -> None:
     """Rows of each config and split, from the footers of the shards at the Hub; only the footers are fetched."""
-    files = file_system(remote)
     for name, config in release.configs.items():
-        for split, wanted in config.splits.items():
-            places = [f"datasets/{remote.repo_id}@{commit}/{shard.path}" for shard in wanted.shards]
-            with explaining(remote):
-                num_rows = sum(patiently(partial(_footer_rows, files, place, remote)) for place in places)
-            if num_rows != wanted.num_examples:
-                raise _differs(remote, commit, f"{name}/{split} has {num_rows} rows, not {wanted.num_examples}")
+        for split, built in config.splits.items():
+            num_rows = sum(_num_rows(remote, shard.path, commit) for shard in built.shards)
+            if num_rows != built.num_examples:
+                raise _differs(remote, commit, f"{name}/{split} has {num_rows} rows, not {built.num_examples}")
 
 
 def check_first_row(remote: Remote, commit: str, release: Release, out: Path) -> None:
     """Streams the first row of the first config with datasets, as a user does, and compares it with the built one."""
     name, config = next(iter(release.configs.items()))
-    split, facts = next(iter(config.splits.items()))
+    split, built = next(iter(config.splits.items()))
     media = SUBSETS[name].media if name in SUBSETS else ""
-    with pq.ParquetFile(out / facts.shards[0].path) as shard:
+    with pq.ParquetFile(out / built.shards[0].path) as shard:
         batch = next(shard.iter_batches(batch_size=1, columns=["sample_id", "sha256"]))
-    wanted = batch.to_pylist()[0]
+    first = batch.to_pylist()[0]
     with tempfile.TemporaryDirectory(prefix="read_back_") as home:
         done = subprocess.run(
             [sys.executable, "-c", STREAM, remote.repo_id, commit, name, split, media],
@@ -89,8 +84,8 @@ def check_first_row(remote: Remote, commit: str, release: Release, out: Path) ->
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise _differs(remote, commit, f"{name} does not stream ({redact(reason)[:300]})")
     row: list[Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    if row != [wanted["sample_id"], wanted["sha256"], wanted["sha256"]]:
-        raise _differs(remote, commit, f"the first row of {name}/{split} is not {wanted['sample_id']} as built")
+    if row != [first["sample_id"], first["sha256"], first["sha256"]]:
+        raise _differs(remote, commit, f"the first row of {name}/{split} is not {first['sample_id']} as built")
 
 
 def _environment(remote: Remote, home: str) -> dict[str, str]:
@@ -107,14 +102,13 @@ def _environment(remote: Remote, home: str) -> dict[str, str]:
     return kept | own | ({"HF_TOKEN": token} if token else {})
 
 
-def _footer_rows(files: Any, place: str, remote: Remote) -> int:
+def _num_rows(remote: Remote, path: str, commit: str) -> int:
     try:
-        with files.open(place, "rb", block_size=FOOTER_BYTES) as file:
-            return int(pq.read_metadata(file).num_rows)
+        return remote.read(path, commit, lambda file: int(pq.read_metadata(file).num_rows), block_bytes=FOOTER_BYTES)
     except pa.ArrowInvalid as error:
-        raise RemoteError(f"{remote.repo_id}: {place} does not read as Parquet; run `tooling push` again") from error
+        raise _differs(remote, commit, f"{path} cannot be read as Parquet") from error
 
 
 def _differs(remote: Remote, commit: str, what: str) -> RemoteError:
     way_out = "run `tooling push` again; if that does not help, remove the commit's tag"
-    return RemoteError(f"{remote.repo_id}@{commit[:8]}: read back after the push, {what}; {way_out}")
+    return RemoteError(f"{remote.repo_id}@{commit[:8]}: read back after the push, {what}; {way_out}", "damaged")

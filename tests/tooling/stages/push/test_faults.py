@@ -37,7 +37,7 @@ from tests.tooling.pushing import (
 )
 from tooling.errors import InputError
 from tooling.remote import MAX_WAIT_SECONDS, RemoteError
-from tooling.stages.push import run as push
+from tooling.stages.push import send
 from tooling.stages.push.run import PushResult
 from tooling.workspace.layout import Workspace
 
@@ -201,7 +201,7 @@ def other_release(built: Built, tmp_path: Path, number: int) -> Built:
 def push_together(monkeypatch: pytest.MonkeyPatch, *both: Built) -> list[PushResult | Exception]:
     """Both make their commit at the same moment."""
     gate, results = threading.Barrier(2, timeout=60), list[PushResult | Exception]()
-    real = push._commit
+    real = send.commit_files
 
     def commit(*arguments: Any) -> Any:
         gate.wait()
@@ -214,7 +214,7 @@ def push_together(monkeypatch: pytest.MonkeyPatch, *both: Built) -> list[PushRes
             results.append(error)
 
     with monkeypatch.context() as patch:
-        patch.setattr(push, "_commit", commit)
+        patch.setattr(send, "commit_files", commit)
         threads = [threading.Thread(target=run, args=(built,)) for built in both]
         for thread in threads:
             thread.start()
@@ -298,7 +298,7 @@ def check_kills(built: Built, hub: Watched, wire: Wire, seed: int, rounds: int) 
     for number in range(rounds + 1):
         repo_id, before = f"lab/kills-{seed}-{number}", wire.num_bytes
         kill_at = before + chance.randint(1, total * 95 // 100) if number else None
-        child = context.Process(target=children.push_release, args=(*places, repo_id, wire.endpoint, OWNER))
+        child = context.Process(target=children.push_in_child, args=(*places, repo_id, wire.endpoint, OWNER))
 
         def watch(num_bytes: int, kill_at: int | None = kill_at, child: Any = child) -> None:
             if kill_at is not None and num_bytes >= kill_at:

@@ -1,4 +1,4 @@
-"""tooling.stages.push.run with the unmodified client against the embedded Hub: what it changes, refuses and reads
+"""tooling.stages.push with the unmodified client against the embedded Hub: what it changes, refuses and reads
 back."""
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from tests.hub.served import check_store
 from tests.tooling.pushing import TARGET, Built, Watched, built, child_environment, hub, local_files, pristine
 from tooling.errors import ConsentError, InputError, UsageError, VerificationError, WorkspaceError
 from tooling.release.folder import read_release
-from tooling.remote import RemoteError, RemoteFile, connect, remote_files
+from tooling.remote import RemoteError, RemoteFile, connect
 from tooling.stages.push import checks as push_checks
 from tooling.stages.push import read_back
-from tooling.stages.push import run as push
 from tooling.stages.push.comparison import format_plan
+from tooling.stages.push.prepare import PushOptions
+from tooling.stages.push.run import publish, push_release
 from tooling.stages.verify import run as verify
 from tooling.workspace.files import write_text
 from tooling.workspace.identities import format_identities
@@ -70,9 +71,7 @@ def forget_marks(built: Built) -> None:
 
 def test_first_push_makes_one_commit_a_tag_and_the_script_branch(built: Built, hub: Watched) -> None:
     seen: list[tuple[int, int, str]] = []
-    result = push.push_release(
-        built.workspace, built.out, TARGET, push.PushOptions(), progress=lambda *told: seen.append(told)
-    )
+    result = push_release(built.workspace, built.out, TARGET, PushOptions(), progress=lambda *told: seen.append(told))
     api, wanted = hub.api(), local_files(built.out)
     assert hub.files() == {*wanted, ".gitattributes"}
     assert set(result.plan.added) == set(wanted)
@@ -231,7 +230,7 @@ def test_missing_consent_is_refused_by_name(built: Built, hub: Watched) -> None:
     built.rebuild()  # verification now finds it too
     prepared = built.prepare(private=True, gated="manual", allow_unconsented=("3",))
     assert "allowed by name: 3" in prepared.notes[0]
-    push.send(prepared)
+    publish(prepared)
     (newest, _) = hub.api().list_repo_commits(TARGET, repo_type="dataset")
     assert "allowed by name: 3" in newest.message
 
@@ -386,9 +385,9 @@ def test_main_is_one_release_at_every_moment_of_a_push(built: Built, hub: Watche
 
     def read() -> None:
         while not stop.is_set():
-            seen.append(remote_files(remote))
+            seen.append(remote.files())
 
-    seen.append(remote_files(remote))
+    seen.append(remote.files())
     reader = threading.Thread(target=read)
     reader.start()
     try:
@@ -396,7 +395,7 @@ def test_main_is_one_release_at_every_moment_of_a_push(built: Built, hub: Watche
     finally:
         stop.set()
         reader.join()
-    seen.append(remote_files(remote))
+    seen.append(remote.files())
     assert len(seen) > 4
     assert seen[0] != seen[-1]
     assert all(files in (seen[0], seen[-1]) for files in seen)
