@@ -23,7 +23,7 @@ from generation.generators.conversion.provenance import Provenance, digest_folde
 from generation.generators.loading import describe_generator, folder_digest, load_generator
 from generation.generators.placement import choose_dtype
 from generation.generators.registry import FAMILIES, NETWORK_MODULES, LoadOptions, imported
-from tooling.cli.weights import app
+from tooling.cli.weights import weights_app
 
 STYLEGAN = ["generation.models.stylegan3", "StyleganGenerator"]
 SWAP, IDENTITY = ["generation.models.simswap", "SwapGenerator"], ["generation.models.simswap_identity", "SwapIdentity"]
@@ -97,7 +97,7 @@ def test_a_folder_that_names_the_modules_themselves_is_loaded_too(folders: Path,
 def test_weights_check_accepts_it(name: str, tmp_path: Path) -> None:
     folder = save_tiny(name, tmp_path / name)
     write_provenance(folder, Provenance(name, "", "", "", (), digest_folder(folder), {}))
-    result = CliRunner().invoke(app, ["check", str(folder)])
+    result = CliRunner().invoke(weights_app, ["check", str(folder)])
     assert result.exit_code == 0, result.output
 
 

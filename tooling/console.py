@@ -1,4 +1,4 @@
-"""What a person sees: data on stdout, progress and trouble on stderr."""
+"""Output for people and programs: data on stdout, progress, notes and errors on stderr."""
 
 from __future__ import annotations
 
@@ -9,35 +9,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
-from tooling.work import engine as engines
+from tooling.work.engine import Progress
 from tooling.workspace.records import StageResult
 
 _stderr = Console(stderr=True, highlight=False)
 
 
 @contextmanager
-def progress_bar(title: str, *, is_bytes: bool = False) -> Iterator[engines.Progress]:
-    """A bar on stderr, of items or of bytes; without a terminal, one line when work begins and one when it ends."""
+def progress_bar(title: str, *, is_bytes: bool = False) -> Iterator[Progress]:
+    """A bar on stderr, of items or of bytes; without a terminal, a line at the start and one at the end."""
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn() if is_bytes else MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[name]}", markup=False),
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.DownloadColumn() if is_bytes else progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[name]}", markup=False),
     )
-    with Progress(*columns, console=_stderr, disable=not _stderr.is_terminal) as bar:
+    with progress.Progress(*columns, console=_stderr, disable=not _stderr.is_terminal) as bar:
         task, said = bar.add_task(f"{title:<22}", total=None, name=""), set[int]()
 
         def show(done: int, total: int, name: str) -> None:
@@ -66,7 +58,7 @@ def put(line: str) -> None:
 
 
 def put_result(subset: str, result: StageResult, *, as_json: bool) -> None:
-    """The outcome of a stage on stdout; each refusal also as an error line on stderr."""
+    """A stage's result on stdout; each refusal also as an error line on stderr."""
     for name, reason in result.refused.items():
         fail(reason if name in reason else f"{name}: {reason}")
     if as_json:

@@ -1,4 +1,4 @@
-"""The main job on synthetic actors, from source videos to `load_dataset` and to a Hub, in one folder."""
+"""The whole flow on synthetic actors, from source videos to `load_dataset` and to a Hub, in one folder."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ from tooling.hub.rights import add_organisation, add_token, add_user
 from tooling.hub.root import Hub
 from tooling.hub.server import serve
 from tooling.settings import ClipSettings, Settings
-from tooling.stages import build as shards
-from tooling.stages import faces, ingest, plan
-from tooling.stages.audit import run as audit
-from tooling.stages.card import run as card
-from tooling.stages.generate import run as generate
-from tooling.stages.verify import run as verify
+from tooling.stages.audit.run import audit_files, raise_for_failures
+from tooling.stages.build import build_release
+from tooling.stages.card.run import make_card
+from tooling.stages.faces import crop_faces
+from tooling.stages.generate.run import GENERATED, GenerateRequest, generate_fakes
+from tooling.stages.ingest import ingest_clips
+from tooling.stages.plan import draw_plan
+from tooling.stages.verify.run import raise_for_errors, verify_files
 from tooling.views.contact_sheet import write_contact_sheet
 from tooling.views.report.page import write_report
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
@@ -65,8 +67,8 @@ def run_demo(folder: Path, settings: DemoSettings) -> None:
     with workspace.locked():
         _make_everything(workspace, sources, settings)
         with console.progress_bar("build shards") as bar:
-            shards.build_release(workspace, release, progress=bar)
-    card.make_card(workspace, release)
+            build_release(workspace, release, progress=bar)
+    make_card(workspace, release)
     write_contact_sheet(workspace, sheet, max_rows=3)
     with console.progress_bar("report") as bar:
         write_report(workspace, page, num_workers=settings.num_workers, progress=bar)
@@ -88,21 +90,21 @@ def _workspace(root: Path, settings: DemoSettings) -> Workspace:
 def _make_everything(workspace: Workspace, sources: Path, settings: DemoSettings) -> None:
     num_workers = settings.num_workers
     with console.progress_bar("raw_video") as bar:
-        _insist(ingest.ingest_clips(workspace, sources, num_workers=num_workers, progress=bar))
+        _raise_for_refusals(ingest_clips(workspace, sources, num_workers=num_workers, progress=bar))
     with console.progress_bar("face_video") as bar:
-        _insist(faces.crop_faces(workspace, num_workers=num_workers, progress=bar))
-    plan.draw_plan(workspace)
-    for subset in generate.GENERATED:
-        request = generate.GenerateRequest(limit=settings.num_images if subset == "GAN_images" else None)
+        _raise_for_refusals(crop_faces(workspace, num_workers=num_workers, progress=bar))
+    draw_plan(workspace)
+    for subset in GENERATED:
+        request = GenerateRequest(limit=settings.num_images if subset == "GAN_images" else None)
         with console.progress_bar(subset) as bar:
-            _insist(generate.generate_fakes(workspace, subset, request, num_workers=num_workers, progress=bar))
+            _raise_for_refusals(generate_fakes(workspace, subset, request, num_workers=num_workers, progress=bar))
     with console.progress_bar("verify") as bar:
-        verify.raise_for_errors(verify.verify_files(workspace, num_workers=num_workers, progress=bar))
+        raise_for_errors(verify_files(workspace, num_workers=num_workers, progress=bar))
     with console.progress_bar("audit") as bar:
-        audit.raise_for_failures(audit.audit_files(workspace, num_workers=num_workers, progress=bar))
+        raise_for_failures(audit_files(workspace, num_workers=num_workers, progress=bar))
 
 
-def _insist(result: StageResult) -> None:
+def _raise_for_refusals(result: StageResult) -> None:
     for name, reason in result.refused.items():
         raise ToolingError(f"{name}: {reason}")
 
@@ -139,7 +141,7 @@ def _publish(folder: Path) -> str:
 
 
 def _load(folder: Path) -> str:
-    """Loads the release as a researcher would: another process, in the folder that holds it."""
+    """Loads the release as a researcher would: another process, in the folder of the release."""
     return _run(folder, [sys.executable, str(EXAMPLES / "load_swap_video.py")], {"HF_HUB_OFFLINE": "1"})
 
 
@@ -148,5 +150,5 @@ def _run(folder: Path, command: list[str], environment: dict[str, str]) -> str:
     done = subprocess.run(command, cwd=folder, env=everything, capture_output=True, text=True, check=False)
     if done.returncode:
         console.say(done.stderr.rstrip())
-        raise ToolingError(f"{folder}: this failed, as told above: {shlex.join(command)}")
+        raise ToolingError(f"{folder}: this failed, see its output above: {shlex.join(command)}")
     return done.stdout.rstrip()

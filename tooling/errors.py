@@ -8,13 +8,9 @@ from collections.abc import Sequence
 class ToolingError(Exception):
     """Anything that ends a command with one line on stderr and exit code 1."""
 
-    exit_code = 1
-
 
 class UsageError(ToolingError):
     """The command was called wrongly: exit code 2."""
-
-    exit_code = 2
 
 
 class InputError(ToolingError):

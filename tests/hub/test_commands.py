@@ -8,7 +8,7 @@ import pytest
 import uvicorn
 from typer.testing import CliRunner
 
-from tooling.cli.hub import app
+from tooling.cli.hub import hub_app
 from tooling.errors import InputError, ToolingError, UsageError
 from tooling.hub.rights import authenticate, is_member, who_am_i
 from tooling.hub.root import Hub
@@ -16,7 +16,7 @@ from tooling.hub.server import is_loopback, run, serve
 
 
 def invoke(*arguments: str | Path) -> str:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    result = CliRunner().invoke(hub_app, [str(argument) for argument in arguments], catch_exceptions=False)
     return result.stdout.strip()
 
 
@@ -38,7 +38,7 @@ def test_first_start_says_how_to_get_a_token(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: None)  # returns as after Ctrl-C
     outputs: list[str] = []
     for _ in range(2):
-        outputs.append(CliRunner().invoke(app, ["serve", "--root", str(tmp_path), "--port", "0"]).stderr)
+        outputs.append(CliRunner().invoke(hub_app, ["serve", "--root", str(tmp_path), "--port", "0"]).stderr)
         invoke("token", "alice", "--root", tmp_path)
     assert ["tooling hub token NAME" in text for text in outputs] == [True, False]
 

@@ -1,4 +1,4 @@
-"""The commands that make fakes and list what makes them."""
+"""The commands that make fakes and list the generators."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ from typing import Annotated, Any, get_args
 import typer
 
 from tooling import console
-from tooling.cli.releases import WORKSPACE, JsonOption, WorkersOption, WorkspaceOption
+from tooling.cli.options import WORKSPACE, JsonOption, WorkersOption, WorkspaceOption, split_names
 from tooling.errors import UsageError
 from tooling.workspace.layout import open_workspace
-
-OnlyOption = Annotated[
-    str, typer.Option("--only", help="Only these, separated by commas: 1_2,2_1 or age/1,hair/1 or 000001.")
-]
 
 
 def generate(
@@ -25,29 +21,31 @@ def generate(
     weights: Annotated[str, typer.Option(help="Folder of converted weights, or a repository at the Hub.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
-    batch: Annotated[int, typer.Option(min=0, help="Frames at a time; 0 is the generator's own number.")] = 0,
-    factor: Annotated[float, typer.Option(help="Strength of an edit; negative makes younger.")] = 2.0,
-    only: OnlyOption = "",
-    limit: Annotated[int, typer.Option(min=0, help="At most so many of each subset; 0 is all.")] = 0,
-    seed: int = 0,
+    batch: Annotated[int, typer.Option(min=0, help="Frames at a time; 0 is the generator's default.")] = 0,
+    factor: Annotated[float, typer.Option(help="Strength of an edit; a negative age makes younger.")] = 2.0,
+    only: Annotated[
+        str, typer.Option("--only", help="Only these, separated by commas: 1_2,2_1 or age/1,hair/1 or 000001.")
+    ] = "",
+    limit: Annotated[int, typer.Option(min=0, help="At most this many of each subset; 0 is all.")] = 0,
+    seed: Annotated[int, typer.Option(help="Other seeds make other fakes.")] = 0,
     workers: WorkersOption = 0,
     engine: Annotated[str, typer.Option(help="Where the work is done: local or ray.")] = "local",
     as_json: JsonOption = False,
 ) -> None:
-    """Make the planned fakes of a subset, or of all in the catalogue's order."""
+    """Make the planned fakes of one subset, or of all in the catalogue's order."""
     from generation.generators.registry import LoadOptions
-    from tooling.stages.generate import run as stage
+    from tooling.stages.generate.run import GENERATED, GenerateRequest, generate_fakes
 
     if subset == "all" and (generator or weights or only):
         raise UsageError("all: takes each family's default; name one subset with --generator, --weights or --only")
-    names = [name.strip() for name in only.split(",") if name.strip()] or None
     options = LoadOptions(weights or None, device, dtype, batch)
-    request = stage.GenerateRequest(generator or None, names, limit or None, seed, factor, options, engine)
-    place, is_refused = open_workspace(workspace), False
-    with place.locked():
-        for name in stage.GENERATED if subset == "all" else (subset,):
+    names = list(split_names(only)) or None
+    request = GenerateRequest(generator or None, names, limit or None, seed, factor, options, engine)
+    opened, is_refused = open_workspace(workspace), False
+    with opened.locked():
+        for name in GENERATED if subset == "all" else (subset,):
             with console.progress_bar(name) as bar:
-                result = stage.generate_fakes(place, name, request, num_workers=workers, progress=bar)
+                result = generate_fakes(opened, name, request, num_workers=workers, progress=bar)
             console.put_result(name, result, as_json=as_json)
             is_refused |= bool(result.refused)
     if is_refused:
@@ -55,7 +53,7 @@ def generate(
 
 
 def generators(as_json: JsonOption = False) -> None:
-    """List every generator: family, licence, weights needed and present, and what it was checked against."""
+    """List the generators: family, licence, weights needed and present, and what each was checked against."""
     from generation.generators.registry import FAMILIES, SCHEMES, Family, generators_of, weights_folder
 
     rows: list[dict[str, Any]] = []
@@ -78,7 +76,7 @@ def generators(as_json: JsonOption = False) -> None:
         return
     for row in rows:
         state = (
-            "needs no weights" if not row["weights"] else "weights there" if row["has_weights"] else "weights missing"
+            "needs no weights" if not row["weights"] else "weights present" if row["has_weights"] else "weights missing"
         )
         default = ", default" if row["is_default"] else ""
         console.put(f"{row['name']}   {row['family']}{default}   {state}")
@@ -87,4 +85,4 @@ def generators(as_json: JsonOption = False) -> None:
         console.put(f"    licence: {row['licence']}")
         console.put(f"    checked: {row['checked'] or 'nothing yet'}")
     for scheme in SCHEMES:
-        console.put(f"{scheme}:PLACE   named by its place; see `tooling generate --help`")
+        console.put(f"{scheme}:PATH   named by its path or repository; see `tooling generate --help`")

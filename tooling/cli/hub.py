@@ -1,4 +1,4 @@
-"""`tooling hub`: serve the embedded Hub, and make its users, organisations and tokens."""
+"""The commands of `tooling hub`: serve the embedded Hub, and make its users, organisations and tokens."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from tooling.errors import UsageError
 if TYPE_CHECKING:
     from tooling.hub.store.database import Database
 
-app = typer.Typer(help="The embedded Hub.", no_args_is_help=True, rich_markup_mode=None)
+hub_app = typer.Typer(help="The embedded Hub.", no_args_is_help=True, rich_markup_mode=None)
 
-RootOption = Annotated[Path, typer.Option("--root", help="The Hub's folder; made if it is missing.")]
+RootOption = Annotated[Path, typer.Option("--root", help="The Hub's folder; created if it does not exist.")]
 
 
-@app.command()
+@hub_app.command()
 def serve(
     root: RootOption,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8900,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 8900,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; other than loopback needs --allow-remote.")
+        str, typer.Option(help="Address to listen on; anything but loopback needs --allow-remote.")
     ] = "127.0.0.1",
     allow_remote: Annotated[
-        bool, typer.Option("--allow-remote", help="Let other machines in. Plain HTTP: put a TLS proxy before it.")
+        bool, typer.Option("--allow-remote", help="Accept other machines. Plain HTTP: put a TLS proxy in front.")
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log each request on stderr.")] = False,
 ) -> None:
@@ -35,23 +35,23 @@ def serve(
     from tooling.hub.server import is_loopback, run
 
     if not is_loopback(host) and not allow_remote:
-        raise UsageError(f"--host {host} is reachable from other machines: add --allow-remote if that is meant")
+        raise UsageError(f"--host {host} is reachable from other machines; add --allow-remote if you want that")
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(message)s")
     run(root, port, host=host, ready=lambda address: _announce(address, root))
 
 
-@app.command()
+@hub_app.command()
 def token(
-    user: Annotated[str, typer.Argument(help="The token's user; made if missing.")],
+    user: Annotated[str, typer.Argument(help="Whose token; the user is created if there is none of that name.")],
     root: RootOption,
     role: Annotated[str, typer.Option(help="read or write.")] = "write",
-    scope: Annotated[str | None, typer.Option(help="Only these repositories, as in datasets/lab/*.")] = None,
+    scope: Annotated[str | None, typer.Option(help="Only these repositories, such as datasets/lab/*.")] = None,
     fullname: Annotated[str | None, typer.Option(help="Of a new user.")] = None,
     email: Annotated[
-        str | None, typer.Option(help="Of a new user; shown to the authors whose gate the user asks to pass.")
+        str | None, typer.Option(help="Of a new user; shown to authors of gated repositories that the user requests.")
     ] = None,
 ) -> None:
-    """Make a token and print it: the Hub keeps its digest only. Also while the Hub is being served."""
+    """Make a token and print it; the Hub keeps only its digest. Works while the Hub is running."""
     from tooling.hub.rights import add_token, add_user
 
     database = _database(root)
@@ -59,10 +59,10 @@ def token(
     console.put(add_token(database, user, role, scope=scope))
 
 
-@app.command()
+@hub_app.command()
 def organisation(
-    name: Annotated[str, typer.Argument(help="The organisation; made if missing.")],
-    members: Annotated[list[str], typer.Argument(help="Users who may write in it.")],
+    name: Annotated[str, typer.Argument(help="The organisation; created if there is none of that name.")],
+    members: Annotated[list[str], typer.Argument(help="Users who may write to its repositories.")],
     root: RootOption,
     fullname: Annotated[str | None, typer.Option(help="Of a new organisation.")] = None,
     private: Annotated[bool, typer.Option("--private", help="Its new repositories are private by default.")] = False,

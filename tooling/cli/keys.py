@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from tooling import console
-from tooling.cli.releases import WORKSPACE, JsonOption, WorkersOption, WorkspaceOption
+from tooling.cli.exits import finish
+from tooling.cli.options import WORKSPACE, JsonOption, WorkersOption, WorkspaceOption
 from tooling.workspace.layout import open_workspace
 from tooling.workspace.signing_keys import SigningKeys, init_keys, read_keys
 
-app = typer.Typer(
+keys_app = typer.Typer(
     help="The certificate that marks are signed with.",
     no_args_is_help=True,
     add_completion=False,
@@ -19,39 +20,37 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@keys_app.command()
 def init(
     workspace: WorkspaceOption = WORKSPACE,
-    force: Annotated[bool, typer.Option("--force", help="Replace the keys that are there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing keys.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a test chain, a root and one certificate: keys/ in the workspace. New workspaces come with one."""
-    place = open_workspace(workspace)
-    with place.locked():
-        made = init_keys(place.keys_path, is_replacing=force)
-    _tell(made, as_json)
+    """Make a test chain, a root and one certificate: keys/ in the workspace. A new workspace has one."""
+    opened = open_workspace(workspace)
+    with opened.locked():
+        made = init_keys(opened.keys_path, is_replacing=force)
+    _show(made, as_json)
 
 
-@app.command()
+@keys_app.command()
 def show(workspace: WorkspaceOption = WORKSPACE, as_json: JsonOption = False) -> None:
-    """Check the keys and say whose they are; the private key is never shown."""
-    _tell(read_keys(open_workspace(workspace).keys_path), as_json)
+    """Check the keys and show whose they are; the private key is never shown."""
+    _show(read_keys(open_workspace(workspace).keys_path), as_json)
 
 
-@app.command()
+@keys_app.command()
 def sign(workspace: WorkspaceOption = WORKSPACE, workers: WorkersOption = 0, as_json: JsonOption = False) -> None:
-    """Sign every file anew that is not signed by these keys, after they were replaced; pulled files stay."""
+    """Sign every file again that is not signed by these keys, after they were replaced; not pulled files."""
     from tooling.stages.sign import sign_files
 
-    place = open_workspace(workspace)
-    with place.locked(), console.progress_bar("sign") as bar:
-        result = sign_files(place, num_workers=workers, progress=bar)
-    console.put_result("keys", result, as_json=as_json)
-    if result.refused:
-        raise typer.Exit(1)
+    opened = open_workspace(workspace)
+    with opened.locked(), console.progress_bar("sign") as bar:
+        result = sign_files(opened, num_workers=workers, progress=bar)
+    finish("keys", result, as_json=as_json)
 
 
-def _tell(keys: SigningKeys, as_json: bool) -> None:
+def _show(keys: SigningKeys, as_json: bool) -> None:
     facts = {
         "subject": keys.subject,
         "algorithm": keys.algorithm,
@@ -63,4 +62,4 @@ def _tell(keys: SigningKeys, as_json: bool) -> None:
         return
     console.put(f"{keys.subject}; {keys.algorithm}, valid until {facts['expires']}")
     if keys.is_test:
-        console.say("a test chain: put your own three files there before you publish, then run `tooling keys sign`")
+        console.say("a test chain: put your own three files in keys/ before you publish, then run `tooling keys sign`")

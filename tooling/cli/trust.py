@@ -1,4 +1,4 @@
-"""The commands that say whether a release can be trusted."""
+"""The commands that say whether a release can be trusted, and that show it to people."""
 
 from __future__ import annotations
 
@@ -8,18 +8,46 @@ from typing import Annotated
 import typer
 
 from tooling import console
-from tooling.cli.releases import WORKSPACE, JsonOption, WorkersOption, WorkspaceOption
+from tooling.cli.options import WORKSPACE, JsonOption, SinceOption, WorkersOption, WorkspaceOption
+from tooling.errors import UsageError
 from tooling.workspace.layout import open_workspace
 
 
+def verify(
+    workspace: WorkspaceOption = WORKSPACE,
+    recheck_all: Annotated[
+        bool, typer.Option("--all", help="Decode every file, also those that passed and have not changed.")
+    ] = False,
+    identity_encoder: Annotated[
+        Path | None, typer.Option(help="ArcFace network in ONNX, to measure whose face a swap shows.")
+    ] = None,
+    workers: WorkersOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every file: contract, marks, faces, fakes against their targets; exit 1 on any error."""
+    from tooling.stages.verify.run import VerifyOptions, raise_for_errors, verify_files
+
+    opened, options = open_workspace(workspace), VerifyOptions(recheck_all, identity_encoder)
+    with opened.locked(), console.progress_bar("verify") as bar:
+        findings = verify_files(opened, options, num_workers=workers, progress=bar)
+    if as_json:
+        console.put(console.to_json([vars(finding) for finding in findings]))
+    else:
+        for finding in findings:
+            console.put(str(finding))
+    raise_for_errors(findings)
+    if not as_json:
+        console.put("verified: no errors")
+
+
 def audit(workspace: WorkspaceOption = WORKSPACE, workers: WorkersOption = 0, as_json: JsonOption = False) -> None:
-    """Test whether simple probes tell real from fake: audit.json; exit 1 if one but those of pixels does."""
-    from tooling.stages.audit import run as stage
+    """Test whether simple probes separate real from fake: audit.json; exit 1 if one does, pixel probes aside."""
+    from tooling.stages.audit.run import audit_files, failures, raise_for_failures
     from tooling.workspace.audit_file import format_area
 
-    place = open_workspace(workspace)
-    with place.locked(), console.progress_bar("audit") as bar:
-        made = stage.audit_files(place, num_workers=workers, progress=bar)
+    opened = open_workspace(workspace)
+    with opened.locked(), console.progress_bar("audit") as bar:
+        made = audit_files(opened, num_workers=workers, progress=bar)
     if as_json:
         console.put(console.to_json({"probes": [vars(result) for result in made.probes], "note": made.note}))
     else:
@@ -27,25 +55,23 @@ def audit(workspace: WorkspaceOption = WORKSPACE, workers: WorkersOption = 0, as
             kind = "pixels" if result.is_pixel else "ok" if result.is_ok else "SHORTCUT"
             console.put(f"{result.subset:<16} {result.probe:<14} {format_area(result):<22} {kind}")
         console.put(made.note)
-    for line in stage.failures(made):
+    for line in failures(made):
         console.fail(line)
-    stage.raise_for_failures(made)
+    raise_for_failures(made)
 
 
-def report(
+def contact_sheet(
+    subset: Annotated[str, typer.Argument(help="One subset of fakes; all if not given.")] = "",
     workspace: WorkspaceOption = WORKSPACE,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file to write.")] = Path("report.html"),
-    since: Annotated[
-        str, typer.Option(help="The release before, to show what changed: a folder, or OWNER/NAME@REVISION.")
-    ] = "",
-    workers: WorkersOption = 0,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The PNG to write.")] = Path("contact_sheet.png"),
+    rows: Annotated[int, typer.Option(min=1, help="Rows of each subset.")] = 8,
 ) -> None:
-    """Write one page to look at before a release: pictures, plots, findings, audit and changes; no network."""
-    from tooling.views.report.page import write_report
+    """Show frames of fakes beside what they were made from: a PNG."""
+    from tooling.views.contact_sheet import FAKES, write_contact_sheet
 
-    place = open_workspace(workspace)
-    with console.progress_bar("report") as bar:
-        write_report(place, out, since=since or None, num_workers=workers, progress=bar)
+    if subset and subset not in FAKES:
+        raise UsageError(f"{subset}: not a subset of fakes; use one of {', '.join(FAKES)}")
+    write_contact_sheet(open_workspace(workspace), out, (subset,) if subset else FAKES, max_rows=rows)
     console.put(str(out))
 
 
@@ -57,10 +83,25 @@ def previews(
     side: Annotated[int, typer.Option(min=64, help="Pixels of the longer side, at most.")] = 480,
     workers: WorkersOption = 0,
 ) -> None:
-    """Write small copies that may be shown to anyone: marked, and fakes with a visible label."""
+    """Write small copies that may be shown to anyone: all marked, fakes with a visible label."""
     from tooling.views.previews import PreviewSettings, write_previews
 
-    place, settings = open_workspace(workspace), PreviewSettings(seconds, side)
+    opened, settings = open_workspace(workspace), PreviewSettings(seconds, side)
     with console.progress_bar("previews") as bar:
-        written = write_previews(place, subsets, out, settings, num_workers=workers, progress=bar)
+        written = write_previews(opened, subsets, out, settings, num_workers=workers, progress=bar)
     console.put(f"{out}: {len(written)} files")
+
+
+def report(
+    workspace: WorkspaceOption = WORKSPACE,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file to write.")] = Path("report.html"),
+    since: SinceOption = "",
+    workers: WorkersOption = 0,
+) -> None:
+    """Write one page to review before a release: pictures, plots, findings, audit and changes; it opens offline."""
+    from tooling.views.report.page import write_report
+
+    opened = open_workspace(workspace)
+    with console.progress_bar("report") as bar:
+        write_report(opened, out, since=since or None, num_workers=workers, progress=bar)
+    console.put(str(out))

@@ -1,4 +1,4 @@
-"""The commands of `tooling weights`: what published weights are needed, converting and checking them."""
+"""The commands of `tooling weights`: published weights of generators, listed, converted and checked."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from typing import Annotated, Any
 import typer
 
 from tooling import console
+from tooling.cli.options import JsonOption
 from tooling.errors import InputError
 
-app = typer.Typer(
+weights_app = typer.Typer(
     help="Published weights of generators: listed, converted once, checked.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
 )
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
-
-@app.command("list")
+@weights_app.command("list")
 def list_weights(as_json: JsonOption = False) -> None:
-    """Generators that need published weights: family, licence, files, and whether they are in weights/NAME."""
+    """List generators that need published weights: family, licence, files, and whether they are in weights/NAME."""
     rows = _rows()
     if as_json:
         console.put(console.to_json(rows))
@@ -33,40 +32,40 @@ def list_weights(as_json: JsonOption = False) -> None:
         console.put(f"  licence: {row['licence']}")
         console.put(f"  files: {', '.join(row['files'])}")
         if row["other_files"]:
-            console.put(f"  too, or instead of one of them: {', '.join(row['other_files'])}")
+            console.put(f"  in addition, or instead of one of them: {', '.join(row['other_files'])}")
     if not rows:
         console.say("no generator needs published weights")
 
 
-@app.command()
+@weights_app.command()
 def convert(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The generator, as `weights list` names it.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The generator, by its name in `weights list`.")],
     files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="The published files, as downloaded.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="New folder; weights/NAME if not given.")] = None,
     origin: Annotated[str, typer.Option(help="Where the files are from; goes into provenance.json.")] = "",
 ) -> None:
-    """Read published files, running nothing in them, and write them as a folder that generators load."""
-    from generation.generators.conversion.convert import convert as run
+    """Read published files without running code in them, and write them as a folder that generators load."""
+    from generation.generators.conversion.convert import convert as convert_weights
     from generation.generators.registry import weights_folder
 
     folder = out or weights_folder(name)
-    is_new = run(name, files, folder, origin=origin)
+    is_new = convert_weights(name, files, folder, origin=origin)
     console.put(str(folder))
     if not is_new:
-        console.say("it was there already, made of the same files; nothing was changed")
+        console.say("it exists already, converted from the same files; nothing was changed")
     if is_new and not origin:
         console.say("note: provenance.json does not say where the files are from; --origin would")
 
 
-@app.command()
+@weights_app.command()
 def check(
-    place: Annotated[str, typer.Argument(metavar="NAME|DIR", help="A generator or a folder; all if not given.")] = "",
+    name: Annotated[str, typer.Argument(metavar="NAME|DIR", help="A generator or a folder; all if not given.")] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Look through converted weights: complete, unchanged since the conversion, strict, no pickle among them."""
+    """Check converted weights: complete, unchanged since the conversion, exactly the expected tensors, no pickle."""
     from generation.generators.conversion.check import check_folder
 
-    problems = {str(folder): check_folder(folder, name=name) for folder, name in _folders(place).items()}
+    problems = {str(folder): check_folder(folder, name=generator) for folder, generator in _folders(name).items()}
     for lines in problems.values():
         for line in lines:
             console.fail(line)
@@ -79,14 +78,14 @@ def check(
         raise typer.Exit(1)
 
 
-def _folders(place: str) -> dict[Path, str]:
-    """The folders to look through, each with the generator that it should be for."""
+def _folders(name: str) -> dict[Path, str]:
+    """The folders to check, each with the generator that it should be for."""
     from generation.generators.registry import FAMILIES, weights_folder
 
-    if place in FAMILIES:
-        return {weights_folder(place): place}
-    if place:
-        return {Path(place): ""}
+    if name in FAMILIES:
+        return {weights_folder(name): name}
+    if name:
+        return {Path(name): ""}
     present = {Path(row["folder"]): str(row["generator"]) for row in _rows() if row["is_present"]}
     if not present:
         raise InputError("weights: no converted weights here; run `tooling weights convert`, or name a folder")

@@ -24,7 +24,7 @@ from generation.generators.conversion.provenance import digest_file, digest_fold
 from generation.generators.loading import load_generator
 from generation.generators.registry import FAMILIES, LoadOptions
 from tests.generation.weights.written import NAME, PUBLISHED, TinyPipeline, publish, register_tiny
-from tooling.cli.weights import app
+from tooling.cli.weights import weights_app
 from tooling.errors import ToolingError
 
 
@@ -50,7 +50,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(one) for one in arguments])
+    return CliRunner().invoke(weights_app, [str(one) for one in arguments])
 
 
 def test_converted_folder_is_loaded_bit_for_bit(converted: Path, files: list[Path]) -> None:

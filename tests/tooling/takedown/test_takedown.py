@@ -24,7 +24,7 @@ from tests.conftest import make_workspace
 from tests.hub.served import OWNER, add_people, check_store
 from tests.tooling import children
 from tests.tooling.pushing import TARGET, Traffic, use_hub
-from tooling.cli import app as cli
+from tooling.cli.app import app
 from tooling.errors import ConsentError, InputError, ToolingError, UsageError
 from tooling.hub.root import Hub
 from tooling.hub.server import serve
@@ -346,7 +346,7 @@ def test_tables_and_paths_that_takedown_does_not_know_are_found(workspace_copy: 
 def test_command_lists_first_and_says_what_is_left_to_do(place: Place) -> None:
     def call(*options: str) -> str:
         arguments = ["takedown", PERSON, "-w", str(place.workspace.root), "-o", str(place.out), *options]
-        done = CliRunner().invoke(cli.app, arguments)
+        done = CliRunner().invoke(app, arguments)
         assert done.exit_code == 0, done.output
         return done.output
 
