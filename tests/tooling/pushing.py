@@ -1,6 +1,6 @@
 """A small verified, built release and a Hub that the client's environment points at, for the tests of push and diff.
 
-Traffic stands before the Hub's application and answers in its place; Wire stands between client and Hub and cuts.
+Traffic stands before the Hub's application and answers for it; Wire stands between client and Hub and cuts.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def built(pristine: Built, tmp_path: Path) -> Built:
 
 
 class Traffic:
-    """Stands before the Hub: keeps what came in, and lets a test answer in the Hub's place or cut the connection.
+    """Stands before the Hub: keeps what came in, and lets a test answer for the Hub or cut the connection.
 
     Attributes:
         requests: (method, path, bytes of the body) in the order of their ends.
@@ -146,7 +146,7 @@ class Wire:
         endpoint: what the client is given.
         cuts: each is used once.
         num_bytes: that clients sent so far.
-        told: called with num_bytes before each block is passed on.
+        watch: called with num_bytes before each block is passed on.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -156,7 +156,7 @@ class Wire:
         self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.cuts: list[Cut] = []
         self.num_bytes = 0
-        self.told: Callable[[int], None] = lambda num_bytes: None
+        self.watch: Callable[[int], None] = lambda num_bytes: None
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -183,7 +183,7 @@ class Wire:
                     client.sendall(block)
                     continue
                 self.num_bytes += len(block)
-                self.told(self.num_bytes)
+                self.watch(self.num_bytes)
                 cut = cut or next((cut for cut in self.cuts if block.startswith(cut.request)), None)
                 if cut in self.cuts:
                     self.cuts.remove(cut)

@@ -2,6 +2,7 @@
 
     RELEASE/
       README.md                                        the dataset card
+      DATASHEET.md, TERMS.md, ...                      its papers, PAPERS
       data/{config}/{split}-00000-of-0000N.parquet     the shards
       data/SHA256SUMS                                  their digests, in the order of the configs (sha256sum -c)
 
@@ -22,6 +23,7 @@ import pyarrow.parquet as pq
 from tooling.errors import InputError
 
 CHECKSUMS = "SHA256SUMS"
+PAPERS = ("DATASHEET.md", "TERMS.md", "TAKEDOWN.md", "CITATION.cff", "croissant.json", "root.pem")
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["build", "--workers", "x"], 2, "No such option"),
     ],
 )
-def test_errors_are_told_in_one_line(
+def test_errors_are_one_line(
     arguments: list[str],
     code: int,
     message: str,
@@ -49,12 +49,12 @@ def test_errors_are_told_in_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert run(monkeypatch, *arguments) == code
-    told = capsys.readouterr()
-    assert message in told.err
-    assert told.out == ""
-    assert "Traceback" not in told.err
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.out == ""
+    assert "Traceback" not in printed.err
     if code == 1:
-        assert len(told.err.strip().splitlines()) == 1
+        assert len(printed.err.strip().splitlines()) == 1
 
 
 def commands(group: click.Command, *path: str) -> Iterator[tuple[str, ...]]:
@@ -111,9 +111,9 @@ def test_type_of_an_exception_decides_how_a_command_ends(
     with pytest.raises(SystemExit) as ended:
         exits.run(failing)
     assert ended.value.code == code
-    told = capsys.readouterr()
-    assert told.err.startswith(f"error: {line}")
-    assert (told.out, told.err.count("\n")) == ("", 1)
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"error: {line}")
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
 
 
 def test_defect_is_not_taken_for_a_mistake_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ __all__ = ["built", "hub", "pristine"]
 
 @pytest.fixture
 def changed(built: Built, tmp_path: Path) -> Built:
-    """The release after a change of each kind, in place; the one before lies in tmp_path/before."""
+    """The release after a change of each kind; the one before lies in tmp_path/before."""
     shutil.copytree(built.out, tmp_path / "before")
     add_file(built.workspace, "GAN_images/000009.png", "weightfree-face", {"prompt": "new"}, seed=9)
     add_file(built.workspace, "edit_video/age/1.mp4", "weightfree-age", {"attribute": "age", "factor": 3.0})
@@ -58,12 +58,12 @@ def test_tags_revisions_and_folders_are_compared_alike(
     for release, tag in ((before, "1.0.0"), (changed, "1.1.0")):
         hub.api().upload_folder(repo_id=TARGET, repo_type="dataset", folder_path=release.out, delete_patterns="data/*")
         hub.api().create_tag(TARGET, tag=tag, repo_type="dataset")
-    wanted = compare(str(before.out), str(changed.out))
+    expected = compare(str(before.out), str(changed.out))
     hub.traffic.requests.clear()
     head = hub.tags()["1.1.0"]
-    assert compare(f"{TARGET}@1.0.0", TARGET) == wanted
-    assert compare(f"{TARGET}@1.0.0", f"{TARGET}@{head}") == wanted
-    assert compare(str(before.out), f"{TARGET}@main") == wanted
+    assert compare(f"{TARGET}@1.0.0", TARGET) == expected
+    assert compare(f"{TARGET}@1.0.0", f"{TARGET}@{head}") == expected
+    assert compare(str(before.out), f"{TARGET}@main") == expected
     fetched = {path for _, path, _ in hub.traffic.requests if "/resolve/" in path}
     assert fetched
     assert all("/data/metadata/" in path for path in fetched)  # no media
@@ -71,7 +71,7 @@ def test_tags_revisions_and_folders_are_compared_alike(
         compare(TARGET, f"{TARGET}@2.0.0")
 
 
-def test_what_is_no_release_is_told(built: Built, hub: Watched, tmp_path: Path) -> None:
+def test_what_is_not_a_release_is_named(built: Built, hub: Watched, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="run `tooling build --out"):
         compare(str(built.out), str(tmp_path / "empty"))

@@ -22,7 +22,7 @@ from homologous_deepfake import SUBSETS, make_features
 from tooling.cli.app import app
 from tooling.errors import InputError
 from tooling.hub.cards import check_card
-from tooling.release.folder import read_release
+from tooling.release.folder import PAPERS, read_release
 from tooling.stages import build as shards
 from tooling.stages.card import run as card
 from tooling.stages.card.papers import write as papers
@@ -147,7 +147,7 @@ def test_answers_go_into_every_paper_and_are_asked_for_no_more(fresh: tuple[Work
     workspace = open_workspace(workspace.root)
     write(workspace, out)
     assert card.missing_answers(workspace) == []
-    texts = {name: (out / name).read_text(encoding="utf-8") for name in papers.PAPERS}
+    texts = {name: (out / name).read_text(encoding="utf-8") for name in PAPERS}
     assert not [name for name, text in texts.items() if "To be answered" in text]
     assert "Answer to collection ethics." in texts["DATASHEET.md"]
     assert "Answer to terms liability." in texts["TERMS.md"]
@@ -242,20 +242,20 @@ def test_croissant_reads_the_release_that_it_describes(built: tuple[Workspace, P
 def test_card_links_every_paper_and_carries_the_gate(built: tuple[Workspace, Path]) -> None:
     out = built[1]
     text = (out / "README.md").read_text(encoding="utf-8")
-    assert all(f"]({name})" in text for name in papers.PAPERS)
+    assert all(f"]({name})" in text for name in PAPERS)
     header = yaml.safe_load(text.split("---\n")[1])
     assert "TERMS.md" in header["extra_gated_prompt"]
     assert header["extra_gated_fields"]["Country"] == "country"
     assert check_card(text) == {"errors": [], "warnings": []}
-    links = re.findall(r"\]\((?!http|#)([^)#]+)", "".join((out / name).read_text() for name in papers.PAPERS[:3]))
+    links = re.findall(r"\]\((?!http|#)([^)#]+)", "".join((out / name).read_text() for name in PAPERS[:3]))
     assert links
     assert all((out / link).is_file() for link in links)
 
 
 def test_push_sends_the_papers(built: tuple[Workspace, Path]) -> None:
     _, files = read_files(built[1], lambda *step: None)
-    assert set(papers.PAPERS) <= files.keys()
-    assert all(files[name].blob_sha1 for name in papers.PAPERS)
+    assert set(PAPERS) <= files.keys()
+    assert all(files[name].blob_sha1 for name in PAPERS)
 
 
 def test_command_lists_what_is_missing_by_name(fresh: tuple[Workspace, Path]) -> None:
@@ -269,6 +269,6 @@ def test_command_lists_what_is_missing_by_name(fresh: tuple[Workspace, Path]) ->
 
 def test_papers_are_the_same_twice(fresh: tuple[Workspace, Path]) -> None:
     workspace, out = fresh
-    before = {name: (out / name).read_bytes() for name in papers.PAPERS}
+    before = {name: (out / name).read_bytes() for name in PAPERS}
     write(workspace, out)
-    assert {name: (out / name).read_bytes() for name in papers.PAPERS} == before
+    assert {name: (out / name).read_bytes() for name in PAPERS} == before

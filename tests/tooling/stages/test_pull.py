@@ -76,18 +76,18 @@ def errors_of(workspace: Workspace) -> list[str]:
 def test_round_trip_gives_the_same_rows_and_the_same_release(
     hub: Served, original: Workspace, release: Path, tmp_path: Path
 ) -> None:
-    root, told = tmp_path / "pulled", []
+    root, seen = tmp_path / "pulled", []
     result = pull.pull_release(
         REPO,
         root,
         identities=original.identities_path,
-        progress=lambda done, total, name: told.append((done, total)),
+        progress=lambda done, total, name: seen.append((done, total)),
     )
     pulled = open_workspace(root)
     assert not result.refused
     assert sorted(result.made) == sorted(row["sample_id"] for row in all_rows(original).values())
-    assert told[0] == (0, len(result.made))
-    assert told[-1] == (len(result.made), len(result.made))
+    assert seen[0] == (0, len(result.made))
+    assert seen[-1] == (len(result.made), len(result.made))
     assert all_rows(pulled) == all_rows(original)
     assert errors_of(pulled) == []
     assert unknown_paths(pulled) == []

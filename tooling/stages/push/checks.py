@@ -10,9 +10,8 @@ from homologous_deepfake import SUBSETS, people_of
 from tooling.errors import ConsentError, InputError, UsageError, VerificationError, WorkspaceError, listed
 from tooling.release.changes import CARD
 from tooling.release.diff import folder_rows
-from tooling.release.folder import CHECKSUMS, Release, read_release
+from tooling.release.folder import CHECKSUMS, PAPERS, Release, read_release
 from tooling.remote import blob_sha1
-from tooling.stages.card.papers.write import PAPERS
 from tooling.work.engine import Progress
 from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace

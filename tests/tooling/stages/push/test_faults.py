@@ -82,7 +82,7 @@ def test_connection_cut_once_is_gone_on_with(
     check_pushed(built, hub)
 
 
-def test_connection_cut_again_and_again_is_told_and_finished_files_are_not_sent_again(
+def test_connection_cut_again_and_again_is_an_error_and_finished_files_are_not_sent_again(
     built: Built, hub: Watched, wire: Wire, waits: list[float]
 ) -> None:
     wire.cuts = [Cut(f"POST {COMMIT}".encode(), 1500) for _ in range(5)]
@@ -111,7 +111,9 @@ def test_file_cut_again_and_again_leaves_the_others_finished(
     check_pushed(built, hub)
 
 
-def test_every_request_refused_once_is_asked_again_when_told(built: Built, hub: Watched, waits: list[float]) -> None:
+def test_every_request_refused_once_is_sent_again_after_the_wait_that_the_hub_asks_for(
+    built: Built, hub: Watched, waits: list[float]
+) -> None:
     for status, asked in ((429, "7"), (500, "8"), (503, "100000")):
         seen: Counter[tuple[str, str]] = Counter()
 
@@ -131,16 +133,16 @@ def test_every_request_refused_once_is_asked_again_when_told(built: Built, hub: 
 
 
 @pytest.mark.parametrize(
-    ("status", "told"), [(429, "asks to slow down"), (500, "is in trouble"), (503, "is in trouble")]
+    ("status", "message"), [(429, "asks to slow down"), (500, "is in trouble"), (503, "is in trouble")]
 )
-def test_hub_that_stays_busy_is_told_in_one_line(
-    status: int, told: str, built: Built, hub: Watched, waits: list[float]
+def test_hub_that_stays_busy_is_one_line(
+    status: int, message: str, built: Built, hub: Watched, waits: list[float]
 ) -> None:
-    for place in ("/commit/", "/batch", "/preupload/", "/refs"):
-        hub.traffic.fault = lambda method, path, place=place: (  # type: ignore[misc]
-            Response("x", status, {"Retry-After": "1"}) if place in path else None
+    for part in ("/commit/", "/batch", "/preupload/", "/refs"):
+        hub.traffic.fault = lambda method, path, part=part: (  # type: ignore[misc]
+            Response("x", status, {"Retry-After": "1"}) if part in path else None
         )
-        with pytest.raises(RemoteError, match=told) as caught:
+        with pytest.raises(RemoteError, match=message) as caught:
             built.push()
         assert "run the same command again" in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -150,7 +152,7 @@ def test_hub_that_stays_busy_is_told_in_one_line(
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-def test_token_that_may_only_read_is_told_and_never_shown(
+def test_token_that_may_only_read_is_refused_and_never_shown(
     is_there: bool, built: Built, hub: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     if is_there:
@@ -239,7 +241,7 @@ def test_of_two_maintainers_one_wins_and_the_other_learns_what_changed(
     with pytest.raises(InputError, match=rf"does not go on from {won.tag} .*tooling card --since {TARGET}@main"):
         later.prepare()
     later.write_card(f"{TARGET}@main")
-    shown = later.prepare().plan  # looks at it, as it was told
+    shown = later.prepare().plan  # reads the difference, as the error said
     assert {name.split("/")[1] for name in shown.changed if "/" in name} >= {"GAN_images", "metadata"}
     hub.traffic.requests.clear()
     last = later.push()
@@ -263,9 +265,9 @@ def test_same_release_pushed_by_two_at_once_is_one_commit(
     check_pushed(built, hub)
 
 
-@pytest.mark.parametrize("place", ["/uploads/", "/commit/"])
-def test_full_disk_at_the_hub_is_told_and_gone_on_with(
-    place: str, built: Built, hub: Watched, monkeypatch: pytest.MonkeyPatch, waits: list[float]
+@pytest.mark.parametrize("part", ["/uploads/", "/commit/"])
+def test_full_disk_at_the_hub_is_an_error_and_gone_on_with(
+    part: str, built: Built, hub: Watched, monkeypatch: pytest.MonkeyPatch, waits: list[float]
 ) -> None:
     real, is_full = os.fsync, threading.Event()
 
@@ -275,7 +277,7 @@ def test_full_disk_at_the_hub_is_told_and_gone_on_with(
         real(descriptor)
 
     def fill(method: str, path: str) -> None:
-        if place in path:
+        if part in path:
             is_full.set()
 
     monkeypatch.setattr(os, "fsync", fsync)
@@ -304,10 +306,10 @@ def check_kills(built: Built, hub: Watched, wire: Wire, seed: int, rounds: int) 
             if kill_at is not None and num_bytes >= kill_at:
                 os.kill(child.pid, signal.SIGKILL)
 
-        wire.told = watch
+        wire.watch = watch
         child.start()
         child.join()
-        wire.told = lambda num_bytes: None
+        wire.watch = lambda num_bytes: None
         if number == 0:
             assert child.exitcode == 0
             total = wire.num_bytes - before

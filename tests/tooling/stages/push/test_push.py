@@ -71,12 +71,12 @@ def forget_marks(built: Built) -> None:
 
 def test_first_push_makes_one_commit_a_tag_and_the_script_branch(built: Built, hub: Watched) -> None:
     seen: list[tuple[int, int, str]] = []
-    result = push_release(built.workspace, built.out, TARGET, PushOptions(), progress=lambda *told: seen.append(told))
-    api, wanted = hub.api(), local_files(built.out)
-    assert hub.files() == {*wanted, ".gitattributes"}
-    assert set(result.plan.added) == set(wanted)
-    assert result.plan.num_bytes_to_send == result.plan.num_bytes == sum(wanted.values())
-    assert seen[-1][0] == seen[-1][1] == sum(wanted.values())
+    result = push_release(built.workspace, built.out, TARGET, PushOptions(), progress=lambda *state: seen.append(state))
+    api, sent = hub.api(), local_files(built.out)
+    assert hub.files() == {*sent, ".gitattributes"}
+    assert set(result.plan.added) == set(sent)
+    assert result.plan.num_bytes_to_send == result.plan.num_bytes == sum(sent.values())
+    assert seen[-1][0] == seen[-1][1] == sum(sent.values())
     assert hub.num_commits() == 2  # the Hub's own first one, and the release
     assert hub.tags() == {"1.0.0": result.commit}
     assert result.is_committed
@@ -115,11 +115,11 @@ def test_who_streams_with_datasets_meanwhile_gets_the_old_release_to_its_end(
         built.workspace.forget("GAN_images", [rows[-1] for rows in old.values()])
         add_file(built.workspace, "GAN_images/000099.png", "weightfree-face", {"prompt": "x"}, seed=99)
         built.renewed("1.1.0").push()
-        told, trouble = reader.communicate("go on\n", timeout=120)
-    assert reader.returncode == 0, trouble[-2000:]
-    rest, anew = map(json.loads, told.splitlines())
+        output, errors = reader.communicate("go on\n", timeout=120)
+    assert reader.returncode == 0, errors[-2000:]
+    rest, again = map(json.loads, output.splitlines())
     assert {split: first.get(split, []) + rest[split] for split in old} == old
-    assert anew == samples_of(built.out, "GAN_images") != old
+    assert again == samples_of(built.out, "GAN_images") != old
 
 
 def test_unchanged_release_sends_nothing(built: Built, hub: Watched) -> None:
@@ -236,7 +236,7 @@ def test_missing_consent_is_refused_by_name(built: Built, hub: Watched) -> None:
 
 
 def replace_finding(built: Built, finding: Finding) -> None:
-    """The last verification with this finding in place of the others of its file."""
+    """The last verification with this finding instead of the others of its file."""
     rows = read_verification(built.workspace)
     rows[finding.path] = replace(rows[finding.path], findings=(finding,))
     write_verification(built.workspace, rows.values())
@@ -371,7 +371,7 @@ def test_lost_file_is_noticed(built: Built, hub: Watched) -> None:
     built.push()
     remote = connect(TARGET)
     lost = hub.api().create_commit(**DATASET, operations=[CommitOperationDelete(SHARD)], commit_message="oops").oid
-    release, files = push_checks.read_files(built.out, lambda *told: None)
+    release, files = push_checks.read_files(built.out, lambda *state: None)
     with pytest.raises(RemoteError, match=f"{SHARD} is missing or differs"):
         read_back.read_back(remote, lost, files, release, built.out)
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import jinja2
 
-from tooling.release.folder import Release
+from tooling.release.folder import PAPERS, Release
 from tooling.stages.card.papers.answers import read_or_start_answers
 from tooling.stages.card.papers.citation import format_citation
 from tooling.stages.card.papers.croissant import make_croissant
@@ -31,7 +31,6 @@ from tooling.workspace.files import write_text
 from tooling.workspace.layout import Workspace
 from tooling.workspace.signing_keys import read_keys
 
-PAPERS = ("DATASHEET.md", "TERMS.md", "TAKEDOWN.md", "CITATION.cff", "croissant.json", "root.pem")
 LINKS = (
     "- [DATASHEET.md](DATASHEET.md): how the set came to be, what is in it, what it is for and not for\n"
     "- [TERMS.md](TERMS.md): terms of use\n"
