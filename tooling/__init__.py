@@ -1,19 +1,24 @@
-"""The maintainers' side of Homologous_deepfake.
+"""The maintainers' side of Homologous_deepfake: from source videos to a published release, and back.
 
-Data flows one way, each arrow is one file of `tooling.stages`, and the files on disk are the interface
-between two stages:
+Data flows one way. Each arrow is one stage, and the files in a workspace are the interface between two stages:
 
-    source videos -> clips -> face crops -> plan (folds, splits, pairs) -> fakes -> verified -> shards -> card -> Hub
-                     ingest   faces         plan                           generate verify      build     card    push
+    sources -> clips -> face crops -> plan -> fakes -> findings -> shards -> card -> repository on a Hub
+            ingest  faces         plan    generate  verify   build     card    push
+                                                    audit
 
-Two stages lead back into a workspace: `importing` from an archive, `pull` from a Hub. What concerns releases as a whole
-lies beside the stages: `report` (a page to look at before), `previews` (what anyone may see), `diff` (two releases),
-`takedown` (one person out of everything), `access` (who gets the data), `remote` (a repository at a Hub), `hub` (a Hub
-of one's own).
+`importing` leads from an archive into a workspace, `pull` from a repository. Rooms, from the ground up; a room imports
+only those above it:
 
-`cli` parses, calls one stage and prints. `workspace` knows every path, `records` every row, `settings` every
-default, `errors` every way to fail. Those who make, check or take in pixels call the GPU side (`generation`); those who
-make or read rows import the dataset's definition (`homologous_deepfake`); what they all stand on imports neither.
+    errors, settings, console    every way to fail, every default, what is printed
+    workspace                    every path and row of a workspace; files that appear complete or not at all
+    marks, remote, hub           manifests and labels in files; a repository on a Hub; a Hub of one's own
+    work, release                items side by side, with resume; a built release on disk, and how two differ
+    views, actors                previews, contact sheet, report; synthetic actors as input of demo and tests
+    stages                       the flow; no stage imports another
+    takedown, demo               one person out of everything; the whole flow on synthetic actors
+    cli                          the `tooling` command: parses, calls one function, prints
+
+`generation` makes and measures pixels and knows nothing of this package. `homologous_deepfake` defines the dataset.
 """
 
 __version__ = "0.1.0"

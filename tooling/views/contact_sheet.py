@@ -1,4 +1,4 @@
-"""A picture to look at: frames of the fakes, visibly labelled, beside the frames that they were made from."""
+"""The contact sheet: one PNG of the fakes' frames, visibly labelled, beside the frames that they were made from."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ class Tile:
 
 
 def write_contact_sheet(workspace: Workspace, path: Path, subsets: Sequence[str] = FAKES, *, max_rows: int = 8) -> None:
-    """Writes a PNG with rows of nine pictures, cut around the target's face, at three moments of each fake.
+    """Writes a PNG with rows of nine pictures, cropped to the target's face, at three moments of each fake.
 
-    Face swap and expression driving: target, source, result. Attribute editing: real, age, hair. Images: as they are.
+    Face swap and expression driving: target, source, fake. Attribute editing: real, age, hair. Images: nine in a row.
 
     Args:
         workspace: with fakes, their clips and tracks.
         path: the PNG to write.
         subsets: of fakes; those without files are left out.
-        max_rows: of each subset, evenly spread over it.
+        max_rows: of each subset, spread evenly over it.
 
     Raises:
         WorkspaceError: there are no fakes yet.
@@ -153,7 +153,7 @@ def _draw_row(tiles: Sequence[Tile]) -> Image.Image:
 
 def _cut(frame: Frame, crop: NDArray[np.float32]) -> Frame:
     x, y, size = (float(value) for value in crop)
-    side = 1.1 * size  # with a little of what is around the crop
+    side = 1.1 * size  # with a little of the surroundings
     left, top = x + size / 2 - side / 2, y + size / 2 - side / 2
     scale = TILE_PX / side
     matrix = np.array([[scale, 0, -left * scale], [0, scale, -top * scale]])

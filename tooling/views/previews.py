@@ -1,10 +1,10 @@
 """Small copies of files that may be shown to anyone: marked, and fakes with a visible label.
 
-GB 45438-2025 wants generated content labelled so that people see it: words that hold "AI" and "生成", in pictures at
-an edge or corner, in videos from the first frame on and for 2 s or more, at least 5 % of the shorter side high. Here
-the label stays for the whole length, lower left on a plate of its own, so that nothing behind it can hide it.
+GB 45438-2025 requires a visible label on generated content: text with "AI" and "生成", in pictures at an edge or in a
+corner, in videos from the first frame on and for at least 2 s, at least 5 % of the shorter side high. Here the label
+stays for the whole length, lower left on a plate of its own, so that it is legible on any background.
 
-A real file's preview carries no word: a printed "real" would vouch for a picture, and anyone can print it on a fake.
+Previews of real files have no label: a printed "real" would vouch for a picture, and anyone can print it on a fake.
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ INK, PLATE = (255, 255, 255), (12, 12, 14)
 
 @dataclass(frozen=True)
 class PreviewSettings:
-    """What a preview is like.
+    """Size of a preview.
 
     Attributes:
-        seconds: length of a clip; a shorter file is shown as a whole. At least 2, the standard's shortest label.
-        side_px: of the longer side, at most; nothing is enlarged.
+        seconds: length of a clip, at least 2 (the shortest label that the standard allows); a shorter file is shown
+            in full.
+        side_px: longest the longer side may be; nothing is enlarged.
     """
 
     seconds: float = 3.0
@@ -69,19 +70,20 @@ def write_previews(
     `out` mirrors the workspace: swap_video/1_3.mp4, swap_video/1_3.png, GAN_images/000001.png.
 
     Raises:
-        UsageError: no such subset, or clips shorter than 2 s are asked for.
-        InputError: `out` is the workspace itself; no keys to sign marks with.
-        VideoError, InputError: a file cannot be read.
+        UsageError: no such subset, or a length below 2 s.
+        InputError: `out` is in the workspace, the keys cannot be used, or an image cannot be read.
+        WorkspaceError: there are no keys to sign marks with.
+        VideoError: a video cannot be read.
     """
     settings = settings or PreviewSettings()
     unknown = [subset for subset in subsets if subset not in SUBSETS]
     if unknown:
         raise UsageError(f"{unknown[0]}: no such subset; use {', '.join(SUBSETS)}")
     if settings.seconds < 2:
-        raise UsageError(f"{settings.seconds:g} s: a visible label must stay for 2 s or more; ask for longer clips")
+        raise UsageError(f"{settings.seconds:g} s: a visible label must stay for 2 s or more; make the clips longer")
     if out.resolve().is_relative_to(workspace.root):
-        raise InputError(f"{out}: lies in the workspace; name a folder outside of it")
-    read_keys(workspace.keys_path)  # told once, before any work
+        raise InputError(f"{out}: is in the workspace; name a folder outside of it")
+    read_keys(workspace.keys_path)  # an error once, before any work
     records = [record for subset in subsets for record in workspace.records(subset).values()]
     items = [(workspace, record, out, settings) for record in records]
     progress(0, len(items), "")
@@ -102,7 +104,7 @@ def draw_label(frame: Frame) -> Frame:
         frame: RGB uint8 (H, W, 3).
 
     Raises:
-        InputError: the picture is too small to hold a legible label.
+        InputError: the picture is too small for a legible label.
     """
     height, width = frame.shape[:2]
     plate = _label_plate(width, height)
@@ -124,19 +126,19 @@ def _label_plate(width: int, height: int) -> Frame:
             plate = np.full((*size, 3), PLATE, np.uint8)
             cv2.putText(plate, text, (pad, font_px + pad // 2), INK, face, font_px, 500)
             return plate
-    raise InputError(f"a picture of {width}x{height} px: too small for a label that can be read; ask for a larger one")
+    raise InputError(f"a picture of {width}x{height} px: too small for a legible label; make it larger")
 
 
 def face_square(
     workspace: Workspace, identity: str, frames: range, *, zoom: float = 1.3
 ) -> tuple[int, int, int] | None:
-    """Where a person's face is in a clip, with a little around it: x, y, side in px; None where there is no track.
+    """Square around a person's face in a clip: x, y, side in px; None if the person has no track.
 
-    One square for all the frames, inside the picture, so that what moves in a preview is the person.
+    It is the same for all frames, so that what moves in a preview is the person, and lies within the picture.
 
     Args:
         frames: numbers of the frames that will be shown.
-        zoom: side of the square in sides of the crop.
+        zoom: side of the square divided by the side of the crop.
 
     Raises:
         FaceError: the track is damaged.
@@ -146,16 +148,16 @@ def face_square(
         return None
     track = FaceTrack.from_json(path.read_text(encoding="utf-8"), name=str(path))
     x, y, side = (float(value) for value in track.crop[frames.start : frames.stop].mean(axis=0))
-    wanted = min(round(zoom * side), track.width, track.height)
-    left, top = (round(corner + side / 2 - wanted / 2) for corner in (x, y))
-    return min(max(left, 0), track.width - wanted), min(max(top, 0), track.height - wanted), wanted
+    larger = min(round(zoom * side), track.width, track.height)
+    left, top = (round(corner + side / 2 - larger / 2) for corner in (x, y))
+    return min(max(left, 0), track.width - larger), min(max(top, 0), track.height - larger), larger
 
 
 def shown_frames(record: FileRecord, seconds: float) -> range:
-    """Numbers of the frames in the middle of a clip that a preview of a length shows, all where it is shorter."""
-    wanted = min(math.ceil(seconds * (record.fps or 1)), record.num_frames)
-    start = (record.num_frames - wanted) // 2
-    return range(start, start + wanted)
+    """Numbers of the frames that a preview shows: `seconds` from the middle of a clip, or all of a shorter one."""
+    num_frames = min(math.ceil(seconds * (record.fps or 1)), record.num_frames)
+    start = (record.num_frames - num_frames) // 2
+    return range(start, start + num_frames)
 
 
 def read_small(
@@ -166,12 +168,12 @@ def read_small(
     *,
     square: tuple[int, int, int] | None = None,
 ) -> Iterator[Frame]:
-    """Decodes a file's frames, cut and shrunk; those of a fake labelled.
+    """Decodes a file's frames, crops and shrinks them, and labels those of a fake.
 
     Args:
-        frames: see `shown_frames`; its step leaves frames out. Of an image, only the image itself.
+        frames: see `shown_frames`; a step above 1 leaves frames out. Ignored for an image.
         size: width and height of the result, px.
-        square: x, y, side of what is shown; None shows all.
+        square: x, y, side of the crop in px; None shows the whole picture.
 
     Yields:
         RGB uint8 (H, W, 3).
@@ -191,7 +193,7 @@ def read_small(
 
 
 def _write_preview(item: tuple[Workspace, FileRecord, Path, PreviewSettings]) -> list[Path]:
-    """Preview of one file; runs in a worker. Nothing unmarked lies in the folder at any time."""
+    """Preview of one file; runs in a worker. No unmarked file is in the folder at any time."""
     workspace, record, out, settings = item
     shrink = min(1.0, settings.side_px / max(record.width, record.height))
     width, height = (max(2, round(side * shrink / 2) * 2) for side in (record.width, record.height))
@@ -213,7 +215,7 @@ def _write_preview(item: tuple[Workspace, FileRecord, Path, PreviewSettings]) ->
 
 
 def _mark_preview(workspace: Workspace, record: FileRecord, path: Path, out: Path) -> Path:
-    """Puts a marked copy of a finished file into its place below `out`."""
+    """Writes a marked copy of a finished file to its path below `out`."""
     name = Path(record.path).with_suffix(path.suffix)
     (out / name).parent.mkdir(parents=True, exist_ok=True)
     parent = Ingredient(record.path, record.sha256, "parentOf")

@@ -95,7 +95,7 @@ def test_what_the_workspace_knows_is_filled_in(built: tuple[Workspace, Path]) ->
     assert "fold 0: 4, fold 1: 4, fold 2: 4" in text
     assert "| `edit_video` | 24 |" in text
     assert "`swap_video` by `weightfree-swap`" in text
-    assert "was not audited" in text
+    assert "were not audited" in text
     assert "synthetic" not in text
 
 
@@ -173,11 +173,11 @@ def test_answers_survive_the_next_card(fresh: tuple[Workspace, Path]) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[motivation]\nfunding = 3", r"\[motivation\] funding must be a text in quotes"),
-        ("[motivation]\nfoundation = 'x'", r"\[motivation\] asks for no 'foundation'; known: purpose"),
+        ("[motivation]\nfunding = 3", r"\[motivation\] funding must be a string in quotes"),
+        ("[motivation]\nfoundation = 'x'", r"\[motivation\] has no question 'foundation'; known: purpose"),
         ("[money]\nfunding = 'x'", "unknown section 'money'"),
         ("[motivation", "not readable as TOML"),
-        ("[citation]\ndate_released = 'May'", "'May' is no day; write it as YYYY-MM-DD"),
+        ("[citation]\ndate_released = 'May'", "'May' is not a date; write it as YYYY-MM-DD"),
     ],
 )
 def test_wrong_answers_are_named(fresh: tuple[Workspace, Path], content: str, message: str) -> None:

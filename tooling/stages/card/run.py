@@ -1,7 +1,7 @@
-"""card: the release's README.md, the dataset card, from the repository's README.md and what the shards hold.
+"""card: a release's README.md, the dataset card, from the repository's README.md and the contents of the shards.
 
-The repository's README.md is the text's only source. Its blocks `<!-- repository only -->` ... `<!-- end -->` are left
-out of the card, and its blocks `<!-- release: NAME -->` ... `<!-- end -->` are replaced by this release's own facts.
+The repository's README.md is the only source of the text. Its blocks `<!-- repository only -->` ... `<!-- end -->` are
+left out of the card; its blocks `<!-- release: NAME -->` ... `<!-- end -->` are replaced by facts of this release.
 """
 
 from __future__ import annotations
@@ -32,20 +32,19 @@ SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"
 
 
 def make_card(workspace: Workspace, out: Path, *, since: str | None = None, notice: str = "") -> Path:
-    """Writes README.md, a picture of the fakes, and the papers (see `tooling.stages.card.papers.write`) into a built
-    release.
+    """Writes README.md, a picture of the fakes and the papers into a built release.
 
     Args:
-        since: the release before, for the list of changes: a folder, `REPO_ID` or `REPO_ID@REVISION`; None keeps the
-            list of the card that is there, or says that this is the first release.
-        notice: a line for the list of changes, of what came after the release was built.
+        since: the previous release, for the list of changes: a folder, `REPO_ID` or `REPO_ID@REVISION`. None keeps the
+            list of the existing card, or says that this is the first release.
+        notice: a further line for the list of changes, about what happened after the release was built.
 
     Returns:
         Path of the card.
 
     Raises:
-        InputError: `out` or `since` is no built release, or answers.toml cannot be read.
-        UsageError: `since` is of the same version.
+        InputError: `out` or `since` is not a built release, or answers.toml cannot be read.
+        UsageError: `since` has the same version.
         RemoteError: `since` cannot be fetched.
     """
     release, version = read_release(out), workspace.settings.card.version
@@ -59,7 +58,7 @@ def make_card(workspace: Workspace, out: Path, *, since: str | None = None, noti
         "papers": papers.LINKS,
         "contact": _contact(workspace),
     }
-    papers.write_papers(workspace, out, release)  # before the card, which stands for a complete release
+    papers.write_papers(workspace, out, release)  # before the card, which makes the release complete
 
     def replace(match: re.Match[str]) -> str:
         return "" if match[2] is None else blocks[match[2]]
@@ -71,10 +70,10 @@ def make_card(workspace: Workspace, out: Path, *, since: str | None = None, noti
 
 
 def missing_answers(workspace: Workspace) -> list[str]:
-    """Names of what only the maintainers can fill in and have not, and in which file."""
+    """What only the maintainers can fill in and have not, as "FILE: [TABLE] NAME"."""
     card = workspace.settings.card
-    wanted = ["contact"] + (["licence_name", "licence_link"] if card.licence == "other" else [])
-    settings = [f"workspace.toml: [card] {name}" for name in wanted if not getattr(card, name)]
+    expected = ["contact"] + (["licence_name", "licence_link"] if card.licence == "other" else [])
+    settings = [f"workspace.toml: [card] {name}" for name in expected if not getattr(card, name)]
     return settings + [f"answers.toml: {name}" for name in papers.missing_answers(workspace)]
 
 
@@ -109,7 +108,7 @@ def _metadata(workspace: Workspace, release: Release) -> dict[str, Any]:
 
 def _catalogue(release: Release) -> str:
     lines = [
-        "| config | kind | content | files | of a full release | bytes | splits |",
+        "| config | kind | content | files | files in a full release | bytes | splits |",
         "|---|---|---|---|---|---|---|",
     ]
     everything = Subset("", "both", "", 0, "", "The columns of all subsets, without media.")
@@ -141,14 +140,14 @@ def _pictures(workspace: Workspace, out: Path) -> str:
         return ""
     (out / PICTURE).parent.mkdir(exist_ok=True)
     contact_sheet.write_contact_sheet(workspace, out / PICTURE, ("swap_video",), max_rows=4)
-    return f"![Frames of targets, sources and the swapped results side by side]({PICTURE})\n"
+    return f"![Frames of targets, sources and face swaps side by side]({PICTURE})\n"
 
 
 def _audit(workspace: Workspace) -> str:
     audit = read_audit(workspace)
     if audit is None:
         return "The files of this release were not audited.\n"
-    return f"{format_table(audit)}\n{audit.note} Probes above their limit stand in bold.\n"
+    return f"{format_table(audit)}\n{audit.note} Probes above their limit are in bold.\n"
 
 
 def _contact(workspace: Workspace) -> str:

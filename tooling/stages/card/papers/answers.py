@@ -1,8 +1,7 @@
-"""answers.toml: what only the maintainers can say, by section and name. Texts; an empty one is not answered."""
+"""answers.toml: what only the maintainers know, a string for each section and name. An empty string is no answer."""
 
 from __future__ import annotations
 
-import json
 import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,15 +20,15 @@ FURTHER = {
         "approval": "Who approved TERMS.md, and when?",
         "licensor": "Who grants the licence?",
         "governing_law": "Which law governs the terms?",
-        "liability": "What is said about warranty and liability?",
-        "term": "How long do the terms bind, and what happens when they are broken?",
+        "liability": "What are the terms on warranty and liability?",
+        "term": "For how long are the terms binding, and what happens if they are broken?",
     },
-    "takedown": {"response_time": "Within which time is a request for removal answered?"},
+    "takedown": {"response_time": "How soon is a request for removal answered?"},
     "citation": {
-        "authors": "Who is to be cited? Names separated by semicolons.",
+        "authors": "Who should be cited? Names separated by semicolons.",
         "date_released": "On which day is this version released (YYYY-MM-DD)?",
-        "url": "At which address is the dataset found?",
-        "doi": "Which DOI does it have?",
+        "url": "What is the dataset's URL?",
+        "doi": "What is the dataset's DOI?",
     },
 }
 OPTIONAL = {("citation", "doi")}
@@ -37,44 +36,46 @@ OPTIONAL = {("citation", "doi")}
 
 @dataclass(frozen=True)
 class Answers:
-    """Section -> name -> text, with what is asked for."""
+    """The maintainers' answers: section -> name -> text."""
 
     texts: dict[str, dict[str, str]]
 
     def given(self, section: str, key: str) -> str:
-        """The answer, empty where there is none."""
+        """The answer, or "" if there is none."""
         return self.texts.get(section, {}).get(key, "").strip()
 
-    def told(self, section: str, key: str) -> str:
-        """The answer, or that it is to be given and by which name."""
+    def given_or_open(self, section: str, key: str) -> str:
+        """The answer, or a sentence that asks the maintainers for it."""
         return self.given(section, key) or ask(section, key)
 
     def missing(self) -> list[str]:
-        """Names of what is wanted and not answered, as they stand in the file."""
-        wanted = [
-            (section, name) for section, names in asked().items() for name, (_, is_wanted) in names.items() if is_wanted
+        """Expected answers that are not given, as "[section] name"."""
+        return [
+            f"[{section}] {name}"
+            for section, names in known_questions().items()
+            for name, (_, is_expected) in names.items()
+            if is_expected and not self.given(section, name)
         ]
-        return [f"[{section}] {name}" for section, name in wanted if not self.given(section, name)]
 
 
 def ask(section: str, key: str) -> str:
-    """What stands in a paper in place of an answer."""
+    """The sentence in a paper where an answer is missing."""
     return f"To be answered by the maintainers: `[{section}] {key}` in {FILE}."
 
 
 @lru_cache(maxsize=1)
 def read_questions() -> dict[str, list[dict[str, Any]]]:
-    """The datasheet's questions by section, in their order: key, question, answer, is_wanted, is_optional."""
+    """The datasheet's questions by section, in order: key, question, answer, is_expected, is_optional."""
     return tomllib.loads(files("tooling.stages.card.papers").joinpath("questions.toml").read_text(encoding="utf-8"))
 
 
-def asked() -> dict[str, dict[str, tuple[str, bool]]]:
-    """Section -> name -> question, and whether an answer is wanted; the rest may be added to what is known."""
+def known_questions() -> dict[str, dict[str, tuple[str, bool]]]:
+    """Section -> name -> question, and whether the maintainers are expected to answer it; the others are optional."""
     found = {
         section: {
             entry["key"]: (
                 entry["question"],
-                not entry.get("is_optional") and ("answer" not in entry or "is_wanted" in entry),
+                not entry.get("is_optional") and ("answer" not in entry or "is_expected" in entry),
             )
             for entry in entries
         }
@@ -88,10 +89,10 @@ def asked() -> dict[str, dict[str, tuple[str, bool]]]:
 
 
 def read_or_start_answers(workspace: Workspace) -> Answers:
-    """Reads WORKSPACE/answers.toml; where there is none, writes it with every question and no answer.
+    """Reads WORKSPACE/answers.toml; if it does not exist, writes it with every question and no answers.
 
     Raises:
-        InputError: not TOML, an unknown section or name, or something else than a text.
+        InputError: not TOML, an unknown section or name, or a value that is not a string.
     """
     path = workspace.root / FILE
     if not path.exists():
@@ -101,22 +102,22 @@ def read_or_start_answers(workspace: Workspace) -> Answers:
 
 def _read(path: Path) -> Answers:
     tables = read_toml(path, InputError)
-    known = asked()
+    known = known_questions()
     for section, table in tables.items():
         if section not in known or not isinstance(table, dict):
             raise InputError(f"{path}: unknown section '{section}'; known: {', '.join(known)}")
         for name, text in table.items():
             if name not in known[section]:
-                raise InputError(f"{path}: [{section}] asks for no '{name}'; known: {', '.join(known[section])}")
+                raise InputError(f"{path}: [{section}] has no question '{name}'; known: {', '.join(known[section])}")
             if not isinstance(text, str):
-                raise InputError(f"{path}: [{section}] {name} must be a text in quotes, got {text!r}")
+                raise InputError(f"{path}: [{section}] {name} must be a string in quotes, got {text!r}")
     return Answers(tables)
 
 
 def _empty() -> str:
-    lines = ["# What only the maintainers can say, for the papers of a release. Leave empty what is not known yet."]
-    for section, names in asked().items():
+    lines = ["# What only the maintainers know, for the papers of a release. Leave empty what is not known yet."]
+    for section, names in known_questions().items():
         lines += ["", f"[{section}]"]
-        for name, (question, is_wanted) in names.items():
-            lines += [f"# {question}{'' if is_wanted else ' (may be left out)'}", f"{name} = {json.dumps('')}"]
+        for name, (question, is_expected) in names.items():
+            lines += [f"# {question}{'' if is_expected else ' (optional)'}", f'{name} = ""']
     return "\n".join(lines) + "\n"

@@ -16,19 +16,19 @@ MAINTAINERS = "The Homologous_deepfake maintainers"
 
 
 def authors_of(answers: Answers) -> list[str]:
-    """Names to be cited; the maintainers as a group where none are given."""
+    """Names to be cited; the maintainers as a group if none are given."""
     return [name.strip() for name in answers.given("citation", "authors").split(";") if name.strip()] or [MAINTAINERS]
 
 
 def release_date(answers: Answers) -> str:
-    """The day of the release, YYYY-MM-DD, or empty.
+    """The day of the release as YYYY-MM-DD, or "".
 
     Raises:
-        InputError: it is no such date.
+        InputError: the answer is not such a date.
     """
     day = answers.given("citation", "date_released")
     if day and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", day):
-        raise InputError(f"{FILE}: [citation] date_released '{day}' is no day; write it as YYYY-MM-DD")
+        raise InputError(f"{FILE}: [citation] date_released '{day}' is not a date; write it as YYYY-MM-DD")
     return day
 
 
@@ -36,7 +36,7 @@ def format_citation(workspace: Workspace, answers: Answers) -> str:
     """The YAML text; keys without an answer are left out.
 
     Raises:
-        InputError: the date is none.
+        InputError: see `release_date`.
     """
     card = workspace.settings.card
     content: dict[str, Any] = {

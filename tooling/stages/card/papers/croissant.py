@@ -1,7 +1,7 @@
 """croissant.json: Croissant 1.1 metadata of a release, with the fields of its RAI vocabulary 1.0.
 
-One FileSet and one RecordSet for each config; places are relative to the file itself, so that it describes a downloaded
-release. Columns are typed from the features in the shards.
+One FileSet and one RecordSet per config. Paths are relative to the file itself, so that it describes a downloaded
+release. Types of columns come from the features in the shards.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TYPES = {
     "float32": "cr:Float32",
     "float64": "cr:Float64",
 }
-RAI = {  # field -> the datasheet's entries that say it
+RAI = {  # field -> the datasheet's entries that answer it
     "rai:dataCollection": (("collection", "acquisition"), ("collection", "mechanisms")),
     "rai:dataCollectionMissingData": (("composition", "missing"),),
     "rai:dataPreprocessingProtocol": (("preprocessing", "done"),),

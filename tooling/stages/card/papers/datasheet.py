@@ -1,4 +1,4 @@
-"""The datasheet's answers: what the workspace knows, what the maintainers say, and what is still open."""
+"""The datasheet's answers: what the workspace knows, what the maintainers answered, and what is still open."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A question with what is answered to it; `is_missing` where the maintainers have still to answer."""
+    """A question and its answer; `is_missing` if the maintainers still have to answer."""
 
     key: str
     question: str
@@ -40,7 +40,7 @@ class Section:
 
 
 def answer_questions(answers: Answers, facts: dict[str, Any]) -> list[Section]:
-    """All questions in their order. The maintainers' words stand below what the workspace knows."""
+    """All questions in order. An answer is what the workspace knows, followed by what the maintainers wrote."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - Markdown
     sections = []
     for section, questions in read_questions().items():
@@ -48,7 +48,7 @@ def answer_questions(answers: Answers, facts: dict[str, Any]) -> list[Section]:
         for question in questions:
             known = environment.from_string(question.get("answer", "")).render(**facts).strip()
             given = answers.given(section, question["key"])
-            is_missing = not given and not question.get("is_optional") and (not known or "is_wanted" in question)
+            is_missing = not given and not question.get("is_optional") and (not known or "is_expected" in question)
             parts = [known, given, ask(section, question["key"]) if is_missing else ""]
             text = "\n\n".join(part for part in parts if part) or "None given."
             entries.append(Entry(question["key"], question["question"], text, is_missing))

@@ -14,7 +14,7 @@ from tooling.workspace.layout import Workspace
 
 
 def gather_facts(workspace: Workspace, release: Release) -> dict[str, Any]:
-    """Facts by name, for the templates. Counts of files are the release's, all else is the workspace's."""
+    """Facts by name, for the templates. Counts of files are the release's, everything else is the workspace's."""
     settings, identities = workspace.settings, workspace.identities()
     records = [record for subset in SUBSETS for record in workspace.records(subset).values()]
     shown = {person for record in records for person in people_of(record.sample_id)}
@@ -56,7 +56,7 @@ def gather_facts(workspace: Workspace, release: Release) -> dict[str, Any]:
 
 
 def licence_text(workspace: Workspace) -> str:
-    """The licence in a sentence, or that it is asked for."""
+    """A sentence with the licence, or one that asks the maintainers for it."""
     card = workspace.settings.card
     if card.licence != "other":
         return f"Licence: `{card.licence}`."
@@ -93,11 +93,11 @@ def _generators(workspace: Workspace) -> str:
 def _audit(workspace: Workspace) -> str:
     audit = read_audit(workspace)
     if audit is None:
-        return "Whether shortcuts tell real from fake was not audited for these files."
+        return "These files were not audited for shortcuts that separate real from fake."
     found = [f"{result.probe} in `{result.subset}`" for result in audit.probes if not result.is_ok]
     if not found:
-        return "The audit on the dataset card found no shortcut by which simple probes tell real from fake."
-    return f"By the audit on the dataset card simple probes tell real from fake: {', '.join(found)}."
+        return "The audit on the dataset card found no shortcut that separates real from fake."
+    return f"According to the audit on the dataset card, simple probes separate real from fake: {', '.join(found)}."
 
 
 def _contact(workspace: Workspace) -> str:

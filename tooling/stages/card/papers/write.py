@@ -1,15 +1,15 @@
-"""The papers of a release: what a reader must know, may do, and how to cite and to object.
+"""The papers of a release: what is in it, what it may be used for, how to cite it, how to be removed from it.
 
     RELEASE/
       DATASHEET.md        the questions of Gebru et al., answered
       TERMS.md            terms of use
-      TAKEDOWN.md         how a person is taken out
+      TAKEDOWN.md         how a person is removed
       CITATION.cff        how to cite
       croissant.json      Croissant metadata with its RAI fields, for programs
-      root.pem            whom the marks are signed by, for those who check them
+      root.pem            root certificate of the marks, for those who check them
 
-What the workspace knows is filled in. What only the maintainers know is asked for by name in WORKSPACE/answers.toml and
-stands in the papers as a question as long as it has no answer: nothing is made up.
+Facts of the workspace are filled in. What only the maintainers know is a question in WORKSPACE/answers.toml; until it
+is answered, the papers say that the answer is missing. Nothing is made up.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from tooling.release.folder import PAPERS, Release
 from tooling.stages.card.papers.answers import read_or_start_answers
 from tooling.stages.card.papers.citation import format_citation
 from tooling.stages.card.papers.croissant import make_croissant
-from tooling.stages.card.papers.datasheet import Section, answer_questions
+from tooling.stages.card.papers.datasheet import answer_questions
 from tooling.stages.card.papers.facts import gather_facts
 from tooling.workspace.files import write_text
 from tooling.workspace.layout import Workspace
 from tooling.workspace.signing_keys import read_keys
 
 LINKS = (
-    "- [DATASHEET.md](DATASHEET.md): how the set came to be, what is in it, what it is for and not for\n"
+    "- [DATASHEET.md](DATASHEET.md): how the dataset was made, what is in it, what it is for and what not\n"
     "- [TERMS.md](TERMS.md): terms of use\n"
-    "- [TAKEDOWN.md](TAKEDOWN.md): how a person is taken out\n"
+    "- [TAKEDOWN.md](TAKEDOWN.md): how a person is removed\n"
     "- [CITATION.cff](CITATION.cff): how to cite\n"
     "- [croissant.json](croissant.json): Croissant metadata, for programs\n"
     "- [root.pem](root.pem): the root certificate of the marks\n"
@@ -42,7 +42,7 @@ LINKS = (
 
 
 def write_papers(workspace: Workspace, out: Path, release: Release) -> None:
-    """Writes all papers into a built release, and answers.toml into the workspace where there is none.
+    """Writes all papers into a built release, and answers.toml into the workspace if it has none.
 
     Raises:
         InputError: answers.toml or the keys cannot be read.
@@ -51,15 +51,16 @@ def write_papers(workspace: Workspace, out: Path, release: Release) -> None:
     answers = read_or_start_answers(workspace)
     facts = gather_facts(workspace, release)
     sections = answer_questions(answers, facts)
+    num_missing = sum(entry.is_missing for section in sections for entry in section.entries)
     texts = {
-        "DATASHEET.md": _render("datasheet", facts, sections=sections, num_missing=_num_missing(sections)),
+        "DATASHEET.md": _render("datasheet", facts, sections=sections, num_missing=num_missing),
         "TERMS.md": _render(
             "terms",
             facts,
             approval=answers.given("terms", "approval"),
-            **{key: answers.told("terms", key) for key in ("licensor", "governing_law", "liability", "term")},
+            **{key: answers.given_or_open("terms", key) for key in ("licensor", "governing_law", "liability", "term")},
         ),
-        "TAKEDOWN.md": _render("takedown", facts, response_time=answers.told("takedown", "response_time")),
+        "TAKEDOWN.md": _render("takedown", facts, response_time=answers.given_or_open("takedown", "response_time")),
         "CITATION.cff": format_citation(workspace, answers),
         "croissant.json": json.dumps(make_croissant(workspace, release, answers, sections), indent=2) + "\n",
         "root.pem": read_keys(workspace.keys_path).root.decode("ascii"),
@@ -69,7 +70,7 @@ def write_papers(workspace: Workspace, out: Path, release: Release) -> None:
 
 
 def missing_answers(workspace: Workspace) -> list[str]:
-    """Names of everything in answers.toml that only the maintainers can answer and have not.
+    """Expected answers that are not in answers.toml, as "[section] name".
 
     Raises:
         InputError: answers.toml cannot be read.
@@ -78,15 +79,11 @@ def missing_answers(workspace: Workspace) -> list[str]:
 
 
 def gate_texts(workspace: Workspace) -> dict[str, Any]:
-    """The card's keys for a gated repository: prompt, questions and button; see the Hub's manual on gated datasets."""
+    """The card's metadata for a gated repository: prompt, questions, button. See the Hub's manual on gated datasets."""
     settings: dict[str, Any] = json.loads(Path(__file__).with_name("gate.json").read_text(encoding="utf-8"))
     if contact := workspace.settings.card.contact:
-        settings["extra_gated_description"] = f"Requests are read by people. Questions: {contact}"
+        settings["extra_gated_description"] = f"Each request is read by a person. Questions: {contact}"
     return settings
-
-
-def _num_missing(sections: list[Section]) -> int:
-    return sum(entry.is_missing for section in sections for entry in section.entries)
 
 
 def _render(name: str, facts: dict[str, Any], **values: Any) -> str:
