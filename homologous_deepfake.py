@@ -1,10 +1,10 @@
-"""Homologous_deepfake: 100 interview subjects filmed once, and every fake made from those same 100 faces.
+"""Homologous_deepfake: 100 interview subjects, each filmed once, and fakes made from those same 100 faces.
 
-The one place that says what the dataset is: configs, columns, methods, folds, splits. It reads a workspace, needs the
-standard library and `datasets`, nothing else, and serves twice:
+This file alone defines the dataset: configs, columns, methods, folds, splits. It reads a workspace, needs only the
+standard library and `datasets`, and is used in two ways:
 
 - as a module: `load("swap_video", WORKSPACE)` or `HomologousDeepfake(config_name="swap_video", data_dir=WORKSPACE)`;
-- with datasets 3.6 also as a loading script:
+- with datasets 3.6, also as a loading script:
   `load_dataset("PATH/homologous_deepfake.py", "swap_video", data_dir=WORKSPACE, trust_remote_code=True)`.
 """
 
@@ -25,13 +25,13 @@ METHODS = ["real", "full_face_generation", "expression_driven", "attribute_editi
 GENDERS = ["male", "female"]
 ATTRIBUTES = ["age", "hair"]
 SPLIT_FOLDS = {"train": (2, 3, 4), "validation": (1,), "test": (0,)}
-CROSSING = "crossing"  # split of imported fakes whose two identities lie in different folds
-METADATA = "metadata"  # config of releases only: the common columns of all subsets' rows, without media
+CROSSING = "crossing"  # split of imported fakes whose two identities are in different folds
+METADATA = "metadata"  # config in releases only: the common columns of all subsets, without media
 
 
 @dataclasses.dataclass(frozen=True)
 class Subset:
-    """One config: its name is also its folder in a workspace."""
+    """One config; its name is also that of its folder in a workspace."""
 
     name: str
     method: str  # one of METHODS; everything but "real" is fake
@@ -74,7 +74,7 @@ def split_of(fold: Any) -> str:
 
 
 def make_features(name: str) -> datasets.Features:
-    """Columns of a config: one of SUBSETS, or METADATA for those that all of them have."""
+    """Columns of a config: one of SUBSETS, or METADATA for the columns that all subsets have."""
     string, integer, number = datasets.Value("string"), datasets.Value("int32"), datasets.Value("float32")
     common = {
         **dict.fromkeys(("path", "sample_id"), string),
@@ -92,7 +92,7 @@ def make_features(name: str) -> datasets.Features:
         "num_frames": integer,
         **dict.fromkeys(("width", "height"), integer),
         "sha256": string,
-        "digital_source_type": string,  # IPTC's word in the file's signed C2PA manifest
+        "digital_source_type": string,  # IPTC term in the file's signed C2PA manifest
     }
     if name == METADATA:
         return datasets.Features(common)
@@ -108,7 +108,7 @@ def make_features(name: str) -> datasets.Features:
 
 
 def read_rows(workspace: str, name: str) -> dict[str, list[dict[str, Any]]]:
-    """Rows of a subset by split, in a release's order: all that records say, without media and per-frame columns.
+    """Rows of a subset by split, in the order of a release, without media and per-frame columns.
 
     Raises ValueError, one line, if a record, identity, fold or file is missing or damaged.
     """
@@ -118,7 +118,7 @@ def read_rows(workspace: str, name: str) -> dict[str, list[dict[str, Any]]]:
     rows: dict[str, list[dict[str, Any]]] = {split: [] for split in (*SPLIT_FOLDS, CROSSING)}
     for record in records:
         if not os.path.isfile(os.path.join(workspace, record["path"])):
-            raise ValueError(f"{workspace}/{record['path']}: recorded, but not there; run its stage again")
+            raise ValueError(f"{workspace}/{record['path']}: recorded, but missing; run its stage again")
         row = _describe(record, subset, people)
         row["real_path"] = real_paths.get(f"raw_video/{row['target']}") if name != "raw_video" else None
         rows[split_of(row["fold"])].append(row)
@@ -126,7 +126,7 @@ def read_rows(workspace: str, name: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def complete_row(workspace: str, row: dict[str, Any]) -> dict[str, Any]:
-    """All columns of a row of `read_rows`; the media column holds the absolute path of the file."""
+    """A row of `read_rows` with all columns; the media column is the absolute path of the file."""
     subset = SUBSETS[row["path"].partition("/")[0]]
     frames = _read_track(workspace, row, subset) if subset.media == "video" else {}
     columns = {subset.media: os.path.join(workspace, row["path"]), **row, **frames}
@@ -139,10 +139,10 @@ def _describe(record: dict[str, Any], subset: Subset, people: dict[str, tuple[st
         raise ValueError(f"{record['path']}: is not named like {subset.pattern}; rename and record it again")
     for person in pair:
         if people.get(person, ("", None))[1] is None:
-            lacks = "row in identities.csv; add it"
+            missing = "row in identities.csv; add it"
             if person in people:
-                lacks = "fold in plan.json; run `tooling plan`, or take the person out if consent is not granted"
-            raise ValueError(f"{record['path']}: identity {person} has no {lacks}")
+                missing = "fold in plan.json; run `tooling plan`, or remove the person if consent is not granted"
+            raise ValueError(f"{record['path']}: identity {person} has no {missing}")
     identity = pair[1 if subset.method == "face_swap" else 0] if pair else None
     folds, parameters, is_fake = {people[person][1] for person in pair}, record["parameters"], subset.method != "real"
     if subset.media == "image":
@@ -150,7 +150,7 @@ def _describe(record: dict[str, Any], subset: Subset, people: dict[str, tuple[st
     return {
         **{key: record[key] for key in ("path", "sample_id", "fps", "num_frames", "width", "height", "sha256")},
         "digital_source_type": record.get("digital_source_type") or None,
-        "seed": record["results"].get("seed", record["seed"]),  # a second try has another seed
+        "seed": record["results"].get("seed", record["seed"]),  # a second attempt has another seed
         "label": "fake" if is_fake else "real",
         "method": subset.method,
         "generator": record["generator"] if is_fake else None,
@@ -166,13 +166,13 @@ def _describe(record: dict[str, Any], subset: Subset, people: dict[str, tuple[st
 
 
 def release_order(row: dict[str, Any]) -> Any:
-    """Sort key: one fold, gender and attribute lie together, so that a reader who wants one can skip the rest."""
+    """Sort key of rows: by fold, gender and attribute, so that a reader who filters by one can skip the rest."""
     name = [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", row["sample_id"])]
     return row["fold"] or 0, row["gender"] or "", row["attribute"] or "", name
 
 
 def _read_track(workspace: str, row: dict[str, Any], subset: Subset) -> dict[str, Any]:
-    """Per-frame columns, boxes and landmarks in pixels of the row's own picture; null where nobody tracked."""
+    """Per-frame columns, boxes and landmarks in pixels of the row's own frames; null if there is no track."""
     path = os.path.join(workspace, "tracks", f"{row['target']}.json")
     if not os.path.isfile(path):
         return {"boxes": None, "landmarks": None, "is_detected": None}
@@ -190,7 +190,7 @@ def _read_track(workspace: str, row: dict[str, Any], subset: Subset) -> dict[str
 
 
 def _read_records(workspace: str, name: str) -> list[dict[str, Any]]:
-    """The last record of each sample; a last line that a kill tore does not count."""
+    """The last record of each sample; an incomplete last line, left by a killed run, is ignored."""
     path, records = os.path.join(workspace, name, "metadata.jsonl"), {}
     for line in _read(path).rpartition(b"\n")[0].splitlines():
         try:
@@ -219,13 +219,13 @@ def _read(path: str) -> bytes:
 
 
 class WorkspaceConfig(datasets.BuilderConfig):  # type: ignore[misc]
-    """A config whose cache key names this file and what the workspace holds, so that no change returns old rows."""
+    """A config whose cache key covers this file and the workspace's tables: after a change, no old rows come back."""
 
     data_dir: Any
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
         if self.data_dir:
-            self.data_dir = folder = os.path.abspath(self.data_dir)  # a relative folder is another one from elsewhere
+            self.data_dir = folder = os.path.abspath(self.data_dir)  # a relative path depends on the working directory
             tables = ("identities.csv", "plan.json", "*/metadata.jsonl", "tracks/*.json")
             paths = [path for table in tables for path in sorted(glob.glob(f"{glob.escape(folder)}/{table}"))]
             state = [(path, hashlib.sha256(_read(path)).hexdigest()) for path in (__file__, *paths)]
@@ -249,8 +249,8 @@ class HomologousDeepfake(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         workspace, name = self.config.data_dir, self.config.name
         rows = read_rows(workspace, name) if workspace else {}
         if not rows:
-            raise ValueError(f"{name}: no finished file in workspace {workspace}; pass another data_dir or make some")
-        # Lists are what num_proc, streaming and shuffling divide.
+            raise ValueError(f"{name}: no finished file in workspace {workspace}; pass another data_dir, or make some")
+        # num_proc, streaming and shuffling divide the lists in gen_kwargs.
         return [datasets.SplitGenerator(name=split, gen_kwargs={"rows": found}) for split, found in rows.items()]
 
     def _generate_examples(self, rows: list[dict[str, Any]]) -> Any:
@@ -259,7 +259,7 @@ class HomologousDeepfake(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
 
 
 def load(name: str, workspace: str, split: Any = None, streaming: bool = False, num_proc: Any = None) -> Any:
-    """Loads a subset from a workspace, as `datasets.load_dataset` does from a release; ValueError says what lacks."""
+    """Loads a subset from a workspace, as `datasets.load_dataset` does from a release. Errors: see `read_rows`."""
     builder = HomologousDeepfake(config_name=name, data_dir=os.fspath(workspace))
     if streaming:
         return builder.as_streaming_dataset(split)

@@ -1,4 +1,4 @@
-"""What a researcher writes to check the marks of a file: who signed it, and what it says of itself."""
+"""Checks the marks of a file: who signed it, and what its manifest says about it. Takes the folder of a release."""
 
 import io
 import json
@@ -9,13 +9,13 @@ import c2pa
 from datasets import Video, load_dataset
 
 release = Path(sys.argv[1] if len(sys.argv) > 1 else "homologous_deepfake")
-root = (release / "root.pem").read_text()  # of the release: whom its marks are signed by
+root = (release / "root.pem").read_text()  # the certificate that the release's marks go back to
 trust = c2pa.Context.from_dict({"trust": {"user_anchors": root}})
 for config in ("raw_video", "swap_video"):
     splits = load_dataset(str(release), config)
     row = next(iter(splits.values())).cast_column("video", Video(decode=False))[0]
     with c2pa.Reader("video/mp4", io.BytesIO(row["video"]["bytes"]), context=trust) as reader:
-        told = json.loads(reader.json())
-        manifest = told["manifests"][told["active_manifest"]]
+        store = json.loads(reader.json())
+        manifest = store["manifests"][store["active_manifest"]]
         parts = [part["title"] for part in manifest.get("ingredients", [])]
         print(row["path"], reader.get_validation_state(), row["digital_source_type"], *parts)

@@ -1,4 +1,4 @@
-"""What a researcher writes: run it in the folder that holds `homologous_deepfake/`."""
+"""Loads a subset and prints its first row. Run it in the folder that contains `homologous_deepfake/`."""
 
 from datasets import load_dataset
 

@@ -1,4 +1,4 @@
-"""What a researcher writes to stream a subset from the Hub: nothing is downloaded beforehand."""
+"""Streams a subset from the Hub: rows are read as they are used, nothing is downloaded beforehand."""
 
 import sys
 

@@ -266,7 +266,7 @@ def problems() -> list[Any]:
         "table": (lambda place: place.identities_path.unlink(), r"identities.csv: not found; run `tooling ingest`"),
         "file": (
             lambda place: place.path("raw_video/3.mp4").unlink(),
-            r"raw_video/3.mp4: recorded, but not there; run",
+            r"raw_video/3.mp4: recorded, but missing; run",
         ),
         "name": (misname, r"is not named like raw_video/\{identity\}.mp4; rename"),
         "record": (damage, r"metadata.jsonl: damaged line; remove it"),

@@ -26,7 +26,7 @@ from tooling.release.folder import PAPERS, read_release
 from tooling.stages import build as shards
 from tooling.stages.card import run as card
 from tooling.stages.card.papers import write as papers
-from tooling.stages.card.papers.answers import FILE, asked, read_questions
+from tooling.stages.card.papers.answers import FILE, known_questions, read_questions
 from tooling.stages.push.checks import read_files
 from tooling.workspace.layout import Workspace, open_workspace
 from tooling.workspace.path_kinds import unknown_paths
@@ -131,7 +131,7 @@ def test_answers_go_into_every_paper_and_are_asked_for_no_more(fresh: tuple[Work
     workspace, out = fresh
     given = {
         (section, name): f"Answer to {section} {name}."
-        for section, names in asked().items()
+        for section, names in known_questions().items()
         for name, (_, is_wanted) in names.items()
         if is_wanted
     }

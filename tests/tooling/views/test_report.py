@@ -227,7 +227,7 @@ def test_unreadable_and_missing_files_do_not_stop_the_page(copied: Workspace, tm
     read = Reader(page.read_text(encoding="utf-8"))
     text = " ".join(read.text.split())
     assert "raw_video/1.mp4: cannot be read as video" in text
-    assert "GAN_images: GAN_images/000002.png: recorded, but not there; run its stage again" in text
+    assert "GAN_images: GAN_images/000002.png: recorded, but missing; run its stage again" in text
     assert str(copied.root) not in page.read_text(encoding="utf-8")
 
 
