@@ -193,12 +193,12 @@ UNREAD = {
     "raw_video/1_2.mp4": "is not named like",
     "raw_video/0.mp4": "identity 0",
     "raw_video/¹.mp4": "is not named like",
-    "raw_video/1.png": "holds videos",
-    "raw_video/men/1.mp4": "means nothing",
+    "raw_video/1.png": "contains videos",
+    "raw_video/men/1.mp4": "in an unknown folder",
     "raw_video/" + "1" * 10 + ".mp4": "is not named like",
     "edit_video/1.mp4": "folder of an attribute",
-    "swap_video/4_4.mp4": "no swap",
-    "other/1.mp4": "in no folder of a subset",
+    "swap_video/4_4.mp4": "not a swap",
+    "other/1.mp4": "not in the folder of a subset",
     "inner.zip": "not opened",
     "．．/raw_video/1.mp4": "leads elsewhere",
 }
@@ -300,8 +300,8 @@ def test_links_and_devices_are_refused(published: Workspace, workspace: Workspac
     assert [reason.partition(";")[0] for reason in result.refused.values()] == [
         "is a symbolic link",
         "is a hard link",
-        "is no regular file",
-        "is no regular file",
+        "is not a regular file",
+        "is not a regular file",
     ]
     folder = write_folder(tmp_path / "folder", {"raw_video/3.mp4": clip(published)})
     os.link(folder / "raw_video/3.mp4", tmp_path / "elsewhere")
@@ -382,7 +382,7 @@ def test_damaged_and_dishonest_tars_are_refused(published: Workspace, workspace:
     with pytest.raises(InputError, match="bad member header"):
         run(workspace, write_bytes(tmp_path / "a.tar", bytes(content)))
     one = tar_bytes({"raw_video/1.mp4": clip(published)})
-    with pytest.raises(InputError, match="behind its end mark"):
+    with pytest.raises(InputError, match="after its end mark"):
         run(workspace, write_bytes(tmp_path / "b.tar", one + one))
     info = tarfile.TarInfo("x")
     info.type, info.size = tarfile.GNUTYPE_LONGNAME, 1 << 40
@@ -391,7 +391,7 @@ def test_damaged_and_dishonest_tars_are_refused(published: Workspace, workspace:
     chained = b"".join(tarfile.TarInfo.create_pax_global_header({"a": "b"}) for _ in range(3000))
     with pytest.raises(InputError, match="damaged"):
         run(workspace, write_bytes(tmp_path / "d.tar", chained + one))
-    with pytest.raises(InputError, match="no zip or tar"):
+    with pytest.raises(InputError, match="not a zip or tar"):
         run(workspace, write_bytes(tmp_path / "e.rar", b"Rar!" * 200))
 
 
@@ -439,7 +439,7 @@ def test_unusable_table_of_identities_is_refused(published: Workspace, workspace
     assert workspace.identities_path.read_text() == before
 
 
-def packed_anew(path: Path, source: Path, **metadata: str) -> bytes:
+def repacked(path: Path, source: Path, **metadata: str) -> bytes:
     """The same packets in the container that the path's extension names, with tags of its own."""
     with av.open(source) as old, av.open(path, "w") as new:
         new.metadata.update(metadata)
@@ -472,7 +472,7 @@ def patterned(folder: Path, num_frames: int = 8, width: int = 96, fps: int = 30)
 def test_what_a_film_says_of_itself_is_not_taken_along(
     published: Workspace, workspace: Workspace, tmp_path: Path
 ) -> None:
-    told = packed_anew(tmp_path / "b.mp4", published.path("raw_video/1.mp4"), artist="Ann")
+    told = repacked(tmp_path / "b.mp4", published.path("raw_video/1.mp4"), artist="Ann")
     assert run(workspace, write_zip(tmp_path / "a.zip", {"raw_video/2.mp4": told})).made == ["raw_video/2"]
     assert b"Ann" not in workspace.path("raw_video/2.mp4").read_bytes()
     found = read_marks(workspace.path("raw_video/2.mp4"), read_keys(workspace.keys_path))
@@ -492,7 +492,7 @@ def test_video_that_differs_is_refused_with_what_differs(
         "swap_video/4_3.avi": (encoded_by_another(work / "a.avi", source), "codec mpeg4, must be h264"),
         "raw_video/1.mp4": (truncated[: len(truncated) * 3 // 4], "raw_video/1.mp4: "),
         "raw_video/3.mp4": (b"#EXTM3U\n/etc/passwd", "is a list of videos"),
-        "raw_video/4.mp4": (packed_anew(work / "c.mkv", source), "container matroska"),
+        "raw_video/4.mp4": (repacked(work / "c.mkv", source), "container matroska"),
         "GAN_images/1.png": (b"\x89PNG\r\n\x1a\n" + bytes(99), "does not decode as an image"),
     }
     archive = write_zip(tmp_path / "a.zip", {name: content for name, (content, _) in faults.items()})
@@ -536,7 +536,7 @@ def test_import_refuses_what_verification_calls_an_error(workspace: Workspace, t
     assert [str(found) for found in findings if found.path == "raw_video/2.mp4" and found.kind == "encoding"] == []
 
 
-def test_image_of_another_format_is_encoded_anew_only_if_asked(workspace: Workspace, tmp_path: Path) -> None:
+def test_image_of_another_format_is_encoded_again_only_if_requested(workspace: Workspace, tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(buffer, format="JPEG")
     archive = write_zip(tmp_path / "a.zip", {"GAN_images/7.jpg": buffer.getvalue()})
@@ -552,7 +552,7 @@ def test_fakes_made_by_hand(published: Workspace, workspace: Workspace, tmp_path
         run(workspace, folder, subset="swap_video")
     with pytest.raises(UsageError, match="--subset"):
         run(workspace, folder, generator="swapface")
-    with pytest.raises(UsageError, match="is no subset"):
+    with pytest.raises(UsageError, match="no such subset"):
         run(workspace, folder, subset="swaps", generator="swapface")
     result = run(workspace, folder, subset="swap_video", generator="swapface")
     assert sorted(result.made) == ["swap_video/1_2", "swap_video/2_1"]
@@ -592,7 +592,7 @@ def test_file_of_another_origin_is_not_replaced(published: Workspace, tmp_path: 
     archive = write_zip(tmp_path / "a.zip", {"raw_video/1.mp4": published.path("raw_video/2.mp4").read_bytes()})
     assert "another raw_video/1.mp4, from 'ingest'" in run(made, archive).refused["raw_video/1.mp4"]
     assert made.path("raw_video/1.mp4").read_bytes() == before
-    with pytest.raises(InputError, match="lies in the workspace"):
+    with pytest.raises(InputError, match="is in the workspace"):
         run(made, made.path("raw_video"))
 
 

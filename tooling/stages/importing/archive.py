@@ -1,9 +1,9 @@
-"""Reading an archive that nobody vouches for: zip, tar (plain, gz, bz2, xz, zst) or a folder.
+"""Reads an untrusted archive: zip, tar (plain, gz, bz2, xz, zst) or a folder.
 
-Members are listed first, each with the reason why it may not be read, if there is one. Then wanted members are
-unpacked, in the archive's order, to file names that the caller chooses: no name out of an archive ever becomes a
-path. Links, devices and encrypted members are never read, archives inside the archive never opened, and the limits
-hold for the bytes that are really read, not for those that the archive announces.
+Members are listed first, each with the reason why it may not be read, if there is one. The chosen members are then
+unpacked in the archive's order, to files named by number: no name from an archive ever becomes a path. Links, devices
+and encrypted members are never read, and archives inside the archive never opened. The limits apply to the bytes that
+are actually read, not to the sizes that the archive declares.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Member:
     """One entry of an archive that is not a folder.
 
     Attributes:
-        number: its place in the archive, from 0.
-        name: printable, and unlike that of any other member.
+        number: its position in the archive, from 0.
+        name: printable and unique in the archive.
         parts: the components of its decoded name.
-        num_bytes: as the archive announces it.
+        num_bytes: as the archive declares it.
         problem: why it may not be read, or "".
-        note: how an odd name was read, or "".
+        note: in which encoding its name was read if not in UTF-8, or "".
     """
 
     number: int
@@ -48,7 +48,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What became of one wanted member: its file, size and SHA-256, or the reason why it was not read."""
+    """An unpacked member: its file, size and SHA-256, or the problem that prevented it."""
 
     member: Member
     path: Path
@@ -66,15 +66,14 @@ class Archive:
     limits: Limits
     members: tuple[Member, ...]
 
-    def unpack(self, wanted: Collection[int], folder: Path) -> Iterator[Unpacked]:
-        """Writes wanted members (numbers) below `folder`, each named by its number, one at a time.
+    def unpack(self, chosen: Collection[Member], folder: Path) -> Iterator[Unpacked]:
+        """Writes members to `folder`, one at a time, each to a file named by its number.
 
         Yields:
-            Each wanted member, in the archive's order. Where a stream breaks, the members behind it come with a
-            problem too.
+            Each chosen member, in the archive's order. If the stream breaks, all members after that have a problem.
         """
-        members = {member.number: member for member in self.members if member.number in wanted}
-        left, broken = self.limits.total_bytes, "it is not in the archive any more"
+        members = {member.number: member for member in chosen}
+        left, broken = self.limits.total_bytes, "is no longer in the archive"
         try:
             for number, opened in STREAMS[self.kind](self.path, self.limits, frozenset(members)):
                 unpacked = _copy(members[number], opened, folder / str(number), left)
@@ -91,7 +90,7 @@ def open_archive(path: Path, limits: Limits | None = None) -> Archive:
     """Lists an archive or folder.
 
     Raises:
-        InputError: not there, no archive, damaged, truncated, or beyond the limits.
+        InputError: missing, not an archive, damaged, truncated, or beyond the limits.
     """
     limits = limits or Limits()
     kind = container_kind(path)
@@ -102,7 +101,7 @@ def open_archive(path: Path, limits: Limits | None = None) -> Archive:
         for name, num_bytes, problem, note in LISTS[kind](path, limits):
             total += num_bytes
             if len(members) >= limits.num_members:
-                raise InputError(f"{path}: holds more than {limits.num_members:,} members; split it")
+                raise InputError(f"{path}: has more than {limits.num_members:,} members; split it")
             if total > limits.total_bytes:
                 raise InputError(f"{path}: unpacks to more than {limits.total_bytes:,} bytes; split it")
             shown = printable(name)
@@ -121,7 +120,7 @@ def open_archive(path: Path, limits: Limits | None = None) -> Archive:
 
 
 def printable(text: str) -> str:
-    """Text for a terminal: what is not printable is escaped."""
+    """Text for a terminal, with escapes for characters that are not printable."""
     escaped = (c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
     return "".join(escaped)
 
@@ -131,20 +130,20 @@ def _reason(error: BaseException) -> str:
 
 
 def _copy(member: Member, opened: Opened, target: Path, left: int) -> Unpacked:
-    """Copies at most the announced bytes of one member; a member that breaks leaves no file."""
+    """Copies at most the declared bytes of one member; if it breaks, no file is left."""
     digest, num_bytes = hashlib.sha256(), 0
     try:
         with opened() as stream, target.open("wb") as file:
             while block := stream.read(BLOCK_BYTES):
                 num_bytes += len(block)
                 if num_bytes > member.num_bytes:
-                    raise InputError("holds more bytes than the archive announces")
+                    raise InputError("has more bytes than the archive declares")
                 if num_bytes > left:
-                    raise InputError("the archive unpacks to more bytes in all than the limit")
+                    raise InputError("the archive unpacks to more bytes than the limit allows")
                 digest.update(block)
                 file.write(block)
             if num_bytes != member.num_bytes:
-                raise InputError(f"holds {num_bytes:,} of the {member.num_bytes:,} bytes that the archive announces")
+                raise InputError(f"has {num_bytes:,} of the {member.num_bytes:,} bytes that the archive declares")
             file.flush()
             os.fsync(file.fileno())
     except (InputError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:

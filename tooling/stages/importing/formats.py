@@ -1,7 +1,7 @@
-"""The containers that an archive may be: how each lists its members and opens them; nothing here writes a file.
+"""The formats of archives: how to list the members of each and how to open them. Nothing here writes a file.
 
-zip, tar (plain, gz, bz2, xz, zst) and folders give the same: first every entry with its name, announced bytes and the
-reason why it may not be read, then openers of the wanted ones, numbered as they were listed.
+zip, tar (plain, gz, bz2, xz, zst) and folders have the same interface: a list of entries with name, declared bytes and
+the reason why an entry may not be read; then openers of the chosen entries, numbered as they were listed.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ Opened = Callable[[], Any]
 """Opens one member for reading bytes."""
 
 Listed = tuple[str, int, str, str]
-"""Name, announced bytes, problem, note."""
+"""Name, declared bytes, problem, note."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may ask of this machine; ratio is unpacked to packed bytes."""
+    """How large an archive may be when unpacked; ratio is that of unpacked to packed bytes."""
 
     num_members: int = 20_000
     total_bytes: int = 200_000_000_000
@@ -50,7 +50,7 @@ class Limits:
 
 
 def unsafe_name(name: str) -> str:
-    """Why a member's name is not to be trusted, or "". Both slashes divide, as archives from Windows have them."""
+    """Why a member's name is not safe, or "". Both slashes separate, since archives from Windows use either."""
     parts = name.replace("\\", "/").split("/")
     if not name.strip("/\\ "):
         return "has no name"
@@ -66,7 +66,7 @@ def unsafe_name(name: str) -> str:
 
 
 def decode_name(raw: bytes) -> tuple[str, str]:
-    """A member's name as text, and how it was read where that was not as UTF-8."""
+    """A member's name as text, and a note on its encoding if that is not UTF-8."""
     for encoding, note in (("utf-8", ""), ("gb18030", "name read as GBK")):
         try:
             return raw.decode(encoding), note
@@ -79,12 +79,12 @@ def container_kind(path: Path) -> str:
     """Key of LISTS and STREAMS for a path, by its first bytes.
 
     Raises:
-        InputError: it is not there, or no archive.
+        InputError: it is missing, or not an archive.
     """
     if path.is_dir():
         return "folder"
     if not path.is_file():
-        raise InputError(f"{path}: not found; name the archive or folder to import")
+        raise InputError(f"{path}: not found; give the archive or folder to import")
     with path.open("rb") as file:
         head = file.read(512)
     if head.startswith(b"PK"):
@@ -94,24 +94,24 @@ def container_kind(path: Path) -> str:
             return f"tar.{name}"
     if head[257:262] == b"ustar":
         return "tar"
-    raise InputError(f"{path}: is no zip or tar archive and no folder; unpack it yourself and import the folder")
+    raise InputError(f"{path}: is not a zip or tar archive, nor a folder; unpack it yourself and import the folder")
 
 
 def _list_zip(path: Path, limits: Limits) -> Iterator[Listed]:
     with zipfile.ZipFile(path) as file:
         entries = list(_zip_entries(file))
-    announced = sum(info.file_size for info, _, _ in entries)
-    if announced > limits.ratio * path.stat().st_size + SLACK_BYTES:
-        raise InputError(f"{path}: unpacks to more than {limits.ratio} times its size; pack it anew")
+    declared = sum(info.file_size for info, _, _ in entries)
+    if declared > limits.ratio * path.stat().st_size + SLACK_BYTES:
+        raise InputError(f"{path}: unpacks to more than {limits.ratio} times its size; pack it again")
     for info, name, note in entries:
         yield name, info.file_size, _zip_problem(info, limits), note
 
 
 def _zip_entries(file: zipfile.ZipFile) -> Iterator[tuple[zipfile.ZipInfo, str, str]]:
-    """Every entry but plain folders, with its name and how that was read."""
+    """Every entry except plain folders, with its name and the note on its encoding."""
     for info in file.infolist():
         name, note = info.orig_filename, ""  # the library cuts `filename` at its first NUL
-        if not info.flag_bits & 0x800:  # not said to be UTF-8: the library took it for cp437
+        if not info.flag_bits & 0x800:  # not marked as UTF-8: the library reads it as cp437
             name, note = decode_name(name.encode("cp437", "replace"))
         if info.file_size or not name.endswith(("/", "\\")) or unsafe_name(name):
             yield info, name, note
@@ -122,25 +122,25 @@ def _zip_problem(info: zipfile.ZipInfo, limits: Limits) -> str:
     if kind == stat.S_IFLNK:
         return "is a symbolic link"
     if kind not in (0, stat.S_IFREG):
-        return "is no regular file"
+        return "is not a regular file"
     if info.flag_bits & 0x1:
         return "is encrypted; pack it without a password"
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return "is packed by another method than 'deflate'; pack it anew"
+        return "is packed with a method other than 'deflate'; pack it again"
     if info.file_size > limits.ratio * info.compress_size + BLOCK_BYTES:
         return f"unpacks to more than {limits.ratio} times its packed size"
     return ""
 
 
-def _zip_streams(path: Path, limits: Limits, wanted: Collection[int]) -> Iterator[tuple[int, Opened]]:
+def _zip_streams(path: Path, limits: Limits, chosen: Collection[int]) -> Iterator[tuple[int, Opened]]:
     with zipfile.ZipFile(path) as file:
         entries = list(_zip_entries(file))
-        for number in sorted(wanted):
+        for number in sorted(chosen):
             yield number, partial(file.open, entries[number][0])
 
 
 class _TarEntry(tarfile.TarInfo):
-    """Stops at a damaged header, where the library would take it for the end, and at headers made to fill memory."""
+    """Stops at a damaged header, which the library takes for the end, and at headers made to fill the memory."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
@@ -178,7 +178,7 @@ _OPENERS: dict[str, Callable[[str], Any]] = {
 
 
 class _Bounded:
-    """A stream that ends in an error when it yields more than the limits allow."""
+    """A stream that raises InputError when it yields more than the limits allow."""
 
     def __init__(self, stream: Any, path: Path, limits: Limits) -> None:
         self._stream, self._path, self._limits = stream, path, limits
@@ -189,12 +189,12 @@ class _Bounded:
         block: bytes = self._stream.read(size)
         self._num_bytes += len(block)
         if self._num_bytes > self._most:
-            raise InputError(f"{self._path}: unpacks to more than {self._limits.ratio} times its size; pack it anew")
+            raise InputError(f"{self._path}: unpacks to more than {self._limits.ratio} times its size; pack it again")
         return block
 
 
 def _tar_entries(tar: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, str, str]]:
-    """Every entry but plain folders, with its name and how that was read."""
+    """Every entry except plain folders, with its name and the note on its encoding."""
     while (info := tar.next()) is not None:
         tar.members = []  # type: ignore[attr-defined]  # else the library keeps them all, once more
         name, note = decode_name(info.name.encode("utf-8", "surrogateescape"))
@@ -209,7 +209,7 @@ def _list_tar(path: Path, limits: Limits) -> Iterator[Listed]:
         rest = tar.fileobj
         while rest is not None and (block := rest.read(BLOCK_BYTES)):
             if block.strip(b"\0"):
-                raise InputError(f"{path}: goes on behind its end mark; unpack it yourself and import the folder")
+                raise InputError(f"{path}: continues after its end mark; unpack it yourself and import the folder")
         while bounded.read(BLOCK_BYTES):  # reaches the checksum of the compressed stream
             pass
 
@@ -220,22 +220,22 @@ def _tar_problem(info: tarfile.TarInfo) -> str:
     if info.islnk():
         return "is a hard link"
     if not info.isreg() or info.issparse():
-        return "is no regular file"
+        return "is not a regular file"
     return ""
 
 
-def _tar_streams(path: Path, limits: Limits, wanted: Collection[int]) -> Iterator[tuple[int, Opened]]:
-    last = max(wanted, default=-1)  # what lies behind it need not be unpacked
+def _tar_streams(path: Path, limits: Limits, chosen: Collection[int]) -> Iterator[tuple[int, Opened]]:
+    last = max(chosen, default=-1)  # what follows need not be unpacked
     with _open_tar(path, limits) as (tar, _):
         for number, (info, _, _) in enumerate(_tar_entries(tar)):
-            if number in wanted:
+            if number in chosen:
                 yield number, partial(tar.extractfile, info)
             if number >= last:
                 return
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Everything below a folder but folders, in a fixed order, links not followed."""
+    """Everything below a folder except folders, in a fixed order; links are not followed."""
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
     for entry in entries:
@@ -253,15 +253,15 @@ def _list_folder(path: Path, limits: Limits) -> Iterator[Listed]:
         if stat.S_ISLNK(status.st_mode):
             problem = "is a symbolic link"
         elif not stat.S_ISREG(status.st_mode):
-            problem = "is no regular file"
+            problem = "is not a regular file"
         elif status.st_nlink > 1:
             problem = "is a hard link; copy the folder without links"
         yield name, status.st_size if stat.S_ISREG(status.st_mode) else 0, problem, note
 
 
-def _folder_streams(path: Path, limits: Limits, wanted: Collection[int]) -> Iterator[tuple[int, Opened]]:
+def _folder_streams(path: Path, limits: Limits, chosen: Collection[int]) -> Iterator[tuple[int, Opened]]:
     for number, (file, _) in enumerate(_walk(path)):
-        if number in wanted:
+        if number in chosen:
             yield number, partial(_open_regular, file)
 
 
@@ -273,7 +273,7 @@ def _open_regular(path: Path) -> IO[bytes]:
         raise InputError(error.strerror or str(error)) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise InputError("is no regular file any more")
+        raise InputError("is no longer a regular file")
     return os.fdopen(descriptor, "rb")
 
 

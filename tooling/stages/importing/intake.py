@@ -1,4 +1,4 @@
-"""Whether a file from outside is what its subset's files are, and encoding it anew where it is not."""
+"""Whether an unpacked file meets the contract of its subset, and encoding it again if it does not."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from tooling.errors import InputError
 from tooling.work.tasks import Made, Task, finished_record
 from tooling.workspace.layout import Workspace
 
-WANTED_COLOURS, WANTED_RANGES = (1, 2), (0, 1)  # BT.709 or unsaid, limited range or unsaid
+KEPT_COLOURS, KEPT_RANGES = (1, 2), (0, 1)  # BT.709 or unspecified; limited range or unspecified
+KEPT, REENCODED = "kept as encoded", "encoded anew"  # in records: results["media"]
 MAX_PIXELS = 50_000_000  # of one image
 IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
 
 
 @dataclass(frozen=True)
-class Work:
-    """One unpacked file: where it lies, its name in the archive, and what is recorded of it; no contract: an image."""
+class ImportWork:
+    """One unpacked file: its path, its name in the archive, and what is recorded about it; an image has no contract."""
 
     path: Path
     name: str
@@ -33,47 +34,47 @@ class Work:
 
 
 def take_file(workspace: Workspace, task: Task) -> Made:
-    """Checks one unpacked file and takes its bytes, or encodes it anew; runs in a worker.
+    """Checks one unpacked file and takes its bytes, or encodes it again; runs in a worker.
 
     Raises:
-        InputError: it does not fit; the message says in what.
+        InputError: it does not meet the contract; the message has the differences.
         VideoError: it does not decode.
     """
-    work: Work = task.work
+    work: ImportWork = task.work
     if work.contract is None:
         return _take_image(workspace, task, work)
     contract = work.contract
     found = differences(work.path, contract)
     _raise_if_unfit(work, found, task.wanted.subset)
     width, height = contract.size
-    staged, results = work.path, {**work.results, "media": "kept as encoded"}
+    staged, results = work.path, {**work.results, "media": KEPT}
     if found:
         staged = workspace.staging_path(task.wanted.path)
         with VideoWriter(staged, width=width, height=height, fps=contract.fps) as writer:
-            _encode_anew(work.path, writer)
+            _encode_again(work.path, writer)
         results = _encoded_again(work, found)
     files = {task.wanted.path: staged}
     shape = {"width": width, "height": height, "num_frames": contract.num_frames}
     return Made(finished_record(task.wanted, files, fps=float(contract.fps), results=results, **shape), files)
 
 
-def _encode_anew(path: Path, writer: VideoWriter) -> None:
-    """Frame for frame; pictures that are as the writer wants them, or do not say otherwise, keep their values."""
+def _encode_again(path: Path, writer: VideoWriter) -> None:
+    """Encodes frame by frame; the values of frames in the writer's format, or of unspecified colour space, are kept."""
     with open_video(path) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         for frame in container.decode(stream):
-            is_wanted = frame.colorspace in WANTED_COLOURS and frame.color_range in WANTED_RANGES
-            if frame.format.name == "yuv420p" and is_wanted:
+            is_kept = frame.colorspace in KEPT_COLOURS and frame.color_range in KEPT_RANGES
+            if frame.format.name == "yuv420p" and is_kept:
                 writer.write_picture(frame)
             else:
                 writer.write(to_rgb(frame))
 
 
-def _take_image(workspace: Workspace, task: Task, work: Work) -> Made:
+def _take_image(workspace: Workspace, task: Task, work: ImportWork) -> Made:
     picture, found = _read_image(work)
     _raise_if_unfit(work, found, task.wanted.subset)
-    staged, results = work.path, {**work.results, "media": "kept as encoded"}
+    staged, results = work.path, {**work.results, "media": KEPT}
     if found:
         staged = workspace.staging_path(task.wanted.path)
         with staged.open("wb") as file:
@@ -87,7 +88,7 @@ def _take_image(workspace: Workspace, task: Task, work: Work) -> Made:
     return Made(record, files)
 
 
-def _read_image(work: Work) -> tuple[Image.Image, list[Difference]]:
+def _read_image(work: ImportWork) -> tuple[Image.Image, list[Difference]]:
     """The decoded picture as RGB, and how its file differs from the dataset's."""
     try:
         with Image.open(work.path, formats=IMAGE_FORMATS) as image:
@@ -104,16 +105,16 @@ def _read_image(work: Work) -> tuple[Image.Image, list[Difference]]:
         raise InputError(f"{work.name}: does not decode as an image ({error}); copy or export it again") from error
 
 
-def _raise_if_unfit(work: Work, found: list[Difference], subset: str) -> None:
+def _raise_if_unfit(work: ImportWork, found: list[Difference], subset: str) -> None:
     listed = ", ".join(f"{one.name} {one}" for one in found)
     if any(one.is_lasting for one in found):
         raise InputError(
-            f"{work.name}: does not fit {subset}: {listed}; encoding it again cannot mend that, export it again"
+            f"{work.name}: does not fit {subset}: {listed}; encoding it again cannot correct that; export it again"
         )
     if found and not work.is_reencoding:
         raise InputError(f"{work.name}: does not fit {subset}: {listed}; export it again, or import with --reencode")
 
 
-def _encoded_again(work: Work, found: list[Difference]) -> dict[str, Any]:
-    """Results of a file that is not the archive's bytes, by the words of the records."""
-    return {**work.results, "media": "encoded anew", "differed": {one.name: str(one) for one in found}}
+def _encoded_again(work: ImportWork, found: list[Difference]) -> dict[str, Any]:
+    """Results for the record of a file that was encoded again."""
+    return {**work.results, "media": REENCODED, "differed": {one.name: str(one) for one in found}}

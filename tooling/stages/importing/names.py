@@ -1,7 +1,7 @@
 """Names in an archive made by hand -> samples of the dataset: "Raw Video/０1.MP4" is raw_video/1.mp4.
 
-Read leniently: another case, leading zeros, spaces, "1-2" for 1_2, full-width characters, other digits, folders above
-a subset's own. Never guessed: a name that could mean two things, or nothing, is refused.
+Accepted are other letter case, leading zeros, spaces, "1-2" for 1_2, full-width characters, other decimal digits, and
+folders above that of the subset. Nothing is guessed: an ambiguous or meaningless name is refused.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Sample:
     Attributes:
         subset: one of SUBSETS.
         path: as the workspace names it: "edit_video/age/1.mp4".
-        people: identities in it: (target, source), (identity,), or none for an image.
-        attribute: of edit_video, else None.
+        people: identities in it: (target, source), (identity,), or () for an image.
+        attribute: of an edited clip, else None.
     """
 
     subset: str
@@ -46,7 +46,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Unread:
-    """A member that is no sample: left aside as usual clutter, or refused."""
+    """A member that is not a sample: ignored as the usual clutter, or refused."""
 
     reason: str
     is_ignored: bool = False
@@ -57,11 +57,11 @@ def read_name(parts: tuple[str, ...], only: str | None = None) -> Sample | Unrea
 
     Args:
         parts: components of the name.
-        only: the subset that is asked for; its files need no folder of its name. None takes all, by their folders.
+        only: the requested subset; its files need no folder of its name. None takes all, by their folders.
     """
     plain = tuple(_plain(part) for part in parts)
     if any(part in ("", ".", "..") or "/" in part or "\\" in part for part in plain):
-        return Unread("has a name that leads elsewhere when read in plain characters")
+        return Unread("has a name that leads elsewhere once it is normalised")
     clutter = _clutter(plain)
     if clutter:
         return Unread(clutter, is_ignored=True)
@@ -69,16 +69,16 @@ def read_name(parts: tuple[str, ...], only: str | None = None) -> Sample | Unrea
     if suffix in ARCHIVES:
         return Unread("is an archive inside the archive, which is not opened; unpack it yourself and import the folder")
     if suffix not in MEDIA_OF_SUFFIX:
-        return Unread("is no video or image", is_ignored=True)
+        return Unread("is not a video or image", is_ignored=True)
     at = next((at for at, part in enumerate(plain[:-1]) if _subset_of(part)), None)
     subset = only if at is None else _subset_of(plain[at])
     if subset is None:
-        return Unread(f"lies in no folder of a subset ({', '.join(SUBSETS)}); move it, or say which with --subset")
+        return Unread(f"is not in the folder of a subset ({', '.join(SUBSETS)}); move it, or give --subset")
     if only is not None and subset != only:
-        return Unread(f"belongs to {subset}; only {only} was asked for", is_ignored=True)
+        return Unread(f"belongs to {subset}; only {only} is imported", is_ignored=True)
     below = plain[at + 1 :] if at is not None else _tail(plain, subset)
     if MEDIA_OF_SUFFIX[suffix] != SUBSETS[subset].media:
-        return Unread(f"is a {MEDIA_OF_SUFFIX[suffix]}; {subset} holds {SUBSETS[subset].media}s")
+        return Unread(f"is a {MEDIA_OF_SUFFIX[suffix]}; {subset} contains {SUBSETS[subset].media}s")
     return _read_below(subset, (*below[:-1], below[-1].rpartition(".")[0]))
 
 
@@ -95,10 +95,10 @@ def _read_below(subset: str, below: tuple[str, ...]) -> Sample | Unread:
     if "{attribute}" in pattern:
         attribute = below[0].casefold() if len(below) == 2 else None
         if attribute not in ATTRIBUTES:
-            return Unread(f"lies in no folder of an attribute ({', '.join(ATTRIBUTES)}) of {subset}")
+            return Unread(f"is not in the folder of an attribute ({', '.join(ATTRIBUTES)}) of {subset}")
         below = below[1:]
     if len(below) != 1:
-        return Unread(f"lies in a folder of {subset} that means nothing; move it to where {pattern} says")
+        return Unread(f"is in an unknown folder of {subset}; move it to match {pattern}")
     numbers = _numbers(below[0])
     if len(numbers) != (2 if "{source}" in pattern else 1):
         return Unread(f"is not named like {pattern}; rename it")
@@ -107,18 +107,18 @@ def _read_below(subset: str, below: tuple[str, ...]) -> Sample | Unread:
     if "0" in numbers:
         return Unread("names identity 0; identities count from 1")
     if SUBSETS[subset].method == "face_swap" and numbers[0] == numbers[1]:
-        return Unread(f"has identity {numbers[0]} as target and as source; that is no swap")
+        return Unread(f"has identity {numbers[0]} as both target and source; that is not a swap")
     names = {"target": numbers[0], "source": numbers[-1], "identity": numbers[0], "attribute": attribute}
     return Sample(subset, pattern.format(**names), tuple(numbers), attribute)
 
 
 def _tail(plain: tuple[str, ...], subset: str) -> tuple[str, ...]:
-    """The components that a subset's pattern has, of a member that lies in no subset's folder."""
+    """The last components of a name, as many as the subset's pattern has, for a member outside a subset's folder."""
     return plain[-SUBSETS[subset].pattern.count("/") :]
 
 
 def _numbers(stem: str) -> list[str]:
-    """The one or two numbers that a stem consists of, without leading zeros; [] for any other stem."""
+    """The one or two numbers that a stem consists of, without leading zeros; [] if it is anything else."""
     found = re.fullmatch(r"\s*([0-9]+)(?:\s*[-_~+&,\s\u2010-\u2015]\s*([0-9]+))?\s*", stem)
     if found is None or any(len(digits or "") > MAX_DIGITS for digits in found.groups()):
         return []
@@ -126,8 +126,7 @@ def _numbers(stem: str) -> list[str]:
 
 
 def _subset_of(folder: str) -> str | None:
-    wanted = _key(folder)
-    return next((name for name in SUBSETS if _key(name) == wanted), None)
+    return next((name for name in SUBSETS if _key(name) == _key(folder)), None)
 
 
 def _key(name: str) -> str:
@@ -140,14 +139,14 @@ def _clutter(plain: tuple[str, ...]) -> str:
     if plain[-1].startswith(".") or plain[-1].casefold().strip() in IGNORED_FILES:
         return "belongs to a file manager, not to the dataset"
     if any(part.startswith(".") for part in plain[:-1]):
-        return "lies in a hidden folder"
+        return "is in a hidden folder"
     return ""
 
 
 def _plain(text: str) -> str:
-    """Decimal digits of every script, full-width characters and spaces as ASCII; all else as it is.
+    """Decimal digits of every script, full-width characters and spaces as ASCII; everything else unchanged.
 
-    Not NFKC, which also turns a superscript or circled digit into a plain one.
+    This is not NFKC, which also turns superscript and circled digits into plain ones.
     """
     return "".join(_plain_character(character) for character in text).strip()
 

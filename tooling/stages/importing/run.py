@@ -1,9 +1,8 @@
-"""import: the published archive, or fakes made by hand in an outside program, into the workspace.
+"""import: the published archive, or fakes made elsewhere in another program, into the workspace.
 
-Every member of the archive ends as imported, ignored or refused, with the reason; two members that mean the same
-sample are both refused. A file that already is what its subset's files are is taken byte for byte. Any other is
-refused with what differs, or, if asked for, encoded anew where that keeps every frame as it is; never resized, cut,
-turned or retimed.
+Every member of the archive is imported, ignored or refused, with the reason. Two members that mean the same sample are
+both refused. A file that meets the contract of its subset is taken byte for byte. Any other is refused with the
+differences or, with --reencode, encoded again if that keeps every frame; none is resized, cropped, rotated or retimed.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from generation.media.contract import VideoContract
 from homologous_deepfake import SUBSETS
 from tooling.errors import InputError, UsageError
 from tooling.stages.importing.archive import Archive, Limits, Member, Unpacked, open_archive
-from tooling.stages.importing.intake import Work, take_file
+from tooling.stages.importing.intake import REENCODED, ImportWork, take_file
 from tooling.stages.importing.names import Sample, is_identities, read_name
 from tooling.work.engine import Progress, no_progress
 from tooling.work.tasks import Task, make_files, wanted_record
@@ -27,7 +26,7 @@ from tooling.workspace.identities import format_identities, read_identities
 from tooling.workspace.layout import IMPORTING, Workspace
 from tooling.workspace.records import FileRecord, StageResult
 
-PUBLISHED = "published-archive"  # generator of what comes without a program's name
+PUBLISHED = "published-archive"  # generator of files of the published archive
 PUBLISHED_FACTOR = 2.0  # of every edited clip of the published archive
 BATCH_BYTES = 2_000_000_000  # unpacked at a time
 MAX_TABLE_BYTES = 1 << 20
@@ -35,15 +34,15 @@ MAX_TABLE_BYTES = 1 << 20
 
 @dataclass
 class ImportResult(StageResult):
-    """What became of an archive. Names of members are as `Member.name`.
+    """What became of an archive. Members are named by `Member.name`.
 
     Attributes:
         refused: member -> why it was not imported.
-        ignored: member -> why it is no part of the dataset.
-        imported: member -> path in the workspace; made and kept name the same files by sample_id.
-        encoded_anew: sample_ids that are not the archive's bytes.
-        notes: what a person should know: rows of identities.csv that were not taken, names read in another encoding.
-        counts: subset -> files "imported", "in_workspace" and in the "catalogue".
+        ignored: member -> why it is not part of the dataset.
+        imported: member -> path in the workspace; `made` and `kept` have the same files by sample_id.
+        encoded_anew: sample_ids of files that were encoded again.
+        notes: for the maintainer: rows of identities.csv that were not taken, names read in another encoding.
+        counts: subset -> number of files "imported", "in_workspace" and in the "catalogue".
     """
 
     ignored: dict[str, str] = field(default_factory=dict)
@@ -54,25 +53,28 @@ class ImportResult(StageResult):
 
     @property
     def read_as(self) -> dict[str, str]:
-        """Imported members whose name is not simply that of the file, perhaps below a top folder."""
+        """Imported members whose name is not the path in the workspace, apart from folders above it."""
         return {name: path for name, path in self.imported.items() if not f"/{name}".endswith(f"/{path}")}
 
 
-@dataclass(frozen=True)
-class Options:
-    """How an archive is imported.
+@dataclass
+class _Import:
+    """One import under way; `samples` has the members that may still be imported."""
 
-    Attributes:
-        subset: only this one, whose files then need no folder of its name; None takes all by their folders.
-        generator: the outside program that made the fakes of `subset`; None for the published archive.
-        is_reencoding: whether files that differ in their encoding only are encoded anew.
-        limits: None takes the defaults.
-    """
+    workspace: Workspace
+    archive: Archive
+    generator: str | None
+    is_reencoding: bool
+    samples: dict[Member, Sample] = field(default_factory=dict)
+    result: ImportResult = field(default_factory=ImportResult)
 
-    subset: str | None = None
-    generator: str | None = None
-    is_reencoding: bool = False
-    limits: Limits | None = None
+    @property
+    def folder(self) -> Path:
+        return self.workspace.root / IMPORTING
+
+    def refuse(self, member: Member, reason: str) -> None:
+        self.samples.pop(member, None)
+        self.result.refused[member.name] = reason
 
 
 def import_files(
@@ -86,46 +88,52 @@ def import_files(
     num_workers: int = 0,
     progress: Progress = no_progress,
 ) -> ImportResult:
-    """Imports an archive; see `Options` for subset, generator, reencode and limits.
+    """Imports an archive.
 
     Rows of an identities.csv in the archive are added to the workspace's; where both have a row for a person, the
-    workspace's stays. People without a row, without granted consent or taken down are refused with their files.
+    workspace's stays. Files of people without a row, without granted consent or taken down are refused.
+
+    Args:
+        workspace: locked by the caller.
+        archive: zip, tar or folder.
+        subset: imports only its files, which then need no folder of its name; None takes all, by their folders.
+        generator: the program that made the fakes of `subset`; None for the published archive.
+        reencode: whether files that differ only in their encoding are encoded again.
+        limits: None takes the defaults.
+        num_workers: processes; 0 means one per processor.
+        progress: called after each file.
 
     Raises:
         UsageError: unknown subset, or fakes of one subset without the name of their program.
-        InputError: no archive, damaged as a whole, beyond the limits, or the workspace itself.
+        InputError: not an archive, damaged as a whole, beyond the limits, or in the workspace.
     """
-    options = Options(subset, generator, reencode, limits)
-    _check_options(options)
-    place = archive.resolve()
-    if place == workspace.root or workspace.root in place.parents or place in workspace.root.parents:
-        raise InputError(f"{archive}: lies in the workspace or holds it; name a folder or archive elsewhere")
-    listed = open_archive(archive, limits)
-    unpacked = workspace.root / IMPORTING
-    shutil.rmtree(unpacked, ignore_errors=True)  # of a killed run
-    unpacked.mkdir()
+    _check_request(subset, generator)
+    path = archive.resolve()
+    if path == workspace.root or workspace.root in path.parents or path in workspace.root.parents:
+        raise InputError(f"{archive}: is in the workspace or contains it; give a folder or archive elsewhere")
+    job = _Import(workspace, open_archive(archive, limits), generator, reencode)
+    shutil.rmtree(job.folder, ignore_errors=True)  # of a killed run
+    job.folder.mkdir()
     try:
         with naming_full_disk(workspace.root):
-            result = ImportResult()
-            samples = _read_names(listed, options, result)
-            _take_identities(workspace, listed, result)
-            _refuse_people(workspace, listed, samples, result)
-            _refuse_collisions(listed, samples, result)
-            _import_all(_Import(workspace, listed, samples, options, result), num_workers, progress)
+            _read_names(job, subset)
+            _take_identities(job)
+            _refuse_people(job)
+            _refuse_collisions(job)
+            _publish(job, num_workers, progress)
     finally:
-        shutil.rmtree(unpacked, ignore_errors=True)
+        shutil.rmtree(job.folder, ignore_errors=True)
     for name in [subset] if subset else SUBSETS:
-        num_imported = sum(path.startswith(f"{name}/") for path in result.imported.values())
+        num_imported = sum(path.startswith(f"{name}/") for path in job.result.imported.values())
         num_there = len(workspace.records(name))
         counts = {"imported": num_imported, "in_workspace": num_there, "catalogue": SUBSETS[name].count}
-        result.counts[name] = counts
-    return result
+        job.result.counts[name] = counts
+    return job.result
 
 
-def _check_options(options: Options) -> None:
-    subset, generator = options.subset, options.generator
+def _check_request(subset: str | None, generator: str | None) -> None:
     if subset is not None and subset not in SUBSETS:
-        raise UsageError(f"{subset}: is no subset; use one of {', '.join(SUBSETS)}")
+        raise UsageError(f"{subset}: no such subset; use one of {', '.join(SUBSETS)}")
     if generator is not None and (not generator.strip() or not generator.isprintable()):
         raise UsageError("the generator's name is empty or not printable; name the program, as in --generator swapface")
     if generator is not None and subset is None:
@@ -134,124 +142,118 @@ def _check_options(options: Options) -> None:
         raise UsageError(f"{subset}: name the program that made these fakes, as in --generator swapface")
 
 
-def _read_names(listed: Archive, options: Options, result: ImportResult) -> dict[int, Sample]:
-    """Members that name a sample; the others are told in the result, but for the table of identities."""
-    samples = {}
-    for member in listed.members:
+def _read_names(job: _Import, subset: str | None) -> None:
+    """Finds the members that name a sample; ignores or refuses the others, but for tables of identities."""
+    for member in job.archive.members:
         if member.problem:
-            result.refused[member.name] = f"{member.problem}; left out"
+            job.refuse(member, f"{member.problem}; left out")
             continue
         if is_identities(member.parts):
             continue
         if member.note:
-            result.notes.append(f"{member.name}: {member.note}")
-        meant = read_name(member.parts, options.subset)
+            job.result.notes.append(f"{member.name}: {member.note}")
+        meant = read_name(member.parts, subset)
         if isinstance(meant, Sample):
-            samples[member.number] = meant
+            job.samples[member] = meant
+        elif meant.is_ignored:
+            job.result.ignored[member.name] = meant.reason
         else:
-            (result.ignored if meant.is_ignored else result.refused)[member.name] = meant.reason
-    return samples
+            job.refuse(member, meant.reason)
 
 
-def _take_identities(workspace: Workspace, listed: Archive, result: ImportResult) -> None:
+def _take_identities(job: _Import) -> None:
     """Adds the rows of the archive's identities.csv for people whom the workspace does not know."""
-    tables = [member for member in listed.members if not member.problem and is_identities(member.parts)]
+    tables = [member for member in job.archive.members if not member.problem and is_identities(member.parts)]
     if len(tables) > 1:
-        others = "is one of several tables of identities; keep one"
-        result.refused |= {member.name: others for member in tables}
+        for member in tables:
+            job.refuse(member, "is one of several tables of identities; keep one")
         return
     for member in tables:
         if member.num_bytes > MAX_TABLE_BYTES:
-            result.refused[member.name] = "is too large for a table of identities"
+            job.refuse(member, "is too large for a table of identities")
             continue
-        (unpacked,) = listed.unpack({member.number}, workspace.root / IMPORTING)
+        (unpacked,) = job.archive.unpack([member], job.folder)
         try:
             if unpacked.problem:
                 raise InputError(unpacked.problem)
-            _add_rows(workspace, member, unpacked.path, result)
+            _add_rows(job, member, unpacked.path)
         except InputError as error:
-            result.refused[member.name] = str(error).replace(str(unpacked.path), member.name)
+            job.refuse(member, str(error).replace(str(unpacked.path), member.name))
         else:
-            result.imported[member.name] = workspace.identities_path.name
+            job.result.imported[member.name] = job.workspace.identities_path.name
 
 
-def _add_rows(workspace: Workspace, member: Member, table: Path, result: ImportResult) -> None:
+def _add_rows(job: _Import, member: Member, table: Path) -> None:
+    workspace, notes = job.workspace, job.result.notes
     offered, taken_down = read_identities(table), workspace.tombstones()
     known = workspace.identities() if workspace.identities_path.exists() else {}
     for name, row in offered.items():
         if name in taken_down:
-            result.notes.append(f"{member.name}: identity {name} was taken down; its row was not taken")
+            notes.append(f"{member.name}: identity {name} was taken down; its row was not taken")
         elif name in known and known[name] != row:
             status = f"consent '{known[name].consent_status}', not '{row.consent_status}'"
-            result.notes.append(f"{member.name}: the workspace's own row of identity {name} stays ({status})")
+            notes.append(f"{member.name}: the workspace's own row of identity {name} stays ({status})")
     new = {name: row for name, row in offered.items() if name not in known and name not in taken_down}
     if new:
         write_text(workspace.identities_path, format_identities({**known, **new}))
 
 
-def _refuse_people(workspace: Workspace, listed: Archive, samples: dict[int, Sample], result: ImportResult) -> None:
-    identities = workspace.identities() if workspace.identities_path.exists() else {}
-    taken_down = workspace.tombstones()
-    for number, sample in list(samples.items()):
+def _refuse_people(job: _Import) -> None:
+    """Refuses samples of people without a row, without granted consent or taken down."""
+    identities = job.workspace.identities() if job.workspace.identities_path.exists() else {}
+    taken_down = job.workspace.tombstones()
+    for member, sample in list(job.samples.items()):
         for person in sample.people:
+            status = identities[person].consent_status if person in identities else None
             if person in taken_down:
-                reason = f"identity {person} was taken down on {taken_down[person]}; take it out, it stays out"
-            elif person not in identities:
+                reason = f"identity {person} was taken down on {taken_down[person]}; leave it out"
+            elif status is None:
                 reason = f"identity {person} has no row in identities.csv; add it, in the archive or the workspace"
-            elif identities[person].consent_status != "granted":
-                status = identities[person].consent_status
+            elif status != "granted":
                 reason = f"consent of identity {person} is '{status}'; only 'granted' may be used"
             else:
                 continue
-            result.refused[listed.members[number].name] = reason
-            samples.pop(number)
+            job.refuse(member, reason)
             break
 
 
-def _refuse_collisions(listed: Archive, samples: dict[int, Sample], result: ImportResult) -> None:
-    by_sample: dict[str, list[int]] = {}
-    for number, sample in samples.items():
-        by_sample.setdefault(sample.path, []).append(number)
-    for path, numbers in by_sample.items():
-        for number in numbers if len(numbers) > 1 else ():
-            others = ", ".join(listed.members[other].name for other in numbers if other != number)
-            result.refused[listed.members[number].name] = f"means {path}, and so does {others}; keep one of them"
-            samples.pop(number)
+def _refuse_collisions(job: _Import) -> None:
+    """Refuses all members that mean the same sample."""
+    by_path: dict[str, list[Member]] = {}
+    for member, sample in job.samples.items():
+        by_path.setdefault(sample.path, []).append(member)
+    for path, members in by_path.items():
+        for member in members if len(members) > 1 else ():
+            others = ", ".join(other.name for other in members if other is not member)
+            job.refuse(member, f"means {path}, and so does {others}; keep one of them")
 
 
-@dataclass
-class _Import:
-    """One import under way."""
-
-    workspace: Workspace
-    listed: Archive
-    samples: dict[int, Sample]
-    options: Options
-    result: ImportResult
-    num_done: int = 0
-
-
-def _import_all(work: _Import, num_workers: int, progress: Progress) -> None:
-    total = len(work.samples)
+def _publish(job: _Import, num_workers: int, progress: Progress) -> None:
+    """Unpacks the samples in batches, takes or encodes them subset by subset, and publishes them."""
+    total, num_done = len(job.samples), 0
     progress(0, total, "")
-    for batch in _batches(work.listed.unpack(work.samples, work.workspace.root / IMPORTING)):
+    for batch in _batches(job.archive.unpack(list(job.samples), job.folder)):
         for subset in SUBSETS:
-            files = [file for file in batch if work.samples[file.member.number].subset == subset]
-            if not files:
-                continue
-            tasks = _tasks(work, subset, files)
-            before = work.num_done
-
-            def told(done: int, of_batch: int, name: str, before: int = before) -> None:
-                if name:
-                    progress(before + done, total, name)
-
-            made = make_files(work.workspace, subset, tasks, take_file, num_workers=num_workers, progress=told)
-            work.num_done += len(files)
-            _note(work, subset, files, made)
+            files = [file for file in batch if job.samples[file.member].subset == subset]
+            if files:
+                tasks = _tasks(job, subset, files)
+                shown = _progress_after(num_done, total, progress)
+                made = make_files(job.workspace, subset, tasks, take_file, num_workers=num_workers, progress=shown)
+                num_done += len(files)
+                _note(job, subset, files, made)
         for file in batch:
             file.path.unlink(missing_ok=True)
     progress(total, total, "")
+
+
+def _progress_after(num_done: int, total: int, progress: Progress) -> Progress:
+    """The progress of a part of the work, shown as that of the whole."""
+
+    def show(done: int, _: int, name: str) -> None:
+        if name:
+            progress(num_done + done, total, name)
+
+    return show
 
 
 def _batches(files: Iterable[Unpacked]) -> Iterator[list[Unpacked]]:
@@ -265,47 +267,38 @@ def _batches(files: Iterable[Unpacked]) -> Iterator[list[Unpacked]]:
         yield batch
 
 
-def _tasks(work: _Import, subset: str, files: list[Unpacked]) -> list[Task]:
-    """One task for each file that was unpacked and takes nobody's place."""
-    workspace, options = work.workspace, work.options
+def _tasks(job: _Import, subset: str, files: list[Unpacked]) -> list[Task]:
+    """A task for each unpacked file; refuses files that could not be unpacked or would replace another one."""
+    workspace, contract = job.workspace, None
+    if SUBSETS[subset].media == "video":
+        clip = workspace.settings.clip
+        contract = VideoContract(workspace.settings.video_size(subset), clip.num_frames, clip.fps)
     records, tasks = workspace.records(subset), []
     for file in files:
-        member, sample = file.member, work.samples[file.member.number]
+        member, sample = file.member, job.samples[file.member]
+        parameters: dict[str, Any] = {"imported": True}
+        if sample.attribute:
+            parameters["attribute"] = sample.attribute
+            parameters |= {"factor": PUBLISHED_FACTOR} if job.generator is None else {}
         wanted = wanted_record(
             sample.sample_id,
             sample.path,
             {member.name.rpartition("/")[2]: file.sha256},
-            options.generator or PUBLISHED,
-            _parameters(sample, options),
+            job.generator or PUBLISHED,
+            parameters,
             origin="imported",
         )
-        problem = file.problem or _taken_place(workspace, wanted, records)
+        problem = file.problem or _occupied(workspace, wanted, records)
         if problem:
-            work.result.refused[member.name] = problem
+            job.result.refused[member.name] = problem
             continue
-        results = {"archive": work.listed.path.name, "member": member.name}
-        contract = _contract(workspace, subset)
-        tasks.append(Task(wanted, Work(file.path, member.name, contract, options.is_reencoding, results)))
+        results = {"archive": job.archive.path.name, "member": member.name}
+        tasks.append(Task(wanted, ImportWork(file.path, member.name, contract, job.is_reencoding, results)))
     return tasks
 
 
-def _parameters(sample: Sample, options: Options) -> dict[str, Any]:
-    parameters: dict[str, Any] = {"imported": True}
-    if sample.attribute:
-        parameters["attribute"] = sample.attribute
-        parameters |= {"factor": PUBLISHED_FACTOR} if options.generator is None else {}
-    return parameters
-
-
-def _contract(workspace: Workspace, subset: str) -> VideoContract | None:
-    if SUBSETS[subset].media == "image":
-        return None
-    clip = workspace.settings.clip
-    return VideoContract(workspace.settings.video_size(subset), clip.num_frames, clip.fps)
-
-
-def _taken_place(workspace: Workspace, wanted: FileRecord, records: dict[str, FileRecord]) -> str:
-    """Why an import may not write a file: the workspace has another one there. A lost file may come back."""
+def _occupied(workspace: Workspace, wanted: FileRecord, records: dict[str, FileRecord]) -> str:
+    """Why a file may not be written: the workspace has another one of its name. "" if it may."""
     if not workspace.path(wanted.path).exists() or workspace.find_finished(wanted, records):
         return ""
     record = records.get(wanted.sample_id)
@@ -316,17 +309,17 @@ def _taken_place(workspace: Workspace, wanted: FileRecord, records: dict[str, Fi
     return f"the workspace has another {wanted.path}, from '{record.generator}'; delete that file first to replace it"
 
 
-def _note(work: _Import, subset: str, files: list[Unpacked], made: StageResult) -> None:
-    """Turns what a stage's engine tells by sample_id into what became of each member."""
-    records = work.workspace.records(subset)
-    work.result.made += made.made
-    work.result.kept += made.kept
+def _note(job: _Import, subset: str, files: list[Unpacked], made: StageResult) -> None:
+    """Adds what `make_files` reports by sample_id to the result, by member."""
+    result, records = job.result, job.workspace.records(subset)
+    result.made += made.made
+    result.kept += made.kept
     done = {*made.made, *made.kept}
     for file in files:
-        sample_id, name = work.samples[file.member.number].sample_id, file.member.name
-        if sample_id in made.refused:
-            work.result.refused[name] = made.refused[sample_id].replace(str(file.path), name)
-        elif sample_id in done:
-            work.result.imported[name] = work.samples[file.member.number].path
-            if records[sample_id].results.get("media") == "encoded anew":
-                work.result.encoded_anew.append(sample_id)
+        sample, name = job.samples[file.member], file.member.name
+        if sample.sample_id in made.refused:
+            result.refused[name] = made.refused[sample.sample_id].replace(str(file.path), name)
+        elif sample.sample_id in done:
+            result.imported[name] = sample.path
+            if records[sample.sample_id].results.get("media") == REENCODED:
+                result.encoded_anew.append(sample.sample_id)
