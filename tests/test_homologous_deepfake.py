@@ -1,4 +1,4 @@
-"""The definition over a workspace: columns, whose row is in which split, one line for what lacks, no stale rows."""
+"""The definition of the dataset on a workspace: columns, splits, errors in one line, no stale rows."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_swap_row_names_both_people_and_its_original(small_workspace: Workspace)
     row = rows(small_workspace, "swap_video")[f"swap_video/{target}_{source}"]
     record = small_workspace.records("swap_video")[f"swap_video/{target}_{source}"]
     assert row["video"]["path"] == str(small_workspace.path(record.path))
-    wanted = {
+    expected = {
         "path": f"swap_video/{target}_{source}.mp4",
         "label": 1,
         "method": 4,
@@ -73,7 +73,7 @@ def test_swap_row_names_both_people_and_its_original(small_workspace: Workspace)
         "height": 64,
         "sha256": record.sha256,
     }
-    assert {key: row[key] for key in wanted} == wanted
+    assert {key: row[key] for key in expected} == expected
     track = json.loads(small_workspace.path(f"tracks/{target}.json").read_text())
     assert [row[key] for key in ("boxes", "landmarks", "is_detected")] == [
         track[key] for key in ("boxes", "landmarks", "is_detected")
@@ -155,7 +155,7 @@ def test_pair_across_folds_is_in_crossing_alone(workspace_copy: Workspace) -> No
             if any(one["fold"] is None for one in found)] == ["crossing"]  # fmt: skip
 
 
-def test_splits_without_rows_are_not_there(workspace_copy: Workspace) -> None:
+def test_splits_without_rows_are_left_out(workspace_copy: Workspace) -> None:
     folds = workspace_copy.plan().folds  # type: ignore[union-attr]
     unwanted = [f"edit_video/{kind}/{i}" for kind in ("age", "hair") for i, fold in folds.items() if fold == 1]
     workspace_copy.forget("edit_video", unwanted)
@@ -233,7 +233,7 @@ def test_unchanged_workspace_is_read_once(small_workspace: Workspace) -> None:
     assert len(keys) == 1
 
 
-def test_torn_last_line_and_older_records_do_not_count(workspace_copy: Workspace) -> None:
+def test_incomplete_last_line_and_older_records_are_ignored(workspace_copy: Workspace) -> None:
     path = workspace_copy.records_path("raw_video")
     first = json.loads(path.read_text().splitlines()[0])
     with path.open("a") as file:
@@ -276,7 +276,7 @@ def problems() -> list[Any]:
 
 
 @pytest.mark.parametrize(("spoil", "message"), problems())
-def test_what_lacks_is_named_in_one_line(workspace_copy: Workspace, spoil: Any, message: str) -> None:
+def test_what_is_missing_is_named_in_one_line(workspace_copy: Workspace, spoil: Any, message: str) -> None:
     spoil(workspace_copy)
     for streaming in (False, True):
         with pytest.raises(ValueError, match=message) as caught:
@@ -292,7 +292,7 @@ def test_track_of_another_length_is_named(workspace_copy: Workspace) -> None:
         rows(workspace_copy, "raw_video")
 
 
-def test_no_workspace_is_asked_for_and_columns_are_known_without_one(tmp_path: Path) -> None:
+def test_columns_are_known_without_a_workspace_and_rows_need_one(tmp_path: Path) -> None:
     builder = HomologousDeepfake(config_name="edit_video")
     assert builder.info.features == make_features("edit_video")
     with pytest.raises(ValueError, match="edit_video: no finished file in workspace None; pass another data_dir"):

@@ -1,4 +1,4 @@
-"""The main job, command by command, as a maintainer types it: sources in, `load_dataset` out."""
+"""The whole flow, command by command, as a maintainer types it: from source videos to `load_dataset`."""
 
 from __future__ import annotations
 

@@ -99,8 +99,8 @@ def test_full_disk_in_ingest_is_one_line_and_a_rerun_ends_alike(start: Path, und
     assert errors[0].endswith("/workspace: the disk is full; free space and run the command again, it goes on")
     assert not any("Traceback" in line for line in lines)
     assert "./workspace/raw_video/3.mp4" not in lines
-    wanted = {name: content for name, content in snapshot(undisturbed).items() if name != "workspace/plan.json"}
-    assert snapshot(tmp_path / "result") == wanted
+    expected = {name: content for name, content in snapshot(undisturbed).items() if name != "workspace/plan.json"}
+    assert snapshot(tmp_path / "result") == expected
 
 
 @pytest.mark.skipif(not CAN_MOUNT, reason="no small file system: `unshare -rm mount` is not allowed here")
@@ -137,10 +137,10 @@ def test_control_c_is_one_line_and_a_rerun_ends_alike(
     )
     _wait_for(place.root / ".staging" / "raw_video" / "2.mp4", process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
-    out, told = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == ""
-    lines = [line for line in told.splitlines() if line and not line.startswith("raw_video: ")]
+    lines = [line for line in errors.splitlines() if line and not line.startswith("raw_video: ")]
     assert lines == ["error: interrupted; run the same command again, it goes on where it stopped"]
     _check_consistent(place)
     plan: list[str | Path] = [TOOLING, "plan"]

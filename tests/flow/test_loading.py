@@ -91,8 +91,8 @@ def test_media_decode_to_the_workspaces_pixels(name: str, streaming: bool, small
     frames = decoder.get_frames_in_range(0, NUM_FRAMES).data  # TCHW uint8
     assert frames.shape == (NUM_FRAMES, 3, row["height"], row["width"])
     decoded = np.stack(list(read_frames(path, is_exact=False)))  # colours as torchcodec makes them
-    wanted = torch.from_numpy(decoded).permute(0, 3, 1, 2)  # THWC -> TCHW
-    assert (frames.int() - wanted.int()).abs().max() <= 2  # two converters from YUV
+    expected = torch.from_numpy(decoded).permute(0, 3, 1, 2)  # THWC -> TCHW
+    assert (frames.int() - expected.int()).abs().max() <= 2  # two converters from YUV
     assert np.array(row["boxes"]).shape == (NUM_FRAMES, 4)
     assert np.array(row["landmarks"]).shape == (NUM_FRAMES, 5, 2)
     assert len(row["is_detected"]) == NUM_FRAMES
@@ -285,27 +285,27 @@ def compare(seen: dict[str, Any], workspace: Workspace, ways: int) -> None:
         assert len(by_way) == ways
         for splits in by_way.values():
             assert list(splits) == list(rows[name])
-            for split, looked in splits.items():
-                compare_split(looked, rows[name][split], name, workspace)
+            for split, loaded in splits.items():
+                compare_split(loaded, rows[name][split], name, workspace)
 
 
-def compare_split(looked: dict[str, Any], wanted: list[dict[str, Any]], name: str, workspace: Workspace) -> None:
-    assert list(looked["features"]) == list(make_features(name))
-    assert looked["features"]["label"] == "ClassLabel"
-    assert looked["sample_ids"] == [row["sample_id"] for row in wanted]
-    assert looked["labels"] == [row["label"] for row in wanted]
-    assert set(looked["labels"]) <= set(LABELS)
-    assert looked["genders"] == [row["gender"] for row in wanted]
-    assert looked["pairs"] == [row["identity_pair"] for row in wanted]
-    assert looked["frames"] == [[3, row["height"], row["width"]] for row in wanted if name != METADATA]
+def compare_split(loaded: dict[str, Any], expected: list[dict[str, Any]], name: str, workspace: Workspace) -> None:
+    assert list(loaded["features"]) == list(make_features(name))
+    assert loaded["features"]["label"] == "ClassLabel"
+    assert loaded["sample_ids"] == [row["sample_id"] for row in expected]
+    assert loaded["labels"] == [row["label"] for row in expected]
+    assert set(loaded["labels"]) <= set(LABELS)
+    assert loaded["genders"] == [row["gender"] for row in expected]
+    assert loaded["pairs"] == [row["identity_pair"] for row in expected]
+    assert loaded["frames"] == [[3, row["height"], row["width"]] for row in expected if name != METADATA]
     if media_of(name) != "video":
         return
-    assert looked["features"]["video"] == "Video"
-    for at, row in enumerate(wanted):
+    assert loaded["features"]["video"] == "Video"
+    for at, row in enumerate(expected):
         complete = complete_row(str(workspace.root), row)
         for column in ("boxes", "landmarks"):
-            np.testing.assert_allclose(looked[column][at], complete[column], rtol=1e-6)
-        assert looked["is_detected"][at] == complete["is_detected"]
+            np.testing.assert_allclose(loaded[column][at], complete[column], rtol=1e-6)
+        assert loaded["is_detected"][at] == complete["is_detected"]
 
 
 @pytest.mark.slow

@@ -61,7 +61,7 @@ def _blinks(rng: np.random.Generator, seconds: Array) -> Array:
 
 
 def _speech(rng: np.random.Generator, seconds: Array) -> tuple[Array, Array, Array]:
-    """Mouth opening, rounding and how much is being said, from syllables grouped in phrases."""
+    """Opening and rounding of the mouth, and whether a phrase is being spoken, from syllables grouped in phrases."""
     syllables, rounds, phrases = [], [], []
     time = float(rng.uniform(0.0, 0.4))
     while time < seconds[-1] + 1.0:
@@ -82,7 +82,7 @@ def _speech(rng: np.random.Generator, seconds: Array) -> tuple[Array, Array, Arr
 
 
 def _gaze(rng: np.random.Generator, seconds: Array, head: Array) -> Array:
-    """Saccades between fixations; part of the head's turn is made up for by the eyes."""
+    """Saccades between fixations; the eyes compensate for part of the head's turn."""
     targets, times = [0.0], [-1.0]
     time = 0.0
     while time < seconds[-1] + 0.5:
@@ -138,7 +138,7 @@ def pose_track(settings: RenderSettings) -> list[Pose]:
 
 
 def lagging_poses(poses: list[Pose], fps: float) -> list[Pose]:
-    """The same track for things that follow the head late: hair ends (about 0.18 s behind)."""
+    """The track that the ends of the hair follow, about 0.18 s behind the head."""
     share = 1.0 - np.exp(-1.0 / (0.18 * fps))
     state = np.array([poses[0].yaw_degrees, poses[0].pitch_degrees, poses[0].roll_degrees])
     late = []

@@ -189,7 +189,7 @@ def test_same_bytes_twice_and_for_any_thread_count() -> None:
 
 
 def _aligned_face(frame: ActorFrame) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Inner face brought to 64x64 by the eyes' and mouth corners' places."""
+    """Inner face brought to 64x64 by the positions of eyes, nose and mouth corners."""
     goal = np.array([[18, 20], [46, 20], [32, 36], [22, 48], [42, 48]], np.float32)
     matrix, _ = cv2.estimateAffinePartial2D(frame.landmarks, goal)
     return np.asarray(cv2.warpAffine(frame.image, matrix, (64, 64)), np.float32)
@@ -280,7 +280,7 @@ def test_write_sources_refuses_bad_requests(tmp_path: Path) -> None:
     assert not list((tmp_path / "new").iterdir())
 
 
-def test_stopped_write_sources_goes_on_and_keeps_what_is_finished(tmp_path: Path) -> None:
+def test_stopped_write_sources_continues_and_keeps_what_is_finished(tmp_path: Path) -> None:
     settings = SourceSettings(1, 1, 0.1, width_px=320, height_px=180)
     (tmp_path / "2.mp4").write_bytes(b"finished before")
     write_sources(tmp_path, settings, num_workers=1)

@@ -1,4 +1,4 @@
-"""The papers of a release: true to the workspace, complete in their questions, valid, and without made-up answers."""
+"""The papers of a release: true to the workspace, with every question, valid, and without made-up answers."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_what_the_workspace_knows_is_filled_in(built: tuple[Workspace, Path]) ->
     assert "synthetic" not in text
 
 
-def test_synthetic_actors_are_not_called_people_who_were_filmed(fresh: tuple[Workspace, Path]) -> None:
+def test_synthetic_actors_are_not_described_as_filmed_people(fresh: tuple[Workspace, Path]) -> None:
     workspace, out = fresh
     table = workspace.identities_path
     table.write_text(table.read_text().replace("granted,,", 'granted,2000-01-01,"synthetic actor, no person"'))
@@ -109,7 +109,7 @@ def test_synthetic_actors_are_not_called_people_who_were_filmed(fresh: tuple[Wor
     assert "were filmed" not in text
 
 
-def test_what_nobody_answered_is_asked_for_by_name_and_not_made_up(built: tuple[Workspace, Path]) -> None:
+def test_missing_answers_are_requested_by_name_and_not_made_up(built: tuple[Workspace, Path]) -> None:
     workspace, out = built
     missing = papers.missing_answers(workspace)
     for name in ("[motivation] funding", "[collection] ethics", "[collection] involved", "[terms] governing_law"):
@@ -127,13 +127,13 @@ def test_what_nobody_answered_is_asked_for_by_name_and_not_made_up(built: tuple[
     assert not {"datePublished", "license", "url", "rai:dataSocialImpact"} & croissant.keys()
 
 
-def test_answers_go_into_every_paper_and_are_asked_for_no_more(fresh: tuple[Workspace, Path]) -> None:
+def test_answers_go_into_every_paper_and_are_no_longer_requested(fresh: tuple[Workspace, Path]) -> None:
     workspace, out = fresh
     given = {
         (section, name): f"Answer to {section} {name}."
         for section, names in known_questions().items()
-        for name, (_, is_wanted) in names.items()
-        if is_wanted
+        for name, (_, is_expected) in names.items()
+        if is_expected
     }
     given |= {
         ("citation", "authors"): "Ada Beispiel; The Other Group",

@@ -1,4 +1,4 @@
-"""The published archive in all the shapes that hands give it, and archives that mean harm."""
+"""The published archive in every shape in which people pack it, and hostile archives."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def zstd(content: bytes) -> bytes:
 
 
 def run(workspace: Workspace, archive: Path, **options: object) -> ImportResult:
-    """Imports in this process; every member must end in exactly one place."""
+    """Imports in this process; every member must be imported, ignored or refused, exactly once."""
     result = importing.import_files(workspace, archive, num_workers=1, **options)  # type: ignore[arg-type]
     members = [member.name for member in open_archive(archive, options.get("limits")).members]  # type: ignore[arg-type]
     assert sorted([*result.imported, *result.ignored, *result.refused]) == sorted(members)
@@ -146,7 +146,7 @@ def write_bytes(path: Path, content: bytes) -> Path:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_whole_archive_is_taken_as_encoded(
+def test_whole_archive_is_imported_as_encoded(
     shape: str, published: Workspace, workspace: Workspace, tmp_path: Path
 ) -> None:
     files = {f"Homologous_deepfake/{path}": content for path, content in media(published).items()}
@@ -226,7 +226,7 @@ class GbkName(zipfile.ZipInfo):
         return self.filename.encode("gbk"), self.flag_bits
 
 
-def test_says_what_was_read_as_what(published: Workspace, workspace: Workspace, tmp_path: Path) -> None:
+def test_reports_how_unusual_names_were_read(published: Workspace, workspace: Workspace, tmp_path: Path) -> None:
     archive = tmp_path / "a.zip"
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("Raw Video/002.MP4", clip(published))
@@ -469,17 +469,15 @@ def patterned(folder: Path, num_frames: int = 8, width: int = 96, fps: int = 30)
     return (folder / "pattern.mp4").read_bytes()
 
 
-def test_what_a_film_says_of_itself_is_not_taken_along(
-    published: Workspace, workspace: Workspace, tmp_path: Path
-) -> None:
-    told = repacked(tmp_path / "b.mp4", published.path("raw_video/1.mp4"), artist="Ann")
-    assert run(workspace, write_zip(tmp_path / "a.zip", {"raw_video/2.mp4": told})).made == ["raw_video/2"]
+def test_metadata_of_an_imported_video_is_dropped(published: Workspace, workspace: Workspace, tmp_path: Path) -> None:
+    tagged = repacked(tmp_path / "b.mp4", published.path("raw_video/1.mp4"), artist="Ann")
+    assert run(workspace, write_zip(tmp_path / "a.zip", {"raw_video/2.mp4": tagged})).made == ["raw_video/2"]
     assert b"Ann" not in workspace.path("raw_video/2.mp4").read_bytes()
     found = read_marks(workspace.path("raw_video/2.mp4"), read_keys(workspace.keys_path))
     assert (found.state, found.labels, found.source_types) == ("trusted", (), ("digitalCapture",))
 
 
-def test_video_that_differs_is_refused_with_what_differs(
+def test_video_that_differs_is_refused_with_the_differences(
     published: Workspace, workspace: Workspace, tmp_path: Path
 ) -> None:
     source, truncated = published.path("raw_video/1.mp4"), clip(published)
@@ -600,7 +598,9 @@ def _import_slowly(root: str, archive: str) -> None:
     importing.import_files(open_workspace(Path(root)), Path(archive), num_workers=1)
 
 
-def test_killed_import_goes_on_and_ends_alike(published: Workspace, workspace: Workspace, tmp_path: Path) -> None:
+def test_killed_import_continues_and_ends_with_the_same_state(
+    published: Workspace, workspace: Workspace, tmp_path: Path
+) -> None:
     archive = write_zip(tmp_path / "a.zip", media(published))
     undisturbed = create_workspace(tmp_path / "undisturbed", published.settings)
     write_text(undisturbed.identities_path, workspace.identities_path.read_text())

@@ -121,7 +121,7 @@ def test_subject_is_chosen_not_the_interviewer_and_no_cut_is_inside(
     assert record.results["source"]["duration_seconds"] == 7.5
 
 
-def test_a_fake_in_which_nothing_changed_would_be_the_very_clip(
+def test_a_fake_without_a_change_would_be_the_same_file_as_the_clip(
     people: People, place: Workspace, sources: Path, tmp_path: Path
 ) -> None:
     put(sources, "1.mp4", shown(people.man, 2))
@@ -185,7 +185,7 @@ def test_given_start_is_used_and_refused_beyond_the_source(people: People, place
     assert run(place, sources).kept == ["raw_video/1"]
 
 
-def test_every_bad_file_is_refused_by_name_and_the_rest_goes_on(
+def test_every_bad_file_is_refused_by_name_and_the_others_are_made(
     people: People, place: Workspace, sources: Path
 ) -> None:
     good = put(sources, "1.MOV", shown(people.man, 2))
@@ -203,7 +203,7 @@ def test_every_bad_file_is_refused_by_name_and_the_rest_goes_on(
     (sources / ".hidden").write_text("notes")
     result = run(place, sources)
     assert result.made == ["raw_video/1"]
-    wanted = {
+    expected = {
         "anna.mp4": "is not named after an identity",
         "007.mp4": "is not named after an identity",
         "3.mp4": "identity 3 has no row in identities.csv",
@@ -217,8 +217,8 @@ def test_every_bad_file_is_refused_by_name_and_the_rest_goes_on(
         "raw_video/6": "6.mp4: cannot be read as video",
         "raw_video/7": "7.mp4: is 1.00 s long, shorter than the clip length of 1.5 s",
     }
-    assert result.refused.keys() == wanted.keys()
-    for name, message in wanted.items():
+    assert result.refused.keys() == expected.keys()
+    for name, message in expected.items():
         assert message in result.refused[name]
         assert "\n" not in result.refused[name]
     assert "--clip-seconds" in result.refused["raw_video/7"]
@@ -270,7 +270,7 @@ def processes(place: Workspace, sources: Path, script: Path) -> Iterator[subproc
         yield subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, start_new_session=True)
 
 
-def test_killed_run_goes_on_and_ends_with_the_same_bytes(
+def test_killed_run_continues_and_ends_with_the_same_bytes(
     people: People, place: Workspace, sources: Path, tmp_path: Path
 ) -> None:
     for number in (1, 2, 3):

@@ -1,4 +1,4 @@
-"""Small copies for anyone: the visible label, its size and place, the marks, and what is refused."""
+"""Small copies for anyone: the visible label, its size and position, the marks, and what is refused."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_square_lies_in_the_picture_around_the_face(small_workspace: Workspace) 
     assert face_square(small_workspace, "99", range(8)) is None
 
 
-def test_previews_have_the_size_asked_for(small_workspace: Workspace, tmp_path: Path) -> None:
+def test_previews_have_the_requested_size(small_workspace: Workspace, tmp_path: Path) -> None:
     write_previews(small_workspace, ["raw_video"], tmp_path, PreviewSettings(side_px=64), num_workers=1)
     assert read_clip(tmp_path / "raw_video/1.mp4").shape[1:] == (42, 64, 3)
 

@@ -63,7 +63,7 @@ class ActorFrame:
 
 @dataclass
 class _Mesh:
-    """A mesh to draw: rest or posed vertices and what shades them."""
+    """A mesh to draw: its vertices in the current pose, and what is needed to shade them."""
 
     triangles: NDArray[np.int32]
     uv: FloatArray
@@ -248,7 +248,7 @@ class ActorRenderer:
         return left, top
 
     def render(self, pose: Pose, late: Pose, frame_index: int = 0) -> ActorFrame:
-        """The frame of a pose; `late` is the pose that loose hair still hangs in."""
+        """The frame of a pose; `late` is the pose that loose hair still follows."""
         shaped = self._pose_meshes(pose)
         hair = self._pose_hair(pose, late)
         shadow = self._shadow_map(self._lights.directions[0].astype(np.float64), NUM_SHADOW_TEXELS, hair)
@@ -329,7 +329,7 @@ class ActorRenderer:
         strands.lay_over(layer, left, top, self._color)
 
     def _strand_visibility(self, points: FloatArray, shadow: ShadowMap) -> FloatArray:
-        """Light reaching strand points: looked up at every second point, the mean of both between."""
+        """Light that reaches strand points: computed at every second point, averaged in between."""
         sparse = np.ascontiguousarray(points[:, ::2])
         known = shadow.visibility(sparse.reshape(-1, 3), 0.25, 1.4).reshape(sparse.shape[:2])
         visible = np.repeat(known, 2, axis=1)[:, : points.shape[1]]

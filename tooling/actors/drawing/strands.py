@@ -1,6 +1,6 @@
-"""Drawing of strands: small hairs and frames in order, and a head of hair front to back.
+"""Drawing of strands: small hairs and glasses in order, a head of hair from front to back.
 
-Buffers are those of `raster.py`.
+The buffers are those of `raster`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def draw_strands(screen, colors, alpha, half_width, first_strand, num_strands, c
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _is_hidden(layer, left, top, depth, x, y, z):  # type: ignore[no-untyped-def]
-    """Whether hair at a point would not show: outside, behind a mesh, or below hair already drawn."""
+    """Whether hair at a point is hidden: outside the layer, behind a mesh, or under hair already drawn."""
     px, py = int(x), int(y)
     if px < left or py < top or px >= left + layer.shape[1] or py >= top + layer.shape[0]:
         return True
@@ -85,7 +85,7 @@ def _is_hidden(layer, left, top, depth, x, y, z):  # type: ignore[no-untyped-def
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def draw_hair(screen, colors, alpha, half_width, order, layer, left, top, depth):  # type: ignore[no-untyped-def]
-    """Hair as ribbons, front to back, into a layer of its own: what is covered already is skipped.
+    """Hair as ribbons, from front to back, into a separate layer; segments that are already covered are skipped.
 
     screen (S, K, 3) in buffer pixels; colors (S, K, 3); alpha and half_width (S, K); order: segment
     numbers s * (K - 1) + k from the nearest to the farthest; layer (h, w, 4) premultiplied, lying at

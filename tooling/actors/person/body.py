@@ -84,7 +84,7 @@ def _layer(points: Array, texture: Array, material: Material, is_two_sided: bool
 
 
 def _trimmed(layer: Layer, half_width: float) -> Layer:
-    """Without the triangles that a garment over the shoulders hides at every angle."""
+    """The layer without the triangles that a garment over the shoulders hides from every angle."""
     x, y, _ = layer.positions[layer.triangles].transpose(2, 0, 1)
     is_seen = (np.abs(x).min(axis=1) < half_width) | (y.max(axis=1) > -15.5)
     return replace(layer, triangles=layer.triangles[is_seen])

@@ -1,4 +1,4 @@
-"""How strands grow: styles, combing directions, keeping off head and body, clumping to locks."""
+"""How strands grow: styles, combing directions, clearance from head and body, clumping into locks."""
 
 from __future__ import annotations
 
@@ -91,6 +91,7 @@ def _unit(vectors: Array) -> Array:
 
 
 def is_fringe(actor: Actor, roots: Array) -> NDArray[np.bool_]:
+    """Which roots (N, 3) grow a fringe, if the style has one."""
     turn = np.abs(np.arctan2(roots[:, 0], roots[:, 2] + 0.5))
     reach = 0.66 if actor.gender == "female" else 0.85
     return np.asarray((turn < reach) & (roots[:, 2] > 2.8) & (roots[:, 1] > 4.5))
@@ -154,7 +155,7 @@ def _fringe_edge(actor: Actor, roots: Array, rng: np.random.Generator) -> Array:
 
 
 def _body_push(points: Array, roots: Array, side: Array, sections: BodySections) -> Array:
-    """Locks from the front of the head fall before the shoulders, the others behind."""
+    """Locks from the front of the head fall in front of the shoulders, the others behind them."""
     low = points[:, 1] < -11.0
     is_front = roots[:, 2] > 0.2
     surface = sections.front_z(points[:, 0], points[:, 1]) + 1.1
@@ -162,7 +163,7 @@ def _body_push(points: Array, roots: Array, side: Array, sections: BodySections)
     front_z = np.maximum(points[:, 2], points[:, 2] + (surface - points[:, 2]) * drop)
     back_z = np.minimum(points[:, 2], points[:, 2] + (-9.5 - points[:, 2]) * drop)
     points[:, 2] = np.where(low, np.where(is_front, front_z, back_z), points[:, 2])
-    # Nothing hangs before the face: locks pass beside cheeks and neck.
+    # Nothing hangs in front of the face: locks pass beside cheeks and neck.
     beside = 6.6 + 0.5 * smoothstep(2.0, -6.0, points[:, 1]) - 1.2 * smoothstep(-9.0, -16.0, points[:, 1])
     beside = beside * smoothstep(-3.5, 0.5, points[:, 2]) * smoothstep(5.5, 2.0, points[:, 1])
     points[:, 0] = side * np.maximum(side * points[:, 0], beside - 20.0 * (beside <= 0.0))
@@ -170,7 +171,7 @@ def _body_push(points: Array, roots: Array, side: Array, sections: BodySections)
 
 
 def _clearance(actor: Actor, roots: Array, layer: Array) -> Array:
-    """How far each strand lies off the head (S,), flat at the parting."""
+    """Clearance of each strand from the head (S,) in cm, low at the parting."""
     recipe = RECIPES[actor.hair_style]
     top = smoothstep(2.0, 7.0, roots[:, 1])
     part_x = actor.parting_side * (2.7 if actor.hair_style == "side_part" else 1.6)
@@ -198,7 +199,7 @@ def _hang(actor: Actor, here: Array, sideways: Array) -> Array:
 def grow(
     actor: Actor, head: HeadMesh, sections: BodySections, roots: Array, share: Array, rng: np.random.Generator
 ) -> Array:
-    """Strand points (S, K, 3)."""
+    """Strand points (S, K, 3) in cm, grown step by step from the roots (S, 3) with cover `share` (S,)."""
     recipe = RECIPES[actor.hair_style]
     outside = _Outside(head.positions)
     normal = _unit(roots - CENTER)

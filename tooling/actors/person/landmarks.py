@@ -1,4 +1,4 @@
-"""Where the 68 usual face landmarks and MTCNN's five lie on the head's vertices."""
+"""The usual 68 face landmarks, as vertices of the head, and MTCNN's five."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two filmed people with clips and tracks, planned, nothing generated: what the generate stage begins with."""
+"""A workspace of two people with clips, tracks and a plan, before anything is generated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The generate stage: what it refuses beforehand, what it records, and that a killed run ends with the same bytes."""
+"""The generate stage: what it refuses beforehand, what it records, and the same bytes after a killed run."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_the_written_fake_is_the_target_with_another_face(workspace: Workspace) 
     assert border < 2.0  # the encoder's second pass over the same picture
 
 
-def test_masks_lie_beside_and_say_where(workspace: Workspace) -> None:
+def test_masks_show_where_a_fake_was_changed(workspace: Workspace) -> None:
     run(workspace, only=["1_2"])
     record = workspace.records("swap_video")["swap_video/1_2"]
     assert record.companions == {"masks/swap_video/1_2.mp4": file_sha256(workspace.path("masks/swap_video/1_2.mp4"))}
@@ -114,7 +114,7 @@ def _run_and_kill(root: Path) -> None:
     generate.generate_fakes(open_workspace(root), "swap_video", num_workers=1, progress=die)
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_killed_run_continues_and_ends_with_the_same_bytes(workspace: Workspace, tmp_path: Path) -> None:
     shutil.copytree(workspace.root, tmp_path / "undisturbed")
     undisturbed = open_workspace(tmp_path / "undisturbed")
     generate.generate_fakes(undisturbed, "swap_video", num_workers=1)
@@ -154,7 +154,7 @@ def test_a_damaged_plan_is_one_line(workspace: Workspace) -> None:
         run(workspace)
 
 
-def test_a_clip_changed_behind_the_records_is_refused(workspace: Workspace) -> None:
+def test_a_clip_that_differs_from_its_record_is_refused(workspace: Workspace) -> None:
     with workspace.path("raw_video/2.mp4").open("ab") as file:
         file.write(b"x")
     result = run(workspace)
