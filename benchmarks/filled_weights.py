@@ -1,7 +1,7 @@
 """Repeatable weights for a network without its published checkpoint, so that two implementations can be compared.
 
-A tensor's values depend on its name, shape and a seed only. `fill_overrides.json` of a folder of test vectors then
-moves some of them to where the network is lively; it comes in three forms, told apart by what a rule names.
+A tensor's values depend only on its name, its shape and a seed. `fill_overrides.json` in a folder of test vectors then
+scales and shifts some of them, so that activations vary; it comes in three forms, distinguished by the keys of a rule.
 """
 
 from __future__ import annotations
@@ -47,20 +47,20 @@ def fan_in(shape: tuple[int, ...]) -> int:
 
 
 def filled_state(state: Mapping[str, Tensor], folder: Path, seed: int, *, net: str = "") -> dict[str, Tensor]:
-    """The state dict of a network with values in the place of its own.
+    """The state dict of a network with repeatable values instead of its own.
 
     Args:
         state: of the network, for names, shapes and what is kept.
-        folder: of test vectors; its fill_overrides.json is obeyed where there is one.
+        folder: of test vectors; its fill_overrides.json is applied if there is one.
         seed: of the values.
-        net: which of the folder's networks, where rules are for one of several.
+        net: which of the folder's networks, if it has several.
     """
     path = folder / "fill_overrides.json"
     rules = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     kept = (*KEPT_SUFFIXES, *rules.get("extra_keep", ()), *rules.get("keep_suffixes", ()))
     named = {rule["name"]: rule for rule in rules.get(net, ())}
     matched = [rule for rule in rules.get("rules", ()) if rule.get("net") in (None, net)]
-    # A folder whose rules say what to keep leaves nothing to the list above.
+    # If the rules of a folder say what to keep, the list above does not apply.
     own_keeps = any("keep" in rule for rule in matched)
     filled: dict[str, Tensor] = {}
     for name, tensor in state.items():
@@ -77,7 +77,7 @@ def filled_state(state: Mapping[str, Tensor], folder: Path, seed: int, *, net: s
 
 
 def extra_values(folder: Path, seed: int) -> dict[str, Tensor]:
-    """Tensors that a folder's test vectors need besides the state dict, by name."""
+    """Tensors by name that a folder's test vectors need in addition to the state dict."""
     rules = json.loads((folder / "fill_overrides.json").read_text("utf-8"))
     found = {}
     for extra in rules.get("extra", ()):

@@ -1,4 +1,4 @@
-"""One test vector beside what the project's own network gives."""
+"""One test vector compared with the result of this project's network."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Compared:
     tolerance: float
 
 
-def compared(name: str, got: Tensor | ArrayLike, wanted: Tensor | ArrayLike, tolerance: float) -> Compared:
-    """The largest absolute difference; infinite where shapes differ or a value is no number."""
-    ours, theirs = _array(got), _array(wanted)
+def compared(name: str, got: Tensor | ArrayLike, expected: Tensor | ArrayLike, tolerance: float) -> Compared:
+    """The largest absolute difference; infinite if shapes differ or a value is not finite."""
+    ours, theirs = _array(got), _array(expected)
     if ours.shape != theirs.shape or not np.isfinite(ours).all():
         return Compared(name, float("inf"), tolerance)
     return Compared(name, float(np.abs(ours - theirs).max(initial=0.0)), tolerance)

@@ -59,25 +59,25 @@ def _compare_keys(folder: Path) -> Iterator[Compared]:
         own = {
             name: (tuple(value.shape), str(value.dtype)) for name, value in models[path.stem[5:]]().state_dict().items()
         }
-        wanted = {one["name"]: (tuple(one["shape"]), f"torch.{one['dtype']}") for one in published}
-        differing = {name for name in own.keys() | wanted.keys() if own.get(name) != wanted.get(name)}
+        expected = {one["name"]: (tuple(one["shape"]), f"torch.{one['dtype']}") for one in published}
+        differing = {name for name in own.keys() | expected.keys() if own.get(name) != expected.get(name)}
         yield Compared(f"{path.stem}: names, shapes and dtypes that differ", len(differing), 0)
 
 
 def _compare_frames(stem: str, vectors: dict[str, Tensor]) -> Iterator[Compared]:
     """Examples of resizing and rounding: NAME.in_u8 or NAME.in with NAME.out."""
-    for name, wanted in sorted(vectors.items()):
+    for name, expected in sorted(vectors.items()):
         case, _, kind = name.rpartition(".")
         if kind != "out":
             continue
         given = vectors.get(f"{case}.in_u8", vectors.get(f"{case}.in"))
         if given is None:
             yield Compared(f"{stem}: {name}: no input", float("inf"), 0)
-        elif wanted.dtype == torch.uint8:
-            yield compared(f"{stem}: {name}", as_picture(given.numpy()), wanted, 0)
+        elif expected.dtype == torch.uint8:
+            yield compared(f"{stem}: {name}", as_picture(given.numpy()), expected, 0)
         else:
-            got = _resized(given.numpy(), wanted.shape[:2])
-            yield compared(f"{stem}: {name}", got, wanted, 1e-6)
+            got = _resized(given.numpy(), expected.shape[:2])
+            yield compared(f"{stem}: {name}", got, expected, 1e-6)
 
 
 def _resized(picture: Any, size: tuple[int, ...]) -> Any:
@@ -157,10 +157,10 @@ class _Set:
 
     def compare(self) -> Iterator[Compared]:
         """All vectors, then the numbers of the description."""
-        for name, wanted in sorted(self.vectors.items()):
+        for name, expected in sorted(self.vectors.items()):
             if name.startswith("input."):
                 continue
-            yield compared(f"{self.stem}: {name}", self._own(name), wanted, _tolerance(name, wanted))
+            yield compared(f"{self.stem}: {name}", self._own(name), expected, _tolerance(name, expected))
         yield compared(f"{self.stem}: movement_scale", self.scale, self.description["movement_scale"], 1e-5)
         yield from self._compare_stats()
         yield from self._compare_layers()
@@ -374,10 +374,10 @@ def _as_input(picture: Tensor) -> Tensor:
     return (picture.float() / 255).permute(2, 0, 1)[None].contiguous()
 
 
-def _tolerance(name: str, wanted: Tensor) -> float:
+def _tolerance(name: str, expected: Tensor) -> float:
     what = name.rpartition(".")[2]
     if what in ("value", "jacobian", "deformation") or what.startswith(("mask", "source.down")):
         return KEYPOINTS
-    if wanted.dtype == torch.float16:
+    if expected.dtype == torch.float16:
         return HALF_PICTURES
     return OCCLUSION if what == "occlusion_map" else PICTURES

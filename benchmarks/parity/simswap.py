@@ -1,7 +1,7 @@
 """SimSwap beside the test vectors of the published implementation: see `benchmarks.parity`.
 
-Files are found by their names, networks by the key lists beside them. Activations are those of the network as it is
-described; images are compared from it and from the fast formulation, which is the one that is used.
+Files are found by their names, networks by the key lists beside them. Activations are compared with those of the plain
+network; images with those of the plain network and of the fast formulation, the one that the pipeline runs.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ def compare(folder: Path) -> Iterator[Compared]:
 
 
 def _compared_keys(path: Path) -> Compared:
-    """How many names, shapes and dtypes of a key list the network does not have, or has too many."""
-    wanted = {(name, tuple(shape), dtype) for name, shape, dtype in json.loads(path.read_text("utf-8"))}
-    network = _network(path.stem.removeprefix("keys_"), {name: shape for name, shape, _ in wanted})
+    """Number of names, shapes and dtypes that are in a key list or in the network, but not in both."""
+    expected = {(name, tuple(shape), dtype) for name, shape, dtype in json.loads(path.read_text("utf-8"))}
+    network = _network(path.stem.removeprefix("keys_"), {name: shape for name, shape, _ in expected})
     own = {(n, tuple(t.shape), str(t.dtype).removeprefix("torch.")) for n, t in network.state_dict().items()}
-    return Compared(f"{path.stem}: names, shapes and dtypes that differ", float(len(wanted ^ own)), 0.0)
+    return Compared(f"{path.stem}: names, shapes and dtypes that differ", float(len(expected ^ own)), 0.0)
 
 
 def _network(name: str, shapes: Mapping[str, tuple[int, ...]]) -> Any:
@@ -93,7 +93,7 @@ def _seed_of(stem: str) -> int:
 
 
 def _activations(network: nn.Module, names: list[str]) -> Arrays:
-    """A dict that fills with what these modules give while the network runs."""
+    """A dict that is filled with the outputs of these modules while the network runs."""
     found: Arrays = {}
 
     def keep(name: str) -> Any:
@@ -106,16 +106,16 @@ def _activations(network: nn.Module, names: list[str]) -> Arrays:
 
 def _compare_activations(stem: str, found: Arrays, vectors: Arrays, strides: Any) -> Iterator[Compared]:
     for name, output in found.items():
-        wanted = vectors[f"act.{name}"]
-        channel, spatial = strides.get(name) or _strides(output, wanted)
+        expected = vectors[f"act.{name}"]
+        channel, spatial = strides.get(name) or _strides(output, expected)
         got = output[:, ::channel, ::spatial, ::spatial]
-        # Deep activations are large; what counts is the error beside their size.
-        size = max(1.0, float(np.abs(wanted).max()))
-        yield compared(f"{stem}: act.{name} / {size:.3g}", got / size, wanted / np.float32(size), TOLERANCE)
+        # Deep activations are large; the error is divided by their size.
+        size = max(1.0, float(np.abs(expected).max()))
+        yield compared(f"{stem}: act.{name} / {size:.3g}", got / size, expected / np.float32(size), TOLERANCE)
 
 
-def _strides(output: Tensor, wanted: Any) -> tuple[int, int]:
-    return -(-output.shape[1] // wanted.shape[1]), -(-output.shape[2] // wanted.shape[2])
+def _strides(output: Tensor, expected: Any) -> tuple[int, int]:
+    return -(-output.shape[1] // expected.shape[1]), -(-output.shape[2] // expected.shape[2])
 
 
 def _images(pictures: Any) -> Tensor:
@@ -144,9 +144,9 @@ def _compare_generator(path: Path, vectors: Arrays, index: Any) -> Iterator[Comp
             yield compared(f"{stem}: {key}{how}", _part(key, output, vectors[key], index), vectors[key], TOLERANCE)
 
 
-def _part(key: str, output: Tensor, wanted: Any, index: Any) -> Tensor:
-    """The pixels of an output that a vector holds."""
-    height, width = wanted.shape[2:]
+def _part(key: str, output: Tensor, expected: Any, index: Any) -> Tensor:
+    """The pixels of an output that a vector contains."""
+    height, width = expected.shape[2:]
     if key == "out_grid":
         step = index.get("grid_stride") or -(-output.shape[2] // height)
         return output[..., ::step, ::step]
@@ -175,9 +175,9 @@ def _compare_identity(path: Path, vectors: Arrays, index: Any) -> Iterator[Compa
         times = int(name.removeprefix("crop")) // len(small)
         crop = normalise(_images(small.repeat(times, 0).repeat(times, 1)))
         little = shrink_for_identity(crop, network.config.side_px)
-        wanted = vectors[f"{name}.down112"]
-        step = -(-little.shape[2] // wanted.shape[2])
-        yield compared(f"{stem}: {name}.down112", little[..., ::step, ::step], wanted, LATENT_TOLERANCE)
+        expected = vectors[f"{name}.down112"]
+        step = -(-little.shape[2] // expected.shape[2])
+        yield compared(f"{stem}: {name}.down112", little[..., ::step, ::step], expected, LATENT_TOLERANCE)
         latent = _unit(network(little))
         yield compared(f"{stem}: {name}.latent_unit", latent, vectors[f"{name}.latent_unit"], LATENT_TOLERANCE)
 
@@ -195,9 +195,9 @@ def _compare_parsing(path: Path, vectors: Arrays, _: Any) -> Iterator[Compared]:
             picture = picture.repeat(512 // len(picture), 0).repeat(512 // picture.shape[1], 1)
         logits = network(normalise(_images(picture)))
         start = f"{prefix}." if prefix else ""
-        wanted, labels = vectors[f"{start}logits"], vectors[f"{start}labels"]
-        step = -(-logits.shape[2] // wanted.shape[2])
-        yield compared(f"{path.stem}: {start}logits", logits[..., ::step, ::step], wanted, TOLERANCE)
+        expected, labels = vectors[f"{start}logits"], vectors[f"{start}labels"]
+        step = -(-logits.shape[2] // expected.shape[2])
+        yield compared(f"{path.stem}: {start}logits", logits[..., ::step, ::step], expected, TOLERANCE)
         step = -(-logits.shape[2] // labels.shape[-1])
         share = float((logits.argmax(1)[:, ::step, ::step].numpy() != labels.reshape(1, *labels.shape[-2:])).mean())
         yield Compared(f"{path.stem}: {start}labels, share that differs", share, LABELS_BEYOND)
@@ -206,12 +206,12 @@ def _compare_parsing(path: Path, vectors: Arrays, _: Any) -> Iterator[Compared]:
 def _compare_alignment(path: Path) -> Iterator[Compared]:
     for number, case in enumerate(json.loads(path.read_text("utf-8"))):
         landmarks = np.array(case["landmarks"], np.float32)
-        for name, wanted in case["out"].items():
+        for name, expected in case["out"].items():
             mode, _, side = name.partition("_")
             index, matrix = _aligned(landmarks, mode, int(side))
             label = f"{path.stem} {number}: {name}"
-            yield _compared_matrix(f"{label} matrix", matrix, wanted["matrix"], int(side))
-            yield Compared(f"{label} template", float(abs(index - wanted["template_index"])), 0.0)
+            yield _compared_matrix(f"{label} matrix", matrix, expected["matrix"], int(side))
+            yield Compared(f"{label} template", float(abs(index - expected["template_index"])), 0.0)
 
 
 def _aligned(landmarks: Any, mode: str, side: int) -> tuple[int, Any]:
@@ -221,10 +221,10 @@ def _aligned(landmarks: Any, mode: str, side: int) -> tuple[int, Any]:
     return names.index(chosen), similarity(landmarks, TEMPLATES[chosen] * side)
 
 
-def _compared_matrix(name: str, got: Any, wanted: Any, side: int) -> Compared:
-    """Shifts count as shares of the crop's side."""
+def _compared_matrix(name: str, got: Any, expected: Any, side: int) -> Compared:
+    """Compares two matrices; shifts are divided by the crop's side."""
     scale = np.array([1.0, 1.0, 1 / side])
-    return compared(f"{name} (shift / side)", got * scale, np.array(wanted) * scale, MATRIX_TOLERANCE)
+    return compared(f"{name} (shift / side)", got * scale, np.array(expected) * scale, MATRIX_TOLERANCE)
 
 
 def _compare_paste(stem: str, vectors: Arrays) -> Iterator[Compared]:
@@ -260,11 +260,11 @@ def _compare_pasted(stem: str, case: str, vectors: Arrays) -> Iterator[Compared]
     yield from _levels(f"{stem}: {case}.result_mask", masked.frame[..., ::-1], part["result_mask_bgr_u8"])
 
 
-def _levels(name: str, got: Any, wanted: Any) -> Iterator[Compared]:
-    if got.shape != wanted.shape:
+def _levels(name: str, got: Any, expected: Any) -> Iterator[Compared]:
+    if got.shape != expected.shape:
         yield Compared(f"{name}: shape", float("inf"), MEAN_TOLERANCE)
         return
-    difference = np.abs(got.astype(int) - wanted.astype(int))
+    difference = np.abs(got.astype(int) - expected.astype(int))
     yield Compared(f"{name}: mean difference / 255", float(difference.mean()) / 255, MEAN_TOLERANCE)
     share = float((difference.max(2) > LARGE_LEVELS).mean())
     yield Compared(f"{name}: share of pixels beyond {LARGE_LEVELS} levels", share, SHARE_BEYOND)

@@ -2,7 +2,7 @@
 
 A set of vectors is a JSON file with the generator's arguments and a file of tensors for each seed. Beside the sets a
 folder may hold the published sizes (names of weights, geometry, filters), pickles, and steps of the search with a
-stand-in for CLIP. A file or a tensor that is none of these counts as a failure.
+stand-in for CLIP. A file or tensor that is none of these is a failure.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def compare(folder: Path) -> Iterator[Compared]:
         yield from compare_pickle(path, related)
     for path in sorted((*folder.glob("*.json"), *folder.glob("*.safetensors"))):
         if path.name not in known:
-            yield Compared(f"{path.name}: not known what it is", math.inf, EXACT)
+            yield Compared(f"{path.name}: unknown file", math.inf, EXACT)
 
 
 def _described_set(path: Path) -> dict[str, Any] | None:
@@ -114,18 +114,18 @@ def _compare_seed(folder: Path, described: dict[str, Any], seed: int, result: di
         with torch.inference_mode():
             computed = _computed(network, stored, described, transform)
         attempts.append(list(_beside_stored(place, computed, stored)))
-    # A stored transform may be that of the picture or its inverse; the nearer is meant.
+    # A stored transform is that of the picture or its inverse; the one that fits better is meant.
     yield from min(attempts, key=lambda attempt: max(one.error for one in attempt))
 
 
 def _beside_stored(place: str, computed: dict[str, Tensor], stored: dict[str, Tensor]) -> Iterator[Compared]:
-    for name, wanted in stored.items():
-        if name in ("z", "c") or ("transform" in name and wanted.shape[-2:] == (3, 3)):
+    for name, expected in stored.items():
+        if name in ("z", "c") or ("transform" in name and expected.shape[-2:] == (3, 3)):
             continue
         if name not in computed:
-            yield Compared(f"{place} {name}: not known what it is", math.inf, EXACT)
+            yield Compared(f"{place} {name}: unknown tensor", math.inf, EXACT)
             continue
-        yield compared(f"{place} {name}", computed[name], wanted, WS if name.startswith("ws") else IMAGE)
+        yield compared(f"{place} {name}", computed[name], expected, WS if name.startswith("ws") else IMAGE)
 
 
 def _computed(
@@ -226,7 +226,7 @@ def _compare_digest(
     result: dict[str, Any],
     transforms: Sequence[Tensor],
 ) -> Compared:
-    """Whether the weights are the very ones; another NumPy may round them otherwise, then only the vectors tell."""
+    """Whether the weights have the stored digest; a difference is excused if NumPy is another version."""
     state = network.state_dict()
     name = "synthesis.input.transform"
     digests = {_digest(state | {name: transform}) for transform in (state[name], *transforms)}
@@ -244,7 +244,7 @@ def _digest(state: Mapping[str, Tensor]) -> str:
 
 
 def _compare_search(path: Path, sets: Mapping[str, dict[str, Any]]) -> Iterator[Compared]:
-    """The search with block means in the place of CLIP's image encoder, and a stored vector as the text."""
+    """The search with block means instead of CLIP's image encoder, and a stored vector as the text."""
     given = path.with_suffix(".json")
     options: dict[str, Any] = STANDIN | (json.loads(given.read_text("utf-8")) if given.is_file() else {})
     stored = load_file(path)
@@ -264,7 +264,7 @@ def _compare_search(path: Path, sets: Mapping[str, dict[str, Any]]) -> Iterator[
         settings = SearchSettings("w", float(options["psi"]))
         yield compared(f"{path.stem} w0", start_latents(network, stored["z0"], settings), stored["w0"], WS)
     for key in sorted(set(stored) - known):
-        yield Compared(f"{path.stem} {key}: not known what it is", math.inf, EXACT)
+        yield Compared(f"{path.stem} {key}: unknown tensor", math.inf, EXACT)
 
 
 def _searched(

@@ -1,4 +1,4 @@
-"""What belongs to the published StyleGAN3 files themselves: names of weights, geometry, filters, pickles."""
+"""Comparisons with the published StyleGAN3 files themselves: names of weights, geometry, filters, pickles."""
 
 from __future__ import annotations
 
@@ -46,22 +46,22 @@ def _published(configuration: str, resolution: int) -> StyleganGenerator:
 def compare_keys(path: Path) -> Compared:
     """Names, shapes and dtypes of a published size's weights."""
     _, configuration, resolution = path.stem.split("_")
-    wanted = json.loads(path.read_text("utf-8"))
+    expected = json.loads(path.read_text("utf-8"))
     network = _published(configuration, int(resolution))
     own = {name: [list(one.shape), str(one.dtype).removeprefix("torch.")] for name, one in network.state_dict().items()}
-    return Compared(f"{path.stem}: names, shapes, dtypes", 0.0 if own == wanted else math.inf, EXACT)
+    return Compared(f"{path.stem}: names, shapes, dtypes", 0.0 if own == expected else math.inf, EXACT)
 
 
 def compare_layers(path: Path) -> Iterator[Compared]:
     """Sizes, rates and frequencies of every layer of a published size."""
     resolution = int(path.stem.rpartition("_")[2])
-    for configuration, wanted in json.loads(path.read_text("utf-8")).items():
+    for configuration, expected in json.loads(path.read_text("utf-8")).items():
         synthesis = _published(configuration, resolution).synthesis
         band = synthesis.input.band
         own = {"channels": band.channels, "size": band.size, "sampling_rate": band.rate, "bandwidth": band.cutoff}
-        yield _compare_numbers(f"{path.stem} {configuration} input", own, wanted["input"])
-        yield _compare_numbers(f"{path.stem} {configuration}", {"num_ws": synthesis.num_ws}, wanted)
-        for name, layer in zip(synthesis.layer_names, wanted["layers"], strict=True):
+        yield _compare_numbers(f"{path.stem} {configuration} input", own, expected["input"])
+        yield _compare_numbers(f"{path.stem} {configuration}", {"num_ws": synthesis.num_ws}, expected)
+        for name, layer in zip(synthesis.layer_names, expected["layers"], strict=True):
             geometry = cast(SynthesisLayer, synthesis.get_submodule(name)).geometry
             yield _compare_numbers(f"{path.stem} {configuration} {name}", _numbers(geometry), layer)
 
@@ -96,10 +96,10 @@ def _numbers(layer: LayerGeometry) -> dict[str, Any]:
     }
 
 
-def _compare_numbers(name: str, own: dict[str, Any], wanted: dict[str, Any]) -> Compared:
-    """The largest relative difference; infinite where a name is unknown or a text differs."""
+def _compare_numbers(name: str, own: dict[str, Any], expected: dict[str, Any]) -> Compared:
+    """The largest relative difference; infinite if a name is unknown or a string differs."""
     error = 0.0
-    for key, value in wanted.items():
+    for key, value in expected.items():
         if isinstance(value, list | dict) and key in ("input", "layers"):
             continue
         if isinstance(value, float) and key in own:
@@ -113,11 +113,11 @@ def compare_filters(path: Path) -> Iterator[Compared]:
     """Filters of a published size."""
     resolution = int(path.stem.rpartition("_")[2])
     networks: dict[str, dict[str, Tensor]] = {}
-    for name, wanted in load_file(path).items():
+    for name, expected in load_file(path).items():
         configuration, _, rest = name.partition(".")
         if configuration not in networks:
             networks[configuration] = _published(configuration, resolution).synthesis.state_dict()
-        yield compared(f"{path.stem} {name}", networks[configuration].get(rest, torch.zeros(0)), wanted, 1e-7)
+        yield compared(f"{path.stem} {name}", networks[configuration].get(rest, torch.zeros(0)), expected, 1e-7)
 
 
 def beside(pickle: Path, kind: str) -> Path | None:
@@ -133,15 +133,15 @@ def beside(pickle: Path, kind: str) -> Path | None:
 def compare_pickle(path: Path, beside: Mapping[str, Path | None]) -> Iterator[Compared]:
     """A pickle beside its tensors, its arguments and images of its generator."""
     published, network = read_stylegan(path), read_generator(path).requires_grad_(False)
-    expected, init, forward = (beside[kind] for kind in ("expected.safetensors", "init.json", "forward.safetensors"))
-    if expected:
-        # A pickle with another name than its vectors is the same network, filled by another NumPy.
-        is_own = expected.name == f"{path.stem}_expected.safetensors"
-        wanted, own = load_file(expected), network.state_dict()
-        yield Compared(f"{path.name}: names", 0.0 if set(wanted) == set(own) else math.inf, EXACT)
-        for name in sorted(set(wanted) & set(own)):
+    weights, init, forward = (beside[kind] for kind in ("expected.safetensors", "init.json", "forward.safetensors"))
+    if weights:
+        # A pickle whose name differs from that of its vectors is the same network, filled by another NumPy.
+        is_own = weights.name == f"{path.stem}_expected.safetensors"
+        expected, own = load_file(weights), network.state_dict()
+        yield Compared(f"{path.name}: names", 0.0 if set(expected) == set(own) else math.inf, EXACT)
+        for name in sorted(set(expected) & set(own)):
             yield compared(
-                f"{path.name} {name}", own[name].reshape(-1), wanted[name].reshape(-1), EXACT if is_own else 1e-4
+                f"{path.name} {name}", own[name].reshape(-1), expected[name].reshape(-1), EXACT if is_own else 1e-4
             )
     if init:
         is_same = json.loads(init.read_text("utf-8"))["init_kwargs"] == published.init_kwargs

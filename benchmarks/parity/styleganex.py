@@ -1,8 +1,8 @@
 """StyleGANEX beside the test vectors of the published implementation: see `benchmarks.parity`.
 
-Cases are those of index.json, the network's configuration that of the key list and of the case. A case runs once,
-through the formulation that is used on this machine; all vectors of its name are compared, activations among them,
-and the statistics of its whole picture.
+index.json lists the cases; a key list and the case give the network's configuration. Each case runs once, in the
+formulation that the pipeline uses on this machine. All vectors of its name are compared, including activations, and the
+statistics of its whole picture.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def compare(folder: Path) -> Iterator[Compared]:
             yield Compared(f"{key}: of no case of index.json", float("inf"), TOLERANCE)
         else:
             by_case[name][key.removeprefix(f"{name}.")] = value
-    # One network at a time is in memory: 1.4 GB.
+    # Only one network at a time is in memory: 1.4 GB.
     for name in sorted(cases, key=lambda name: int(cases[name]["seed"])):
         with torch.inference_mode():
             yield from _compare_case(folder, cases[name] | {"name": name}, inputs, by_case[name])
@@ -64,8 +64,8 @@ def compare(folder: Path) -> Iterator[Compared]:
 
 
 def _keys_file(folder: Path, *, has_rgb: bool) -> Path:
-    wanted = folder / "keys_torgb.json"
-    return wanted if has_rgb and wanted.is_file() else folder / "keys.json"
+    expected = folder / "keys_torgb.json"
+    return expected if has_rgb and expected.is_file() else folder / "keys.json"
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -74,15 +74,15 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _compared_keys(path: Path) -> Compared:
-    """How many names, shapes and dtypes of a key list the network does not have, or has too many."""
+    """Number of names, shapes and dtypes that are in a key list or in the network, but not in both."""
     listed = json.loads(path.read_text("utf-8"))
-    wanted = {(name, tuple(one["shape"]), one["dtype"]) for name, one in listed["state_dict"].items()}
+    expected = {(name, tuple(one["shape"]), one["dtype"]) for name, one in listed["state_dict"].items()}
     config = network_config(_shapes(path), listed.get("config", {}), str(path))
     with torch.device("meta"):
         network = StyleganexEditor(**config)
     own = {(n, tuple(t.shape), str(t.dtype).removeprefix("torch.")) for n, t in network.state_dict().items()}
     own = {one for one in own if one[0] not in ("latent_avg", "editing_w")}
-    return Compared(f"{path.stem}: names, shapes and dtypes that differ", float(len(wanted ^ own)), 0.0)
+    return Compared(f"{path.stem}: names, shapes and dtypes that differ", float(len(expected ^ own)), 0.0)
 
 
 @lru_cache(maxsize=1)
@@ -133,13 +133,13 @@ def _compare_case(folder: Path, case: Mapping[str, Any], inputs: Arrays, vectors
     if "enc.f_rgb" in vectors:
         found["enc.f_rgb"] = network.encoder.skiplayer(found["enc.features"])
     yield from _compare_statistics(name, picture[0], case)
-    for key, wanted in sorted(vectors.items()):
+    for key, expected in sorted(vectors.items()):
         if key in known:
-            yield compared(f"{name}: {key}", known[key], wanted, TOLERANCE)
+            yield compared(f"{name}: {key}", known[key], expected, TOLERANCE)
         elif key.startswith(("grid", "crop")):
-            yield _compared_part(name, key, picture[0], wanted)
+            yield _compared_part(name, key, picture[0], expected)
         else:
-            yield _compared_activation(name, key, found, wanted, case.get("sub_strides", {}))
+            yield _compared_activation(name, key, found, expected, case.get("sub_strides", {}))
 
 
 def _compare_statistics(name: str, picture: Tensor, case: Mapping[str, Any]) -> Iterator[Compared]:
@@ -157,13 +157,13 @@ def _compare_statistics(name: str, picture: Tensor, case: Mapping[str, Any]) -> 
             yield compared(f"{name}: {key} of the whole picture", got, np.array(case[key]), tolerance)
 
 
-def _compared_part(name: str, key: str, picture: Tensor, wanted: Any) -> Compared:
+def _compared_part(name: str, key: str, picture: Tensor, expected: Any) -> Compared:
     """A grid of every n-th pixel, or a patch."""
     label = f"{name}: {key}"
     grid = re.fullmatch(r"grid(\d+)", key)
     if grid:
         step = int(grid[1])
-        return compared(label, picture[:, ::step, ::step], wanted, TOLERANCE)
+        return compared(label, picture[:, ::step, ::step], expected, TOLERANCE)
     found = re.fullmatch(r"crop(\d+)_(tl|mid|br)\.(f16|f32|u8)", key)
     if found is None:
         return Compared(f"{label}: unknown kind of vector", float("inf"), TOLERANCE)
@@ -178,13 +178,13 @@ def _compared_part(name: str, key: str, picture: Tensor, wanted: Any) -> Compare
     patch = picture[:, top : top + side, left : left + side]
     if kind == "u8":
         levels = ((patch.clamp(-1, 1) + 1) * 127.5).to(torch.uint8)
-        return compared(label, levels, wanted, LEVELS_TOLERANCE)
+        return compared(label, levels, expected, LEVELS_TOLERANCE)
     if kind == "f16":
-        # Stored rounded: half a step of that format is no difference.
-        step = np.spacing(np.abs(wanted)).astype(np.float64) / 2
-        error = np.maximum(np.abs(patch.double().numpy() - wanted.astype(np.float64)) - step, 0)
+        # Stored in a coarser format: half a step of it is not a difference.
+        step = np.spacing(np.abs(expected)).astype(np.float64) / 2
+        error = np.maximum(np.abs(patch.double().numpy() - expected.astype(np.float64)) - step, 0)
         return compared(f"{label}, beyond its rounding", error, np.zeros_like(error), TOLERANCE)
-    return compared(label, patch, wanted, TOLERANCE)
+    return compared(label, patch, expected, TOLERANCE)
 
 
 def _activations(network: FrameNetwork, x1: Tensor) -> dict[str, Tensor]:
@@ -228,7 +228,7 @@ def _activations(network: FrameNetwork, x1: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def _compared_activation(name: str, key: str, found: dict[str, Tensor], wanted: Any, strides: Any) -> Compared:
+def _compared_activation(name: str, key: str, found: dict[str, Tensor], expected: Any, strides: Any) -> Compared:
     layer = key.removesuffix(".chan_mean_std")
     if layer not in found:
         return Compared(f"{name}: {key}: no such layer", float("inf"), TOLERANCE)
@@ -236,18 +236,18 @@ def _compared_activation(name: str, key: str, found: dict[str, Tensor], wanted: 
     if key != layer:
         values = output[0].double()
         got = torch.stack([values.mean((1, 2)), values.std((1, 2))])
-        return _relative(name, key, got, wanted)
+        return _relative(name, key, got, expected)
     if output.ndim < 4:
-        return _relative(name, key, output, wanted)
+        return _relative(name, key, output, expected)
     output = output[0]
-    channel, row, column = strides.get(layer) or (-(-a // b) for a, b in zip(output.shape, wanted.shape, strict=True))
-    return _relative(name, key, output[::channel, ::row, ::column], wanted)
+    channel, row, column = strides.get(layer) or (-(-a // b) for a, b in zip(output.shape, expected.shape, strict=True))
+    return _relative(name, key, output[::channel, ::row, ::column], expected)
 
 
-def _relative(name: str, key: str, got: Tensor, wanted: Any) -> Compared:
-    """Features may be large; what counts is the error beside their size."""
-    size = max(1.0, float(np.abs(wanted).max()))
-    return compared(f"{name}: {key} / {size:.3g}", got / size, wanted / np.float32(size), TOLERANCE)
+def _relative(name: str, key: str, got: Tensor, expected: Any) -> Compared:
+    """Features may be large; the error is divided by their size."""
+    size = max(1.0, float(np.abs(expected).max()))
+    return compared(f"{name}: {key} / {size:.3g}", got / size, expected / np.float32(size), TOLERANCE)
 
 
 def compare_alignment(path: Path) -> Iterator[Compared]:
@@ -259,21 +259,23 @@ def compare_alignment(path: Path) -> Iterator[Compared]:
         size, points = case["image"], np.array(case["landmarks"], np.float64)
         face = ffhq_alignment.of_68_landmarks(points)
         crop = ffhq_alignment.eye_crop(face, size["H"], size["W"])
-        wanted = case["crop"]
+        expected = case["crop"]
         got = [crop.height_px, crop.width_px, crop.top, crop.bottom, crop.left, crop.right]
-        listed = [wanted[key] for key in ("h", "w", "top", "bottom", "left", "right")]
+        listed = [expected[key] for key in ("h", "w", "top", "bottom", "left", "right")]
         yield compared(f"{name}: crop", np.array(got), np.array(listed), 0.0)
-        yield compared(f"{name}: scale", np.array(crop.scale), np.array(wanted["scale"]), SCALE_TOLERANCE)
+        yield compared(f"{name}: scale", np.array(crop.scale), np.array(expected["scale"]), SCALE_TOLERANCE)
         tag = re.search(r"tag=(\d+)", size.get("recipe", ""))
         image = synthetic_image(int(tag[1]) if tag else 5, size["H"], size["W"], size["seed"])
         aligned = ffhq_alignment.align_face(image, face)
-        wanted = case["align"]
-        yield compared(f"{name}: quad", aligned.quad.ravel() + 0.5, np.array(wanted["quad_plus_half"]), QUAD_TOLERANCE)
-        sides = np.array(wanted["size_before_transform"])
+        expected = case["align"]
+        yield compared(
+            f"{name}: quad", aligned.quad.ravel() + 0.5, np.array(expected["quad_plus_half"]), QUAD_TOLERANCE
+        )
+        sides = np.array(expected["size_before_transform"])
         yield compared(f"{name}: size before the warp", np.array(aligned.size_before), sides, 0.0)
         values = aligned.image.reshape(-1, 3).astype(np.float64)
         for key, got_values in (("mean", values.mean(0)), ("std", values.std(0))):
-            yield compared(f"{name}: {key}", got_values, np.array(wanted[key]), MEAN_LEVELS_TOLERANCE)
+            yield compared(f"{name}: {key}", got_values, np.array(expected[key]), MEAN_LEVELS_TOLERANCE)
         for key in (key for key in vectors if key.startswith(f"{case['name']}.")):
             step = -(-len(aligned.image) // len(vectors[key]))
             picture = aligned.image[::step, ::step]

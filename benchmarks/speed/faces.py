@@ -1,11 +1,11 @@
-"""How fast and how near `follow_face` is to the usual loop, `mtcnn(image)` on every frame, in one run, side by side.
+"""Speed and accuracy of `follow_face` against the usual loop, `mtcnn(image)` on every frame, in one run.
 
     python -m benchmarks.speed.faces [CLIP] [--frames N] [--repeatability]
 
-Boxes are compared with those of the usual loop smoothed over time (9-tap Hann), since raw ones of one face jump by
-several px from frame to frame. Times are processor seconds of one thread, so that other work on the machine counts
-little. How far they can agree at all shows `--repeatability`: the usual loop, smoothed, on the
-same frames moved by 3 and 2 px. Without a clip a synthetic actor is rendered, whose true landmarks are known.
+Boxes are compared with those of the usual loop after smoothing (9-tap Hann), since its raw boxes of one face jump by
+several px from frame to frame. Times are processor seconds of one thread, so that other work on the machine matters
+little. `--repeatability` shows how well they can agree at all: the usual loop, smoothed, on the same frames moved by 3
+and 2 px. Without a clip, a synthetic actor is rendered, whose true landmarks are known.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python -m benchmarks.speed.mcnet [--frames 3] [--rounds 3] [--threads 1] [--device cpu] [--dtype float32]
 
-The loop that it is compared with does for every frame what the published one needs: keypoints of the driving frame,
-normalisation with hull and inverse, the source's features again, convolutions with their norms as stored, attention
-with its matrix of weights, batches of one. Warps whose results the published one throws away are left out. On a CPU
-processor seconds of all threads are counted, on a GPU seconds. Weights are repeatable, pictures random.
+For every frame, the other loop does what the published one does: keypoints of the driving frame, normalisation with
+hull and inverse, the source's features again, convolutions and their norms as stored, attention with its full matrix of
+weights, batches of one. Warps whose results the published loop discards are left out. Times are processor seconds of
+all threads on a CPU, and seconds on a GPU. Weights are repeatable, pictures random.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def style_conv(unit: MemoryUnit, style: Tensor) -> Tensor:
 
 
 def ours(still: Still, network: McnetGenerator, detector: McnetDetector, driving: Tensor) -> Tensor:
-    """The same pictures as the pipeline makes them: the source looked at before, the network folded."""
+    """The same pictures as the pipeline makes them: the source encoded once, the network folded."""
     own, found = still.keypoints, Keypoints.joined([detector(frame) for frame in torch.split(driving, 1)])
     moved = relative_keypoints(found, found[:1], own, movement_scale(own, found[:1]))
     step = 1 if driving.device.type == "cpu" else GPU_FRAMES

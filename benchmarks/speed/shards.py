@@ -2,9 +2,9 @@
 
     python -m benchmarks.speed.shards [--clips 48] [--megabytes 5] [--repeats 3] [--folder DIR]
 
-Both write the same rows (raw clips of incompressible bytes with 450 frames' boxes and landmarks); each build and each
-read is a process of its own, in alternation. The libraries' writer is `download_and_prepare(file_format="parquet")`.
-Bytes are what the reading process asked the system for, so they are exact; seconds are medians.
+Both write the same rows (raw clips of incompressible bytes with boxes and landmarks of 450 frames); each build and each
+read runs in its own process, in alternation. The libraries' writer is `download_and_prepare(file_format="parquet")`.
+Bytes are those that the reading process requested from the system, so they are exact; seconds are medians.
 """
 
 from __future__ import annotations

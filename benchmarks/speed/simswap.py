@@ -1,12 +1,12 @@
-"""Speed of SimSwap on a processor or GPU: the published loop, frame by frame, beside this project's.
+"""Speed of SimSwap on a CPU or GPU: this project's pipeline against the published loop, frame by frame.
 
     python -m benchmarks.speed.simswap [--size 224|512] [--frames 8] [--rounds 3] [--threads 1] [--device cpu]
 
-Both make the same frames from the same weights (random ones), from decoded pictures to finished pictures, both in turn
-in one run. The published loop is written here as it is described: one frame at a time through the network as it
-stands, with the identity put in anew for each; crop, warp, seam and blend over the whole picture. Ours is what
-`SimSwap` with the published pasting does; the soft pasting and parsing are left out of both. On a processor its time
-is counted, on a GPU the clock's; medians of the rounds.
+Both make the same frames with the same random weights, from decoded pictures to finished pictures, in turn in one run.
+The published loop is written here from its description: one frame at a time through the plain network, with the
+identity applied again for each; crop, warp, seam and blend over the whole picture. The other side is `SimSwap` with the
+published pasting; soft pasting and parsing are left out of both. Times are processor seconds on a CPU, and seconds on a
+GPU; medians of the rounds.
 """
 
 from __future__ import annotations

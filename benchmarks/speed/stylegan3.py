@@ -4,7 +4,7 @@
 
 The straightforward formulation does what the definition says, step by step: weights modulated for every image, a
 grouped convolution, zeros inserted, filters over the whole upper rate, every other sample dropped. Sizes are those of
-the published recipes. On a CPU processor seconds of all threads are counted, on a GPU seconds. Weights are random.
+the published recipes. Times are processor seconds of all threads on a CPU, and seconds on a GPU. Weights are random.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def convolved(x: Tensor, taps: Tensor | None) -> Tensor:
 
 
 def timed(run: Callable[[], Tensor], device: str) -> tuple[float, Tensor]:
-    """Seconds of one run, of the processor or of a GPU, and its result."""
+    """Processor seconds of one run, or seconds on a GPU, and its result."""
     if device != "cpu":
         torch.cuda.synchronize()
     clock = time.process_time if device == "cpu" else time.perf_counter
@@ -106,22 +106,22 @@ def main() -> None:
 
 
 def compare(network: StyleganGenerator, ws: Tensor, given: argparse.Namespace) -> None:
-    """Prints both times of every round, and what they come to."""
+    """Prints both times of every round, and their medians."""
     slow, fast, error, power = [], [], 0.0, 0.0
     dtype = getattr(torch, given.dtype)
     for number in range(given.rounds + 1):
         network.to(torch.float32)
-        seconds, wanted = timed(lambda: straightforward(network.synthesis, ws), given.device)
+        seconds, expected = timed(lambda: straightforward(network.synthesis, ws), given.device)
         network.to(dtype)
         own_seconds, images = timed(lambda: network.synthesis(ws), given.device)
         if number:  # the first round warms up
             slow.append(seconds)
             fast.append(own_seconds)
             print(f"straightforward {seconds:7.3f} s, this {own_seconds:7.3f} s, ratio {seconds / own_seconds:.2f}")
-        error = max(error, float((images - wanted).abs().max()))
-        power = float((images - wanted).square().mean())
+        error = max(error, float((images - expected).abs().max()))
+        power = float((images - expected).square().mean())
     first, second = statistics.median(slow), statistics.median(fast)
-    peak = float(wanted.max() - wanted.min())
+    peak = float(expected.max() - expected.min())
     quality = 10 * torch.log10(torch.tensor(peak**2 / max(power, 1e-20))).item()
     print(
         f"{given.configuration} {given.size} px, batch {len(ws)}, {given.device}, {given.dtype}: {first:.3f} s against "

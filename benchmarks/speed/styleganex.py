@@ -1,13 +1,12 @@
-"""StyleGANEX frame by frame as its published program does it, beside the network that this project runs on a clip.
+"""Speed of StyleGANEX: the network that this project runs on a clip against the published program's loop over frames.
 
     python -m benchmarks.speed.styleganex [--height 256 --width 256] [--frames 1] [--rounds 3] [--threads 1]
         [--device cuda]
 
-Both get the same random weights and frames, in turn, in one run; the first round warms up. The frame-at-a-time loop
-encodes the aligned face and the whole frame anew for each frame, modulates the kernels for each frame as grouped
-convolutions, adds noise maps times zero and filters channel plane by channel plane. Times are of the processor, or of
-the clock on a GPU, where the clip's network runs in float16. What is done once for a clip is shown for itself and
-counted to neither.
+Both get the same random weights and frames, in turn in one run; the first round warms up. For each frame, the published
+loop encodes the aligned face and the whole frame again, modulates the kernels as grouped convolutions, adds noise maps
+times zero and filters one channel plane after another. Times are processor seconds, or seconds on a GPU, where the
+clip's network runs in float16. Work that is done once per clip is shown separately and counted on neither side.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Speed of the weight-free swap at 720p: frames per second of each step, and against a full-frame formulation.
+"""Speed of the weight-free swap at 720p: frames per second of each step, and of a full-frame formulation.
 
     python -m benchmarks.speed.swap [NUM_FRAMES]
 
 The full-frame formulation is the usual one (warp the source picture onto the target picture, transfer mean and
-spread of Lab, draw and blur a mask, blend floats), without flow, choice of source frames or light: it does less and
-does it on every pixel. Processor seconds of all threads are counted.
+spread in Lab, draw and blur a mask, blend floats), without flow, choice of source frames or light: it does less, but on
+every pixel. Times are processor seconds of all threads.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ def full_frame_swap(frame: Frame, points: Floats, source: Frame, source_points: 
     axes = (round(0.95 * reach), round(1.2 * reach))
     cv2.ellipse(mask, (round(float(centre[0])), round(float(centre[1]))), axes, 0, 0, 360, 1.0, -1)
     mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), 0.1 * reach), np.float32)
-    lab, wanted = (cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32) for image in (warped, frame))
+    lab, goal = (cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32) for image in (warped, frame))
     inside = mask > 0.5
-    lab = (lab - lab[inside].mean(0)) / lab[inside].std(0) * wanted[inside].std(0) + wanted[inside].mean(0)
+    lab = (lab - lab[inside].mean(0)) / lab[inside].std(0) * goal[inside].std(0) + goal[inside].mean(0)
     face = cv2.cvtColor(np.clip(lab, 0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB).astype(np.float32)
     blended = frame * (1 - mask[..., None]) + face * mask[..., None]
     return np.asarray(np.clip(np.rint(blended), 0, 255), np.uint8)
