@@ -14,7 +14,7 @@ import pytest
 import homologous_deepfake
 from homologous_deepfake import METADATA, SPLIT_FOLDS, SUBSETS, HomologousDeepfake, load, make_features, read_rows
 from tests.conftest import CROP_CORNER, CROP_RAW_SIDE, CROP_SIDE, NUM_FRAMES, add_file
-from tooling.stages.verify.file_check import split_of
+from tooling.stages.verify.file_check import split_of_file
 from tooling.workspace.files import write_text
 from tooling.workspace.layout import Workspace
 
@@ -140,7 +140,7 @@ def test_verification_puts_files_into_the_same_splits(workspace_copy: Workspace)
         found = {
             row["sample_id"]: split for split, rows in read_rows(str(workspace_copy.root), name).items() for row in rows
         }
-        assert {sample_id: split_of(record, plan) for sample_id, record in records.items()} == found
+        assert {sample_id: split_of_file(record, plan) for sample_id, record in records.items()} == found
         assert {record.subset for record in records.values()} == {name}
 
 

@@ -114,5 +114,5 @@ def overlap(one: Values, other: Values) -> float:
 def subject_weight(values: Values, shape: tuple[int, int]) -> float:
     """How much a face is the subject of a frame (H, W): its side in px, less if it is turned or off the middle."""
     off_centre = abs(float(centre_of(values)[0]) / shape[1] * 2 - 1)
-    turn = turn_of(values[4:].reshape(5, 2))
+    turn = turn_of(values[4:].reshape(5, 2).astype(np.float32))
     return side_of(values) * (1 - 1.4 * min(0.5, turn)) * (1 - 0.5 * min(1.0, off_centre))

@@ -20,7 +20,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tests.hub.served import DATASET, OWNER, REPO, Served, add_people, check_store, served
+from tests.hub.served import DATASET, OWNER, REPO, Served, add_people, check_store, served, served_hub
 from tooling.hub.root import Hub
 from tooling.hub.server import serve
 from tooling.hub.store import large_files
@@ -123,8 +123,6 @@ def test_killed_server_keeps_every_answered_commit(tmp_path: Path, monkeypatch: 
 
 
 def test_interrupted_squash_is_finished_by_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hub_setup import served_hub
-
     from tooling.hub.store.repository import Repository
 
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)

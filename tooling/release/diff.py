@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -129,7 +130,7 @@ def remote_rows(remote: Remote, commit: str) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     for name in names:
         address, num_bytes = remote.address(name, commit), max(found[name].num_bytes, 1)
-        rows |= remote.read(name, commit, lambda file, address=address: _read(file, address), block_bytes=num_bytes)
+        rows |= remote.read(name, commit, partial(_read, name=address), block_bytes=num_bytes)
     return rows
 
 

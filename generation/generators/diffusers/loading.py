@@ -160,9 +160,10 @@ def _find(folder_or_repo: str) -> Path:
         raise GenerationError(
             f"{folder_or_repo}: no such folder; name one that contains {INDEX}, or a repository OWNER/NAME"
         )
-    patterns = {"allow_patterns": list(WANTED_FILES), "ignore_patterns": list(VARIANTS)}
     try:
-        return Path(snapshot_download(folder_or_repo, **patterns))
+        return Path(
+            snapshot_download(folder_or_repo, allow_patterns=list(WANTED_FILES), ignore_patterns=list(VARIANTS))
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise GenerationError(
             f"{folder_or_repo}: neither a folder here nor a repository at the Hub ({_reason(error)}); check the name"

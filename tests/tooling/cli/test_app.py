@@ -7,8 +7,8 @@ import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -57,7 +57,7 @@ def test_errors_are_one_line(
         assert len(printed.err.strip().splitlines()) == 1
 
 
-def commands(group: click.Command, *path: str) -> Iterator[tuple[str, ...]]:
+def commands(group: Any, *path: str) -> Iterator[tuple[str, ...]]:
     """Every command below a group, and the group itself, as one types it."""
     yield path
     for name, command in getattr(group, "commands", {}).items():
@@ -134,7 +134,8 @@ def test_command_imports_the_functions_that_it_calls(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("tooling", "generation")):
             for alias in node.names:
-                is_module = importlib.util.find_spec(node.module or "").submodule_search_locations is not None
+                spec = importlib.util.find_spec(node.module or "")
+                is_module = spec is not None and spec.submodule_search_locations is not None
                 found = is_module and importlib.util.find_spec(f"{node.module}.{alias.name}") is not None
                 assert not found or alias.name == "console", f"{path.name}: imports the module {alias.name}"
 

@@ -316,8 +316,8 @@ def test_every_kind_of_file_is_rid_of_the_person_and_of_nobody_else(workspace_co
     gone = {"GAN_images/000001.png", "models/fitted/fold7/deep/file", "models/fitted/fold7/inputs.json"}
     tables = {kind.pattern for kind in KINDS if kind.owner == "rows"} | {"tombstones.jsonl"}
     for name in before.keys() - gone - tables:
-        kind = kind_of(name)
-        is_kept = PERSON not in people_in(name) and (kind is None or kind.owner != "leftover")
+        found = kind_of(name)
+        is_kept = PERSON not in people_in(name) and (found is None or found.owner != "leftover")
         assert (after.get(name) == before[name]) == is_kept, name
     assert not gone & after.keys()
     assert workspace.identities().keys() == people.keys() - {PERSON}

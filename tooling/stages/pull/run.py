@@ -289,7 +289,7 @@ def _pull_shards(work: _Pull, shards: list[_Shard], num_workers: int) -> None:
     for shard, path in _fetched(work, todo, num_workers or FETCHED_AT_ONCE):
         seen = []
         for row in _rows(path, shard):
-            seen.append(row.get("sample_id"))
+            seen.append(str(row.get("sample_id")))
             if row.get("sample_id") in needed_of[shard]:
                 _take(work, shard, row)
         append_line(work.folder / JOURNAL, json.dumps(asdict(_ReadShard(shard.sha256, seen))))

@@ -12,7 +12,7 @@ from tooling.workspace.layout import Workspace
 from tooling.workspace.path_kinds import KINDS, unknown_paths
 from tooling.workspace.plan_file import Plan
 from tooling.workspace.records import FileRecord, natural_key
-from tooling.workspace.verification_file import Finding, Kind
+from tooling.workspace.verification_file import Finding, Kind, Severity
 
 Records = Mapping[str, Mapping[str, FileRecord]]
 """Subset -> sample_id -> record."""
@@ -55,11 +55,11 @@ def _check_counterparts(records: Records) -> list[Finding]:
         for record in found.values():
             missing = [person for person in people_of(record.sample_id) if person not in clips]
             # An archive may have fakes without their clips.
-            severity = "note" if is_imported(record) else "error"
+            severity: Severity = "note" if is_imported(record) else "error"
             findings += [
                 Finding(
                     severity, "record", record.path, f"raw_video/{person}.mp4, which it was made from, is not there"
-                )  # type: ignore[arg-type]
+                )
                 for person in missing
             ]
     return findings

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.arrays import Floats, Frame
+from generation.arrays import Floats, Frame, Grey
 from generation.crops import blending
 from generation.crops.align import transform
 from generation.generators.weightfree.portrait.reference import (
@@ -18,7 +18,7 @@ from generation.generators.weightfree.portrait.reference import (
     sample,
 )
 from generation.generators.weightfree.portrait.space import GRID_PX, MATTE_PX, REFERENCE, REGIONS, TO_CROP
-from generation.motion.expression import ANALYSIS_PX, Grey, are_brows_hidden
+from generation.motion.expression import ANALYSIS_PX, are_brows_hidden
 
 RIM_PX = 9  # of FINE_PX; a wider dark line is no rim of glasses
 RIM_DARKNESS = 0.2  # of the skin's lightness; skin alone has up to 0.08, black rims have 0.5 and more

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.arrays import Floats, Frame
+from generation.arrays import Floats, Frame, Grey
 from generation.crops import blending
 from generation.crops.align import transform
 from generation.generators.weightfree.portrait.space import GRID_PX, REFERENCE, REGIONS, TO_CROP
-from generation.motion.expression import Grey, displacement
+from generation.motion.expression import displacement
 
 FINE_PX = 4 * GRID_PX
 TONE_SCALE = 0.02  # finer than this is detail, coarser than blending.LIGHT_SCALE is light

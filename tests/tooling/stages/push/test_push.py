@@ -246,7 +246,7 @@ def test_kind_of_a_finding_decides_and_not_its_words(built: Built, hub: Watched)
     """Only findings about consent are set aside for people who are allowed by name."""
     set_consent(built, "3", "withdrawn")
     built.rebuild()
-    allowed = {"private": True, "gated": "manual", "allow_unconsented": ("3",)}
+    allowed: dict[str, Any] = {"private": True, "gated": "manual", "allow_unconsented": ("3",)}
     message = "its tag says: consent of identity 3 is granted"
     for kind in KINDS:
         replace_finding(built, Finding("error", kind, "raw_video/3.mp4", message))

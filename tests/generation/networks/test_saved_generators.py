@@ -11,9 +11,6 @@ import onnxruntime
 import pytest
 import torch
 from diffusers import DiffusionPipeline, ModelMixin
-from diffusers_setup import PipelineFolders, save_face_adapter
-from networks_setup import save_tiny
-from onnx_setup import identity, matrix, swapper
 from torch import nn
 from transformers import PreTrainedModel
 from typer.testing import CliRunner
@@ -23,6 +20,9 @@ from generation.generators.conversion.provenance import Provenance, digest_folde
 from generation.generators.loading import describe_generator, folder_digest, load_generator
 from generation.generators.placement import choose_dtype
 from generation.generators.registry import FAMILIES, NETWORK_MODULES, LoadOptions, imported
+from tests.generation.diffusers.folders import PipelineFolders, save_face_adapter
+from tests.generation.networks.onnx_files import identity, matrix, swapper
+from tests.generation.networks.published import save_tiny
 from tooling.cli.weights import weights_app
 
 STYLEGAN = ["generation.models.stylegan3", "StyleganGenerator"]
