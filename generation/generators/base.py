@@ -13,11 +13,12 @@ Alignment, batches and the way back into the picture are `generation.crops.align
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -72,16 +73,40 @@ class CropsOutput:
     masks: Floats
 
 
+@dataclass(frozen=True)
+class NoSettings:
+    """The settings of a pipeline that has none."""
+
+
 class RecordedPipeline(DiffusionPipeline):  # type: ignore[misc]
     """A pipeline that can say how it was set, for the record of what it makes.
 
+    A subclass names the dataclass of its settings. Its fields, all with defaults, are keyword arguments of the pipeline
+    and values of its config; an `__init__` of its own takes networks and hands on the rest as `**settings`.
+
     Attributes:
+        settings_class: the dataclass of the settings.
         draws: whether another seed gives another result.
         cuda_dtype: the dtype in which it keeps its accuracy on a GPU; on a CPU it is float32.
     """
 
+    settings_class: ClassVar[type[Any]] = NoSettings
     draws: ClassVar[bool] = True
     cuda_dtype: ClassVar[torch.dtype] = torch.float32
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
+        self.register_to_config(**asdict(self.settings_class(**settings)))
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "settings_class" in vars(cls):
+            cls.__init__ = _with_signature(cls.__init__, cls.settings_class)  # type: ignore[method-assign]
+
+    @property
+    def settings(self) -> Any:
+        """The config values as `settings_class`."""
+        return self.settings_class(**{field.name: self.config[field.name] for field in fields(self.settings_class)})
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -110,6 +135,23 @@ class RecordedPipeline(DiffusionPipeline):  # type: ignore[misc]
     def load_config(cls, folder: str | Path, **options: Any) -> dict[str, Any]:
         """As diffusers': the content of model_index.json, with each network's module where it is now."""
         return _with_modules(super().load_config(folder, **options), NETWORK_MODULES)
+
+
+def _with_signature(init: Callable[..., None], settings_class: type[Any]) -> Callable[..., None]:
+    """The `__init__` with the fields in its signature, from which diffusers reads which config values it takes."""
+
+    @functools.wraps(init)
+    def with_signature(*arguments: Any, **settings: Any) -> None:
+        init(*arguments, **settings)
+
+    given = inspect.signature(init)
+    own = [one for one in given.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    keywords = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+        for field in fields(settings_class)
+    ]
+    with_signature.__signature__ = given.replace(parameters=[*own, *keywords])  # type: ignore[attr-defined]
+    return with_signature
 
 
 def recorded(config: Mapping[str, Any]) -> dict[str, Any]:

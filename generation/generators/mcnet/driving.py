@@ -8,13 +8,14 @@ points do not show, are compared by the features of `generation.motion.expressio
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from scipy.spatial import ConvexHull, QhullError
 
 from generation.arrays import Floats
+from generation.errors import GenerationError
 from generation.generators.mcnet.keypoints import Keypoints, movement_scale, relative_keypoints
 from generation.motion.expression import FEATURE_WEIGHTS, FEATURES
 from generation.smoothing import smooth_over_time
@@ -44,6 +45,13 @@ class MotionSettings:
     is_scaled: bool = True
     head: Head = "target"
     smoothing_frames: int = 3
+
+    def __post_init__(self) -> None:
+        if self.motion not in get_args(Motion) or self.head not in get_args(Head):
+            raise GenerationError(
+                f"motion {self.motion!r}, head {self.head!r}; motion is 'relative' or 'absolute', head is 'target' or "
+                "'source'"
+            )
 
 
 def neutral_frame(features: Floats) -> int:

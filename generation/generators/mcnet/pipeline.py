@@ -18,7 +18,8 @@ for each frame from the seed.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,14 +33,7 @@ from generation.crops.align import AlignedFaces, Batching, aligned_batches
 from generation.crops.clip import FaceClip
 from generation.errors import GenerationError
 from generation.generators.base import CropsOutput, PairPipeline, frame_generator
-from generation.generators.mcnet.driving import (
-    Head,
-    Motion,
-    MotionSettings,
-    best_frame,
-    driving_keypoints,
-    neutral_frame,
-)
+from generation.generators.mcnet.driving import MotionSettings, best_frame, driving_keypoints, neutral_frame
 from generation.generators.mcnet.keypoints import Keypoints, McnetDetector
 from generation.generators.mcnet.network import NUM_NOISES, McnetGenerator, Still
 from generation.generators.mcnet.pictures import as_network_input
@@ -53,13 +47,12 @@ GPU_FRAMES = 8  # the network's batch on a GPU, always filled up, so that no res
 
 
 @dataclass(frozen=True)
-class McnetSettings:
-    """What can be chosen.
+class McnetSettings(MotionSettings):
+    """Settings of `McnetDrive`, besides those of the motion.
 
     Attributes:
         crop_px: side of the aligned crops; where it is not the network's they are resized for it.
         template: where the face lies in the crop; the network was trained on heads with shoulders.
-        motion, is_scaled, head, smoothing_frames: see `MotionSettings`.
         best_frame: number of the source's frame to start from; -1 searches for it.
         has_noise: whether the memory gets noise, as published.
         batch_frames: frames pasted at a time.
@@ -68,10 +61,6 @@ class McnetSettings:
 
     crop_px: int = 256
     template: str = "portrait"
-    motion: Motion = "relative"
-    is_scaled: bool = True
-    head: Head = "target"
-    smoothing_frames: int = 3
     best_frame: int = -1
     has_noise: bool = False
     batch_frames: int = 8
@@ -103,55 +92,22 @@ class McnetDrive(PairPipeline):
 
     Args:
         detector, animator: the two published networks.
-        others: see `McnetSettings`.
+        settings: see `McnetSettings`.
     """
 
     cuda_dtype = torch.float16
 
-    def __init__(
-        self,
-        detector: McnetDetector,
-        animator: McnetGenerator,
-        crop_px: int = 256,
-        template: str = "portrait",
-        motion: Motion = "relative",
-        is_scaled: bool = True,
-        head: Head = "target",
-        smoothing_frames: int = 3,
-        best_frame: int = -1,
-        has_noise: bool = False,
-        batch_frames: int = 8,
-        context_frames: int = 2,
-    ) -> None:
-        super().__init__()
-        if motion not in ("relative", "absolute") or head not in ("target", "source"):
-            raise GenerationError(
-                f"motion {motion!r}, head {head!r}; motion is 'relative' or 'absolute', head is 'target' or 'source'"
-            )
+    settings_class = McnetSettings
+    settings: McnetSettings
+
+    def __init__(self, detector: McnetDetector, animator: McnetGenerator, **settings: Any) -> None:
+        super().__init__(**settings)
         self.register_modules(detector=detector.requires_grad_(False), animator=animator.requires_grad_(False))
-        settings = McnetSettings(
-            crop_px,
-            template,
-            motion,
-            is_scaled,
-            head,
-            smoothing_frames,
-            best_frame,
-            has_noise,
-            batch_frames,
-            context_frames,
-        )
-        self.register_to_config(**asdict(settings))
 
     @property
     def draws(self) -> bool:  # type: ignore[override]
         """Whether another seed gives another result."""
         return bool(self.config["has_noise"])
-
-    @property
-    def settings(self) -> McnetSettings:
-        """The config values by name."""
-        return McnetSettings(**{field.name: self.config[field.name] for field in fields(McnetSettings)})
 
     @property
     def batching(self) -> Batching:
@@ -186,8 +142,7 @@ class McnetDrive(PairPipeline):
         own, crop = self._look(target, still_number, is_whole=settings.head == "target")
         moves, _ = self._look(source, start, is_whole=True)
         in_own = still_number if settings.head == "target" else 0
-        how = MotionSettings(settings.motion, settings.is_scaled, settings.head, settings.smoothing_frames)
-        driving = driving_keypoints(moves, own, start, in_own, how)
+        driving = driving_keypoints(moves, own, start, in_own, settings)
         network = self.animator.folded(is_tiled=self.device.type == "cpu")
         still = network.encode(self._input(crop[None]), own[in_own : in_own + 1].to(self.device))
         return PreparedMcnet(network, still, driving, neutral.brow_height, still_number, start)

@@ -8,7 +8,7 @@ through it in batches. What may flicker is averaged over time: landmarks, the ch
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -35,6 +35,31 @@ Pasting = Literal["soft", "published"]
 LARGEST_SHIFT = 0.04  # of the landmarks, share of the side, between crops whose masks are averaged
 
 
+@dataclass(frozen=True)
+class SimswapSettings:
+    """Settings of `SimSwap`.
+
+    Attributes:
+        crop_px: side of the crops, that of the network's training.
+        template: of the crops, that of the network's training: "poses" for 224 px, "ffhq" for 512 px.
+        batch_frames: frames at a time.
+        context_frames: on either side, over which parsed masks are averaged.
+        pasting: "soft" is this project's, "published" that of the published program with its seam and rounding.
+        is_compiled: whether torch.compile is used on a GPU.
+    """
+
+    crop_px: int = 224
+    template: str = "poses"
+    batch_frames: int = 8
+    context_frames: int = 2
+    pasting: Pasting = "soft"
+    is_compiled: bool = False
+
+    def __post_init__(self) -> None:
+        if self.pasting not in get_args(Pasting):
+            raise GenerationError(f"pasting {self.pasting!r}; use one of {', '.join(get_args(Pasting))}")
+
+
 @dataclass
 class PreparedSwap:
     """A source's identity, and the parsed masks of the target's last frames.
@@ -55,17 +80,14 @@ class SimSwap(PairPipeline):
         network: puts an identity into aligned crops.
         identity: embeds the source.
         parsing: names the parts of the target's face; without it the mask is drawn around the landmarks.
-        crop_px: side of the crops, that of the network's training.
-        template: of the crops, that of the network's training: "poses" for 224 px, "ffhq" for 512 px.
-        batch_frames: frames at a time.
-        context_frames: on either side, over which parsed masks are averaged.
-        pasting: "soft" is this project's, "published" that of the published program with its seam and rounding.
-        is_compiled: whether torch.compile is used on a GPU.
+        settings: see `SimswapSettings`.
 
     Raises:
         GenerationError: no such pasting, or a side that the network does not take.
     """
 
+    settings_class = SimswapSettings
+    settings: SimswapSettings
     draws: ClassVar[bool] = False
     cuda_dtype: ClassVar[torch.dtype] = torch.float16
     _optional_components: ClassVar[list[str]] = ["parsing"]
@@ -75,27 +97,13 @@ class SimSwap(PairPipeline):
         network: SwapGenerator,
         identity: SwapIdentity,
         parsing: FaceParsing | None = None,
-        crop_px: int = 224,
-        template: str = "poses",
-        batch_frames: int = 8,
-        context_frames: int = 2,
-        pasting: Pasting = "soft",
-        is_compiled: bool = False,
+        **settings: Any,
     ) -> None:
-        super().__init__()
-        if pasting not in get_args(Pasting):
-            raise GenerationError(f"pasting {pasting!r}; use one of {', '.join(get_args(Pasting))}")
+        super().__init__(**settings)
+        crop_px = self.settings.crop_px
         if crop_px % network.side_multiple:
             raise GenerationError(f"crop_px {crop_px}: this network takes sides divisible by {network.side_multiple}")
         self.register_modules(network=network, identity=identity, parsing=parsing)
-        self.register_to_config(
-            crop_px=crop_px,
-            template=template,
-            batch_frames=batch_frames,
-            context_frames=context_frames,
-            pasting=pasting,
-            is_compiled=is_compiled,
-        )
         self._fused: tuple[object, FusedSwapGenerator] | None = None
 
     @property

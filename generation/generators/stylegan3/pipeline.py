@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,11 +21,11 @@ from generation.generators.stylegan3.latent_search import as_pixels, draw_latent
 from generation.generators.stylegan3.network import StyleganGenerator
 
 
-class Stylegan3Faces(FaceImagePipeline):
-    """Seeds in, images out.
+@dataclass(frozen=True)
+class StyleganSettings:
+    """Settings of `Stylegan3Faces`.
 
-    Args:
-        network: the generator.
+    Attributes:
         psi: truncation; 1 is as diverse as the training images, 0 is the average face.
         cutoff: how many of the network's `num_ws` latents are truncated; 0 is all.
         class_index: label of a conditional network; -1 gives it none.
@@ -31,38 +33,39 @@ class Stylegan3Faces(FaceImagePipeline):
         batch_images: images at a time; their last bits depend on it.
     """
 
+    psi: float = 0.7
+    cutoff: int = 0
+    class_index: int = -1
+    angle_degrees: float = 0.0
+    shift_x: float = 0.0
+    shift_y: float = 0.0
+    batch_images: int = 1
+
+
+class Stylegan3Faces(FaceImagePipeline):
+    """Seeds in, images out.
+
+    Args:
+        network: the generator.
+        settings: see `StyleganSettings`.
+    """
+
     cuda_dtype = torch.float16
 
-    def __init__(
-        self,
-        network: StyleganGenerator,
-        psi: float = 0.7,
-        cutoff: int = 0,
-        class_index: int = -1,
-        angle_degrees: float = 0.0,
-        shift_x: float = 0.0,
-        shift_y: float = 0.0,
-        batch_images: int = 1,
-    ) -> None:
-        super().__init__()
-        num_labels = network.config["c_dim"]
-        if not -1 <= class_index < num_labels:
-            raise GenerationError(f"class_index {class_index}: the network has {num_labels} labels; use -1 for none")
+    settings_class = StyleganSettings
+    settings: StyleganSettings
+
+    def __init__(self, network: StyleganGenerator, **settings: Any) -> None:
+        super().__init__(**settings)
+        num_labels, index = network.config["c_dim"], self.settings.class_index
+        if not -1 <= index < num_labels:
+            raise GenerationError(f"class_index {index}: the network has {num_labels} labels; use -1 for none")
         self.register_modules(network=network.requires_grad_(False))
-        self.register_to_config(
-            psi=psi,
-            cutoff=cutoff,
-            class_index=class_index,
-            angle_degrees=angle_degrees,
-            shift_x=shift_x,
-            shift_y=shift_y,
-            batch_images=batch_images,
-        )
 
     @property
     def images_at_once(self) -> int:
         """How many images are made together."""
-        return int(self.config["batch_images"])
+        return self.settings.batch_images
 
     def make_images(self, prompts: Sequence[str], seeds: Sequence[int]) -> NDArray[np.uint8]:
         """One image for each seed: RGB uint8 (N, S, S, 3); the prompts are unread."""
@@ -74,24 +77,25 @@ class Stylegan3Faces(FaceImagePipeline):
         network = self.network
         z = torch.from_numpy(draw_latents(seeds, network.config["z_dim"])).float().to(network.device)
         label = None
-        if self.config["class_index"] >= 0:
+        if self.settings.class_index >= 0:
             label = torch.zeros(len(seeds), network.config["c_dim"], device=network.device)
-            label[:, self.config["class_index"]] = 1
+            label[:, self.settings.class_index] = 1
         return as_pixels(
             network(
                 z,
                 label,
-                psi=self.config["psi"],
-                cutoff=self.config["cutoff"] or None,
+                psi=self.settings.psi,
+                cutoff=self.settings.cutoff or None,
                 transform=self._transform(network.device),
             )
         )
 
     def _transform(self, device: torch.device) -> Tensor | None:
         """The inverse of the picture's turn and shift, (3, 3); None where there is neither."""
-        if not any(self.config[name] for name in ("angle_degrees", "shift_x", "shift_y")):
+        settings = self.settings
+        if not (settings.angle_degrees or settings.shift_x or settings.shift_y):
             return None
-        angle = math.radians(self.config["angle_degrees"])
+        angle = math.radians(settings.angle_degrees)
         cosine, sine = math.cos(angle), math.sin(angle)
-        rows = [[cosine, sine, self.config["shift_x"]], [-sine, cosine, self.config["shift_y"]], [0, 0, 1]]
+        rows = [[cosine, sine, settings.shift_x], [-sine, cosine, settings.shift_y], [0, 0, 1]]
         return torch.tensor(rows, dtype=torch.float64).inverse().float().to(device)

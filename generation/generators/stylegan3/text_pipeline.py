@@ -8,7 +8,8 @@ and not the last.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_args
+from dataclasses import dataclass
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -32,7 +33,23 @@ from generation.generators.stylegan3.latent_search import (
 )
 from generation.generators.stylegan3.network import StyleganGenerator
 
-SETTINGS = ("space", "psi", "learning_rate", "num_iterations", "keep", "patience", "least_gain", "pull")
+
+@dataclass(frozen=True)
+class TextSearchSettings(SearchSettings):
+    """Settings of `Text2Stylegan`.
+
+    Attributes:
+        antialias: whether CLIP's small view of the image is made with a low pass; text2stylegan has none.
+        batch_images: searches at a time; as rounding grows along a search, images depend on it.
+    """
+
+    antialias: bool = False
+    batch_images: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("space", self.space, get_args(Space)), ("keep", self.keep, get_args(Keep))):
+            if value not in known:
+                raise GenerationError(f"{name} {value!r}; use one of {', '.join(known)}")
 
 
 class Text2Stylegan(FaceImagePipeline):
@@ -41,11 +58,11 @@ class Text2Stylegan(FaceImagePipeline):
     Args:
         network: the generator.
         clip, tokenizer: of transformers, such as CLIP ViT-B/32.
-        space, psi, learning_rate, num_iterations, keep, patience, least_gain, pull: see `SearchSettings`.
-        antialias: whether CLIP's small view of the image is made with a low pass; text2stylegan has none.
-        batch_images: searches at a time; as rounding grows along a search, images depend on it.
+        settings: see `TextSearchSettings`.
     """
 
+    settings_class = TextSearchSettings
+    settings: TextSearchSettings
     # The search needs gradients that half precision rounds to zero.
     cuda_dtype = torch.float32
 
@@ -54,46 +71,17 @@ class Text2Stylegan(FaceImagePipeline):
         network: StyleganGenerator,
         clip: CLIPModel,
         tokenizer: CLIPTokenizer,
-        space: Space = "w",
-        psi: float = 0.5,
-        learning_rate: float = 0.02,
-        num_iterations: int = 501,
-        keep: Keep = "best",
-        patience: int = 0,
-        least_gain: float = 1e-3,
-        pull: float = 0.0,
-        antialias: bool = False,
-        batch_images: int = 1,
+        **settings: Any,
     ) -> None:
-        super().__init__()
-        for name, value, known in (("space", space, get_args(Space)), ("keep", keep, get_args(Keep))):
-            if value not in known:
-                raise GenerationError(f"{name} {value!r}; use one of {', '.join(known)}")
+        super().__init__(**settings)
         self.register_modules(
             network=network.requires_grad_(False), clip=clip.requires_grad_(False).eval(), tokenizer=tokenizer
-        )
-        self.register_to_config(
-            space=space,
-            psi=psi,
-            learning_rate=learning_rate,
-            num_iterations=num_iterations,
-            keep=keep,
-            patience=patience,
-            least_gain=least_gain,
-            pull=pull,
-            antialias=antialias,
-            batch_images=batch_images,
         )
 
     @property
     def images_at_once(self) -> int:
         """How many searches go on together."""
-        return int(self.config["batch_images"])
-
-    @property
-    def settings(self) -> SearchSettings:
-        """Those of the search."""
-        return SearchSettings(**{name: self.config[name] for name in SETTINGS})
+        return self.settings.batch_images
 
     def make_images(self, prompts: Sequence[str], seeds: Sequence[int]) -> NDArray[np.uint8]:
         """One image for each prompt and seed: RGB uint8 (N, S, S, 3).
@@ -128,7 +116,7 @@ class Text2Stylegan(FaceImagePipeline):
     def image_features(self, images: Tensor) -> Tensor:
         """CLIP's projected features (N, D) of images (N, 3, S, S), nominally [-1, 1]."""
         side = self.clip.config.vision_config.image_size
-        view = clip_view(images, side, antialias=self.config["antialias"])
+        view = clip_view(images, side, antialias=self.settings.antialias)
         seen = self.clip.vision_model(pixel_values=view.to(self.clip.dtype)).pooler_output
         features: Tensor = self.clip.visual_projection(seen).float()
         return features

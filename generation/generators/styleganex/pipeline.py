@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import Any, ClassVar, get_args
 
 import cv2
 import numpy as np
@@ -44,6 +44,30 @@ SMALLEST_DISTANCE_PX = 1.0  # of the eyes, across
 
 
 @dataclass(frozen=True)
+class StyleganexSettings:
+    """Settings of `StyleganexEdit`.
+
+    Attributes:
+        crop_px: side of the aligned crops, a multiple of 8; with the template "styleganex" and 512 px eyes are 64 px
+            apart, as the network expects them.
+        template: of the crops.
+        batch_frames: frames at a time.
+        context_frames: on either side, over which masks are averaged.
+        is_compiled: whether torch.compile is used on a GPU.
+    """
+
+    crop_px: int = 512
+    template: str = "styleganex"
+    batch_frames: int = 4
+    context_frames: int = 2
+    is_compiled: bool = False
+
+    def __post_init__(self) -> None:
+        if self.crop_px <= 0 or self.crop_px % SIDE_MULTIPLE:
+            raise GenerationError(f"crop_px {self.crop_px}: these networks take sides divisible by {SIDE_MULTIPLE}")
+
+
+@dataclass(frozen=True)
 class PreparedEdit:
     """What is constant for a clip.
 
@@ -63,17 +87,14 @@ class StyleganexEdit(AttributePipeline):
 
     Args:
         age, hair: the network of each attribute; either may be missing.
-        crop_px: side of the aligned crops, a multiple of 8; with the template "styleganex" and 512 px eyes are 64 px
-            apart, as the network wants them.
-        template: of the crops.
-        batch_frames: frames at a time.
-        context_frames: on either side, over which masks are averaged.
-        is_compiled: whether torch.compile is used on a GPU.
+        settings: see `StyleganexSettings`.
 
     Raises:
         GenerationError: a side that the networks do not take.
     """
 
+    settings_class = StyleganexSettings
+    settings: StyleganexSettings
     draws: ClassVar[bool] = False
     cuda_dtype: ClassVar[torch.dtype] = torch.float16
     _optional_components: ClassVar[list[str]] = ["age", "hair"]
@@ -82,23 +103,10 @@ class StyleganexEdit(AttributePipeline):
         self,
         age: StyleganexEditor | None = None,
         hair: StyleganexEditor | None = None,
-        crop_px: int = 512,
-        template: str = "styleganex",
-        batch_frames: int = 4,
-        context_frames: int = 2,
-        is_compiled: bool = False,
+        **settings: Any,
     ) -> None:
-        super().__init__()
-        if crop_px <= 0 or crop_px % SIDE_MULTIPLE:
-            raise GenerationError(f"crop_px {crop_px}: these networks take sides divisible by {SIDE_MULTIPLE}")
+        super().__init__(**settings)
         self.register_modules(age=age, hair=hair)
-        self.register_to_config(
-            crop_px=crop_px,
-            template=template,
-            batch_frames=batch_frames,
-            context_frames=context_frames,
-            is_compiled=is_compiled,
-        )
 
     @property
     def batching(self) -> Batching:

@@ -13,7 +13,7 @@ Every result depends on the clips and the settings only, not on how frames are b
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import ClassVar
 
 import cv2
@@ -51,7 +51,7 @@ _EXPRESSION = [at for at, name in enumerate(FEATURES) if at not in _POSE]
 
 @dataclass(frozen=True)
 class DriveSettings:
-    """What can be chosen.
+    """Settings of the pipeline.
 
     Attributes:
         crop_px: side of the aligned crops; about the size of a face in a 720p interview.
@@ -94,26 +94,9 @@ class PreparedDrive:
 class WeightfreeDrive(PairPipeline):
     """The pipeline. It holds settings only, so one object serves any number of pairs."""
 
+    settings_class = DriveSettings
+    settings: DriveSettings
     draws: ClassVar[bool] = False
-
-    def __init__(
-        self,
-        crop_px: int = 320,
-        batch_frames: int = 8,
-        context_frames: int = 2,
-        most_key_frames: int = 6,
-        switch_cost: float = 1.0,
-        fade_frames: int = 7,
-        gain: float = 1.3,
-    ) -> None:
-        super().__init__()
-        settings = DriveSettings(crop_px, batch_frames, context_frames, most_key_frames, switch_cost, fade_frames, gain)
-        self.register_to_config(**asdict(settings))
-
-    @property
-    def settings(self) -> DriveSettings:
-        """The config values by name."""
-        return DriveSettings(**{field.name: self.config[field.name] for field in fields(DriveSettings)})
 
     @property
     def batching(self) -> Batching:

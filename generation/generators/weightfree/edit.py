@@ -12,7 +12,7 @@ count as 2. Every result depends on the clip, the settings and the seed only, no
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import get_args
 
 import cv2
@@ -38,7 +38,7 @@ MARGIN_PX = 16
 
 @dataclass(frozen=True)
 class EditSettings:
-    """What can be chosen.
+    """Settings of the pipeline.
 
     Attributes:
         crop_px: side of the aligned head crops.
@@ -51,6 +51,9 @@ class EditSettings:
     batch_frames: int = 16
     context_frames: int = 2
     hair_colour: str = "auto"
+
+    def __post_init__(self) -> None:
+        choose_colour(self.hair_colour, np.zeros(3, np.float32), 0)
 
 
 @dataclass(frozen=True)
@@ -71,17 +74,8 @@ class PreparedEdit:
 class WeightfreeEdit(AttributePipeline):
     """The pipeline. It holds settings only, so one object serves any number of clips."""
 
-    def __init__(
-        self, crop_px: int = 512, batch_frames: int = 16, context_frames: int = 2, hair_colour: str = "auto"
-    ) -> None:
-        super().__init__()
-        choose_colour(hair_colour, np.zeros(3, np.float32), 0)
-        self.register_to_config(**asdict(EditSettings(crop_px, batch_frames, context_frames, hair_colour)))
-
-    @property
-    def settings(self) -> EditSettings:
-        """The config values by name."""
-        return EditSettings(**{field.name: self.config[field.name] for field in fields(EditSettings)})
+    settings_class = EditSettings
+    settings: EditSettings
 
     @property
     def batching(self) -> Batching:

@@ -13,7 +13,8 @@ hair and expression are those of the examples, and are left unread.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,21 +26,33 @@ from generation.generators.weightfree.portrait.painting import VIEW, Painter
 from generation.generators.weightfree.portrait.space import FaceSpace
 
 
+@dataclass(frozen=True)
+class FaceSettings:
+    """Settings of `WeightfreeFaces`.
+
+    Attributes:
+        side_px: of the portraits.
+    """
+
+    side_px: int = 350
+
+
 class WeightfreeFaces(FaceImagePipeline):
     """The pipeline; `fit` makes one, `save_pretrained` keeps it.
 
     Args:
         face_space: the fitted space; without it nothing can be made.
-        side_px: of the portraits.
+        settings: see `FaceSettings`.
     """
 
+    settings_class = FaceSettings
+    settings: FaceSettings
     _optional_components = ["face_space"]  # noqa: RUF012 - diffusers reads a list
 
-    def __init__(self, face_space: FaceSpace | None = None, side_px: int = 350) -> None:
-        super().__init__()
+    def __init__(self, face_space: FaceSpace | None = None, **settings: Any) -> None:
+        super().__init__(**settings)
         self._known: Painter | None = None
         self.register_modules(face_space=face_space)
-        self.register_to_config(side_px=side_px)
 
     @classmethod
     def fit(cls, people: Sequence[Person], *, side_px: int = 350, examples_per_person: int = 8) -> Self:
@@ -55,7 +68,7 @@ class WeightfreeFaces(FaceImagePipeline):
             FaceError, VideoError: a clip cannot be read, or does not fit its track.
         """
         space = fit_space(people, FitSettings(round(side_px / VIEW), examples_per_person))
-        return cls(space, side_px)
+        return cls(space, side_px=side_px)
 
     def make_images(self, prompts: Sequence[str], seeds: Sequence[int]) -> NDArray[np.uint8]:
         """One portrait for each prompt and seed: RGB uint8 (N, S, S, 3).
@@ -71,5 +84,5 @@ class WeightfreeFaces(FaceImagePipeline):
         if self.face_space is None:
             raise GenerationError("weightfree-faces is not fitted to any faces; fit it, or name a fitted folder")
         if self._known is None or self._known.space is not self.face_space:
-            self._known = Painter(self.face_space, self.config["side_px"])
+            self._known = Painter(self.face_space, self.settings.side_px)
         return self._known

@@ -13,7 +13,7 @@ Every result depends on the clips, the settings and the seed only, not on how fr
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -48,7 +48,7 @@ LARGEST_GRAIN = 0.06  # of white
 
 @dataclass(frozen=True)
 class SwapSettings:
-    """What can be chosen.
+    """Settings of the pipeline.
 
     Attributes:
         crop_px: side of the aligned crops; about the size of a face in a 720p interview.
@@ -109,23 +109,8 @@ class PreparedSwap:
 class WeightfreeSwap(PairPipeline):
     """The pipeline. It holds settings only, so one object serves any number of pairs."""
 
-    def __init__(
-        self,
-        crop_px: int = 320,
-        batch_frames: int = 8,
-        context_frames: int = 3,
-        most_source_frames: int = 24,
-        switch_cost: float = 0.35,
-        fade_frames: int = 3,
-    ) -> None:
-        super().__init__()
-        settings = SwapSettings(crop_px, batch_frames, context_frames, most_source_frames, switch_cost, fade_frames)
-        self.register_to_config(**asdict(settings))
-
-    @property
-    def settings(self) -> SwapSettings:
-        """The config values by name."""
-        return SwapSettings(**{field.name: self.config[field.name] for field in fields(SwapSettings)})
+    settings_class = SwapSettings
+    settings: SwapSettings
 
     @property
     def batching(self) -> Batching:

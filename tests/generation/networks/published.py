@@ -150,7 +150,7 @@ def save_tiny(name: str, folder: Path) -> Path:
         "stylegan3": lambda: Stylegan3Faces(tiny_stylegan()),
         "text2stylegan": lambda: tiny_text2stylegan(folder.with_name(f"{folder.name}_clip")),
         "styleganex": lambda: StyleganexEdit(age=StyleganexEditor(width=4).eval()),
-        "weightfree-faces": lambda: WeightfreeFaces(FaceSpace(crop_px=32), 96),
+        "weightfree-faces": lambda: WeightfreeFaces(FaceSpace(crop_px=32), side_px=96),
     }
     builders[name]().save_pretrained(folder)
     return folder
