@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from generation.faces.follow import follow_face, load_detectors
     from generation.faces.track import FaceTrack
     from generation.generators.loading import load_generator
-    from generation.generators.registry import FAMILIES as GENERATORS
+    from generation.generators.registry import GENERATORS as GENERATORS
     from generation.media.reader import read_frames
     from generation.media.writer import VideoWriter
     from generation.quality.output import OutputMeter
@@ -61,7 +61,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "GENERATORS": "generators.registry:FAMILIES",
+    "GENERATORS": "generators.registry:GENERATORS",
     "FaceClip": "crops.clip",
     "FaceTrack": "faces.track",
     "OutputMeter": "quality.output",

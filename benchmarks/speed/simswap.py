@@ -31,7 +31,7 @@ from generation.crops.paste import replace_faces
 from generation.crops.templates import TEMPLATES
 from generation.generators.simswap.identity_encoder import SwapIdentity
 from generation.generators.simswap.network import SwapGenerator
-from generation.generators.simswap.pipeline import PreparedSwap, SimSwap
+from generation.generators.simswap.pipeline import PreparedSimswap, SimSwap
 
 WIDTH, HEIGHT, FACE_PX = 1280, 720, 420
 PUBLISHED = {224: ((64, 128, 256, 512), 1, "poses"), 512: ((32, 64, 128, 256, 512), 0, "ffhq")}
@@ -83,7 +83,7 @@ def published_paste(frame: Frame, swapped: Floats, matrix: Floats) -> Frame:
     return np.asarray(np.clip(mask * warped + (1 - mask) * frame.astype(np.float32), 0, 255), np.uint8)
 
 
-def own_loop(pipeline: SimSwap, clip: FaceClip, prepared: PreparedSwap) -> Iterator[Frame]:
+def own_loop(pipeline: SimSwap, clip: FaceClip, prepared: PreparedSimswap) -> Iterator[Frame]:
     """Without `prepare`, which both do once for a clip."""
     for pasted in replace_faces(clip, lambda faces: pipeline.replace(faces, prepared), pipeline.batching):
         yield pasted.frame
@@ -119,7 +119,7 @@ def main() -> None:
     times: dict[str, list[float]] = {"published loop": [], "own loop": []}
     difference: NDArray[np.float64] = np.zeros(1)
     with torch.inference_mode():
-        prepared = PreparedSwap(pipeline.fused.styles(latent.to(own.dtype)))
+        prepared = PreparedSimswap(pipeline.fused.styles(latent.to(own.dtype)))
         for number in range(arguments.rounds + 1):
             one, theirs = seconds_of(lambda: list(published_loop(network, clip, latent, side)), clock)
             other, ours = seconds_of(lambda: list(own_loop(pipeline, clip, prepared)), clock)

@@ -35,7 +35,7 @@ from generation.crops.align import AlignedFaces, Batching
 from generation.crops.clip import FaceClip, PastedFrame
 from generation.crops.paste import FaceOutput, replace_faces
 from generation.errors import GenerationError
-from generation.generators.prefetch import ahead
+from generation.generators.prefetch import prefetch
 from generation.generators.registry import NETWORK_MODULES
 
 Attribute = Literal["age", "hair"]
@@ -202,8 +202,8 @@ class ClipPipeline(RecordedPipeline):
             yield from replace_faces(target, replace, self.batching)
             return
         # Decoding and pasting go on while the network works.
-        decoded = replace_fields(target, frames=lambda: ahead(target.frames()))
-        yield from ahead(replace_faces(decoded, replace, self.batching))
+        decoded = replace_fields(target, frames=lambda: prefetch(target.frames()))
+        yield from prefetch(replace_faces(decoded, replace, self.batching))
 
     def _collect(
         self, stream: Iterator[PastedFrame], num_frames: int, output_type: OutputType, return_dict: bool

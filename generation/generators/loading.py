@@ -14,14 +14,14 @@ from safetensors import safe_open
 from generation.digests import file_sha256
 from generation.errors import GenerationError
 from generation.generators.placement import choose_device, choose_dtype, place_pipeline, quiet_diffusers
-from generation.generators.registry import FAMILIES, SCHEMES, LoadOptions, imported, weights_folder
+from generation.generators.registry import GENERATORS, SCHEMES, LoadOptions, imported, weights_folder
 
 
 def load_generator(name: str, options: LoadOptions | None = None, *, family: str = "") -> Any:
     """Imports a generator and loads it, with its weights, on its device.
 
     Args:
-        name: one of `FAMILIES`, or "scheme:FOLDER_OR_FILE" with one of `SCHEMES`.
+        name: one of `GENERATORS`, or "scheme:FOLDER_OR_FILE" with one of `SCHEMES`.
         options: weights, device, dtype and batch size.
         family: the requested family; needed for a scheme that serves several.
 
@@ -33,7 +33,7 @@ def load_generator(name: str, options: LoadOptions | None = None, *, family: str
     scheme, path = _scheme(name)
     if scheme:
         return imported(f"{SCHEMES[scheme]}:load")(path, options, family)
-    pipeline_class = imported(FAMILIES[name].location)
+    pipeline_class = imported(GENERATORS[name].location)
     weights = _weights(name, options)
     if weights is None:
         return place_pipeline(pipeline_class(), options)
@@ -52,7 +52,7 @@ def describe_generator(name: str, options: LoadOptions, *, family: str = "") -> 
     if scheme:
         described: dict[str, Any] = imported(f"{SCHEMES[scheme]}:describe")(path, options, family)
         return described
-    pipeline_class = imported(FAMILIES[name].location)
+    pipeline_class = imported(GENERATORS[name].location)
     weights = _weights(name, options)
     if weights is None:
         choose_device(options.device)
@@ -153,19 +153,19 @@ def check_complete(folder: Path, model: Any) -> None:
 
 
 def _scheme(name: str) -> tuple[str, str]:
-    """Scheme and path of a generator's name; two empty strings for a name of `FAMILIES`."""
+    """Scheme and path of a generator's name; two empty strings for a name of `GENERATORS`."""
     scheme, _, path = name.partition(":")
     if scheme in SCHEMES and path:
         return scheme, path
-    if name not in FAMILIES:
+    if name not in GENERATORS:
         more = "".join(f", {scheme}:PATH" for scheme in SCHEMES)
-        raise GenerationError(f"{name}: no such generator; use one of {', '.join(FAMILIES)}{more}")
+        raise GenerationError(f"{name}: no such generator; use one of {', '.join(GENERATORS)}{more}")
     return "", ""
 
 
 def _weights(name: str, options: LoadOptions) -> str | None:
     """Folder or repository of a generator's weights; None where it needs none."""
-    if options.weights is None and FAMILIES[name].weights:
+    if options.weights is None and GENERATORS[name].weights:
         return str(weights_folder(name))
     return options.weights
 

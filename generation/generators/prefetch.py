@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 _END = object()
 
 
-def ahead(items: Iterator[Item], depth: int = 8) -> Iterator[Item]:
+def prefetch(items: Iterator[Item], depth: int = 8) -> Iterator[Item]:
     """Draws from an iterator in a thread, at most `depth` items ahead of who takes them; order and errors are kept.
 
     Worth it where the work on both sides leaves Python's lock: decoding, encoding, resampling, a GPU.

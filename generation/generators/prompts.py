@@ -59,10 +59,12 @@ def plan_prompt(number: int, seed: int = 0) -> PlannedPrompt:
     if number < 1:
         raise ValueError(f"images are numbered from 1, not {number}")
     index = number - 1
-    gender = GENDERS[_place(index, len(GENDERS), seed, "gender")]
+    gender = GENDERS[_choose(index, len(GENDERS), seed, "gender")]
     within = index // len(GENDERS)  # of this gender: every pair of numbers has one of each
     values = {"age": tuple(AGES), "hair": HAIR[gender], "expression": EXPRESSIONS, "light": LIGHTS}
-    chosen = {name: options[_place(within, len(options), seed, f"{gender} {name}")] for name, options in values.items()}
+    chosen = {
+        name: options[_choose(within, len(options), seed, f"{gender} {name}")] for name, options in values.items()
+    }
     return PlannedPrompt(
         number,
         _text(gender, chosen),
@@ -87,11 +89,11 @@ def _text(gender: Gender, chosen: dict[str, str]) -> str:
     )
 
 
-def _place(index: int, num_values: int, seed: int, name: str) -> int:
-    """Which of the values comes at this place: each block of `num_values` places is a permutation of its own."""
-    block, place = divmod(index, num_values)
+def _choose(index: int, num_values: int, seed: int, name: str) -> int:
+    """Which of the values an image gets: each block of `num_values` images has a permutation of its own."""
+    block, at = divmod(index, num_values)
     draws = np.random.default_rng(int.from_bytes(_digest(seed, name, block)[:8], "big"))
-    return int(draws.permutation(num_values)[place])
+    return int(draws.permutation(num_values)[at])
 
 
 def _digest(seed: int, name: str, number: int) -> bytes:

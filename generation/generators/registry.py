@@ -1,7 +1,7 @@
 """The four families of fakes and their generators: one dict, and how one of them is loaded.
 
 A generator is a pipeline of `generation.generators.base`. Some need published weights, converted beforehand with
-`tooling weights convert`; the default of each family needs none. Besides the names in `FAMILIES`,
+`tooling weights convert`; the default of each family needs none. Besides the names in `GENERATORS`,
 `diffusers:FOLDER_OR_REPO` takes a pipeline of diffusers itself and `onnx:FILE` a face swap network in ONNX.
 """
 
@@ -43,7 +43,7 @@ class GeneratorInfo:
 
 
 # The first generator of a family is its default.
-FAMILIES: dict[str, GeneratorInfo] = {
+GENERATORS: dict[str, GeneratorInfo] = {
     "weightfree-faces": GeneratorInfo(
         "full_face_generation",
         "generation.generators.weightfree.faces:WeightfreeFaces",
@@ -166,7 +166,7 @@ def generators_of(family: str) -> list[str]:
     """
     if family not in get_args(Family):
         raise GenerationError(f"{family}: no such family; use one of {', '.join(get_args(Family))}")
-    return [name for name, info in FAMILIES.items() if info.family == family]
+    return [name for name, info in GENERATORS.items() if info.family == family]
 
 
 def weights_folder(name: str) -> Path:

@@ -54,11 +54,11 @@ def generate(
 
 def generators(as_json: JsonOption = False) -> None:
     """List the generators: family, licence, weights needed and present, and what each was checked against."""
-    from generation.generators.registry import FAMILIES, SCHEMES, Family, generators_of, weights_folder
+    from generation.generators.registry import GENERATORS, SCHEMES, Family, generators_of, weights_folder
 
     rows: list[dict[str, Any]] = []
     for name in (name for family in get_args(Family) for name in generators_of(family)):
-        info = FAMILIES[name]
+        info = GENERATORS[name]
         present = not info.weights or (weights_folder(name) / "model_index.json").is_file()
         rows.append(
             {

@@ -80,9 +80,9 @@ def check(
 
 def _folders(name: str) -> dict[Path, str]:
     """The folders to check, each with the generator that it should be for."""
-    from generation.generators.registry import FAMILIES, weights_folder
+    from generation.generators.registry import GENERATORS, weights_folder
 
-    if name in FAMILIES:
+    if name in GENERATORS:
         return {weights_folder(name): name}
     if name:
         return {Path(name): ""}
@@ -93,7 +93,7 @@ def _folders(name: str) -> dict[Path, str]:
 
 
 def _rows() -> list[dict[str, Any]]:
-    from generation.generators.registry import FAMILIES, weights_folder
+    from generation.generators.registry import GENERATORS, weights_folder
 
     return [
         {
@@ -105,6 +105,6 @@ def _rows() -> list[dict[str, Any]]:
             "folder": str(weights_folder(name)),
             "is_present": (weights_folder(name) / "model_index.json").is_file(),
         }
-        for name, info in FAMILIES.items()
+        for name, info in GENERATORS.items()
         if info.weights
     ]

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from generation.errors import GenerationError
 from generation.generators.conversion.provenance import find_changes, read_provenance
 from generation.generators.loading import load_pretrained
-from generation.generators.registry import FAMILIES, LoadOptions, imported
+from generation.generators.registry import GENERATORS, LoadOptions, imported
 
 ENDINGS = {".json", ".safetensors", ".txt", ".md"}
 
@@ -59,7 +59,7 @@ def _unsafe(path: Path) -> str:
 def _problems_of_generator(folder: Path, stored: str, wanted: str) -> list[str]:
     if wanted and stored != wanted:
         return [f"{folder}: holds the weights of {stored}, not of {wanted}; name another folder"]
-    if stored not in FAMILIES:
+    if stored not in GENERATORS:
         return [f"{folder}: is for the generator {stored}, which is not known here; update this program"]
-    load_pretrained(imported(FAMILIES[stored].location), str(folder), LoadOptions(device="cpu", dtype="float32"))
+    load_pretrained(imported(GENERATORS[stored].location), str(folder), LoadOptions(device="cpu", dtype="float32"))
     return []

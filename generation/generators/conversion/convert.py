@@ -19,7 +19,7 @@ from generation.generators.conversion.provenance import (
     read_provenance,
     write_provenance,
 )
-from generation.generators.registry import FAMILIES, GeneratorInfo, imported
+from generation.generators.registry import GENERATORS, GeneratorInfo, imported
 from generation.weights import archive
 
 
@@ -27,9 +27,9 @@ def convert(name: str, files: Sequence[Path], out: Path, *, origin: str = "") ->
     """Converts the published weights of a generator.
 
     Args:
-        name: one of `FAMILIES` that has a converter.
+        name: one of `GENERATORS` that has a converter.
         files: the published files, or a tar of them; under their published names their order does not matter, else it
-            is that of `FAMILIES[name].weights`. A generator with `other_weights` tells them apart by their content.
+            is that of `GENERATORS[name].weights`. A generator with `other_weights` tells them apart by their content.
         out: the new folder; it appears when it is complete. If it holds these very files already, it is left as it is.
         origin: where the files are from; it goes into the provenance.
 
@@ -74,11 +74,11 @@ def convert(name: str, files: Sequence[Path], out: Path, *, origin: str = "") ->
 
 
 def _info(name: str) -> GeneratorInfo:
-    known = [one for one, info in FAMILIES.items() if info.converter]
+    known = [one for one, info in GENERATORS.items() if info.converter]
     if name not in known:
-        what = "needs no published weights" if name in FAMILIES else "no such generator"
+        what = "needs no published weights" if name in GENERATORS else "no such generator"
         raise WeightsError(f"{name}: {what}; convert one of {', '.join(known) or '(none has weights)'}")
-    return FAMILIES[name]
+    return GENERATORS[name]
 
 
 def _unpack_archives(info: GeneratorInfo, files: Sequence[Path], folder: Path) -> list[Path]:

@@ -31,8 +31,8 @@ class Provenance:
     """How a folder of weights was made.
 
     Attributes:
-        generator: name in `FAMILIES`.
-        licence: of the published weights, as `FAMILIES` had it.
+        generator: name in `GENERATORS`.
+        licence: of the published weights, as `GENERATORS` had it.
         origin: where the files are from, in the words of who converted them; "" if they did not say.
         converter: "module:function".
         files: the published files.

@@ -108,14 +108,14 @@ def read_catalogue() -> dict[str, dict[str, dict[str, Any]]]:
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
-def find_entry(class_name: str, family: str, folders: list[Path], place: str) -> tuple[str, CatalogueEntry]:
+def find_entry(class_name: str, family: str, folders: list[Path], folder_or_repo: str) -> tuple[str, CatalogueEntry]:
     """The entry of a class for a family, with what the folders' own settings change.
 
     Args:
         class_name: of model_index.json.
         family: the one wanted; "" takes the only one that the folders' settings are for, or that the class serves.
         folders: where generator.json is looked for; later ones come first.
-        place: for error messages.
+        folder_or_repo: for error messages.
 
     Returns:
         The family and the entry.
@@ -132,20 +132,22 @@ def find_entry(class_name: str, family: str, folders: list[Path], place: str) ->
     if not known:
         listed = ", ".join(sorted(read_catalogue()))
         raise GenerationError(
-            f"{place}: {class_name} is no pipeline known here; use one of {listed}, or describe it in {SETTINGS_FILE}"
+            f"{folder_or_repo}: {class_name} is no pipeline known here; use one of {listed}, or describe it in {SETTINGS_FILE}"
         )
     if not family and len(described) == 1:
         family = next(iter(described))
     if not family and len(known) > 1:
-        raise GenerationError(f"{place}: {class_name} serves {' and '.join(sorted(known))}; say which is wanted")
+        raise GenerationError(
+            f"{folder_or_repo}: {class_name} serves {' and '.join(sorted(known))}; say which is wanted"
+        )
     family = family or next(iter(known))
     if family not in known:
         fitting = [name for name, families in read_catalogue().items() if family in families]
         raise GenerationError(
-            f"{place}: {class_name} serves {' and '.join(sorted(known))}, not {family}; for that use one of "
+            f"{folder_or_repo}: {class_name} serves {' and '.join(sorted(known))}, not {family}; for that use one of "
             + ", ".join(sorted(fitting))
         )
-    return family, _checked(known[family], family, f"{place}: {class_name}")
+    return family, _checked(known[family], family, f"{folder_or_repo}: {class_name}")
 
 
 def _read_settings(path: Path) -> dict[str, dict[str, Any]]:

@@ -27,7 +27,7 @@ CHANGE_SOFTNESS = 0.02  # standard deviation of the mask's edge, as a share of t
 
 
 @dataclass
-class PreparedEdit:
+class PreparedDiffusersEdit:
     """One edit of one clip, and the frames edited last, which the next batch needs again.
 
     Attributes:
@@ -57,7 +57,7 @@ class DiffusersEdit(WrappedPipeline, AttributePipeline):
         reach = entry.smoothing_frames // 2
         return Batching(entry.size_px, self.config["batch_frames"], reach, entry.template, keeps_detail=True)
 
-    def prepare(self, target: FaceClip, attribute: Attribute, factor: float) -> PreparedEdit:
+    def prepare(self, target: FaceClip, attribute: Attribute, factor: float) -> PreparedDiffusersEdit:
         """Chooses the prompt; the clip is not looked at.
 
         Raises:
@@ -65,11 +65,13 @@ class DiffusersEdit(WrappedPipeline, AttributePipeline):
         """
         if attribute not in self.entry.prompts:
             known = ", ".join(sorted(self.entry.prompts)) or "nothing"
-            raise GenerationError(f"{self.place}: edits {known}, not {attribute}; add prompts to generator.json")
+            raise GenerationError(
+                f"{self.folder_or_repo}: edits {known}, not {attribute}; add prompts to generator.json"
+            )
         negative, positive = self.entry.prompts[attribute]
-        return PreparedEdit(negative if factor < 0 else positive, factor)
+        return PreparedDiffusersEdit(negative if factor < 0 else positive, factor)
 
-    def replace(self, faces: AlignedFaces, prepared: PreparedEdit, *, seed: int = 0) -> CropsOutput:
+    def replace(self, faces: AlignedFaces, prepared: PreparedDiffusersEdit, *, seed: int = 0) -> CropsOutput:
         """Edits a batch of aligned crops.
 
         Raises:
@@ -89,7 +91,7 @@ class DiffusersEdit(WrappedPipeline, AttributePipeline):
         share = np.float32(min(abs(prepared.factor), 1.0))
         return CropsOutput(np.stack([crop for crop, _ in made]), share * np.stack([mask for _, mask in made]))
 
-    def _difference(self, crop: Frame, prepared: PreparedEdit, seed: int) -> Floats:
+    def _difference(self, crop: Frame, prepared: PreparedDiffusersEdit, seed: int) -> Floats:
         """What the network changes in one crop: float32 (S, S, 3), levels."""
         entry, strength = self.entry, self.entry.strength
         assert strength is not None
@@ -103,7 +105,7 @@ class DiffusersEdit(WrappedPipeline, AttributePipeline):
         edited = resized(self.call(prompt, seed, **arguments)[0], len(crop))
         return np.asarray(edited.astype(np.float32) - crop, np.float32)
 
-    def _smoothed(self, number: int, prepared: PreparedEdit) -> Floats:
+    def _smoothed(self, number: int, prepared: PreparedDiffusersEdit) -> Floats:
         """Hann-weighted mean of the differences around one frame; at the clip's ends of those that are there."""
         reach = self.entry.smoothing_frames // 2
         window = np.hanning(2 * reach + 3)[1:-1].astype(np.float32)

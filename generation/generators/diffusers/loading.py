@@ -53,7 +53,7 @@ def load(folder_or_repo: str, options: LoadOptions, family: str = "") -> Any:
     device = choose_device(options.device)
     dtype = choose_dtype(options.dtype, device, getattr(torch, found.entry.cuda_dtype))
     inner = load_inner(found.folder, found.index, found.entry, dtype)
-    wrapper = found.wrapper_class(inner, entry=found.entry, family=found.family, place=found.name)
+    wrapper = found.wrapper_class(inner, entry=found.entry, family=found.family, folder_or_repo=found.name)
     wrapper.attach(found.folders)
     wrapper.register_to_config(_name_or_path=str(found.folder))
     return place_pipeline(wrapper, options)

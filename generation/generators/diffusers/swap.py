@@ -1,7 +1,7 @@
-"""Face swap by inpainting: the face's place is painted anew from the source's identity embedding.
+"""Face swap by inpainting: the face is painted from scratch, conditioned on from the source's identity embedding.
 
 FaceID variant of IP-Adapter: Ye et al. 2023, "IP-Adapter: Text Compatible Image Prompt Adapter for Text-to-Image
-Diffusion Models". The identity comes from the source, light and place from the target; the expression is what the
+Diffusion Models". The identity comes from the source, light and position from the target; the expression is what the
 network paints, so that this is a method for stills rather than for speech. Frames share their noise.
 """
 
@@ -53,19 +53,19 @@ class DiffusersInpaintSwap(WrappedPipeline, PairPipeline):
             self.identity_encoder = OnnxIdentity(self._attached[IDENTITY])
 
     @classmethod
-    def find_files(cls, folders: list[Path], place: str) -> dict[str, Path]:
+    def find_files(cls, folders: list[Path], folder_or_repo: str) -> dict[str, Path]:
         """Face adapter and, where there is one, identity network; later folders come first.
 
         Raises:
             GenerationError: there is no adapter, or it is a pickle.
         """
-        found = super().find_files(folders, place)
+        found = super().find_files(folders, folder_or_repo)
         if ADAPTER not in found:
             pickled = [path for folder in folders for path in sorted(folder.glob("*faceid*.bin"))]
             if pickled:
                 raise GenerationError(f"{pickled[0]}: is a pickle, which is never read; get it as {ADAPTER}")
             raise GenerationError(
-                f"{place}: has no face adapter; put a FaceID IP-Adapter as {ADAPTER} into the folder named with "
+                f"{folder_or_repo}: has no face adapter; put a FaceID IP-Adapter as {ADAPTER} into the folder named with "
                 "--weights"
             )
         return found
@@ -85,7 +85,9 @@ class DiffusersInpaintSwap(WrappedPipeline, PairPipeline):
                 )
         except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise GenerationError(f"{path}: does not fit {self.place} ({reason}); get the one made for it") from error
+            raise GenerationError(
+                f"{path}: does not fit {self.folder_or_repo} ({reason}); get the one made for it"
+            ) from error
         lacking = [name for name, value in self.inner.unet.state_dict().items() if value.is_meta]
         if lacking:
             raise GenerationError(f"{path}: weight for {lacking[0]} is missing; get it again")
@@ -113,7 +115,7 @@ class DiffusersInpaintSwap(WrappedPipeline, PairPipeline):
         """
         if self.identity_encoder is None:
             raise GenerationError(
-                f"{self.place}: has no identity encoder; put an ArcFace network as {IDENTITY} into the folder named "
+                f"{self.folder_or_repo}: has no identity encoder; put an ArcFace network as {IDENTITY} into the folder named "
                 "with --weights"
             )
         return clip_identity(source, self.identity_encoder)

@@ -38,12 +38,12 @@ def convert_mcnet(files: Sequence[Path]) -> McnetDrive:
     return McnetDrive(detector, generator)
 
 
-def _check_parts(parts: Any, place: str) -> None:
+def _check_parts(parts: Any, file: str) -> None:
     if not isinstance(parts, Mapping):
-        raise WeightsError(f"{place}: no dict of networks; use the checkpoint that was published")
+        raise WeightsError(f"{file}: no dict of networks; use the checkpoint that was published")
     for name in NETWORKS:
         if name not in parts:
-            raise WeightsError(f"{place}: holds no {name}; use the checkpoint that was published")
+            raise WeightsError(f"{file}: holds no {name}; use the checkpoint that was published")
     for name in parts:
         if name not in (*NETWORKS, *TRAINING):
-            raise WeightsError(f"{place}: holds {printable(str(name))}, which the published checkpoint does not")
+            raise WeightsError(f"{file}: holds {printable(str(name))}, which the published checkpoint does not")

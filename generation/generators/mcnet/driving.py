@@ -20,7 +20,7 @@ from generation.generators.mcnet.keypoints import Keypoints, movement_scale, rel
 from generation.motion.expression import FEATURE_WEIGHTS, FEATURES
 from generation.smoothing import smooth_over_time
 
-Motion = Literal["relative", "absolute"]
+MotionMode = Literal["relative", "absolute"]
 Head = Literal["target", "source"]
 
 LANDMARK_WEIGHT = 20.0  # of the landmarks' squared distance, beside the features'
@@ -41,13 +41,13 @@ class MotionSettings:
         smoothing_frames: over which keypoints are averaged; odd, 1 is none, as published.
     """
 
-    motion: Motion = "relative"
+    motion: MotionMode = "relative"
     is_scaled: bool = True
     head: Head = "target"
     smoothing_frames: int = 3
 
     def __post_init__(self) -> None:
-        if self.motion not in get_args(Motion) or self.head not in get_args(Head):
+        if self.motion not in get_args(MotionMode) or self.head not in get_args(Head):
             raise GenerationError(
                 f"motion {self.motion!r}, head {self.head!r}; motion is 'relative' or 'absolute', head is 'target' or "
                 "'source'"

@@ -141,7 +141,7 @@ class StyleConv(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))  # of the noise
-        self.modulated_conv = ModulatedConv(channels)
+        self.modulated_conv = ScaledConv(channels)
         self.activate = nn.Module()
         self.activate.bias = nn.Parameter(torch.zeros(channels))
 
@@ -154,7 +154,7 @@ class StyleConv(nn.Module):
         return F.leaky_relu(y, 0.2) * math.sqrt(2)
 
 
-class ModulatedConv(nn.Module):
+class ScaledConv(nn.Module):
     """A 3x3 convolution whose kernels are scaled by a style and brought back to norm 1.
 
     The kernels themselves stay as they are: the input's channels are scaled before, the output's after it.

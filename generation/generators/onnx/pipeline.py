@@ -76,16 +76,16 @@ class OnnxSwap(PairPipeline):
 
     def _check_inputs(self) -> None:
         swapper, inputs = self.swapper, self._network.inputs
-        place = self._network.path
+        path = self._network.path
         if set(inputs) != {swapper.target, swapper.source}:
             wanted = f"{swapper.target} and {swapper.source}"
-            raise GenerationError(f"{place}: has the inputs {', '.join(inputs)}, not {wanted}; use another file")
+            raise GenerationError(f"{path}: has the inputs {', '.join(inputs)}, not {wanted}; use another file")
         side = swapper.size_px
         shape = inputs[swapper.target]
         if len(shape) != 4 or any(
             own not in (None, want) for own, want in zip(shape[1:], (3, side, side), strict=True)
         ):
-            raise GenerationError(f"{place}: takes a target of {list(shape)}, not (1, 3, {side}, {side}); use another")
+            raise GenerationError(f"{path}: takes a target of {list(shape)}, not (1, 3, {side}, {side}); use another")
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -169,9 +169,9 @@ class OnnxSwap(PairPipeline):
         crops = faces.crops[faces.wanted].copy()
         masks = np.zeros(crops.shape[:3], np.float32)
         for number in numbers:
-            place = number - faces.num_before
-            crops[place] = self.swap(faces.crops[number], prepared)
-            masks[place] = outline_mask(faces.landmarks[number], self.swapper.size_px)
+            at = number - faces.num_before
+            crops[at] = self.swap(faces.crops[number], prepared)
+            masks[at] = outline_mask(faces.landmarks[number], self.swapper.size_px)
         return CropsOutput(crops, masks)
 
     def swap(self, crop: NDArray[np.uint8], source: Floats) -> NDArray[np.uint8]:

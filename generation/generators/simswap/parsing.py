@@ -31,7 +31,7 @@ class ConvNorm(nn.Module):
         return torch.relu(self.bn(self.conv(features)))
 
 
-class ResidualBlock(nn.Module):
+class ParsingBlock(nn.Module):
     """The basic block of ResNet-18."""
 
     def __init__(self, num_in: int, num_out: int, stride: int) -> None:
@@ -66,7 +66,7 @@ class Backbone(nn.Module):
 
     @staticmethod
     def _stage(num_in: int, num_out: int, stride: int) -> nn.Sequential:
-        return nn.Sequential(ResidualBlock(num_in, num_out, stride), ResidualBlock(num_out, num_out, 1))
+        return nn.Sequential(ParsingBlock(num_in, num_out, stride), ParsingBlock(num_out, num_out, 1))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features at an eighth, a sixteenth and a thirty-second of the size."""
@@ -111,7 +111,7 @@ class ContextPath(nn.Module):
         return eighth, self.conv_head16(_enlarge(self.arm16(sixteenth) + coarse, eighth))
 
 
-class Fusion(nn.Module):
+class FeatureFusion(nn.Module):
     """Joins the two paths."""
 
     def __init__(self, channels: int) -> None:
@@ -151,7 +151,7 @@ class FaceParsing(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def __init__(self, width: int = 64, num_classes: int = NUM_CLASSES) -> None:
         super().__init__()
         self.cp = ContextPath(width)
-        self.ffm = Fusion(4 * width)
+        self.ffm = FeatureFusion(4 * width)
         self.conv_out = Output(4 * width, 4 * width, num_classes)
         # Used in training only; published, so that they are loaded strictly.
         self.conv_out16 = Output(2 * width, width, num_classes)

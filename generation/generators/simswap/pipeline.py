@@ -61,7 +61,7 @@ class SimswapSettings:
 
 
 @dataclass
-class PreparedSwap:
+class PreparedSimswap:
     """A source's identity, and the parsed masks of the target's last frames.
 
     Attributes:
@@ -115,7 +115,7 @@ class SimSwap(PairPipeline):
         return Batching(config.crop_px, config.batch_frames, context, template=config.template, paste=paste)
 
     @torch.inference_mode()
-    def prepare(self, target: FaceClip, source: FaceClip) -> PreparedSwap:
+    def prepare(self, target: FaceClip, source: FaceClip) -> PreparedSimswap:
         """The source's identity; looks through the source once.
 
         Raises:
@@ -124,7 +124,7 @@ class SimSwap(PairPipeline):
         """
         crop = align_by(self.config.template, self.config.crop_px)
         latent = torch.from_numpy(clip_identity(source, self.embed, crop)).to(self.device, self.dtype)
-        return PreparedSwap(self.fused.styles(latent[None]))
+        return PreparedSimswap(self.fused.styles(latent[None]))
 
     @torch.inference_mode()
     def embed(self, crops: NDArray[np.uint8]) -> Floats:
@@ -138,7 +138,7 @@ class SimSwap(PairPipeline):
             found.append(self.identity(small).float().cpu().numpy()[0])
         return np.asarray(np.stack(found), np.float32)
 
-    def replace(self, faces: AlignedFaces, prepared: PreparedSwap, *, seed: int = 0) -> CropsOutput:
+    def replace(self, faces: AlignedFaces, prepared: PreparedSimswap, *, seed: int = 0) -> CropsOutput:
         """Swaps a batch of aligned crops; frames without a face get an empty mask and keep their crop."""
         numbers = [number for number in range(*faces.wanted.indices(len(faces.crops))) if is_seen(faces, number)]
         crops = faces.crops[faces.wanted].copy()
@@ -179,7 +179,7 @@ class SimSwap(PairPipeline):
         pixels = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device)
         return pixels.permute(0, 3, 1, 2).to(self.dtype).contiguous() / 255
 
-    def _masks(self, faces: AlignedFaces, numbers: list[int], prepared: PreparedSwap) -> Floats:
+    def _masks(self, faces: AlignedFaces, numbers: list[int], prepared: PreparedSimswap) -> Floats:
         if self.parsing is None:
             if self.config.pasting == "published":
                 return np.ones((len(numbers), *faces.crops.shape[1:3]), np.float32)
@@ -191,7 +191,7 @@ class SimSwap(PairPipeline):
             [self._smoothed(known, faces.landmarks / np.float32(self.config.crop_px), number) for number in numbers]
         )
 
-    def _parsed(self, faces: AlignedFaces, prepared: PreparedSwap) -> dict[int, Floats]:
+    def _parsed(self, faces: AlignedFaces, prepared: PreparedSimswap) -> dict[int, Floats]:
         """Masks of all crops in which the face is seen, by their place in the batch; each is made once."""
         first = faces.start - faces.num_before
         for number in [number for number in prepared.masks if number < first]:

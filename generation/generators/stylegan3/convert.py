@@ -90,7 +90,7 @@ def read_generator(path: Path) -> StyleganGenerator:
     published = read_stylegan(path)
     if published.class_name != "Generator":
         raise WeightsError(f"{path}: G_ema is a {published.class_name}, no Generator; name a StyleGAN3 pickle")
-    settings = generator_settings(published.init_kwargs, place=str(path))
+    settings = generator_settings(published.init_kwargs, file=str(path))
     try:
         network: StyleganGenerator = StyleganGenerator(**settings)
     except (ValueError, ZeroDivisionError, OverflowError, RuntimeError) as error:
@@ -99,7 +99,7 @@ def read_generator(path: Path) -> StyleganGenerator:
     return network
 
 
-def generator_settings(arguments: Mapping[str, Any], *, place: str) -> dict[str, Any]:
+def generator_settings(arguments: Mapping[str, Any], *, file: str) -> dict[str, Any]:
     """Arguments of `StyleganGenerator` from those of the published constructor, which must all be known.
 
     Raises:
@@ -107,37 +107,37 @@ def generator_settings(arguments: Mapping[str, Any], *, place: str) -> dict[str,
     """
     for name in REQUIRED:
         if name not in arguments:
-            raise WeightsError(f"{place}: does not say its {name}; name a StyleGAN3 pickle")
+            raise WeightsError(f"{file}: does not say its {name}; name a StyleGAN3 pickle")
     settings: dict[str, Any] = {}
     for name, value in arguments.items():
         if name == "use_radial_filters" and isinstance(value, bool):
             settings[name] = value
         elif name == "mapping_kwargs" and isinstance(value, dict):
-            settings |= _mapping_settings(value, place)
+            settings |= _mapping_settings(value, file)
         elif name in LARGEST:
             lowest = 0 if name in ("c_dim", "num_critical", "margin_size", "num_fp16_res") else 1
             is_none = value is None and name == "conv_clamp"
-            settings[name] = None if is_none else _number(name, value, lowest, place)
+            settings[name] = None if is_none else _number(name, value, lowest, file)
         elif name not in OF_TRAINING:
-            raise WeightsError(f"{place}: was made with {printable(name)}, which is not known here; use another file")
+            raise WeightsError(f"{file}: was made with {printable(name)}, which is not known here; use another file")
     return settings
 
 
-def _mapping_settings(arguments: Mapping[str, Any], place: str) -> dict[str, Any]:
+def _mapping_settings(arguments: Mapping[str, Any], file: str) -> dict[str, Any]:
     settings = {}
     for name, value in arguments.items():
         if name in OF_MAPPING:
-            settings[OF_MAPPING[name]] = _number(name, value, 1 if name == "num_layers" else 0, place)
+            settings[OF_MAPPING[name]] = _number(name, value, 1 if name == "num_layers" else 0, file)
         elif name not in OF_MAPPING_TRAINING:
-            raise WeightsError(f"{place}: was made with mapping_kwargs {printable(str(name))}, which is not known here")
+            raise WeightsError(f"{file}: was made with mapping_kwargs {printable(str(name))}, which is not known here")
     return settings
 
 
-def _number(name: str, value: Any, lowest: float, place: str) -> float:
+def _number(name: str, value: Any, lowest: float, file: str) -> float:
     is_number = type(value) is int or (type(value) is float and name in FRACTIONAL)
     lowest = 0 if name in FRACTIONAL else lowest
     if not is_number or not lowest <= value <= LARGEST.get(name, 1.0) or (name in FRACTIONAL and value == 0):
-        raise WeightsError(f"{place}: its {name} is {printable(str(value))}, which cannot be; fetch it again")
+        raise WeightsError(f"{file}: its {name} is {printable(str(value))}, which cannot be; fetch it again")
     return float(value) if name in FRACTIONAL else int(value)
 
 

@@ -66,54 +66,54 @@ def read_editor(path: Path) -> StyleganexEditor:
     Raises:
         WeightsError: it is another file, or its options, names and shapes do not fit each other.
     """
-    place = str(path)
-    parts = _checked(read_torch(path), place)
-    state = strip_prefix(state_dict(parts["state_dict"], place=place))
-    config = network_config({name: tuple(value.shape) for name, value in state.items()}, parts["opts"], place)
+    file = str(path)
+    parts = _checked(read_torch(path), file)
+    state = strip_prefix(state_dict(parts["state_dict"], place=file))
+    config = network_config({name: tuple(value.shape) for name, value in state.items()}, parts["opts"], file)
     try:
         network: StyleganexEditor = StyleganexEditor(**config)
     except (IndexError, ValueError, ZeroDivisionError) as error:
-        raise WeightsError(f"{place}: its options fit no network of this kind; {ADVICE}") from error
-    state["latent_avg"] = _latents(parts["latent_avg"], network.latent_avg, f"{place}: latent_avg")
-    state["editing_w"] = _latents(parts["editing_w"], network.editing_w, f"{place}: editing_w")
-    load_strict(network, state, place=place, allow_missing=FIXED, allow_unexpected=FIXED)
+        raise WeightsError(f"{file}: its options fit no network of this kind; {ADVICE}") from error
+    state["latent_avg"] = _latents(parts["latent_avg"], network.latent_avg, f"{file}: latent_avg")
+    state["editing_w"] = _latents(parts["editing_w"], network.editing_w, f"{file}: editing_w")
+    load_strict(network, state, place=file, allow_missing=FIXED, allow_unexpected=FIXED)
     return network
 
 
-def _checked(parts: Any, place: str) -> Mapping[str, Any]:
+def _checked(parts: Any, file: str) -> Mapping[str, Any]:
     if not isinstance(parts, Mapping):
-        raise WeightsError(f"{place}: {kind_of(parts)} where a dict of parts was wanted; {ADVICE}")
+        raise WeightsError(f"{file}: {kind_of(parts)} where a dict of parts was wanted; {ADVICE}")
     for name in NEEDED:
         if name not in parts:
-            raise WeightsError(f"{place}: holds no {name}; {ADVICE}")
+            raise WeightsError(f"{file}: holds no {name}; {ADVICE}")
     for name in parts:
         if name not in (*NEEDED, *IGNORED):
-            raise WeightsError(f"{place}: holds {printable(str(name))}, which no published checkpoint does; {ADVICE}")
+            raise WeightsError(f"{file}: holds {printable(str(name))}, which no published checkpoint does; {ADVICE}")
     if not isinstance(parts["opts"], Mapping):
-        raise WeightsError(f"{place}: opts is {kind_of(parts['opts'])}, not a dict; {ADVICE}")
+        raise WeightsError(f"{file}: opts is {kind_of(parts['opts'])}, not a dict; {ADVICE}")
     return parts
 
 
-def _latents(value: Any, own: Tensor, place: str) -> Tensor:
+def _latents(value: Any, own: Tensor, file: str) -> Tensor:
     """(S,), (styles, S) or (N, styles, S), of which the first counts, as (styles, S)."""
     if not isinstance(value, Tensor) or not value.is_floating_point() or not 1 <= value.ndim <= 3:
-        raise WeightsError(f"{place} is {kind_of(value)}, not latents; {ADVICE}")
+        raise WeightsError(f"{file} is {kind_of(value)}, not latents; {ADVICE}")
     value = value[0] if value.ndim == 3 and len(value) else value
     if value.ndim == 2 and len(value) == 1:
         value = value[0]
     if value.shape not in (own.shape, own.shape[1:]):
         shape = "x".join(map(str, value.shape))
-        raise WeightsError(f"{place} is {shape}, wanted {'x'.join(map(str, own.shape))}; {ADVICE}")
+        raise WeightsError(f"{file} is {shape}, wanted {'x'.join(map(str, own.shape))}; {ADVICE}")
     return torch.broadcast_to(value, own.shape).clone()
 
 
-def network_config(shapes: Mapping[str, Sequence[int]], opts: Mapping[str, Any], place: str) -> dict[str, Any]:
+def network_config(shapes: Mapping[str, Sequence[int]], opts: Mapping[str, Any], file: str) -> dict[str, Any]:
     """The configuration of `StyleganexEditor` that options and names agree on.
 
     Args:
         shapes: of the tensors, by name.
         opts: of the training.
-        place: the file, for error lines.
+        file: the file, for error lines.
 
     Raises:
         WeightsError: they do not agree, or an option has a value that this network is not made for.
@@ -122,21 +122,21 @@ def network_config(shapes: Mapping[str, Sequence[int]], opts: Mapping[str, Any],
         value = opts.get(name, allowed[-1])
         if not any(value is one or (type(value) is type(one) and value == one) for one in allowed):
             shown = printable(str(value))
-            raise WeightsError(f"{place}: was trained with {name} {shown}, wanted {allowed[0]}; {ADVICE}")
+            raise WeightsError(f"{file}: was trained with {name} {shown}, wanted {allowed[0]}; {ADVICE}")
     first = shapes.get("encoder.input_layer.0.weight", (64,))
     told = {
-        "output_size": _number(opts, "output_size", 1024, place),
-        "skip_max_layer": _number(opts, "skip_max_layer", 7, place),
-        "use_att": _number(opts, "use_att", 0, place),
-        "use_skip": _flag(opts, "use_skip", place),
-        "use_skip_torgb": _flag(opts, "use_skip_torgb", place),
-        "max_pooling": _flag(opts, "max_pooling", place),
-        "start_from_latent_avg": _flag(opts, "start_from_latent_avg", place, default=True),
+        "output_size": _number(opts, "output_size", 1024, file),
+        "skip_max_layer": _number(opts, "skip_max_layer", 7, file),
+        "use_att": _number(opts, "use_att", 0, file),
+        "use_skip": _flag(opts, "use_skip", file),
+        "use_skip_torgb": _flag(opts, "use_skip_torgb", file),
+        "max_pooling": _flag(opts, "max_pooling", file),
+        "start_from_latent_avg": _flag(opts, "start_from_latent_avg", file, default=True),
     }
     config = {"width": int(first[0]), **told}
     for name, seen in _seen(shapes, bool(told["use_skip"])).items():
         if config[name] != seen:
-            raise WeightsError(f"{place}: its options say {name} {config[name]}, its names {seen}; {ADVICE}")
+            raise WeightsError(f"{file}: its options say {name} {config[name]}, its names {seen}; {ADVICE}")
     if not told["use_skip"]:
         config["skip_max_layer"] = _num_fusions(shapes)
     return config
@@ -159,15 +159,15 @@ def _num_fusions(shapes: Mapping[str, Sequence[int]]) -> int:
     return len({name.split(".")[2] for name in shapes if name.startswith("encoder.fusion.")})
 
 
-def _number(opts: Mapping[str, Any], name: str, default: int, place: str) -> int:
+def _number(opts: Mapping[str, Any], name: str, default: int, file: str) -> int:
     value = opts.get(name, default)
     if type(value) not in (int, bool) or not 0 <= value <= 1 << 12:
-        raise WeightsError(f"{place}: option {name} is {printable(str(value))}, not a small number; {ADVICE}")
+        raise WeightsError(f"{file}: option {name} is {printable(str(value))}, not a small number; {ADVICE}")
     return int(value)
 
 
-def _flag(opts: Mapping[str, Any], name: str, place: str, *, default: bool = False) -> bool:
+def _flag(opts: Mapping[str, Any], name: str, file: str, *, default: bool = False) -> bool:
     value = opts.get(name, default)
     if type(value) is not bool and value not in (0, 1, None):
-        raise WeightsError(f"{place}: option {name} is {printable(str(value))}, not true or false; {ADVICE}")
+        raise WeightsError(f"{file}: option {name} is {printable(str(value))}, not true or false; {ADVICE}")
     return bool(value)

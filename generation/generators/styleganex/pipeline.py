@@ -68,7 +68,7 @@ class StyleganexSettings:
 
 
 @dataclass(frozen=True)
-class PreparedEdit:
+class PreparedStyleganex:
     """What is constant for a clip.
 
     Attributes:
@@ -117,7 +117,7 @@ class StyleganexEdit(AttributePipeline):
         )
 
     @torch.inference_mode()
-    def prepare(self, target: FaceClip, attribute: Attribute, factor: float) -> PreparedEdit:
+    def prepare(self, target: FaceClip, attribute: Attribute, factor: float) -> PreparedStyleganex:
         """The person's style from the best frame, the network for the clip, and the key frames' hair and skin.
 
         Raises:
@@ -135,7 +135,7 @@ class StyleganexEdit(AttributePipeline):
             allowed = "0 and more" if attribute == "hair" else "any number"
             raise GenerationError(f"{target.name}: factor {factor} does not suit {attribute}; use {allowed}")
         if factor == 0:
-            return PreparedEdit(None, None)
+            return PreparedStyleganex(None, None)
         (face,) = good_crops(target, aligned_face, 1)
         latents = network.latents(self._images(face[None]))[0]
         is_cpu = self.device.type == "cpu" and self.dtype == torch.float32
@@ -144,9 +144,9 @@ class StyleganexEdit(AttributePipeline):
             frames = frames.to(memory_format=torch.channels_last)
             if self.config.is_compiled:
                 frames.compile()
-        return PreparedEdit(frames, learn_head(target), _scale_of(target))
+        return PreparedStyleganex(frames, learn_head(target), _scale_of(target))
 
-    def replace(self, faces: AlignedFaces, prepared: PreparedEdit, *, seed: int = 0) -> CropsOutput:
+    def replace(self, faces: AlignedFaces, prepared: PreparedStyleganex, *, seed: int = 0) -> CropsOutput:
         """Edits a batch of aligned crops; frames without a face get an empty mask.
 
         Returns:
@@ -161,9 +161,9 @@ class StyleganexEdit(AttributePipeline):
             return CropsOutput(made, masks)
         areas = self._areas(faces, prepared.model)
         for number in numbers:
-            place = number - faces.num_before
+            at = number - faces.num_before
             mask = self._mask(faces.crops[number], hann_mean(areas, number, self.config.context_frames))
-            masks[place] = cv2.resize(mask, (side, side), interpolation=cv2.INTER_LINEAR)
+            masks[at] = cv2.resize(mask, (side, side), interpolation=cv2.INTER_LINEAR)
         places = [number - faces.num_before for number in numbers]
         at_once = 1 if self.device.type == "cpu" else len(places)  # what is between two layers stays in a cache
         for start in range(0, len(places), at_once):

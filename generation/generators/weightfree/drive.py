@@ -27,7 +27,7 @@ from generation.crops.clip import FaceClip
 from generation.errors import GenerationError
 from generation.generators.base import CropsOutput, PairPipeline
 from generation.generators.weightfree.driving.driving_clip import DrivingClip, DrivingFrame
-from generation.generators.weightfree.driving.key_frame import KeyFrame, KeyPlaces, animate
+from generation.generators.weightfree.driving.key_frame import KeyPlaces, TargetKeyFrame, animate
 from generation.motion.expression import (
     FEATURE_WEIGHTS,
     FEATURES,
@@ -85,7 +85,7 @@ class PreparedDrive:
     """
 
     brow_height: float
-    keys: list[KeyFrame]
+    keys: list[TargetKeyFrame]
     choice: NDArray[np.intp]
     closure: Floats
     driving: DrivingClip
@@ -163,13 +163,13 @@ def _lid_closure(features: Floats) -> Floats:
     return np.asarray(share * share * (3 - 2 * share), np.float32)
 
 
-def _collect(clip: FaceClip, numbers: list[int], neutral: Neutral, driving: DrivingClip) -> list[KeyFrame]:
+def _collect(clip: FaceClip, numbers: list[int], neutral: Neutral, driving: DrivingClip) -> list[TargetKeyFrame]:
     smoothed = smooth_landmarks(clip.landmarks)
     found = []
     for number, frame in zip(range(numbers[-1] + 1), clip.frames(), strict=False):
         if number in numbers:
             crop, landmarks, _ = align(frame, smoothed[number], driving.crop_px)
-            found.append(KeyFrame.of(crop, landmarks / np.float32(driving.crop_px), neutral, driving))
+            found.append(TargetKeyFrame.of(crop, landmarks / np.float32(driving.crop_px), neutral, driving))
     return found
 
 

@@ -16,7 +16,7 @@ from generation.generators.mcnet import convert as converter
 from generation.generators.mcnet.convert import convert_mcnet
 from generation.generators.mcnet.keypoints import McnetDetector
 from generation.generators.mcnet.network import McnetGenerator
-from generation.generators.registry import FAMILIES, LoadOptions
+from generation.generators.registry import GENERATORS, LoadOptions
 from tests.generation.networks.published import mcnet_parts, tiny_detector, tiny_mcnet
 
 SHARED = Path(__file__).parents[4] / "shared" / "golden" / "mcnet"
@@ -33,7 +33,7 @@ def small_networks(monkeypatch: pytest.MonkeyPatch) -> tuple[McnetGenerator, Mcn
 def test_a_published_checkpoint_is_converted(
     small_networks: tuple[McnetGenerator, McnetDetector], tmp_path: Path
 ) -> None:
-    path = tmp_path / FAMILIES["mcnet"].weights[0]
+    path = tmp_path / GENERATORS["mcnet"].weights[0]
     for prefix in ("module.", ""):
         parts = mcnet_parts(*small_networks)
         for name in ("generator", "kp_detector"):

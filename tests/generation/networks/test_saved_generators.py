@@ -19,7 +19,7 @@ from generation.errors import GenerationError
 from generation.generators.conversion.provenance import Provenance, digest_folder, write_provenance
 from generation.generators.loading import describe_generator, folder_digest, load_generator
 from generation.generators.placement import choose_dtype
-from generation.generators.registry import FAMILIES, NETWORK_MODULES, LoadOptions, imported
+from generation.generators.registry import GENERATORS, NETWORK_MODULES, LoadOptions, imported
 from tests.generation.diffusers.folders import PipelineFolders, save_face_adapter
 from tests.generation.networks.onnx_files import identity, matrix, swapper
 from tests.generation.networks.published import save_tiny
@@ -147,7 +147,7 @@ def test_description_of_networks(folders: Path, name: str, monkeypatch: pytest.M
     assert "batch_frames" not in described
 
 
-@pytest.mark.parametrize("name", [name for name, info in FAMILIES.items() if not info.weights])
+@pytest.mark.parametrize("name", [name for name, info in GENERATORS.items() if not info.weights])
 def test_description_without_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     described = check_description(monkeypatch, name, LoadOptions(device="cpu"))
     assert described

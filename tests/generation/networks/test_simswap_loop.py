@@ -17,7 +17,7 @@ from generation.crops.clip import FaceClip, PastedFrame
 from generation.errors import GenerationError, WeightsError
 from generation.generators.conversion.convert import convert
 from generation.generators.loading import load_generator
-from generation.generators.registry import FAMILIES, LoadOptions
+from generation.generators.registry import GENERATORS, LoadOptions
 from generation.generators.simswap import convert as converter
 from generation.generators.simswap.identity_encoder import SwapIdentity
 from generation.generators.simswap.network import SwapGenerator
@@ -257,7 +257,7 @@ def test_refused_files(published: list[Path], tmp_path: Path) -> None:
         converter.convert_published(published[:2])
     with pytest.raises(WeightsError, match=r"needs 2 files .*; may have 550000_net_G\.pth"):
         convert("simswap", published[:1], tmp_path / "out")
-    assert FAMILIES["simswap"].weights == ("latest_net_G.pth", "arcface_checkpoint.tar")
+    assert GENERATORS["simswap"].weights == ("latest_net_G.pth", "arcface_checkpoint.tar")
 
 
 @pytest.mark.slow

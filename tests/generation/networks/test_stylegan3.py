@@ -140,12 +140,12 @@ def test_pickle_converts_and_its_pipeline_is_bit_equal_after_reload(tmp_path: Pa
 
 def test_settings_of_a_pickle_are_known_or_refused() -> None:
     given = json.loads((VECTORS / "tiny_t_init.json").read_text("utf-8"))["init_kwargs"]
-    assert generator_settings(given, place="x")["mapping_layers"] == 2
+    assert generator_settings(given, file="x")["mapping_layers"] == 2
     for more in ({"noise": 1}, {"img_resolution": 10**9}, {"conv_kernel": True}, {"mapping_kwargs": {"odd": 1}}):
         with pytest.raises(WeightsError, match=r"odd|noise|img_resolution|conv_kernel"):
-            generator_settings(given | more, place="x")
+            generator_settings(given | more, file="x")
     with pytest.raises(WeightsError, match="w_dim"):
-        generator_settings({name: one for name, one in given.items() if name != "w_dim"}, place="x")
+        generator_settings({name: one for name, one in given.items() if name != "w_dim"}, file="x")
 
 
 def test_pickle_of_another_size_than_it_says_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

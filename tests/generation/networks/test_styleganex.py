@@ -21,7 +21,7 @@ from generation.errors import GenerationError, WeightsError
 from generation.generators.base import AttributePipeline
 from generation.generators.conversion.convert import convert
 from generation.generators.convolution import TiledConv
-from generation.generators.registry import FAMILIES
+from generation.generators.registry import GENERATORS
 from generation.generators.styleganex.convert import network_config, read_editor
 from generation.generators.styleganex.frames import FrameEncoder
 from generation.generators.styleganex.network import StyleganexEditor
@@ -188,7 +188,7 @@ def test_missing_name_is_refused(tmp_path: Path, network: StyleganexEditor) -> N
 
 
 def test_name_of_a_file_tells_its_attribute(tmp_path: Path) -> None:
-    location = FAMILIES["styleganex"].converter
+    location = GENERATORS["styleganex"].converter
     with pytest.raises(WeightsError, match="tells no attribute"):
         convert("styleganex", [_empty(tmp_path / "cabbage.pt")], tmp_path / "out")
     assert location.endswith("convert_styleganex")

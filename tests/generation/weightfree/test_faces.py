@@ -19,7 +19,7 @@ from generation.errors import GenerationError
 from generation.faces.detector import detect_faces, load_detector
 from generation.generators.loading import load_generator
 from generation.generators.prompts import PlannedPrompt, gender_of, plan_prompt
-from generation.generators.registry import FAMILIES, LoadOptions, generators_of
+from generation.generators.registry import GENERATORS, LoadOptions, generators_of
 from generation.generators.weightfree.faces import WeightfreeFaces
 from generation.generators.weightfree.portrait.fitting import Person
 from generation.generators.weightfree.portrait.painting import SMALLEST_NOVELTY, Painter
@@ -67,7 +67,7 @@ def portraits(cast: list[Person]) -> list[Frame]:
 
 def test_it_is_the_family_s_default() -> None:
     assert generators_of("full_face_generation")[0] == "weightfree-faces"
-    assert FAMILIES["weightfree-faces"].is_fitted
+    assert GENERATORS["weightfree-faces"].is_fitted
 
 
 def test_the_same_people_give_the_same_space(cast: list[Person], pipeline: WeightfreeFaces) -> None:

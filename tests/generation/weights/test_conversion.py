@@ -22,7 +22,7 @@ from generation.generators.conversion.check import check_folder
 from generation.generators.conversion.convert import convert
 from generation.generators.conversion.provenance import digest_file, digest_folder, read_provenance, write_provenance
 from generation.generators.loading import load_generator
-from generation.generators.registry import FAMILIES, LoadOptions
+from generation.generators.registry import GENERATORS, LoadOptions
 from tests.generation.weights.written import NAME, PUBLISHED, TinyPipeline, publish, register_tiny
 from tooling.cli.weights import weights_app
 from tooling.errors import ToolingError
@@ -269,7 +269,7 @@ def test_list(files: list[Path]) -> None:
         "folder": f"weights/{NAME}",
         "is_present": False,
     }
-    assert {row["generator"] for row in rows} == {name for name, info in FAMILIES.items() if info.weights}
+    assert {row["generator"] for row in rows} == {name for name, info in GENERATORS.items() if info.weights}
     assert f"{NAME}: full_face_generation, missing, weights/{NAME}" in run("list").stdout
     assert run("convert", NAME, *files, "--origin", "here").exit_code == 0
     assert f"{NAME}: full_face_generation, present, weights/{NAME}" in run("list").stdout

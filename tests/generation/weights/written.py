@@ -16,7 +16,7 @@ from diffusers.configuration_utils import register_to_config
 from numpy.typing import NDArray
 
 from generation.generators.base import FaceImagePipeline
-from generation.generators.registry import FAMILIES, GeneratorInfo
+from generation.generators.registry import GENERATORS, GeneratorInfo
 from generation.weights.state import load_strict, state_dict, strip_prefix
 from generation.weights.torch_file import read_torch
 
@@ -48,7 +48,7 @@ class TinyPipeline(FaceImagePipeline):
 
 
 def convert_tiny(files: Sequence[Path]) -> TinyPipeline:
-    """The converter as `FAMILIES` names it."""
+    """The converter as `GENERATORS` names it."""
     net_file, mean_file = files
     net = TinyNet()
     state = strip_prefix(state_dict(read_torch(net_file), place=str(net_file)))
@@ -58,7 +58,7 @@ def convert_tiny(files: Sequence[Path]) -> TinyPipeline:
 
 
 def register_tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Adds the tiny generator to `FAMILIES`."""
+    """Adds the tiny generator to `GENERATORS`."""
     info = GeneratorInfo(
         "full_face_generation",
         "tests.generation.weights.written:TinyPipeline",
@@ -66,7 +66,7 @@ def register_tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         weights=PUBLISHED,
         converter="tests.generation.weights.written:convert_tiny",
     )
-    monkeypatch.setitem(FAMILIES, NAME, info)
+    monkeypatch.setitem(GENERATORS, NAME, info)
 
 
 def publish(folder: Path, *, is_zip: bool = True) -> list[Path]:

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 import homologous_deepfake
-from generation.generators.registry import FAMILIES
+from generation.generators.registry import GENERATORS
 from homologous_deepfake import SUBSETS, Subset
 from tooling.errors import InputError
 from tooling.release import changes
@@ -130,7 +130,7 @@ def _generators(workspace: Workspace) -> str:
             continue
         made_by = Counter(record.generator for record in workspace.records(subset).values())
         for generator, count in sorted(made_by.items()):
-            licence = f" ({FAMILIES[generator].licence})" if generator in FAMILIES else ""
+            licence = f" ({GENERATORS[generator].licence})" if generator in GENERATORS else ""
             lines.append(f"- `{subset}`: {count} by `{generator}`{licence}")
     return "\n".join(lines) + "\n" if len(lines) > 2 else ""
 

@@ -20,7 +20,7 @@ from PIL import Image
 from generation.arrays import Frame
 from generation.faces.detector import one_thread
 from generation.generators.prompts import plan_prompt
-from generation.generators.registry import FAMILIES, imported
+from generation.generators.registry import GENERATORS, imported
 from generation.generators.weightfree.portrait.fitting import Person
 from generation.media.reader import read_image
 from generation.quality.descriptor import Descriptor, describe_image, find_near_duplicate
@@ -150,7 +150,7 @@ def _remove_near_duplicates(workspace: Workspace, tasks: Sequence[Task]) -> list
 
 
 def _fold_generators(workspace: Workspace, choice: GeneratorChoice) -> list[FoldGenerator]:
-    info = FAMILIES.get(choice.name)
+    info = GENERATORS.get(choice.name)
     if info is None or not info.is_fitted:
         # Folds in the order of the images' numbers, evenly.
         return [FoldGenerator(fold, choice, {}) for fold in (*range(1, NUM_FOLDS), 0)]
@@ -179,7 +179,7 @@ def _fitted(workspace: Workspace, choice: GeneratorChoice, fold: int, people: Se
     beside = folder.with_name(f".{folder.name}")
     shutil.rmtree(beside, ignore_errors=True)
     with one_thread():
-        pipeline = imported(FAMILIES[choice.name].location).fit(clips)
+        pipeline = imported(GENERATORS[choice.name].location).fit(clips)
     pipeline.save_pretrained(beside)
     write_text(beside / "inputs.json", json.dumps(inputs, indent=1))
     _replace_folder(beside, folder)

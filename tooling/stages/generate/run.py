@@ -7,7 +7,7 @@ generator uses one. If it fails again, it is refused: rejects.jsonl has the reas
 
 from __future__ import annotations
 
-from generation.generators.registry import FAMILIES, SCHEMES, Family, generators_of
+from generation.generators.registry import GENERATORS, SCHEMES, Family, generators_of
 from homologous_deepfake import METHODS, SUBSETS
 from tooling.errors import UsageError
 from tooling.stages.generate.clips import clip_tasks, make_clip
@@ -70,7 +70,7 @@ def _generator_name(subset: str, family: Family, generator: str | None) -> str:
         return names[0]
     scheme, _, location = generator.partition(":")
     if generator not in names and not (scheme in SCHEMES and location):
-        problem = "no such generator" if generator not in FAMILIES else "makes another kind of fake"
+        problem = "no such generator" if generator not in GENERATORS else "makes another kind of fake"
         usable = ", ".join([*names, *(f"{name}:LOCATION" for name in SCHEMES)])
         raise UsageError(f"{generator}: {problem}; for {subset} use {usable}")
     return generator

@@ -25,7 +25,7 @@ _NO_SKIN: Floats = np.zeros((1, 1), np.float32)
 
 
 @dataclass(frozen=True)
-class KeyFrame:
+class TargetKeyFrame:
     """One crop of the target without expression.
 
     Attributes:
@@ -80,7 +80,7 @@ class KeyPlaces:
     below: Floats
 
 
-def animate(key: KeyFrame, places: KeyPlaces, landmarks: Floats, driving: DrivingFrame, closure: float) -> Frame:
+def animate(key: TargetKeyFrame, places: KeyPlaces, landmarks: Floats, driving: DrivingFrame, closure: float) -> Frame:
     """The key frame where the target's head is, with the source's expression.
 
     Args:
@@ -110,7 +110,7 @@ def _seen(crop: Frame, places: Floats) -> Frame:
     return sample_sharp(crop, np.asarray(places * len(crop) - 0.5, np.float32))
 
 
-def _close_eyes(result: Frame, key: KeyFrame, whole: Floats, landmarks: Floats, closure: float) -> None:
+def _close_eyes(result: Frame, key: TargetKeyFrame, whole: Floats, landmarks: Floats, closure: float) -> None:
     side = len(result)
     for at, eye in enumerate((key.eyes.left, key.eyes.right)):
         low, high = eye.box + landmarks[at] - key.landmarks[at]
@@ -118,7 +118,7 @@ def _close_eyes(result: Frame, key: KeyFrame, whole: Floats, landmarks: Floats, 
         result[box] = draw_lid(key.crop, result[box], eye, lid_of(eye, whole[box], closure, side))
 
 
-def _part_lips(result: Frame, key: KeyFrame, places: KeyPlaces, landmarks: Floats, driving: DrivingFrame) -> None:
+def _part_lips(result: Frame, key: TargetKeyFrame, places: KeyPlaces, landmarks: Floats, driving: DrivingFrame) -> None:
     side = len(result)
     gap = float(landmarks[4, 0] - landmarks[3, 0])
     middle = landmarks[3:].mean(0) + np.array([0, 0.2 * gap], np.float32)
@@ -139,7 +139,7 @@ def _part_lips(result: Frame, key: KeyFrame, places: KeyPlaces, landmarks: Float
     result[box] = np.clip(np.rint(lips), 0, 255).astype(np.uint8)
 
 
-def _between_lips(key: KeyFrame, driving: DrivingFrame, along: Floats, depth: Floats) -> Floats:
+def _between_lips(key: TargetKeyFrame, driving: DrivingFrame, along: Floats, depth: Floats) -> Floats:
     """What is seen between the source's lips, in the target's light: float32 [0, 255] (h, w, 3)."""
     upper, lower = (
         np.stack([np.interp(along, COLUMNS, edge[:, axis]) for axis in (0, 1)], -1)

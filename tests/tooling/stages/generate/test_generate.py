@@ -19,7 +19,7 @@ from generation.crops.clip import PastedFrame
 from generation.crops.masks import read_masks
 from generation.errors import RejectedOutputError
 from generation.generators.loading import load_generator
-from generation.generators.registry import FAMILIES, generators_of
+from generation.generators.registry import GENERATORS, generators_of
 from generation.media.reader import read_clip
 from generation.quality import output as checks
 from tests.conftest import reproducible_state
@@ -185,7 +185,7 @@ def test_a_fake_that_fails_its_checks_is_refused_and_leaves_nothing(
 
 
 def test_every_generator_can_be_loaded() -> None:
-    for name, info in FAMILIES.items():
+    for name, info in GENERATORS.items():
         assert name in generators_of(info.family)
         if not info.weights:
             assert load_generator(name).parameters is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from generation.generators.registry import FAMILIES
+from generation.generators.registry import GENERATORS
 from homologous_deepfake import METADATA, SUBSETS, people_of
 from tooling import __version__
 from tooling.release.folder import Release, format_bytes
@@ -85,7 +85,7 @@ def _generators(workspace: Workspace) -> str:
         if facts.method == "real":
             continue
         made_by = sorted({record.generator for record in workspace.records(subset).values()})
-        named = [f"`{name}`{f' ({FAMILIES[name].licence})' if name in FAMILIES else ''}" for name in made_by]
+        named = [f"`{name}`{f' ({GENERATORS[name].licence})' if name in GENERATORS else ''}" for name in made_by]
         parts += [f"`{subset}` by {', '.join(named)}"] if named else []
     return "; ".join(parts) or "there are none yet"
 
