@@ -139,7 +139,7 @@ class Workspace:
         """Relative paths of all files, in order."""
         for top in sorted(self.root.iterdir()):  # each by itself, as it may be a link to another disk
             for path in sorted(top.rglob("*")) if top.is_dir() else (top,):
-                if not path.is_dir():
+                if path.is_file():
                     yield path.relative_to(self.root).as_posix()
 
     def staging_path(self, relative: str) -> Path:
