@@ -44,8 +44,7 @@ ROOMS = {
     "tooling.actors": "tooling.work",
     "tooling.stages.*": "tooling.views generation.generators generation.generators.*",
     "tooling.takedown": "tooling.stages.*",
-    "tooling.demo": "tooling.stages.* tooling.actors tooling.hub tooling.console",
-    "tooling.cli": "tooling.takedown tooling.demo generation.generators.*",
+    "tooling.cli": "tooling.takedown tooling.actors tooling.hub tooling.console generation.generators.*",
 }
 # What only some may import, whatever the table says.
 ONLY = {

@@ -36,6 +36,6 @@ def demo(
     workers: WorkersOption = 0,
 ) -> None:
     """Run the whole flow on synthetic actors: every subset, from source videos to load_dataset and a Hub."""
-    from tooling.demo import DemoSettings, run_demo
+    from tooling.cli.demo import DemoSettings, run_demo
 
     run_demo(folder, DemoSettings(men, women, clip_seconds, images, workers))
