@@ -33,7 +33,7 @@ from tooling.workspace.records import StageResult, natural_key
 
 SUBSET = "raw_video"
 GENERATOR = "ingest"
-SHORTEST_DIFFERENCE_SECONDS = 0.001
+DURATION_TOLERANCE_SECONDS = 0.001
 
 
 def ingest_clips(
@@ -163,7 +163,7 @@ def make_clip(workspace: Workspace, task: Task) -> Made:
 
 
 def _check_length(source: Source, seconds: float, start: float | None) -> None:
-    length = source.duration_seconds + SHORTEST_DIFFERENCE_SECONDS
+    length = source.duration_seconds + DURATION_TOLERANCE_SECONDS
     if length < seconds:
         raise InputError(
             f"{source.path}: is {source.duration_seconds:.2f} s long, shorter than the clip length of {seconds:g} s; "

@@ -52,7 +52,7 @@ def _part(points: Array, texture: Array, material: Material, anchor: Anchor, dar
     return Part(points.reshape(-1, 3), triangles, uv, texture.astype(np.float32), material, anchor, darkening)
 
 
-def eye_texture(actor: Actor) -> Array:
+def _eye_texture(actor: Actor) -> Array:
     """Front view of the eyeball over [-EYE_RADIUS, EYE_RADIUS]: sclera, iris with fibres, pupil."""
     size = 320
     rng = np.random.default_rng(actor.seed + 61)
@@ -83,7 +83,7 @@ def _eyeball(actor: Actor, anchor: Anchor) -> Part:
     x, y = EYE_RADIUS * rr * np.cos(aa), EYE_RADIUS * rr * np.sin(aa)
     z = EYE_RADIUS * np.sqrt(np.clip(1 - np.minimum(rr, 0.92) ** 2, 0, 1)) - 2.4 * np.maximum(rr - 0.92, 0)
     z = z + 0.06 * np.exp(-((rr * EYE_RADIUS / 0.5) ** 4))
-    part = _part(np.stack([x, y, z], -1), eye_texture(actor), EYE, anchor)
+    part = _part(np.stack([x, y, z], -1), _eye_texture(actor), EYE, anchor)
     uv = np.stack([part.positions[:, 0] / EYE_RADIUS / 2 + 0.5, 0.5 - part.positions[:, 1] / EYE_RADIUS / 2], -1)
     return Part(part.positions, part.triangles, np.clip(uv, 0.002, 0.998), part.texture, EYE, anchor)
 
@@ -180,7 +180,7 @@ def _ear(side: float, anchor_x: float, color: Array) -> Part:
     return _part(points if side > 0 else points[:, ::-1], texture, SKIN, "skull")
 
 
-def seam_point(head: HeadMesh) -> Array:
+def _seam_point(head: HeadMesh) -> Array:
     """Middle of the line between the lips."""
     x, y = head.canonical.T
     near = (x**2 + (y - head.layout.mouth_y) ** 2) + 1e3 * (head.positions[:, 2] < 0)
@@ -189,7 +189,7 @@ def seam_point(head: HeadMesh) -> Array:
 
 def build_parts(actor: Actor, head: HeadMesh, skin: Array) -> list[Part]:
     """Rigid parts drawn with the head."""
-    seam = seam_point(head)
+    seam = _seam_point(head)
     beside = (np.abs(head.canonical[:, 1] + 0.9) < 0.3) & (np.abs(head.positions[:, 2] + 0.6) < 0.8)
     ear_x = float(np.abs(head.positions[beside, 0]).max())
     return [

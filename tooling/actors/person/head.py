@@ -60,7 +60,7 @@ class HeadMesh:
     layout: FaceLayout
 
 
-def layout_of(actor: Actor) -> FaceLayout:
+def _layout_of(actor: Actor) -> FaceLayout:
     """Where an actor's features lie."""
     eye_x = 3.18 + 0.20 * actor.eye_spacing
     half_width = 1.50 + 0.09 * actor.eye_size
@@ -263,7 +263,7 @@ def _asymmetry(x: Array, y: Array, seed: int) -> Array:
 
 def build_head(actor: Actor) -> HeadMesh:
     """The rest shape of an actor's head."""
-    layout = layout_of(actor)
+    layout = _layout_of(actor)
     sections = _Sections(actor)
     rows, phi = _rows(), column_azimuths()
     eye_row = int(np.argmin(np.abs(rows + 0.2)))
