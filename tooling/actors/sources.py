@@ -57,7 +57,7 @@ def write_sources(
     if settings.num_men + settings.num_women < 1 or settings.seconds <= 0:
         raise UsageError("no actors to render; ask for at least one person and a positive length")
     if (folder / "identities.csv").exists():
-        raise InputError(f"{folder}: holds source videos already; name a new folder")
+        raise InputError(f"{folder}: already has source videos; give a new folder")
     folder.mkdir(parents=True, exist_ok=True)
     numbers = range(1, settings.num_men + settings.num_women + 1)
     genders: dict[int, Gender] = {number: "male" if number <= settings.num_men else "female" for number in numbers}

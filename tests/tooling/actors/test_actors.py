@@ -268,7 +268,7 @@ def test_write_sources(tmp_path: Path) -> None:
     decoded = read_clip(tmp_path / "1.mp4")
     original = next(render_clip(sample_actor(2, "male"), RenderSettings(3, 30.0, 320, 180, motion_seed=2)))
     assert np.abs(decoded[0].astype(float) - original.image).mean() < 4.0
-    with pytest.raises(InputError, match="holds source videos already; name a new folder"):
+    with pytest.raises(InputError, match="already has source videos; give a new folder"):
         write_sources(tmp_path, settings)
 
 
