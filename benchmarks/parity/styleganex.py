@@ -22,7 +22,7 @@ from torch import Tensor
 
 from benchmarks.filled_weights import extra_values, filled_state
 from benchmarks.parity.compared import Compared, compared
-from generation.generators.styleganex import alignment as ffhq_alignment
+from generation.generators.styleganex.alignment import FacePoints, align_face, eye_crop
 from generation.generators.styleganex.convert import network_config
 from generation.generators.styleganex.frames import FrameNetwork
 from generation.generators.styleganex.network import StyleganexEditor
@@ -257,8 +257,9 @@ def compare_alignment(path: Path) -> Iterator[Compared]:
     for case in json.loads(path.read_text("utf-8")):
         name = f"{path.stem}: {case['name']}"
         size, points = case["image"], np.array(case["landmarks"], np.float64)
-        face = ffhq_alignment.of_68_landmarks(points)
-        crop = ffhq_alignment.eye_crop(face, size["H"], size["W"])
+        # the 68 points of the iBUG annotation
+        face = FacePoints(points[36:42].mean(0), points[42:48].mean(0), points[48], points[54])
+        crop = eye_crop(face, size["H"], size["W"])
         expected = case["crop"]
         got = [crop.height_px, crop.width_px, crop.top, crop.bottom, crop.left, crop.right]
         listed = [expected[key] for key in ("h", "w", "top", "bottom", "left", "right")]
@@ -266,7 +267,7 @@ def compare_alignment(path: Path) -> Iterator[Compared]:
         yield compared(f"{name}: scale", np.array(crop.scale), np.array(expected["scale"]), SCALE_TOLERANCE)
         tag = re.search(r"tag=(\d+)", size.get("recipe", ""))
         image = synthetic_image(int(tag[1]) if tag else 5, size["H"], size["W"], size["seed"])
-        aligned = ffhq_alignment.align_face(image, face)
+        aligned = align_face(image, face)
         expected = case["align"]
         yield compared(
             f"{name}: quad", aligned.quad.ravel() + 0.5, np.array(expected["quad_plus_half"]), QUAD_TOLERANCE

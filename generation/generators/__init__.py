@@ -1,1 +1,6 @@
-"""What makes fakes: a registry of generators by family, how one is loaded, and one room for each implementation."""
+"""What makes fakes: a generator by its name in, a pipeline of diffusers out that turns clips or prompts into pictures.
+
+`registry` names the generators by family, `loading` loads and describes one, `base` has the interface of each family.
+Each implementation is a room: `weightfree` needs no weights; `simswap`, `mcnet`, `stylegan3` and `styleganex` run
+published weights that `conversion` has converted; `diffusers` and `onnx` wrap pipelines and networks of others.
+"""

@@ -7,7 +7,7 @@ A pipeline is a `DiffusionPipeline`: its networks are components, its settings a
 - attribute editing: `AttributePipeline`, `pipe(target, attribute="age", factor=2.0)`;
 - full-face generation: `FaceImagePipeline`, `pipe("a face", num_images=4)`.
 
-A pipeline of clips writes two methods: `prepare` looks at the clips once, `replace` makes a batch of aligned crops.
+A pipeline of clips writes two methods: `prepare` reads the clips once, `replace` makes a batch of aligned crops.
 Alignment, batches and the way back into the picture are `generation.crops.align`'s, the same for all.
 """
 
@@ -179,11 +179,11 @@ class ClipPipeline(RecordedPipeline):
     @property
     @abstractmethod
     def batching(self) -> Batching:
-        """Crop size, batch size and context that `replace` wants."""
+        """Crop size, batch size and context that `replace` takes."""
 
     @abstractmethod
     def replace(self, faces: AlignedFaces, prepared: Any, *, seed: int) -> FaceOutput:
-        """Makes the wanted crops of a batch.
+        """Makes the crops of a batch, context excluded.
 
         Args:
             faces: consecutive aligned crops of the target, with `batching.context_frames` neighbours.
@@ -229,7 +229,7 @@ class PairPipeline(ClipPipeline):
 
     @abstractmethod
     def prepare(self, target: FaceClip, source: FaceClip) -> Any:
-        """Looks through both clips once, before the first frame is made; bounded memory.
+        """Reads both clips once, before the first frame is made; bounded memory.
 
         Raises:
             FaceError, VideoError: a clip cannot be read, or does not fit its track.
@@ -271,7 +271,7 @@ class AttributePipeline(ClipPipeline):
 
     @abstractmethod
     def prepare(self, target: FaceClip, attribute: Attribute, factor: float) -> Any:
-        """Looks through the clip once, before the first frame is made; bounded memory.
+        """Reads the clip once, before the first frame is made; bounded memory.
 
         Raises:
             FaceError, VideoError: the clip cannot be read, or does not fit its track.

@@ -1,4 +1,4 @@
-"""Loading a generator: imported by name, with its weights, on its device, without a gap."""
+"""Loads and describes a generator: a name and options in, a pipeline on its device or its parameters out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from generation.digests import file_sha256
 from generation.errors import GenerationError
-from generation.generators.placement import choose_device, choose_dtype, place_pipeline, quiet_diffusers
+from generation.generators.placement import choose_device, choose_dtype, place_pipeline, quiet_libraries
 from generation.generators.registry import GENERATORS, SCHEMES, LoadOptions, imported, weights_folder
 
 
@@ -93,7 +93,7 @@ def load_pretrained(pipeline_class: Any, folder_or_repo: str, options: LoadOptio
     """
     folder = find_folder(folder_or_repo)
     try:
-        with quiet_diffusers():
+        with quiet_libraries():
             pipeline = pipeline_class.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise _not_loaded(folder_or_repo, error) from error
@@ -137,7 +137,7 @@ def folder_digest(folder: Path) -> str:
 
 
 def check_complete(folder: Path, model: Any) -> None:
-    """diffusers only warns of weights that a folder lacks or has too many; the lacking ones stay without values.
+    """Compares the names of weights in a folder and in its network; diffusers itself only warns where they differ.
 
     Raises:
         GenerationError: names the first weight that is missing or unknown.
@@ -146,9 +146,9 @@ def check_complete(folder: Path, model: Any) -> None:
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
             stored |= set(file.keys())
-    wanted = set(model.state_dict())
-    for name in sorted(stored ^ wanted):
-        what = "is missing" if name in wanted else "is not one of this network"
+    expected = set(model.state_dict())
+    for name in sorted(stored ^ expected):
+        what = "is missing" if name in expected else "is not one of this network"
         raise GenerationError(f"{folder}: weight {name} {what}; convert the weights again")
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import diffusers
 import torch
-from diffusers.utils import logging
+import transformers
 
 from generation.errors import GenerationError
 from generation.generators.registry import LoadOptions
@@ -46,7 +47,7 @@ def choose_dtype(name: str, device: torch.device, on_gpu: torch.dtype) -> torch.
 
 
 def place_pipeline(pipeline: Any, options: LoadOptions) -> Any:
-    """Moves a pipeline to its device and dtype and sets its batch size.
+    """Moves a pipeline to its device and dtype, and sets its batch size.
 
     Raises:
         GenerationError: no such device or dtype.
@@ -57,20 +58,25 @@ def place_pipeline(pipeline: Any, options: LoadOptions) -> Any:
         pipeline.register_to_config(batch_frames=options.batch_frames)
     pipeline.set_progress_bar_config(disable=True)
     if any(isinstance(part, torch.nn.Module) for part in pipeline.components.values()):
-        with quiet_diffusers():
+        with quiet_libraries():
             pipeline.to(device, dtype)
     return pipeline
 
 
 @contextmanager
-def quiet_diffusers() -> Iterator[None]:
-    """Without the bars and warnings of diffusers: what is wrong is found and told here."""
-    verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+def quiet_libraries() -> Iterator[None]:
+    """Without the progress bars and warnings of diffusers and transformers; errors are raised here in our own words."""
+    libraries = (diffusers.utils.logging, transformers.utils.logging)
+    shown = [library for library in libraries if library.is_progress_bar_enabled()]
+    levels = [library.get_verbosity() for library in libraries]
+    for library in shown:
+        library.disable_progress_bar()
+    for library in libraries:
+        library.set_verbosity_error()
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
-        if has_bars:
-            logging.enable_progress_bar()
+        for library in shown:
+            library.enable_progress_bar()
+        for library, level in zip(libraries, levels, strict=True):
+            library.set_verbosity(level)

@@ -1,4 +1,4 @@
-"""Doing the next piece of work while the last one is used."""
+"""Work on the next item while the last one is used."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _END = object()
 
 
 def prefetch(items: Iterator[Item], depth: int = 8) -> Iterator[Item]:
-    """Draws from an iterator in a thread, at most `depth` items ahead of who takes them; order and errors are kept.
+    """Draws from an iterator in a thread, at most `depth` items before they are taken; order and errors are kept.
 
     Worth it where the work on both sides leaves Python's lock: decoding, encoding, resampling, a GPU.
     """
     waiting: queue.Queue[object] = queue.Queue(depth)
-    is_wanted = True
+    is_open = True
 
     def draw() -> None:
         try:
@@ -29,7 +29,7 @@ def prefetch(items: Iterator[Item], depth: int = 8) -> Iterator[Item]:
             put(_Failure(error))
 
     def put(item: object) -> bool:
-        while is_wanted:
+        while is_open:
             try:
                 waiting.put(item, timeout=0.1)
             except queue.Full:
@@ -45,7 +45,7 @@ def prefetch(items: Iterator[Item], depth: int = 8) -> Iterator[Item]:
                 raise item.error
             yield item  # type: ignore[misc]
     finally:
-        is_wanted = False
+        is_open = False
         thread.join()
 
 

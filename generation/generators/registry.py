@@ -1,8 +1,8 @@
-"""The four families of fakes and their generators: one dict, and how one of them is loaded.
+"""The four families of fakes and their generators: one dict.
 
 A generator is a pipeline of `generation.generators.base`. Some need published weights, converted beforehand with
 `tooling weights convert`; the default of each family needs none. Besides the names in `GENERATORS`,
-`diffusers:FOLDER_OR_REPO` takes a pipeline of diffusers itself and `onnx:FILE` a face swap network in ONNX.
+`diffusers:FOLDER_OR_REPO` names a pipeline of diffusers itself and `onnx:FILE` a face swap network in ONNX.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class GeneratorInfo:
 
     Attributes:
         family: one of `Family`; the words of the dataset's `method` column.
-        location: "module:Class", imported only when it is asked for.
+        location: "module:Class", imported only when it is used.
         licence: of code and weights together, as an SPDX expression or in the words of the publisher.
         weights: names of the published files it needs; empty where it needs none.
-        other_weights: names of published files that may be given too, or in the place of one of `weights`.
+        other_weights: names of published files that may be given too, or instead of one of `weights`.
         converter: "module:function" that turns these files into a folder for `from_pretrained`; "" without weights.
         checked: what the implementation was compared with.
         is_fitted: whether it is first fitted to the face crops of the workspace.
@@ -146,7 +146,7 @@ class LoadOptions:
     """How a generator is loaded.
 
     Attributes:
-        weights: folder of converted weights, or a repository at the Hub; None looks in `weights_folder`.
+        weights: folder of converted weights, or a repository at the Hub; None takes `weights_folder`.
         device: "auto" takes a GPU where there is one; else torch's name for it.
         dtype: "auto" takes float32 on a CPU and the pipeline's own choice on a GPU; else torch's name for it.
         batch_frames: frames at a time; 0 leaves the pipeline's own number.
@@ -170,7 +170,7 @@ def generators_of(family: str) -> list[str]:
 
 
 def weights_folder(name: str) -> Path:
-    """Where the converted weights of a generator are looked for: weights/NAME below the working folder."""
+    """Where converted weights of a generator are expected: weights/NAME below the working folder."""
     return Path("weights") / name
 
 

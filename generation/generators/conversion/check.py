@@ -1,4 +1,4 @@
-"""Looking through a folder of converted weights: complete, unchanged, strict, and nothing in it that can be run."""
+"""Checks a folder of converted weights: complete, unchanged, and without anything that can be run."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def check_folder(folder: Path, *, name: str = "") -> list[str]:
 
 
 def _foreign_files(folder: Path) -> Iterator[str]:
-    """Links, and files that are no data: pickles and programs, whatever their names."""
+    """Links, and files that are not data: pickles and programs, whatever their names."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            yield f"{name} is a link or no regular file; remove it"
+            yield f"{name} is a link or not a regular file; remove it"
         elif path.is_file() and path.suffix not in ENDINGS:
             yield f"{name} is neither weights nor a description of them and may hold code; remove it"
         elif path.suffix == ".safetensors" and (reason := _unsafe(path)):
-            yield f"{name} is no file of safetensors ({reason}); convert the weights again"
+            yield f"{name} is not a safetensors file ({reason}); convert the weights again"
 
 
 def _unsafe(path: Path) -> str:
@@ -56,9 +56,9 @@ def _unsafe(path: Path) -> str:
         return " ".join(str(error).split())[:100]
 
 
-def _problems_of_generator(folder: Path, stored: str, wanted: str) -> list[str]:
-    if wanted and stored != wanted:
-        return [f"{folder}: holds the weights of {stored}, not of {wanted}; name another folder"]
+def _problems_of_generator(folder: Path, stored: str, expected: str) -> list[str]:
+    if expected and stored != expected:
+        return [f"{folder}: has the weights of {stored}, not of {expected}; name another folder"]
     if stored not in GENERATORS:
         return [f"{folder}: is for the generator {stored}, which is not known here; update this program"]
     load_pretrained(imported(GENERATORS[stored].location), str(folder), LoadOptions(device="cpu", dtype="float32"))

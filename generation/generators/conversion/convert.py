@@ -29,7 +29,7 @@ def convert(name: str, files: Sequence[Path], out: Path, *, origin: str = "") ->
     Args:
         name: one of `GENERATORS` that has a converter.
         files: the published files, or a tar of them; under their published names their order does not matter, else it
-            is that of `GENERATORS[name].weights`. A generator with `other_weights` tells them apart by their content.
+            is that of `GENERATORS[name].weights`. A generator with `other_weights` recognises them by their content.
         out: the new folder; it appears when it is complete. If it holds these very files already, it is left as it is.
         origin: where the files are from; it goes into the provenance.
 
@@ -82,14 +82,14 @@ def _info(name: str) -> GeneratorInfo:
 
 
 def _unpack_archives(info: GeneratorInfo, files: Sequence[Path], folder: Path) -> list[Path]:
-    """The files, with those that are wanted out of a real tar in the place of the tar."""
+    """The files, with each tar replaced by those of its members that the generator uses."""
     published: list[Path] = []
     for number, path in enumerate(files):
         if not archive.is_archive(path):
             published.append(path)
             continue
-        wanted = (*info.weights, *info.other_weights)
-        members = [one for one in archive.unpack(path, folder / str(number)) if one.name in wanted]
+        used = (*info.weights, *info.other_weights)
+        members = [one for one in archive.unpack(path, folder / str(number)) if one.name in used]
         published += members or archive.refuse(path)
     return published
 

@@ -104,7 +104,7 @@ def read_provenance(folder: Path) -> Provenance:
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise WeightsError(f"{path}: cannot be read ({error}); convert the weights again") from error
     if number != FORMAT:
-        raise WeightsError(f"{path}: is of the format {number}, not {FORMAT}; convert the weights again")
+        raise WeightsError(f"{path}: has format {number}, not {FORMAT}; convert the weights again")
     return provenance
 
 

@@ -53,7 +53,7 @@ HEAD_GROWTH = 1.25
 
 @dataclass
 class PreparedMotion:
-    """A pair of clips on the way through the network; the segments have to be asked for in order.
+    """A pair of clips on the way through the network; segments must be requested in order.
 
     Attributes:
         still: RGB uint8 (S, S, 3), the person who is seen.
@@ -69,7 +69,7 @@ class PreparedMotion:
 
 
 class DiffusersAnimate(WrappedPipeline, PairPipeline):
-    """The pipeline. Its segments are settings of the method, so the batch size is fixed by them."""
+    """Animation by Wan-Animate; its segments are settings of the method, so they fix the batch size."""
 
     @property
     def batching(self) -> Batching:
@@ -192,7 +192,7 @@ def _joints(landmarks: Floats) -> Floats:
 
 
 def _face_of(crop: Frame, landmarks: Floats) -> Frame:
-    """The face alone, as the motion encoder wants it: a square from above the brows to below the chin."""
+    """The face alone, as the motion encoder expects it: a square from above the brows to below the chin."""
     return align(crop, landmarks, len(crop))[0]
 
 

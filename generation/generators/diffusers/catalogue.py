@@ -1,6 +1,6 @@
 """Which of diffusers' own pipelines are generators, as data: how a class is called, for which family.
 
-`diffusers_catalogue.toml` beside this file lists the classes. A generator.json beside a pipeline's model_index.json
+`catalogue.toml` beside this file lists the classes. A generator.json beside a pipeline's model_index.json
 (or in the folder named with --weights) changes values for those weights, by family:
 `{"full_face_generation": {"arguments": {"num_inference_steps": 4, "guidance_scale": 0.0}}}`. It may also describe
 a class that is not listed; then it has to give the `method`.
@@ -55,7 +55,7 @@ class CatalogueEntry:
         size_px: side of the square pictures it is given and makes; a multiple of 16.
         has_size_arguments: whether it takes `height` and `width`.
         arguments: keyword arguments of every call.
-        prompt, negative_prompt: "{prompt}" stands for the prompt asked for; an empty negative one is not passed.
+        prompt, negative_prompt: "{prompt}" stands for the requested prompt; an empty negative one is not passed.
         prompt_argument, image_argument: what the call names its prompt and its picture; "" passes no picture.
         invert: keyword arguments of `invert`, called with the picture before each call; None where there is none.
         prompts: of an edit, for each attribute those of a negative and of a positive factor.
@@ -108,14 +108,14 @@ def read_catalogue() -> dict[str, dict[str, dict[str, Any]]]:
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
-def find_entry(class_name: str, family: str, folders: list[Path], folder_or_repo: str) -> tuple[str, CatalogueEntry]:
+def find_entry(class_name: str, family: str, folders: list[Path], origin: str) -> tuple[str, CatalogueEntry]:
     """The entry of a class for a family, with what the folders' own settings change.
 
     Args:
         class_name: of model_index.json.
-        family: the one wanted; "" takes the only one that the folders' settings are for, or that the class serves.
-        folders: where generator.json is looked for; later ones come first.
-        folder_or_repo: for error messages.
+        family: the requested one; "" takes the only one that the folders' settings are for, or that the class serves.
+        folders: that may have a generator.json; later ones come first.
+        origin: for error messages.
 
     Returns:
         The family and the entry.
@@ -132,22 +132,20 @@ def find_entry(class_name: str, family: str, folders: list[Path], folder_or_repo
     if not known:
         listed = ", ".join(sorted(read_catalogue()))
         raise GenerationError(
-            f"{folder_or_repo}: {class_name} is no pipeline known here; use one of {listed}, or describe it in {SETTINGS_FILE}"
+            f"{origin}: {class_name} is not a known pipeline; use one of {listed}, or describe it in {SETTINGS_FILE}"
         )
     if not family and len(described) == 1:
         family = next(iter(described))
     if not family and len(known) > 1:
-        raise GenerationError(
-            f"{folder_or_repo}: {class_name} serves {' and '.join(sorted(known))}; say which is wanted"
-        )
+        raise GenerationError(f"{origin}: {class_name} serves {' and '.join(sorted(known))}; say which family to use")
     family = family or next(iter(known))
     if family not in known:
         fitting = [name for name, families in read_catalogue().items() if family in families]
         raise GenerationError(
-            f"{folder_or_repo}: {class_name} serves {' and '.join(sorted(known))}, not {family}; for that use one of "
+            f"{origin}: {class_name} serves {' and '.join(sorted(known))}, not {family}; for that use one of "
             + ", ".join(sorted(fitting))
         )
-    return family, _checked(known[family], family, f"{folder_or_repo}: {class_name}")
+    return family, _checked(known[family], family, f"{origin}: {class_name}")
 
 
 def _read_settings(path: Path) -> dict[str, dict[str, Any]]:
@@ -156,9 +154,9 @@ def _read_settings(path: Path) -> dict[str, dict[str, Any]]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise GenerationError(f"{path}: is no JSON ({' '.join(str(error).split())}); correct or remove it") from error
+        raise GenerationError(f"{path}: is not JSON ({' '.join(str(error).split())}); correct or remove it") from error
     if not isinstance(values, dict) or not all(isinstance(entry, dict) for entry in values.values()):
-        raise GenerationError(f"{path}: holds no settings by family; see generation/diffusers_catalogue.py")
+        raise GenerationError(f"{path}: has no settings by family; see generation/generators/diffusers/catalogue.py")
     return values
 
 

@@ -42,7 +42,7 @@ class PreparedDiffusersEdit:
 
 
 class DiffusersEdit(WrappedPipeline, AttributePipeline):
-    """The pipeline.
+    """Editing frame by frame.
 
     Factor 1 takes the usual strength; below, the result is mixed with the crop in proportion; above, the strength
     grows. A factor of the other sign takes the attribute's other prompt.
@@ -52,22 +52,20 @@ class DiffusersEdit(WrappedPipeline, AttributePipeline):
 
     @property
     def batching(self) -> Batching:
-        """The batches that `replace` wants."""
+        """The batches that `replace` takes."""
         entry = self.entry
         reach = entry.smoothing_frames // 2
         return Batching(entry.size_px, self.config["batch_frames"], reach, entry.template, keeps_detail=True)
 
     def prepare(self, target: FaceClip, attribute: Attribute, factor: float) -> PreparedDiffusersEdit:
-        """Chooses the prompt; the clip is not looked at.
+        """Chooses the prompt; the clip is not read.
 
         Raises:
             GenerationError: the entry has no prompts for the attribute.
         """
         if attribute not in self.entry.prompts:
             known = ", ".join(sorted(self.entry.prompts)) or "nothing"
-            raise GenerationError(
-                f"{self.folder_or_repo}: edits {known}, not {attribute}; add prompts to generator.json"
-            )
+            raise GenerationError(f"{self.origin}: edits {known}, not {attribute}; add prompts to generator.json")
         negative, positive = self.entry.prompts[attribute]
         return PreparedDiffusersEdit(negative if factor < 0 else positive, factor)
 

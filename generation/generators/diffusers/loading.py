@@ -8,8 +8,6 @@ there.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from huggingface_hub import snapshot_download
 from generation.errors import GenerationError
 from generation.generators.diffusers.catalogue import METHODS, CatalogueEntry, find_entry
 from generation.generators.loading import describe_weights
-from generation.generators.placement import choose_device, choose_dtype, place_pipeline
+from generation.generators.placement import choose_device, choose_dtype, place_pipeline, quiet_libraries
 from generation.generators.registry import LoadOptions, imported
 
 INDEX = "model_index.json"
@@ -53,7 +51,7 @@ def load(folder_or_repo: str, options: LoadOptions, family: str = "") -> Any:
     device = choose_device(options.device)
     dtype = choose_dtype(options.dtype, device, getattr(torch, found.entry.cuda_dtype))
     inner = load_inner(found.folder, found.index, found.entry, dtype)
-    wrapper = found.wrapper_class(inner, entry=found.entry, family=found.family, folder_or_repo=found.name)
+    wrapper = found.wrapper_class(inner, entry=found.entry, family=found.family, origin=found.name)
     wrapper.attach(found.folders)
     wrapper.register_to_config(_name_or_path=str(found.folder))
     return place_pipeline(wrapper, options)
@@ -133,25 +131,6 @@ def _load_inner(folder: Path, index: dict[str, Any], entry: CatalogueEntry, dtyp
         raise GenerationError(f"{folder}: cannot be loaded ({_reason(error)}); get the folder again") from error
 
 
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Both libraries draw a bar for each part that they load, and repeat their advice for each picture."""
-    libraries = (diffusers.utils.logging, transformers.utils.logging)
-    shown = [library for library in libraries if library.is_progress_bar_enabled()]
-    levels = [library.get_verbosity() for library in libraries]
-    for library in shown:
-        library.disable_progress_bar()
-    for library in libraries:
-        library.set_verbosity_error()
-    try:
-        yield
-    finally:
-        for library in shown:
-            library.enable_progress_bar()
-        for library, level in zip(libraries, levels, strict=True):
-            library.set_verbosity(level)
-
-
 def _find(folder_or_repo: str) -> Path:
     folder = Path(folder_or_repo)
     if folder.exists():
@@ -208,7 +187,7 @@ def _component_class(library: str, class_name: str, folder: Path) -> Any:
     """The class of a component, from diffusers or transformers and from nowhere else.
 
     Raises:
-        GenerationError: it is elsewhere, or the installed library lacks it.
+        GenerationError: it is elsewhere, or missing from the installed library.
     """
     source = {"diffusers": diffusers, "transformers": transformers}.get(library)
     if source is None:  # a class that belongs to one of diffusers' pipelines, such as the safety checker

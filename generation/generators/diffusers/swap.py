@@ -1,4 +1,4 @@
-"""Face swap by inpainting: the face is painted from scratch, conditioned on from the source's identity embedding.
+"""Face swap by inpainting: the face is repainted, conditioned on the source's identity embedding.
 
 FaceID variant of IP-Adapter: Ye et al. 2023, "IP-Adapter: Text Compatible Image Prompt Adapter for Text-to-Image
 Diffusion Models". The identity comes from the source, light and position from the target; the expression is what the
@@ -22,16 +22,16 @@ from generation.crops.clip import FaceClip
 from generation.errors import GenerationError
 from generation.faces.identity import IdentityEncoder, OnnxIdentity, clip_identity
 from generation.generators.base import CropsOutput, PairPipeline
-from generation.generators.diffusers.loading import quiet_libraries
 from generation.generators.diffusers.wrapping import WrappedPipeline, as_pil, resized
+from generation.generators.placement import quiet_libraries
 
 ADAPTER, IDENTITY = "face_adapter.safetensors", "identity.onnx"
-BROW_HEIGHT = 0.45  # above the eyes, in distances from eyes to mouth: brows are painted anew too
+BROW_HEIGHT = 0.45  # above the eyes, in distances from eyes to mouth: brows are repainted too
 PAINTED = 0.02  # weight of the outline from which a pixel is painted
 
 
 class DiffusersInpaintSwap(WrappedPipeline, PairPipeline):
-    """The pipeline. `attach` takes face adapter and identity network from folders; or set `identity_encoder`.
+    """Repaints faces by inpainting; `attach` takes face adapter and identity network from folders.
 
     Attributes:
         identity_encoder: gives the embedding that the adapter was trained with; None until attached.
@@ -45,7 +45,7 @@ class DiffusersInpaintSwap(WrappedPipeline, PairPipeline):
         """Loads the face adapter, and the identity network where there is one.
 
         Raises:
-            GenerationError: there is no adapter, it is a pickle, it needs peft, or the identity network is none.
+            GenerationError: there is no adapter, it is a pickle, it needs peft, or the identity network is not one.
         """
         super().attach(folders)
         self._load_adapter(self._attached[ADAPTER])
@@ -53,19 +53,19 @@ class DiffusersInpaintSwap(WrappedPipeline, PairPipeline):
             self.identity_encoder = OnnxIdentity(self._attached[IDENTITY])
 
     @classmethod
-    def find_files(cls, folders: list[Path], folder_or_repo: str) -> dict[str, Path]:
+    def find_files(cls, folders: list[Path], origin: str) -> dict[str, Path]:
         """Face adapter and, where there is one, identity network; later folders come first.
 
         Raises:
             GenerationError: there is no adapter, or it is a pickle.
         """
-        found = super().find_files(folders, folder_or_repo)
+        found = super().find_files(folders, origin)
         if ADAPTER not in found:
             pickled = [path for folder in folders for path in sorted(folder.glob("*faceid*.bin"))]
             if pickled:
                 raise GenerationError(f"{pickled[0]}: is a pickle, which is never read; get it as {ADAPTER}")
             raise GenerationError(
-                f"{folder_or_repo}: has no face adapter; put a FaceID IP-Adapter as {ADAPTER} into the folder named with "
+                f"{origin}: has no face adapter; put a FaceID IP-Adapter as {ADAPTER} into the folder named with "
                 "--weights"
             )
         return found
@@ -75,9 +75,9 @@ class DiffusersInpaintSwap(WrappedPipeline, PairPipeline):
             with safe_open(path, framework="pt") as file:
                 names = list(file.keys())
         except (OSError, SafetensorError) as error:
-            raise GenerationError(f"{path}: is no safetensors file ({error}); get it again") from error
+            raise GenerationError(f"{path}: is not a safetensors file ({error}); get it again") from error
         if any("lora" in name for name in names) and importlib.util.find_spec("peft") is None:
-            raise GenerationError(f"{path}: holds LoRA weights, which need peft; run `pip install peft`")
+            raise GenerationError(f"{path}: has LoRA weights, which need peft; run `pip install peft`")
         try:
             with quiet_libraries():
                 self.inner.load_ip_adapter(
@@ -85,12 +85,10 @@ class DiffusersInpaintSwap(WrappedPipeline, PairPipeline):
                 )
         except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise GenerationError(
-                f"{path}: does not fit {self.folder_or_repo} ({reason}); get the one made for it"
-            ) from error
-        lacking = [name for name, value in self.inner.unet.state_dict().items() if value.is_meta]
-        if lacking:
-            raise GenerationError(f"{path}: weight for {lacking[0]} is missing; get it again")
+            raise GenerationError(f"{path}: does not fit {self.origin} ({reason}); get the one made for it") from error
+        missing = [name for name, value in self.inner.unet.state_dict().items() if value.is_meta]
+        if missing:
+            raise GenerationError(f"{path}: weight for {missing[0]} is missing; get it again")
         self.inner.set_ip_adapter_scale(self.entry.adapter_scale)
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
@@ -103,7 +101,7 @@ class DiffusersInpaintSwap(WrappedPipeline, PairPipeline):
 
     @property
     def batching(self) -> Batching:
-        """The batches that `replace` wants."""
+        """The batches that `replace` takes."""
         return Batching(self.entry.size_px, self.config["batch_frames"], template="face")
 
     def prepare(self, target: FaceClip, source: FaceClip) -> Floats:
@@ -115,7 +113,7 @@ class DiffusersInpaintSwap(WrappedPipeline, PairPipeline):
         """
         if self.identity_encoder is None:
             raise GenerationError(
-                f"{self.folder_or_repo}: has no identity encoder; put an ArcFace network as {IDENTITY} into the folder named "
+                f"{self.origin}: has no identity encoder; put an ArcFace network as {IDENTITY} into the folder named "
                 "with --weights"
             )
         return clip_identity(source, self.identity_encoder)

@@ -20,7 +20,8 @@ from generation.digests import file_sha256
 from generation.errors import GenerationError
 from generation.generators.base import RecordedPipeline, recorded
 from generation.generators.diffusers.catalogue import SETTINGS_FILE, CatalogueEntry
-from generation.generators.diffusers.loading import load, quiet_libraries
+from generation.generators.diffusers.loading import load
+from generation.generators.placement import quiet_libraries
 from generation.generators.registry import LoadOptions
 
 
@@ -36,7 +37,7 @@ class WrappedPipeline(RecordedPipeline):
         inner: the pipeline of diffusers.
         entry: how it is called.
         family: one of `generation.generators.registry.Family`.
-        folder_or_repo: repository or folder name, for the record and for errors.
+        origin: repository or folder name, for the record and for errors.
 
     Raises:
         GenerationError: the entry names an argument that the pipeline does not take.
@@ -45,33 +46,29 @@ class WrappedPipeline(RecordedPipeline):
     own_files: ClassVar[tuple[str, ...]] = ()  # besides those of diffusers, attached after loading
     own_config: ClassVar[dict[str, Any]] = {}
 
-    def __init__(self, inner: Any, *, entry: CatalogueEntry, family: str, folder_or_repo: str) -> None:
+    def __init__(self, inner: Any, *, entry: CatalogueEntry, family: str, origin: str) -> None:
         super().__init__()
-        self.inner, self.entry, self.family, self.folder_or_repo = inner, entry, family, folder_or_repo
+        self.inner, self.entry, self.family, self.origin = inner, entry, family, origin
         self.cuda_dtype = getattr(torch, entry.cuda_dtype)  # type: ignore[misc]
         self._attached: dict[str, Path] = {}
-        self.register_to_config(**self._config(folder_or_repo, type(inner).__name__, entry))
+        self.register_to_config(**self._config(origin, type(inner).__name__, entry))
         inner.set_progress_bar_config(disable=True)
         self._check_arguments(inner.__call__, [*entry.arguments, *self._call_names(), entry.prompt_argument])
         if entry.invert is not None:
             self._check_arguments(inner.invert, ["image", *entry.invert])
 
     @classmethod
-    def _config(cls, folder_or_repo: str, class_name: str, entry: CatalogueEntry) -> dict[str, Any]:
-        return {"place": folder_or_repo, "pipeline": class_name, "settings": entry.recorded, **cls.own_config}
+    def _config(cls, origin: str, class_name: str, entry: CatalogueEntry) -> dict[str, Any]:
+        return {"place": origin, "pipeline": class_name, "settings": entry.recorded, **cls.own_config}
 
     @classmethod
-    def described(
-        cls, folder_or_repo: str, class_name: str, entry: CatalogueEntry, folders: list[Path]
-    ) -> dict[str, Any]:
+    def described(cls, origin: str, class_name: str, entry: CatalogueEntry, folders: list[Path]) -> dict[str, Any]:
         """The `parameters` of such a pipeline after `attach`, without it.
 
         Raises:
             GenerationError: a file is missing.
         """
-        return recorded(
-            cls._config(folder_or_repo, class_name, entry) | _digests(cls.find_files(folders, folder_or_repo))
-        )
+        return recorded(cls._config(origin, class_name, entry) | _digests(cls.find_files(folders, origin)))
 
     def _call_names(self) -> list[str]:
         """Arguments that the entry's other values stand for."""
@@ -86,7 +83,7 @@ class WrappedPipeline(RecordedPipeline):
         for name in names:
             if name not in known:
                 what = f"{type(self.inner).__name__} takes no argument {name}"
-                raise GenerationError(f"{self.folder_or_repo}: {what}; correct {SETTINGS_FILE}")
+                raise GenerationError(f"{self.origin}: {what}; correct {SETTINGS_FILE}")
 
     @property
     def components(self) -> dict[str, Any]:
@@ -115,11 +112,11 @@ class WrappedPipeline(RecordedPipeline):
         Raises:
             GenerationError: something is missing or does not fit.
         """
-        self._attached = self.find_files(folders, self.folder_or_repo)
+        self._attached = self.find_files(folders, self.origin)
         self.register_to_config(**_digests(self._attached))
 
     @classmethod
-    def find_files(cls, folders: list[Path], folder_or_repo: str) -> dict[str, Path]:
+    def find_files(cls, folders: list[Path], origin: str) -> dict[str, Path]:
         """Which of `own_files` there are; later folders come first.
 
         Raises:
@@ -165,7 +162,7 @@ class WrappedPipeline(RecordedPipeline):
             RGB uint8 (N, H, W, 3).
 
         Raises:
-            GenerationError: it refused its arguments, its safety checker blanked a picture, or pixels are no numbers.
+            GenerationError: it refused its arguments, its safety checker blanked a picture, or pixels are not numbers.
         """
         entry = self.entry
         given = dict(entry.arguments) | {entry.prompt_argument: prompt} | arguments
@@ -175,12 +172,10 @@ class WrappedPipeline(RecordedPipeline):
             given |= {"height": entry.size_px, "width": entry.size_px}
         output = self.run(self.inner, given | {"output_type": "np"}, seed)
         if any(getattr(output, "nsfw_content_detected", None) or []):
-            raise GenerationError(
-                f"{self.folder_or_repo}: the safety checker blanked a picture; use another seed or prompt"
-            )
+            raise GenerationError(f"{self.origin}: the safety checker blanked a picture; use another seed or prompt")
         made = np.asarray(output.images if "images" in output else output.frames[0], np.float32)
         if not np.isfinite(made).all():
-            raise GenerationError(f"{self.folder_or_repo}: made pixels that are no numbers; use --dtype float32")
+            raise GenerationError(f"{self.origin}: made pixels that are not numbers; use --dtype float32")
         # NHWC float32 [0, 1] -> uint8
         return np.rint(np.clip(made, 0, 1) * 255).astype(np.uint8)
 
@@ -197,7 +192,7 @@ class WrappedPipeline(RecordedPipeline):
             reason = " ".join(str(error).split())[:200]
             name = type(self.inner).__name__
             raise GenerationError(
-                f"{self.folder_or_repo}: {name} refused its arguments ({reason}); correct {SETTINGS_FILE} or its components"
+                f"{self.origin}: {name} refused its arguments ({reason}); correct {SETTINGS_FILE} or its components"
             ) from error
 
 

@@ -40,10 +40,10 @@ def convert_mcnet(files: Sequence[Path]) -> McnetDrive:
 
 def _check_parts(parts: Any, file: str) -> None:
     if not isinstance(parts, Mapping):
-        raise WeightsError(f"{file}: no dict of networks; use the checkpoint that was published")
+        raise WeightsError(f"{file}: is not a dict of networks; use the checkpoint that was published")
     for name in NETWORKS:
         if name not in parts:
-            raise WeightsError(f"{file}: holds no {name}; use the checkpoint that was published")
+            raise WeightsError(f"{file}: has no {name}; use the checkpoint that was published")
     for name in parts:
         if name not in (*NETWORKS, *TRAINING):
             raise WeightsError(f"{file}: holds {printable(str(name))}, which the published checkpoint does not")

@@ -102,7 +102,7 @@ def driving_keypoints(
         target: of all its frames; of its still alone where `settings.head` is "source".
         start: number of the source's frame that is like the still.
         still: number of the still in `target`.
-        settings: see there.
+        settings: see `MotionSettings`.
 
     Raises:
         GenerationError: keypoints from which no movement can be measured.

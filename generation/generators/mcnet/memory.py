@@ -1,8 +1,8 @@
-"""MCNET's memory unit: a learnt bank of face features, asked for what the source picture does not show.
+"""MCNET's memory unit: a learnt bank of face features, queried for what the source picture does not show.
 
 The bank goes through a style convolution (Karras et al. 2020, "Analyzing and Improving the Image Quality of
 StyleGAN") and a dynamic convolution (Chen et al. 2020, "Dynamic Convolution: Attention over Convolution Kernels")
-into keys and values; the warped features ask for them by attention.
+into keys and values; the warped features query them by attention.
 
 The 1x1 convolutions after the projection are multiplied into it, which is exact: f = P c + p, so that query and
 difference are (W P) c + (W p + b), and W (f - r) takes W to the 1024 places of the memory instead of all pixels.

@@ -1,4 +1,4 @@
-"""Pictures as MCNET's demo reads and writes them: resizing and rounding."""
+"""Pictures as MCNET's demo reads them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 
-def as_network_input(pictures: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
+def crops_to_input(pictures: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
     """RGB uint8 (N, H, W, 3) -> RGB float32 [0, 1] (N, side, side, 3), the aspect ratio not kept.
 
     Where a side shrinks a Gaussian goes before linear interpolation between the centres of pixels.
@@ -26,8 +26,3 @@ def _resized(picture: NDArray[np.float64], sigma: list[float], side: int) -> NDA
     factors = (side / picture.shape[0], side / picture.shape[1], 1)
     result = ndimage.zoom(smooth, factors, order=1, mode="mirror", grid_mode=True)
     return np.asarray(np.clip(result, picture.min(), picture.max()), np.float64)
-
-
-def as_picture(values: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Floats [0, 1] of any shape -> uint8, half to even."""
-    return np.asarray(np.clip(np.rint(values * 255), 0, 255), np.uint8)

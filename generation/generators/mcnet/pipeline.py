@@ -36,7 +36,7 @@ from generation.generators.base import CropsOutput, PairPipeline, frame_generato
 from generation.generators.mcnet.driving import MotionSettings, best_frame, driving_keypoints, neutral_frame
 from generation.generators.mcnet.keypoints import Keypoints, McnetDetector
 from generation.generators.mcnet.network import NUM_NOISES, McnetGenerator, Still
-from generation.generators.mcnet.pictures import as_network_input
+from generation.generators.mcnet.pictures import crops_to_input
 from generation.motion.expression import comparable
 from generation.motion.fields import hann_mean
 from generation.motion.measure import measure_clip
@@ -88,7 +88,7 @@ class PreparedMcnet:
 
 
 class McnetDrive(PairPipeline):
-    """The pipeline.
+    """Driving with MCNET's networks.
 
     Args:
         detector, animator: the two published networks.
@@ -111,13 +111,13 @@ class McnetDrive(PairPipeline):
 
     @property
     def batching(self) -> Batching:
-        """The batches that `replace` wants."""
+        """The batches that `replace` takes."""
         settings = self.settings
         return Batching(settings.crop_px, settings.batch_frames, settings.context_frames, settings.template)
 
     @torch.no_grad()
     def prepare(self, target: FaceClip, source: FaceClip) -> PreparedMcnet:
-        """Looks through both clips; memory is that of one crop, and some numbers for each frame.
+        """Reads both clips; memory is that of one crop, and some numbers for each frame.
 
         Raises:
             FaceError, VideoError: a clip cannot be read, or does not fit its track.
@@ -144,7 +144,7 @@ class McnetDrive(PairPipeline):
         in_own = still_number if settings.head == "target" else 0
         driving = driving_keypoints(moves, own, start, in_own, settings)
         network = self.animator.folded(is_tiled=self.device.type == "cpu")
-        still = network.encode(self._input(crop[None]), own[in_own : in_own + 1].to(self.device))
+        still = network.encode(self._crops_to_input(crop[None]), own[in_own : in_own + 1].to(self.device))
         return PreparedMcnet(network, still, driving, neutral.brow_height, still_number, start)
 
     def _look(self, clip: FaceClip, number: int, *, is_whole: bool) -> tuple[Keypoints, Frame]:
@@ -157,16 +157,18 @@ class McnetDrive(PairPipeline):
                 kept = faces.crops[number - faces.start].copy()
             if is_whole:
                 # One at a time: the last bits of a place must not depend on how the clip is cut.
-                found += [self.detector(self._input(crop[None])).to(torch.device("cpu")) for crop in faces.crops]
+                found += [
+                    self.detector(self._crops_to_input(crop[None])).to(torch.device("cpu")) for crop in faces.crops
+                ]
             elif kept is not None:
-                return self.detector(self._input(kept[None])).to(torch.device("cpu")), kept
+                return self.detector(self._crops_to_input(kept[None])).to(torch.device("cpu")), kept
         if kept is None:
             raise GenerationError(f"{clip.name}: has fewer frames than its track; run `tooling faces` again")
         return Keypoints.joined(found), kept
 
-    def _input(self, crops: NDArray[np.uint8]) -> Tensor:
+    def _crops_to_input(self, crops: NDArray[np.uint8]) -> Tensor:
         # THWC uint8 -> TCHW float32 [0, 1]
-        values = as_network_input(crops, self.animator.config["image_px"])
+        values = crops_to_input(crops, self.animator.config["image_px"])
         return torch.from_numpy(values).permute(0, 3, 1, 2).contiguous().to(self.device)
 
     def replace(self, faces: AlignedFaces, prepared: PreparedMcnet, *, seed: int = 0) -> CropsOutput:

@@ -1,1 +1,1 @@
-"""Face swap networks in ONNX."""
+"""Face swap by networks in ONNX: in go a file and the description of its inputs and output, out comes a pipeline."""

@@ -22,7 +22,7 @@ def load(file: str, options: LoadOptions, family: str = "") -> Any:
         family: "face_swap" or "".
 
     Raises:
-        GenerationError: another family; the file, or one that it needs, is missing or is none of its kind.
+        GenerationError: another family; the file, or one that it needs, is missing or is of another kind.
     """
     pipeline, files = _found(file, options, family)
     pipeline.attach(files, device=choose_device(options.device).type)
@@ -33,7 +33,7 @@ def describe(file: str, options: LoadOptions, family: str = "") -> dict[str, Any
     """The settings that `load` gives a generator, and the digests of its files; the files are not opened.
 
     Raises:
-        GenerationError: another family; a file is missing or nothing is known of it; there is no such device.
+        GenerationError: another family; a file is missing, or its network is unknown; there is no such device.
     """
     choose_device(options.device)
     pipeline, files = _found(file, options, family)

@@ -32,7 +32,7 @@ IDENTITY_FILES = ("identity.onnx", "w600k_r50.onnx", "arcface_w600k_r50.onnx")
 
 @dataclass(frozen=True)
 class SwapperFiles:
-    """The network, and for one that is told an embedding the identity network and, if it has one, its converter."""
+    """The network, and for one that takes an embedding the identity network and, if it has one, its converter."""
 
     network: Path
     identity: Path | None = None
@@ -40,7 +40,7 @@ class SwapperFiles:
 
 
 class OnnxSwap(PairPipeline):
-    """The pipeline; `attach` opens its files.
+    """Swapping with networks in ONNX; `attach` opens their files.
 
     Args:
         contract: what the network takes and gives, from `OnnxSwapper.to_json`.
@@ -63,7 +63,7 @@ class OnnxSwap(PairPipeline):
         """Opens the files.
 
         Raises:
-            GenerationError: one of them is none of its kind, or does not fit the description.
+            GenerationError: one of them is of another kind, or does not fit the description.
         """
         self._network = OnnxNetwork(files.network, device)
         self._check_inputs()
@@ -128,12 +128,12 @@ class OnnxSwap(PairPipeline):
 
     @property
     def batching(self) -> Batching:
-        """The batches that `replace` wants."""
+        """The batches that `replace` takes."""
         swapper = self.swapper
         return Batching(swapper.size_px, self.config.batch_frames, template=swapper.template)
 
     def prepare(self, target: FaceClip, source: FaceClip) -> Floats:
-        """What the network is told of the source: an embedding float32 (1, D), or a picture (1, 3, S, S) RGB [0, 1].
+        """What the network takes of the source: an embedding float32 (1, D), or a picture (1, 3, S, S) RGB [0, 1].
 
         Raises:
             FaceError, VideoError: the source cannot be read.

@@ -1,6 +1,6 @@
 """What face swap networks in ONNX take and give: one small file for each family of them, NAME.toml.
 
-A network is known by its file's name; NAME.toml beside NAME.onnx, in the same form, is asked first. Keys:
+A network is known by its file's name; NAME.toml beside NAME.onnx, in the same form, comes first. Keys:
 
     files               patterns of the published files' names
     licence             in the words of the publisher
@@ -9,7 +9,7 @@ A network is known by its file's name; NAME.toml beside NAME.onnx, in the same f
     mean, deviation     (x / 255 - mean) / deviation is what goes in; one number, or one for each of R, G, B
     is_denormalised     whether what comes out is brought back by deviation and mean; else it is [0, 1]
     [inputs]            names in the graph: target, source
-    [source]            what the network is told of the source:
+    [source]            what the network takes of the source:
       kind              "embedding" of the identity network (ArcFace trained on WebFace600K, raw, 512
                         values), or "image"
       projection        "none"; "network", another ONNX file, one of `projection_files`; "last-initializer", the matrix
@@ -90,7 +90,7 @@ def find_swapper(path: Path) -> OnnxSwapper:
         names += swapper.files
     raise GenerationError(
         f"{path}: no description of this network; known are {', '.join(names)}; for another one write {own.name} "
-        "beside it (keys: generation/onnx_swappers)"
+        "beside it (keys: generation/generators/onnx/swapper.py)"
     )
 
 
@@ -119,7 +119,9 @@ def _read(name: str, text: str) -> OnnxSwapper:
         swapper = swapper_from({**content, **inputs, "source_input": source})
         _check(swapper)
     except (tomllib.TOMLDecodeError, TypeError, ValueError) as error:
-        raise GenerationError(f"{name}: {' '.join(str(error).split())}; see generation/onnx_swappers") from error
+        raise GenerationError(
+            f"{name}: {' '.join(str(error).split())}; see generation/generators/onnx/swapper.py"
+        ) from error
     return swapper
 
 

@@ -1,4 +1,4 @@
-"""The published files of SimSwap: swapping network, identity encoder and, if wanted, the parsing network."""
+"""The published files of SimSwap: swapping network, identity encoder and, optionally, the parsing network."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def convert_trained(files: Sequence[Path]) -> SimSwap:
     """As `convert_published`, for a swapping network of the published trainer: other colours, the same weights' names.
 
     Raises:
-        WeightsError: see there.
+        WeightsError: see `convert_published`.
     """
     return _convert(files, "imagenet")
 
@@ -62,7 +62,7 @@ def _convert(files: Sequence[Path], head: Head) -> SimSwap:
     try:
         network = SwapGenerator(**config, head=head)
     except (IndexError, ValueError) as error:
-        raise WeightsError(f"{path}: is no swapping network of SimSwap; use the published file") from error
+        raise WeightsError(f"{path}: is not a swapping network of SimSwap; use the published file") from error
     load_strict(network, state, place=str(path))
     identity = SwapIdentity()
     _load(identity, found["identity encoder"])
@@ -99,7 +99,7 @@ def _kind(path: Path, state: Mapping[str, Tensor]) -> str:
 
 
 def generator_config(shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-    """The configuration of `SwapGenerator` that its weights' names and shapes stand for; the head they do not tell."""
+    """The configuration of `SwapGenerator` that its weights' names and shapes stand for; the head is not among them."""
     levels = sorted(_numbers(shapes, "down"))
     widths = [shapes[NETWORK_KEY][0], *(shapes[f"down{level}.0.weight"][0] for level in levels)]
     latents = [shape[1] for name, shape in shapes.items() if name.endswith("style1.linear.weight")]

@@ -145,10 +145,10 @@ class FusedSwapGenerator(nn.Module):
         return values + values.new_tensor([1.0, 0.0])[:, None]
 
     def forward(self, images: Tensor, styles: Tensor) -> Tensor:
-        """As `SwapGenerator.forward`, with `styles` from the method of this name in the place of the latent."""
+        """As `SwapGenerator.forward`, with `styles` from the method of this name instead of the latent."""
         step = IMAGES_TILED if self.is_tiled else IMAGES_AT_ONCE
-        lacking = -len(images) % step
-        filled = torch.cat([images, images[-1:].expand(lacking, -1, -1, -1)])
+        missing = -len(images) % step
+        filled = torch.cat([images, images[-1:].expand(missing, -1, -1, -1)])
         if not self.is_tiled:
             filled = filled.contiguous(memory_format=torch.channels_last)
         return torch.cat([self._run(part, styles) for part in torch.split(filled, step)])[: len(images)]
@@ -171,7 +171,7 @@ def _reflect(features: Tensor, size: int) -> Tensor:
 
 
 def _stylise(features: Tensor, style: Tensor) -> Tensor:
-    """`simswap.stylise` with one style (2, C) for all samples, in the place of the features; statistics in float32."""
+    """`simswap.stylise` with one style (2, C) for all samples, in place; statistics in float32."""
     num_pixels = features.shape[2] * features.shape[3]
     features -= features.mean((2, 3), keepdim=True, dtype=torch.float32).to(features.dtype)
     lengths = torch.linalg.vector_norm(features, dim=(2, 3), keepdim=True, dtype=torch.float32)

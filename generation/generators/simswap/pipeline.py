@@ -74,7 +74,7 @@ class PreparedSimswap:
 
 
 class SimSwap(PairPipeline):
-    """The pipeline.
+    """Swapping with SimSwap's networks.
 
     Args:
         network: puts an identity into aligned crops.
@@ -108,7 +108,7 @@ class SimSwap(PairPipeline):
 
     @property
     def batching(self) -> Batching:
-        """The batches that `replace` wants."""
+        """The batches that `replace` takes."""
         config = self.config
         context = config.context_frames if self.parsing is not None else 0
         paste = simswap_paste.paste_back if config.pasting == "published" else None
@@ -116,7 +116,7 @@ class SimSwap(PairPipeline):
 
     @torch.inference_mode()
     def prepare(self, target: FaceClip, source: FaceClip) -> PreparedSimswap:
-        """The source's identity; looks through the source once.
+        """The source's identity; reads the source once.
 
         Raises:
             FaceError, VideoError: the source cannot be read, or does not fit its track.
@@ -133,7 +133,7 @@ class SimSwap(PairPipeline):
         mode = "nearest" if self.network.config.head == "tanh01" else "bicubic"
         found = []
         for one in crops:
-            images = normalise(self._images(one[None]))
+            images = normalise(self._crops_to_input(one[None]))
             small = shrink_for_identity(images, self.identity.config.side_px, mode=mode)
             found.append(self.identity(small).float().cpu().numpy()[0])
         return np.asarray(np.stack(found), np.float32)
@@ -151,19 +151,17 @@ class SimSwap(PairPipeline):
 
     def swap(self, crops: NDArray[np.uint8], styles: Tensor) -> NDArray[np.uint8]:
         """The identity put into crops: RGB uint8 (N, S, S, 3) -> the same."""
-        images, head = self._images(crops), self.network.config.head
+        images, head = self._crops_to_input(crops), self.network.config.head
         if head == "imagenet":
             images = normalise(images)
         images = self.fused(images, styles).float()
         if head == "imagenet":
             images = denormalise(images)
-        # NCHW float [0, 1] -> NHWC uint8
-        levels = (images * 255).round_().clamp_(0, 255).to(torch.uint8)
-        return np.asarray(levels.permute(0, 2, 3, 1).cpu().numpy(), np.uint8)
+        return _output_to_crops(images)
 
     @property
     def fused(self) -> FusedSwapGenerator:
-        """The network in its fast form, made anew when its weights or their place have changed."""
+        """The network in its fast form, made again when its weights have changed or moved."""
         state = tuple((value.data_ptr(), value._version) for value in self.network.parameters())
         key = (self.device, self.dtype, self.config.is_compiled, state)
         if self._fused is None or self._fused[0] != key:
@@ -174,7 +172,7 @@ class SimSwap(PairPipeline):
             self._fused = key, fused
         return self._fused[1]
 
-    def _images(self, crops: NDArray[np.uint8]) -> Tensor:
+    def _crops_to_input(self, crops: NDArray[np.uint8]) -> Tensor:
         # NHWC uint8 -> NCHW float [0, 1]
         pixels = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device)
         return pixels.permute(0, 3, 1, 2).to(self.dtype).contiguous() / 255
@@ -206,7 +204,7 @@ class SimSwap(PairPipeline):
         """The mask of one crop, RGB uint8 (S, S, 3): float32 (S, S); all 1 where hardly a face is found."""
         if self.parsing is None:
             raise GenerationError("this pipeline has no parsing network; convert the weights with it")
-        images = functional.interpolate(normalise(self._images(crop[None])), size=(PARSING_PX, PARSING_PX))
+        images = functional.interpolate(normalise(self._crops_to_input(crop[None])), size=(PARSING_PX, PARSING_PX))
         labels = self.parsing(images)[0].argmax(0).cpu().numpy()
         mask = simswap_paste.face_mask(labels, len(crop))
         return np.ones(crop.shape[:2], np.float32) if mask is None else mask
@@ -220,3 +218,9 @@ class SimSwap(PairPipeline):
             if other in masks and np.abs(landmarks[other] - landmarks[number]).mean() < LARGEST_SHIFT:
                 total, weight = total + np.float32(share) * masks[other], weight + share
         return np.asarray(inset(len(total)) * total / np.float32(weight), np.float32)
+
+
+def _output_to_crops(images: Tensor) -> NDArray[np.uint8]:
+    # NCHW float [0, 1] -> NHWC uint8
+    levels = (images * 255).round_().clamp_(0, 255).to(torch.uint8)
+    return np.asarray(levels.permute(0, 2, 3, 1).cpu().numpy(), np.uint8)

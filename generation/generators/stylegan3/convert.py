@@ -60,7 +60,7 @@ def convert_stylegan3(files: Sequence[Path]) -> Stylegan3Faces:
         files: the pickle of any generator of StyleGAN3, configuration T or R.
 
     Raises:
-        WeightsError: it is no such pickle, or holds what is not on the list; it is named.
+        WeightsError: it is not such a pickle, or has an entry that is not on the list; the message names it.
     """
     (pickle,) = files
     return Stylegan3Faces(read_generator(pickle))
@@ -85,7 +85,7 @@ def read_generator(path: Path) -> StyleganGenerator:
     """The averaged generator in a pickle, with its weights.
 
     Raises:
-        WeightsError: it is no StyleGAN3 pickle, or holds what is not on the list; it is named.
+        WeightsError: it is not a StyleGAN3 pickle, or has an entry that is not on the list; the message names it.
     """
     published = read_stylegan(path)
     if published.class_name != "Generator":
@@ -164,7 +164,7 @@ def read_tokenizer(vocabulary: Path, merges: Path) -> CLIPTokenizer:
     """CLIP's tokenizer from its two tables.
 
     Raises:
-        WeightsError: they are no such tables.
+        WeightsError: they are not such tables.
     """
     _read_json(vocabulary)
     with tempfile.TemporaryDirectory() as folder:
@@ -183,7 +183,7 @@ def _clip_state(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path}: is no file of safetensors ({error}); fetch it again") from error
+        raise WeightsError(f"{path}: is not a safetensors file ({error}); fetch it again") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: cannot be read as JSON ({error}); fetch it again") from error
     if not isinstance(value, dict):
-        raise WeightsError(f"{path}: holds no JSON object; fetch it again")
+        raise WeightsError(f"{path}: is not a JSON object; fetch it again")
     return value
 
 

@@ -32,7 +32,7 @@ def filtered_leaky_relu(
         x: (N, C, H, W), channels last.
         affine: scale (N, C) or (1, C), and bias (C,).
         filters: up (taps,), down (taps,) or (taps, taps), symmetric, float32; None is no filter.
-        resampling: see there.
+        resampling: factors, padding, gain, slope and clamp.
 
     Returns:
         (N, C, H', W') of x's dtype, channels last.

@@ -94,7 +94,7 @@ def search(network: StyleganGenerator, start: Tensor, score: Score, settings: Se
         network: its weights need no gradient.
         start: of `start_latents`.
         score: differentiable; the lower the better.
-        settings: see there.
+        settings: see `SearchSettings`.
     """
     searches = [_Search(one) for one in torch.split(start, 1)]
     optimizer = torch.optim.Adam([one.latent for one in searches], lr=settings.learning_rate)
@@ -163,11 +163,11 @@ def clip_view(images: Tensor, side_px: int = 224, *, antialias: bool = False) ->
 
 
 def cosine_losses(features: Tensor, wanted: Tensor) -> Tensor:
-    """1 - cosine of features (N, D) and wanted ones (N, D) or (1, D): (N,)."""
+    """1 - cosine of features (N, D) and expected ones (N, D) or (1, D): (N,)."""
     return 1 - F.cosine_similarity(features, wanted)
 
 
-def as_pixels(images: Tensor) -> NDArray[np.uint8]:
+def output_to_images(images: Tensor) -> NDArray[np.uint8]:
     """RGB uint8 (N, S, S, 3)."""
     # NCHW float, nominally [-1, 1] -> NHWC uint8
     scaled = (images.detach() * 127.5 + 128).clamp(0, 255).to(torch.uint8)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from generation.errors import GenerationError
 from generation.generators.base import FaceImagePipeline
-from generation.generators.stylegan3.latent_search import as_pixels, draw_latents
+from generation.generators.stylegan3.latent_search import draw_latents, output_to_images
 from generation.generators.stylegan3.network import StyleganGenerator
 
 
@@ -80,7 +80,7 @@ class Stylegan3Faces(FaceImagePipeline):
         if self.settings.class_index >= 0:
             label = torch.zeros(len(seeds), network.config["c_dim"], device=network.device)
             label[:, self.settings.class_index] = 1
-        return as_pixels(
+        return output_to_images(
             network(
                 z,
                 label,

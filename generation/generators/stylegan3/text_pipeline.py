@@ -23,10 +23,10 @@ from generation.generators.stylegan3.latent_search import (
     Keep,
     SearchSettings,
     Space,
-    as_pixels,
     clip_view,
     cosine_losses,
     draw_latents,
+    output_to_images,
     render,
     search,
     start_latents,
@@ -91,7 +91,7 @@ class Text2Stylegan(FaceImagePipeline):
         """
         step = self.images_at_once
         parts = [slice(at, at + step) for at in range(0, len(seeds), step)]
-        return np.concatenate([as_pixels(self._images(self.find(prompts[at], seeds[at]))) for at in parts])
+        return np.concatenate([output_to_images(self._images(self.find(prompts[at], seeds[at]))) for at in parts])
 
     def find(self, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
         """The latents found for prompts: (N, 1, w_dim) or (N, z_dim), see `SearchSettings.space`.

@@ -29,7 +29,7 @@ Points = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FacePoints:
-    """What the rules look at: float64 (2,) each, left and right in the picture."""
+    """The points that the rules use: float64 (2,) each, left and right in the picture."""
 
     left_eye: Points
     right_eye: Points
@@ -79,12 +79,6 @@ def of_five_landmarks(landmarks: Floats) -> FacePoints:
     """From eyes, nose tip and mouth corners, (5, 2)."""
     left_eye, right_eye, _, left_mouth, right_mouth = np.asarray(landmarks, np.float64)
     return FacePoints(left_eye, right_eye, left_mouth, right_mouth)
-
-
-def of_68_landmarks(landmarks: ArrayLike) -> FacePoints:
-    """From the 68 points of the iBUG annotation, (68, 2)."""
-    points = np.asarray(landmarks, np.float64)
-    return FacePoints(points[36:42].mean(0), points[42:48].mean(0), points[48], points[54])
 
 
 def eye_crop(face: FacePoints, height: int, width: int) -> EyeCrop:

@@ -2,7 +2,7 @@
 
 A file is a dict: `state_dict` with the names "encoder." and "decoder.", and beside it the mean latent, the editing
 vector and the options of its training, which say how the network is put together. The options are checked against the
-names; what names cannot tell is taken from the options.
+names; the rest is taken from the options.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def convert_styleganex(files: Sequence[Path]) -> StyleganexEdit:
     """One or two checkpoints; the attribute of each is read from its file's name.
 
     Raises:
-        WeightsError: a name tells no attribute or both tell the same, or a file does not fit.
+        WeightsError: a file name has no attribute or both have the same, or a file does not fit.
     """
     networks: dict[str, StyleganexEditor] = {}
     for path in files:
@@ -56,7 +56,9 @@ def _attribute_of(path: Path) -> str:
     words = re.split(r"[^a-z]+", path.stem.lower())
     found = [attribute for attribute in get_args(Attribute) if attribute in words]
     if len(found) != 1:
-        raise WeightsError(f"{path}: its name tells no attribute; call it styleganex_edit_age.pt or ..._hair.pt")
+        raise WeightsError(
+            f"{path}: its name does not say the attribute; call it styleganex_edit_age.pt or ..._hair.pt"
+        )
     return str(found[0])
 
 
@@ -82,10 +84,10 @@ def read_editor(path: Path) -> StyleganexEditor:
 
 def _checked(parts: Any, file: str) -> Mapping[str, Any]:
     if not isinstance(parts, Mapping):
-        raise WeightsError(f"{file}: {kind_of(parts)} where a dict of parts was wanted; {ADVICE}")
+        raise WeightsError(f"{file}: {kind_of(parts)} instead of a dict of parts; {ADVICE}")
     for name in NEEDED:
         if name not in parts:
-            raise WeightsError(f"{file}: holds no {name}; {ADVICE}")
+            raise WeightsError(f"{file}: has no {name}; {ADVICE}")
     for name in parts:
         if name not in (*NEEDED, *IGNORED):
             raise WeightsError(f"{file}: holds {printable(str(name))}, which no published checkpoint does; {ADVICE}")
@@ -103,7 +105,7 @@ def _latents(value: Any, own: Tensor, file: str) -> Tensor:
         value = value[0]
     if value.shape not in (own.shape, own.shape[1:]):
         shape = "x".join(map(str, value.shape))
-        raise WeightsError(f"{file} is {shape}, wanted {'x'.join(map(str, own.shape))}; {ADVICE}")
+        raise WeightsError(f"{file} is {shape}, not {'x'.join(map(str, own.shape))}; {ADVICE}")
     return torch.broadcast_to(value, own.shape).clone()
 
 
@@ -122,9 +124,9 @@ def network_config(shapes: Mapping[str, Sequence[int]], opts: Mapping[str, Any],
         value = opts.get(name, allowed[-1])
         if not any(value is one or (type(value) is type(one) and value == one) for one in allowed):
             shown = printable(str(value))
-            raise WeightsError(f"{file}: was trained with {name} {shown}, wanted {allowed[0]}; {ADVICE}")
+            raise WeightsError(f"{file}: was trained with {name} {shown}, not {allowed[0]}; {ADVICE}")
     first = shapes.get("encoder.input_layer.0.weight", (64,))
-    told = {
+    options = {
         "output_size": _number(opts, "output_size", 1024, file),
         "skip_max_layer": _number(opts, "skip_max_layer", 7, file),
         "use_att": _number(opts, "use_att", 0, file),
@@ -133,17 +135,17 @@ def network_config(shapes: Mapping[str, Sequence[int]], opts: Mapping[str, Any],
         "max_pooling": _flag(opts, "max_pooling", file),
         "start_from_latent_avg": _flag(opts, "start_from_latent_avg", file, default=True),
     }
-    config = {"width": int(first[0]), **told}
-    for name, seen in _seen(shapes, bool(told["use_skip"])).items():
+    config = {"width": int(first[0]), **options}
+    for name, seen in _seen(shapes, bool(options["use_skip"])).items():
         if config[name] != seen:
             raise WeightsError(f"{file}: its options say {name} {config[name]}, its names {seen}; {ADVICE}")
-    if not told["use_skip"]:
+    if not options["use_skip"]:
         config["skip_max_layer"] = _num_fusions(shapes)
     return config
 
 
 def _seen(shapes: Mapping[str, Sequence[int]], use_skip: bool) -> dict[str, int | bool]:
-    """What the names tell of the configuration; of fusions nothing where there are none and none are wanted."""
+    """The part of the configuration that names give; without fusions nothing about them."""
     num_styles = len({name.split(".")[2] for name in shapes if name.startswith("encoder.styles.")})
     seen: dict[str, int | bool] = {"output_size": 2 ** (num_styles // 2 + 1)}
     num_fusions = _num_fusions(shapes)

@@ -4,7 +4,7 @@ Yang et al. 2023, "StyleGANEX: StyleGAN-Based Manipulation Beyond Cropped Aligne
 the published checkpoints; the mean latent and the editing vector, which these keep beside the state dict, are buffers.
 The layers below 32 px of StyleGAN2 work dilated on a grid of an eighth of the picture, so pictures may have any size.
 
-`codes` looks at the aligned face once for a clip; `frame_network` then gives the network of ordinary convolutions that
+`codes` reads the aligned face once for a clip; `frame_network` then gives the network of ordinary convolutions that
 runs on each frame.
 """
 
@@ -130,7 +130,7 @@ class StyleganexEditor(ModelMixin, ConfigMixin):  # type: ignore[misc]
         skip_max_layer: number of fusions.
         use_skip_torgb: whether fusions also change the picture so far.
         use_att: hidden layers of the masks' networks; 0 has no masks.
-        max_pooling: whether style heads take the largest value in the place of the mean.
+        max_pooling: whether style heads take the largest value instead of the mean.
         start_from_latent_avg: whether codes count from the mean latent.
     """
 

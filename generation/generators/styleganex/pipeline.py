@@ -2,7 +2,7 @@
 
 Yang et al. 2023, "StyleGANEX: StyleGAN-Based Manipulation Beyond Cropped Aligned Faces". The style comes from the
 clip's best frame, once, with the published rules of crop and alignment; styles, edit and kernels are then constant.
-Frames are cut around the upright head with the eyes 64 px apart, as the network wants them. Its pictures are four times
+Frames are cut around the upright head with the eyes 64 px apart, as the network expects. Its pictures are four times
 as large; they are averaged down to what the clip's own face has, and pasted where hair and skin are: masks are cut out
 without weights (`generation.head.segmentation`), averaged over time and soft.
 """
@@ -83,7 +83,7 @@ class PreparedStyleganex:
 
 
 class StyleganexEdit(AttributePipeline):
-    """The pipeline.
+    """Editing of age and hair with one network for each.
 
     Args:
         age, hair: the network of each attribute; either may be missing.
@@ -110,7 +110,7 @@ class StyleganexEdit(AttributePipeline):
 
     @property
     def batching(self) -> Batching:
-        """The batches that `replace` wants."""
+        """The batches that `replace` takes."""
         config = self.config
         return Batching(
             config.crop_px, config.batch_frames, config.context_frames, config.template, paste=self._paste_large
@@ -137,7 +137,7 @@ class StyleganexEdit(AttributePipeline):
         if factor == 0:
             return PreparedStyleganex(None, None)
         (face,) = good_crops(target, aligned_face, 1)
-        latents = network.latents(self._images(face[None]))[0]
+        latents = network.latents(self._crops_to_input(face[None]))[0]
         is_cpu = self.device.type == "cpu" and self.dtype == torch.float32
         frames = network.frame_network(latents, factor, is_tiled=is_cpu)
         if not is_cpu:
@@ -168,10 +168,10 @@ class StyleganexEdit(AttributePipeline):
         at_once = 1 if self.device.type == "cpu" else len(places)  # what is between two layers stays in a cache
         for start in range(0, len(places), at_once):
             part = places[start : start + at_once]
-            made[part] = edit_crops(prepared.network, self._images(crops[part]), scale)
+            made[part] = edit_crops(prepared.network, self._crops_to_input(crops[part]), scale)
         return CropsOutput(made, masks)
 
-    def _images(self, crops: NDArray[np.uint8]) -> torch.Tensor:
+    def _crops_to_input(self, crops: NDArray[np.uint8]) -> torch.Tensor:
         # NHWC uint8 -> NCHW float [-1, 1]
         pixels = torch.from_numpy(np.array(crops)).to(self.device).permute(0, 3, 1, 2)
         return (pixels.float() / 255 - 0.5).div_(0.5).to(self.dtype)

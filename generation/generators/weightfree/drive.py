@@ -1,6 +1,6 @@
 """Expression driving without weights: the target's face, moved as the source moves its own.
 
-1. `prepare` looks at both clips once: a neutral crop of the source, and a few key frames of the target in which its
+1. `prepare` reads both clips once: a neutral crop of the source, and a few key frames of the target in which its
    mouth is closed and its eyes are open, in the poses that it takes.
 2. For each target frame the key frame nearest in pose is brought to the frame's pose and light. So the target's own
    expression is gone, its head and everything around the face stay as they are.
@@ -92,7 +92,7 @@ class PreparedDrive:
 
 
 class WeightfreeDrive(PairPipeline):
-    """The pipeline. It holds settings only, so one object serves any number of pairs."""
+    """Driving without weights; it has settings only, so one object serves any number of pairs."""
 
     settings_class = DriveSettings
     settings: DriveSettings
@@ -100,11 +100,11 @@ class WeightfreeDrive(PairPipeline):
 
     @property
     def batching(self) -> Batching:
-        """The batches that `replace` wants."""
+        """The batches that `replace` takes."""
         return Batching(self.settings.crop_px, self.settings.batch_frames, self.settings.context_frames)
 
     def prepare(self, target: FaceClip, source: FaceClip) -> PreparedDrive:
-        """Looks through both clips; memory is that of a few crops, and some numbers for each frame.
+        """Reads both clips; memory is that of a few crops, and some numbers for each frame.
 
         Raises:
             FaceError, VideoError: a clip cannot be read, or does not fit its track.

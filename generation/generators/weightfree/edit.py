@@ -72,14 +72,14 @@ class PreparedEdit:
 
 
 class WeightfreeEdit(AttributePipeline):
-    """The pipeline. It holds settings only, so one object serves any number of clips."""
+    """Editing without weights; it has settings only, so one object serves any number of clips."""
 
     settings_class = EditSettings
     settings: EditSettings
 
     @property
     def batching(self) -> Batching:
-        """The batches that `replace` wants."""
+        """The batches that `replace` takes."""
         settings = self.settings
         return Batching(settings.crop_px, settings.batch_frames, settings.context_frames, "head", keeps_detail=True)
 

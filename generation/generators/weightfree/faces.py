@@ -1,7 +1,7 @@
 """Full-face generation without weights: portraits of nobody, from a space fitted to the crops of a few people.
 
 A portrait is drawn in two parts. The codes of shape and tone are drawn from the Gaussians of `FaceSpace`, around the
-people of the wanted gender. The detail comes from examples that fit together: head, hair and shoulders of one person,
+people of the requested gender. Detail comes from examples that fit together: head, hair and shoulders of one person,
 eyes, nose and mouth of others, each moved into the drawn shape, brought into one light and blended. Background,
 clothes, complexion and camera are drawn too. The portrait is measured against all examples and drawn again where it
 comes too near to one of them.
@@ -38,7 +38,7 @@ class FaceSettings:
 
 
 class WeightfreeFaces(FaceImagePipeline):
-    """The pipeline; `fit` makes one, `save_pretrained` keeps it.
+    """Portraits from a fitted space; `fit` makes one, `save_pretrained` keeps it.
 
     Args:
         face_space: the fitted space; without it nothing can be made.

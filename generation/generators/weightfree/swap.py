@@ -1,6 +1,6 @@
 """Face swap without weights: the source's face, re-posed by the target's motion, in the target's light.
 
-1. `prepare` looks at both clips once: a neutral crop of each, pose and expression of every frame, and a handful of
+1. `prepare` reads both clips once: a neutral crop of each, pose and expression of every frame, and a handful of
    source frames that together come nearest to what the target does (blinks and open mouths among them).
 2. For each target frame the chosen source frame is warped through both people's neutral faces:
    target frame -> target's neutral -> source's neutral -> source frame. The two outer steps are dense optical flow
@@ -107,18 +107,18 @@ class PreparedSwap:
 
 
 class WeightfreeSwap(PairPipeline):
-    """The pipeline. It holds settings only, so one object serves any number of pairs."""
+    """Swapping without weights; it has settings only, so one object serves any number of pairs."""
 
     settings_class = SwapSettings
     settings: SwapSettings
 
     @property
     def batching(self) -> Batching:
-        """The batches that `replace` wants."""
+        """The batches that `replace` takes."""
         return Batching(self.settings.crop_px, self.settings.batch_frames, self.settings.context_frames)
 
     def prepare(self, target: FaceClip, source: FaceClip) -> PreparedSwap:
-        """Looks through both clips; memory is that of a few crops, and some numbers for each frame.
+        """Reads both clips; memory is that of a few crops, and some numbers for each frame.
 
         Raises:
             FaceError, VideoError: a clip cannot be read, or does not fit its track.
@@ -130,14 +130,14 @@ class WeightfreeSwap(PairPipeline):
         numbers = choose_frames(wanted, offered, self.settings.most_source_frames)
         choice = choose_sequence(wanted, offered[numbers], self.settings.switch_cost)
         frames = _collect(source, numbers, source_neutral, self.settings.crop_px)
-        lacking = wanted - offered[numbers][choice]
+        missing = wanted - offered[numbers][choice]
         return PreparedSwap(
             target_neutral,
             source_neutral,
             frames,
             choice,
-            lacking[:, FEATURES.index("eye_closure")],
-            lacking[:, FEATURES.index("mouth_opening")],
+            missing[:, FEATURES.index("eye_closure")],
+            missing[:, FEATURES.index("mouth_opening")],
         )
 
     def replace(self, faces: AlignedFaces, prepared: PreparedSwap, *, seed: int = 0) -> CropsOutput:
@@ -254,9 +254,9 @@ class _Batch:
         # uint8 [0, 255] -> float32 [0, 1]
         crop = self.target.crops[number].astype(np.float32) / 255
         landmarks, side = self.landmarks[number], self.settings.crop_px
-        lacking = blending.grain(crop, landmarks) ** 2 - blending.grain(face, landmarks) ** 2
+        missing = blending.grain(crop, landmarks) ** 2 - blending.grain(face, landmarks) ** 2
         noise = cv2.GaussianBlur(random.standard_normal((side, side), np.float32), (0, 0), GRAIN_PX)
-        level = min(max(lacking, 0.0) ** 0.5 / float(noise.std()), LARGEST_GRAIN)
+        level = min(max(missing, 0.0) ** 0.5 / float(noise.std()), LARGEST_GRAIN)
         return np.asarray(level * noise[..., None], np.float32)
 
     def _kept(self, landmarks: Floats, time: int) -> Floats:

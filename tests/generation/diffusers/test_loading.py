@@ -43,7 +43,7 @@ def test_unknown_class_is_named_and_the_known_are_listed(saved: PipelineFolders,
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "EvilPipeline"}))
     (folder / "generator.json").unlink()
-    with pytest.raises(GenerationError, match=r"EvilPipeline is no pipeline known here; use one of FluxPipeline, "):
+    with pytest.raises(GenerationError, match=r"EvilPipeline is not a known pipeline; use one of FluxPipeline, "):
         loaded(folder, "full_face_generation")
 
 
@@ -145,7 +145,7 @@ def test_wrong_settings_are_named(values: dict[str, Any], reason: str, tmp_path:
     with pytest.raises(GenerationError, match=reason):
         find_entry("FluxPipeline", "full_face_generation", [tmp_path], "here")
     (tmp_path / "generator.json").write_text("{")
-    with pytest.raises(GenerationError, match=r"generator\.json: is no JSON"):
+    with pytest.raises(GenerationError, match=r"generator\.json: is not JSON"):
         find_entry("FluxPipeline", "full_face_generation", [tmp_path], "here")
 
 

@@ -50,7 +50,7 @@ def test_a_published_checkpoint_is_converted(
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda parts: parts.pop("kp_detector"), "holds no kp_detector"),
+        (lambda parts: parts.pop("kp_detector"), "has no kp_detector"),
         (lambda parts: parts.update(extra=1), "holds extra, which"),
         (lambda parts: parts["generator"].pop("module.mbUnit.mb"), "generator: does not fit .*mbUnit.mb is missing"),
         (lambda parts: parts["generator"].update({"module.more": torch.ones(1)}), "more is unknown"),

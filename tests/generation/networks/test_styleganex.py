@@ -189,7 +189,7 @@ def test_missing_name_is_refused(tmp_path: Path, network: StyleganexEditor) -> N
 
 def test_name_of_a_file_tells_its_attribute(tmp_path: Path) -> None:
     location = GENERATORS["styleganex"].converter
-    with pytest.raises(WeightsError, match="tells no attribute"):
+    with pytest.raises(WeightsError, match="does not say the attribute"):
         convert("styleganex", [_empty(tmp_path / "cabbage.pt")], tmp_path / "out")
     assert location.endswith("convert_styleganex")
 

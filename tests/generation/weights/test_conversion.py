@@ -236,13 +236,13 @@ def damage(folder: Path, kind: str) -> None:
         ("fewer", ["weight mean is missing"]),
         ("missing", ["net/diffusion_pytorch_model.safetensors is missing"]),
         ("pickle", ["net/diffusion_pytorch_model.bin is neither weights nor a description of them"]),
-        ("hidden pickle", ["net/diffusion_pytorch_model.safetensors is no file of safetensors"]),
+        ("hidden pickle", ["net/diffusion_pytorch_model.safetensors is not a safetensors file"]),
         ("program", ["net/net.py is neither weights"]),
         ("link", ["net/diffusion_pytorch_model.safetensors is a link"]),
         ("added", ["notes.txt was added after the conversion"]),
         ("no provenance", ["provenance.json: not found; convert the weights with `tooling weights convert`"]),
         ("provenance", ["provenance.json: cannot be read"]),
-        ("another generator", ["holds the weights of weightfree-swap, not of tiny-faces"]),
+        ("another generator", ["has the weights of weightfree-swap, not of tiny-faces"]),
     ],
 )
 def test_check(converted: Path, kind: str, expected: list[str]) -> None:

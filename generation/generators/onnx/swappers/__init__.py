@@ -1,1 +1,1 @@
-"""What each family of face swap networks in ONNX takes and gives: NAME.toml."""
+"""Descriptions of published networks, one TOML file each; the keys are those of `generation.generators.onnx.swapper`."""

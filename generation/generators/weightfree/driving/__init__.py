@@ -1,1 +1,1 @@
-"""Parts of expression driving without weights: the driving clip, the key frame, lids and mouth."""
+"""Parts of expression driving: in go a key frame of the target and the source's motion, out comes the driven crop."""

@@ -47,7 +47,7 @@ class DrivingFrame:
 
 
 class DrivingClip:
-    """Reads the source once, in step with the target; holds a few frames. Asked for an earlier frame it starts anew."""
+    """Reads the source once, in step with the target; keeps a few frames. For an earlier frame it starts again."""
 
     def __init__(self, clip: FaceClip, neutral: Neutral, crop_px: int) -> None:
         self.clip, self.neutral, self.crop_px = clip, neutral, crop_px

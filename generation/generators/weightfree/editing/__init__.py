@@ -1,1 +1,1 @@
-"""Parts of attribute editing without weights: age, hair colour, wrinkles."""
+"""Parts of attribute editing: in go a crop, the areas of hair and skin and a strength, out come changes of colour."""

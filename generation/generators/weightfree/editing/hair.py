@@ -85,10 +85,10 @@ def _reduced(values: Floats, size: tuple[int, int]) -> Floats:
 
 
 def recolour(hair: Floats, usual: Floats, wanted: Sequence[float]) -> Floats:
-    """Hair of the wanted colour: Lab float32 (S, S, 3).
+    """Hair of the requested colour: Lab float32 (S, S, 3).
 
     Lightness follows the curve x -> a x / (1 + (a - 1) x), which keeps black and white and takes the usual lightness
-    to the one wanted; strands keep their contrast, raised by the curve's slope within bounds. Highlights and deep
+    to the requested one; strands keep their contrast, raised by the curve's slope within bounds. Highlights and deep
     shadow have little of the hue, as in real hair.
 
     Args:
@@ -115,7 +115,7 @@ def recolour(hair: Floats, usual: Floats, wanted: Sequence[float]) -> Floats:
 
 
 def exchanged(rgb: Floats, old: Floats, new: Floats, share: Floats) -> Floats:
-    """What to add to a picture for new hair in the place of old, float32 (H, W, 3).
+    """What to add to a picture for new hair instead of old, float32 (H, W, 3).
 
     The difference counts by the hair's share, and no pixel leaves the range between itself and the new hair by more
     than STRAND_ROOM: where the share is guessed too high, no bright rim appears.

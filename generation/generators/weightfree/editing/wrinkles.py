@@ -89,7 +89,7 @@ class AgeMap:
         Args:
             landmarks: (5, 2), px of a crop in the template "head".
             side_px: of the crop.
-            window: its rows and columns that are wanted.
+            window: rows and columns of the result.
         """
         points = _face_shares(np.asarray(landmarks / side_px, np.float32))
         centres = (np.arange(GRID_PX, dtype=np.float32) + 0.5) / GRID_PX

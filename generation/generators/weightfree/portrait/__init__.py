@@ -1,1 +1,1 @@
-"""Portraits of nobody: a space of faces is fitted to the crops of a few people, and painted from."""
+"""Parts of full-face generation: in go clips of people, out comes a space of faces; in goes a seed, out a portrait."""

@@ -4,7 +4,7 @@
 2. Each is brought into correspondence with one reference face by a smooth field through its landmarks. (Optical flow
    between different people was tried: it bends eyes, rims of glasses and fringes.)
 3. Shape and tone of the people become linear modes (Cootes, Edwards and Taylor 2001).
-4. Hair, background and clothes are told apart by GrabCut (Rother et al. 2004), once for each example.
+4. Hair, background and clothes are separated by GrabCut (Rother et al. 2004), once for each example.
 5. For each region and two examples it is measured how well the region of one fits into the other.
 
 Memory is that of the examples: a person's other frames are dropped before the next person's are read.

@@ -47,7 +47,7 @@ LARGEST_CODE = 1.8  # standard deviations
 SEAM_SOFTNESS = 0.12  # logits
 LARGEST_SEAM = 0.75
 LARGEST_BEND = 0.016  # of the picture's side; about a tenth of the distance between the eyes
-LARGEST_STRETCH = 0.05  # change of that from place to place
+LARGEST_STRETCH = 0.05  # change of that from point to point
 # Logits by which the colours of `MATTES` vary, all channels alike and each by itself.
 GREY_SPREAD = np.array([[0.5], [0.2], [0.5]])
 HUE_SPREAD = np.array([[0.10], [0.0], [0.18]])
@@ -217,7 +217,7 @@ class Painter:
         """Paints what was drawn: RGB uint8 (S, S, 3)."""
         offsets = self.values["offsets"]
         picture = transform(draw.camera, grid_places(FIELD_PX))
-        wanted = self._wanted_offset(draw)
+        wanted = self._drawn_offset(draw)
         face = _inverted(picture, wanted)
         base_places = transform(TO_CROP, face) + sample(offsets[draw.base], face, is_grid=True)
         base_places = picture + _inside(face) * (base_places - picture)
@@ -233,8 +233,8 @@ class Painter:
         image = self._relit(image, self._changes(draw, face, base_places))
         return self._finished(image, random)
 
-    def _wanted_offset(self, draw: Draw) -> Floats:
-        """The base's offset, with the drawn shape in the place of its person's own."""
+    def _drawn_offset(self, draw: Draw) -> Floats:
+        """The base's offset, with the drawn shape instead of its person's own."""
         codes = (draw.shape, self.values["shape_codes"][self.people[draw.base]])
         modes = self.values["shape_modes"]
         drawn, own = (np.tensordot(code, modes, 1) for code in codes)
@@ -245,7 +245,7 @@ class Painter:
         return np.asarray(self.values["offsets"][draw.base] + bend, np.float32)
 
     def _donor_offset(self, region: str, donor: int, wanted: Floats) -> Floats:
-        """Where a region is in its donor: moved to the wanted place, bent only partly to the wanted shape."""
+        """Where a region is in its donor: moved to the drawn position, bent only partly to the drawn shape."""
         own, mask = self.values["offsets"][donor], self.masks[region][..., None]
         own_middle, middle = ((field * mask).sum((0, 1)) / mask.sum() for field in (own, wanted))
         bent = OWN_SHAPE * (own - own_middle) + (1 - OWN_SHAPE) * (wanted - middle)
@@ -305,7 +305,7 @@ class Painter:
     def novelty(self, image: Frame, draw: Draw) -> float:
         """Difference of a finished face from the nearest example's, as a share of that usual between two people."""
         back = cv2.invertAffineTransform(draw.camera)
-        places = transform(back.astype(np.float32), transform(TO_CROP, grid_places()) + self._wanted_offset(draw))
+        places = transform(back.astype(np.float32), transform(TO_CROP, grid_places()) + self._drawn_offset(draw))
         texture = sample(cv2.GaussianBlur(image, (0, 0), 0.4 * self.side_px / GRID_PX), places, is_grid=False) / 255
         face = self._face(np.asarray(texture, np.float32))
         return min(_difference(face, other) for other in self._faces) / self.usual_difference

@@ -36,7 +36,7 @@ TO_CROP: Floats = similarity(REFERENCE, TEMPLATES["portrait"])
 
 @dataclass(frozen=True)
 class SpaceSizes:
-    """How much a space holds.
+    """The sizes of a space.
 
     Attributes:
         num_people, num_examples: N and E; every person has one example or more.
