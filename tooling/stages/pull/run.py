@@ -287,7 +287,7 @@ def _pull_shards(work: _Pull, shards: list[_Shard], num_workers: int) -> None:
     needed_of = {shard: _needed_of(work, shard) for shard in media}
     todo = [shard for shard in media if needed_of[shard] & finished.get(shard.sha256, needed_of[shard])]
     for shard, path in _fetched(work, todo, num_workers or FETCHED_AT_ONCE):
-        seen = []
+        seen: list[str] = []
         for row in _rows(path, shard):
             seen.append(str(row.get("sample_id")))
             if row.get("sample_id") in needed_of[shard]:

@@ -1,1 +1,1 @@
-"""Descriptions of published networks, one TOML file each; the keys are those of `generation.generators.onnx.swapper`."""
+"""One TOML file for each family of published networks; the keys are those of `generation.generators.onnx.swapper`."""
