@@ -27,14 +27,14 @@ def run(app: typer.Typer) -> None:
     try:
         app()
     except tuple(EXITS) as error:
-        sys.exit(report(error))
+        sys.exit(print_error(error))
     except SystemExit as error:
         if error.code == EXITS[KeyboardInterrupt][0]:  # typer catches the interrupt itself
-            report(KeyboardInterrupt())
+            print_error(KeyboardInterrupt())
         raise
 
 
-def report(error: BaseException) -> int:
+def print_error(error: BaseException) -> int:
     """Prints an exception of EXITS as one line and returns its exit code."""
     code, next_step = next(EXITS[ancestor] for ancestor in type(error).__mro__ if ancestor in EXITS)
     what = str(error)

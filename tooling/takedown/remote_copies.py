@@ -14,13 +14,7 @@ from huggingface_hub.hf_api import LFSFileInfo
 from tooling.errors import InputError
 from tooling.release.folder import CHECKSUMS
 from tooling.release.shards import read_checksums
-from tooling.remote import (
-    Remote,
-    RemoteError,
-    RemoteFile,
-    file_matches,
-    quiet_client,
-)
+from tooling.remote import Remote, RemoteError, RemoteFile, file_matches, quiet_client
 from tooling.takedown.built_release import Person, rows_of, shard_rows
 from tooling.takedown.receipt import Receipt
 from tooling.takedown.recipients import list_requests
@@ -55,9 +49,9 @@ class Search:
         """Digest of a file -> whether the person is in it, without reading it."""
         known = dict.fromkeys(self.digests, True)
         if self.out is not None:
-            held = rows_of(self.out, self.person)
-            known |= {digest: name in held for name, digest in read_checksums(self.out).items()}
-            if not held:
+            rows = rows_of(self.out, self.person)
+            known |= {digest: name in rows for name, digest in read_checksums(self.out).items()}
+            if not rows:
                 known |= {file_sha256(path): False for path in sorted((self.out / "pictures").glob("*"))}
         releases = self.receipt.releases.values() if self.receipt else ()
         for shard in (shard for release in releases for shard in release["shards"].values()):
