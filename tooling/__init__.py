@@ -12,7 +12,7 @@ only those above it:
     errors, settings, console    every way to fail, every default, what is printed
     workspace                    every path and row of a workspace; files that appear complete or not at all
     marks, remote, hub           manifests and labels in files; a repository on a Hub; a Hub of one's own
-    work, release                items side by side, with resume; a built release on disk, and how two differ
+    work, release                items side by side, with resume; a built release, its shards, and how two differ
     views, actors                previews, contact sheet, report; synthetic actors as input of demo and tests
     stages                       the flow; no stage imports another
     takedown, demo               one person out of everything; the whole flow on synthetic actors
