@@ -137,6 +137,7 @@ def make_clip(workspace: Workspace, task: Task) -> Made:
 
     Raises:
         InputError: the source is too short, or its start_seconds is out of range.
+        FaceError: no part of it shows one steady, frontal face.
         VideoError: it cannot be read.
     """
     path: Path = task.work
