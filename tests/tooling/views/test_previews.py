@@ -84,7 +84,7 @@ def test_label_has_chinese_glyphs() -> None:
 
 
 def test_picture_too_small_for_a_label_is_refused() -> None:
-    with pytest.raises(InputError, match="40x40 px: too small for a label"):
+    with pytest.raises(InputError, match="40x40 px: too small for a legible label"):
         draw_label(np.zeros((40, 40, 3), np.uint8))
 
 
@@ -142,7 +142,7 @@ def test_wrong_calls_are_refused_before_any_work(small_workspace: Workspace, tmp
         write_previews(small_workspace, ["videos"], tmp_path)
     with pytest.raises(UsageError, match="1 s: a visible label must stay for 2 s"):
         write_previews(small_workspace, ["raw_video"], tmp_path, PreviewSettings(seconds=1))
-    with pytest.raises(InputError, match="lies in the workspace"):
+    with pytest.raises(InputError, match="is in the workspace"):
         write_previews(small_workspace, ["raw_video"], small_workspace.root / "previews")
     assert not any(tmp_path.iterdir())
 
