@@ -13,7 +13,7 @@ import pytest
 
 import homologous_deepfake
 from homologous_deepfake import METADATA, SPLIT_FOLDS, SUBSETS, HomologousDeepfake, load, make_features, read_rows
-from tests.conftest import CROP_CORNER, CROP_RAW_SIDE, CROP_SIDE, NUM_FRAMES, add_file
+from tests.workspaces import CROP_CORNER, CROP_RAW_SIDE, CROP_SIDE, NUM_FRAMES, add_file
 from tooling.stages.verify.file_check import split_of_file
 from tooling.workspace.files import write_text
 from tooling.workspace.layout import Workspace

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import reproducible_state
-from tests.generation.media.test_normalise import Kind, write_source
+from tests.generation.media.sources import Kind, write_source
+from tests.workspaces import reproducible_state
 from tooling.errors import WorkspaceError
 from tooling.settings import ClipSettings, Settings
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace

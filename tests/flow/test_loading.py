@@ -24,7 +24,7 @@ from datasets.distributed import split_dataset_by_node
 import homologous_deepfake
 from generation.media.reader import read_frames
 from homologous_deepfake import GENDERS, LABELS, METADATA, SUBSETS, complete_row, make_features, read_rows
-from tests.conftest import NUM_FRAMES, make_noise_workspace, write_card
+from tests.workspaces import NUM_FRAMES, make_noise_workspace, write_card
 from tooling.settings import ShardSettings
 from tooling.stages import build as shards
 from tooling.workspace.layout import Workspace

@@ -62,17 +62,6 @@ def served_hub(root: Path) -> Iterator[Served]:
         hub.close()
 
 
-@pytest.fixture
-def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """A running Hub below tmp_path/hub; the client's Xet is off, its cache is below tmp_path."""
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # the other tests forbid the network
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    with served_hub(tmp_path / "hub") as running:
-        running.api().create_repo(REPO, repo_type="dataset")
-        yield running
-
-
 def check_store(hub: Hub) -> None:
     """Every ref resolves, every object that one reaches is there, every large file has its size and digest."""
     for repo in hub.visible(None):

@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 from huggingface_hub import DatasetCard, HfApi
 
-from tests.hub.served import OWNER, REPO, Served, served
+from tests.hub.served import OWNER, REPO, Served
 from tooling.hub.cards import card_tags, check_card, read_metadata
-
-__all__ = ["served"]
 
 GOOD = """---
 license: other

@@ -7,9 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.hub.served import OWNER, Served, served
-
-__all__ = ["served"]
+from tests.hub.served import OWNER, Served
 
 PUSH_AND_LOAD = """
 from datasets import ClassLabel, Dataset, Features, Value, load_dataset, load_dataset_builder

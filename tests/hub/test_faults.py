@@ -20,14 +20,13 @@ from huggingface_hub.errors import HfHubHTTPError
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tests.hub.served import DATASET, OWNER, REPO, Served, add_people, check_store, served, served_hub
+from tests.hub.served import DATASET, OWNER, REPO, Served, add_people, check_store, served_hub
 from tooling.hub.root import Hub
 from tooling.hub.server import serve
 from tooling.hub.store import large_files
 from tooling.hub.store.large_files import CHUNK_BYTES
 from tooling.hub.store.repository import MARK
 
-__all__ = ["served"]
 SERVER = """
 import sys
 from pathlib import Path

@@ -13,10 +13,8 @@ import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfFileSystem, get_session
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RevisionNotFoundError
 
-from tests.hub.served import DATASET, OWNER, REPO, Served, served
+from tests.hub.served import DATASET, OWNER, REPO, Served
 from tooling.hub.store.large_files import CHUNK_BYTES
-
-__all__ = ["served"]
 
 Operation = CommitOperationAdd | CommitOperationCopy | CommitOperationDelete
 

@@ -8,9 +8,7 @@ import pytest
 from huggingface_hub import CommitOperationAdd, get_session
 from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 
-from tests.hub.served import DATASET, OTHER, OWNER, REPO, Served, check_store, served
-
-__all__ = ["served"]
+from tests.hub.served import DATASET, OTHER, OWNER, REPO, Served, check_store
 
 
 def status(served: Served, path: str) -> int:

@@ -9,9 +9,7 @@ import pytest
 from huggingface_hub import ModelCard, constants
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError, RepositoryNotFoundError
 
-from tests.hub.served import DATASET, OTHER, REPO, Served, served, served_hub
-
-__all__ = ["served"]
+from tests.hub.served import DATASET, OTHER, REPO, Served, served_hub
 
 EARLIER = """
 CREATE TABLE likes (repo TEXT NOT NULL REFERENCES repos (key) ON DELETE CASCADE, user TEXT NOT NULL);

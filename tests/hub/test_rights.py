@@ -11,12 +11,10 @@ import pytest
 from huggingface_hub import CommitOperationAdd, get_session
 from huggingface_hub.errors import DisabledRepoError, GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
-from tests.hub.served import ADMIN, DATASET, OTHER, OWNER, READER, REPO, Served, served
+from tests.hub.served import ADMIN, DATASET, OTHER, OWNER, READER, REPO, Served
 from tooling.errors import InputError
 from tooling.hub.rights import add_token, add_user
 from tooling.hub.root import Hub
-
-__all__ = ["served"]
 
 
 def test_private_repository_is_hidden(served: Served) -> None:

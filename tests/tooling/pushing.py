@@ -9,11 +9,10 @@ import contextlib
 import dataclasses
 import os
 import select
-import shutil
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -23,21 +22,18 @@ from huggingface_hub import HfApi, constants
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tests.conftest import make_workspace
-from tests.hub.served import OWNER, add_people, patch_endpoint
+from tests.hub.served import OWNER, patch_endpoint
+from tests.workspaces import make_workspace
 from tooling.hub.root import Hub
-from tooling.hub.server import serve
 from tooling.settings import CardSettings, ShardSettings
 from tooling.stages import build as shards
 from tooling.stages.card import run as card
-from tooling.stages.push import read_back
 from tooling.stages.push.prepare import PreparedPush, PushOptions, prepare_push
 from tooling.stages.push.run import PushResult, publish
 from tooling.stages.verify import run as verify
 from tooling.views import contact_sheet
-from tooling.workspace.layout import Workspace
+from tooling.workspace.layout import Workspace, open_workspace
 
-__all__ = ["built", "hub", "pristine", "wire"]
 TARGET = "lab/homologous_deepfake"
 
 
@@ -75,25 +71,17 @@ class Built:
         return newer
 
 
-def build(root: Path) -> Built:
-    made = make_workspace(root / "workspace", 4, 4, 2)
-    settings = dataclasses.replace(made.settings, shards=ShardSettings(min_train_shards=1))
-    release = Built(Workspace(made.root, settings), root / "release")
-    release.rebuild()
-    return release
+def build(root: Path) -> None:
+    """A workspace of 8 people, verified, and the release built from it."""
+    make_workspace(root / "workspace", 4, 4, 2)
+    opened_build(root).rebuild()
 
 
-@pytest.fixture(scope="session")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    return build(tmp_path_factory.mktemp("pristine"))
-
-
-@pytest.fixture
-def built(pristine: Built, tmp_path: Path) -> Built:
-    """A copy that the test may change."""
-    shutil.copytree(pristine.out.parent, tmp_path / "built")
-    root = tmp_path / "built"
-    return Built(Workspace(root / "workspace", pristine.workspace.settings), root / "release")
+def opened_build(root: Path) -> Built:
+    """What `build` has made there, with few shards for so few rows."""
+    workspace = open_workspace(root / "workspace")
+    settings = dataclasses.replace(workspace.settings, shards=ShardSettings(min_train_shards=1))
+    return Built(Workspace(workspace.root, settings), root / "release")
 
 
 class Traffic:
@@ -195,15 +183,6 @@ class Wire:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-@pytest.fixture
-def wire(hub: Watched, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
-    """Stands between the client and the Hub of the fixture `hub`."""
-    opened = Wire(hub.endpoint)
-    use_hub(monkeypatch, opened.endpoint)
-    yield opened
-    opened.close()
-
-
 @dataclass(frozen=True)
 class Watched:
     """A served Hub and what comes in."""
@@ -223,27 +202,6 @@ class Watched:
 
     def tags(self) -> dict[str, str]:
         return {tag.name: tag.target_commit for tag in self.api().list_repo_refs(TARGET, repo_type="dataset").tags}
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
-    """An empty Hub as the client's endpoint, with the owner's token; the first row is not streamed (it takes 4 s)."""
-    monkeypatch.setattr(read_back, "check_first_row", lambda *arguments: None)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # the other tests forbid the network
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    opened, traffic = Hub(tmp_path / "hub"), []
-
-    def wrap(app: ASGIApp) -> ASGIApp:
-        traffic.append(Traffic(app))
-        return traffic[0]
-
-    try:
-        add_people(opened)
-        with serve(opened, wrap=wrap) as endpoint:
-            use_hub(monkeypatch, endpoint)
-            yield Watched(opened, endpoint, traffic[0])
-    finally:
-        opened.close()
 
 
 def use_hub(monkeypatch: pytest.MonkeyPatch, endpoint: str, token: str = OWNER) -> None:

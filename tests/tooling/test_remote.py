@@ -11,10 +11,8 @@ from huggingface_hub import CommitOperationAdd
 from starlette.responses import JSONResponse, Response
 
 from tests.hub.served import READER
-from tests.tooling.pushing import TARGET, Watched, hub, use_hub
+from tests.tooling.pushing import TARGET, Watched, use_hub
 from tooling.remote import CALLED_ONCE, MAX_TRIES, Kind, Remote, RemoteError, connect
-
-__all__ = ["hub"]
 
 
 @pytest.fixture

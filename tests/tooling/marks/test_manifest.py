@@ -15,7 +15,7 @@ from generation.errors import VideoError
 from generation.media.reader import probe_video, read_clip, read_image
 from generation.media.tags import read_tags, write_tags
 from generation.media.writer import write_clip
-from tests.conftest import HEIGHT, WIDTH, moving_pattern
+from tests.workspaces import HEIGHT, WIDTH, moving_pattern
 from tooling.errors import InputError, WorkspaceError
 from tooling.marks.manifest import Ingredient, Mark, mark_file, read_marks
 from tooling.workspace import signing_keys as signing

@@ -8,15 +8,13 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from tests.conftest import add_file
-from tests.tooling.pushing import TARGET, Built, Watched, built, hub, pristine
+from tests.tooling.pushing import TARGET, Built, Watched
+from tests.workspaces import add_file
 from tooling.errors import InputError, UsageError
 from tooling.release import changes
 from tooling.release.diff import ChangedRow, compare, format_diff
 from tooling.remote import RemoteError
 from tooling.stages.card import run as card
-
-__all__ = ["built", "hub", "pristine"]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from generation.media.tags import write_tags
 from generation.media.writer import X264_OPTIONS, VideoWriter
-from tests.conftest import publish_marked
+from tests.workspaces import publish_marked
 from tooling.cli.app import app
 from tooling.errors import InputError, VerificationError, WorkspaceError
 from tooling.settings import ClipSettings, Settings

@@ -18,7 +18,7 @@ import yaml
 from datasets import Features
 
 from homologous_deepfake import METADATA, SUBSETS, make_features, read_rows
-from tests.conftest import add_file, make_noise_workspace
+from tests.workspaces import add_file, make_noise_workspace
 from tooling.errors import InputError, ToolingError, WorkspaceError
 from tooling.release.folder import dataset_card_configs, read_release
 from tooling.release.shards import CHUNKING

@@ -19,7 +19,7 @@ from generation.faces.track import FaceTrack
 from generation.media.reader import read_clip
 from generation.media.writer import write_clip
 from tests.actor_clips import HEIGHT, NUM_FRAMES, WIDTH, Clip, render_actor
-from tests.conftest import publish_marked, reproducible_state
+from tests.workspaces import publish_marked, reproducible_state
 from tooling.errors import InputError
 from tooling.settings import ClipSettings, Settings
 from tooling.stages import faces as stage

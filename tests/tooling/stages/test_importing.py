@@ -30,7 +30,7 @@ from PIL import Image
 from generation.media.reader import read_clip
 from generation.media.writer import X264_OPTIONS, write_clip
 from homologous_deepfake import CROSSING, METADATA, SUBSETS
-from tests.conftest import make_workspace, reproducible_state
+from tests.workspaces import make_workspace, reproducible_state
 from tooling.errors import InputError, UsageError
 from tooling.marks.manifest import read_marks
 from tooling.release.diff import folder_rows

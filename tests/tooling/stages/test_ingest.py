@@ -20,8 +20,8 @@ from generation.arrays import Frame
 from generation.faces.window import VERSION
 from generation.media.reader import read_clip, read_frames
 from generation.media.writer import write_clip
-from tests.conftest import reproducible_state
-from tests.generation.media.test_normalise import Kind, cut_short, write_audio, write_source
+from tests.generation.media.sources import Kind, cut_short, write_audio, write_source
+from tests.workspaces import reproducible_state
 from tooling.actors import RenderSettings, render_clip, sample_actor
 from tooling.errors import InputError
 from tooling.settings import ClipSettings, Settings

@@ -16,9 +16,9 @@ import pytest
 from huggingface_hub import HfApi
 
 from homologous_deepfake import SUBSETS, complete_row, read_rows
-from tests.conftest import make_workspace, reproducible_state, write_card
-from tests.hub.served import DATASET, OWNER, REPO, Served, patch_endpoint, served
+from tests.hub.served import DATASET, OWNER, REPO, Served, patch_endpoint
 from tests.tooling import children
+from tests.workspaces import make_workspace, reproducible_state, write_card
 from tooling.errors import InputError, WorkspaceError
 from tooling.remote import RemoteError
 from tooling.settings import Settings
@@ -30,8 +30,6 @@ from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import format_identities
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 from tooling.workspace.path_kinds import unknown_paths
-
-__all__ = ["served"]
 
 
 @pytest.fixture(scope="session")

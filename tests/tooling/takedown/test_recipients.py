@@ -8,17 +8,15 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.conftest import make_noise_workspace
-from tests.hub.served import OTHER, REPO, Served, served
+from tests.hub.served import OTHER, REPO, Served
 from tests.tooling.pushing import use_hub
+from tests.workspaces import make_noise_workspace
 from tooling.errors import ToolingError, UsageError, WorkspaceError
 from tooling.remote import Remote, connect
 from tooling.settings import ShardSettings
 from tooling.takedown import recipients as access
 from tooling.workspace.layout import Workspace
 from tooling.workspace.path_kinds import unknown_paths
-
-__all__ = ["served"]
 
 
 @pytest.fixture

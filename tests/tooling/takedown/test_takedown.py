@@ -20,10 +20,10 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
 from typer.testing import CliRunner
 
-from tests.conftest import make_workspace
 from tests.hub.served import OWNER, add_people, check_store
 from tests.tooling import children
 from tests.tooling.pushing import TARGET, Traffic, use_hub
+from tests.workspaces import make_workspace
 from tooling.cli.app import app
 from tooling.errors import ConsentError, InputError, ToolingError, UsageError
 from tooling.hub.root import Hub

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from generation.media.reader import read_clip
-from tests.conftest import add_file
+from tests.workspaces import add_file
 from tooling.errors import InputError, UsageError
 from tooling.marks.manifest import read_marks
 from tooling.views import contact_sheet

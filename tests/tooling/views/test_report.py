@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,7 +16,8 @@ import pytest
 
 from generation.media.reader import read_clip
 from homologous_deepfake import SUBSETS
-from tests.conftest import add_file, make_workspace
+from tests.tooling.views.hostile import HOSTILE, HOSTILE_NAME, note_findings
+from tests.workspaces import add_file, make_workspace
 from tooling.errors import InputError, WorkspaceError
 from tooling.settings import Settings
 from tooling.stages import build as shards
@@ -27,10 +27,8 @@ from tooling.views.report.overview import read_overview
 from tooling.views.report.page import write_report
 from tooling.workspace.audit_file import Audit, ProbeResult, records_digest, write_audit
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
-from tooling.workspace.verification_file import Finding, VerifiedFile, write_verification
+from tooling.workspace.verification_file import Finding
 
-HOSTILE = '</script><script>window.hit = 1</script><img src="//x.invalid" onerror="window.hit = 1">'
-HOSTILE_NAME = '"><svg onload=hit()>&amp;'
 FINDINGS = (
     Finding("note", "content", "raw_video/3.mp4", "the face: is small"),
     Finding("note", "content", "swap_video/1_2.mp4", "run `tooling generate` again"),
@@ -56,19 +54,6 @@ class Reader(HTMLParser):
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
-
-
-def note_findings(workspace: Workspace, findings: Sequence[Finding], stale: str = "") -> None:
-    """A verification with these findings, as `tooling verify` leaves it; images are not measured."""
-    files = []
-    for number, record in enumerate(r for subset in SUBSETS for r in workspace.records(subset).values()):
-        own = tuple(one for one in findings if one.path in (record.path, *record.companions))
-        measured = {"face_px": 100.0 + number, "brightness": 90.5, "sharpness": 10.0 * 3**number}
-        if record.path.startswith("swap_video"):
-            measured |= {"target_similarity": 0.2, "source_similarity": 0.75}
-        digest = "0" * 64 if record.path == stale else record.sha256
-        files.append(VerifiedFile(record.path, digest, own, {} if record.fps is None else measured))
-    write_verification(workspace, files)
 
 
 @pytest.fixture(scope="module")

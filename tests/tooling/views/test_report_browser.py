@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import add_file, make_workspace
 from tests.tooling.views.browser import Page, browser
-from tests.tooling.views.test_report import HOSTILE, HOSTILE_NAME, note_findings
+from tests.tooling.views.hostile import HOSTILE, HOSTILE_NAME, note_findings
+from tests.workspaces import add_file, make_workspace
 from tooling.views.report.page import write_report
 from tooling.workspace.verification_file import Finding
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from generation.media.writer import write_clip
-from tests.conftest import HEIGHT, WIDTH, moving_pattern, reproducible_state
+from tests.workspaces import HEIGHT, WIDTH, moving_pattern, reproducible_state
 from tooling.errors import InputError, WorkerError
 from tooling.settings import Settings
 from tooling.work.engine import run_side_by_side

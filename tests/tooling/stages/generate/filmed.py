@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from generation.faces.track import FaceTrack
 from generation.media.writer import write_clip
-from tests.conftest import publish_marked
+from tests.workspaces import publish_marked
 from tooling.actors import RenderSettings, render_clip, sample_actor
 from tooling.settings import ClipSettings, Settings
 from tooling.work.tasks import finished_record, wanted_record
 from tooling.workspace.files import write_text
 from tooling.workspace.identities import Identity, format_identities
-from tooling.workspace.layout import Workspace, create_workspace, open_workspace
-
-__all__ = ["filmed", "workspace"]
+from tooling.workspace.layout import Workspace, create_workspace
 
 WIDTH, HEIGHT, NUM_FRAMES = 320, 240, 10
 PAIRS = [["1", "2"], ["2", "1"]]
 
 
-@pytest.fixture(scope="session")
-def filmed(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Two men with clips and tracks, planned as 1_2 and 2_1, nothing generated. Only to be copied."""
-    root = tmp_path_factory.mktemp("filmed") / "workspace"
+def film_people(root: Path) -> None:
+    """Two men with clips and tracks, planned as 1_2 and 2_1, nothing generated."""
     clip = ClipSettings(seconds=NUM_FRAMES / 30, width_px=WIDTH, height_px=HEIGHT)
     workspace = create_workspace(root, Settings(clip=clip))
     people = {identity: Identity(identity, "male", "granted") for identity in ("1", "2")}
@@ -38,7 +32,6 @@ def filmed(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     pairs = {"swap_video": PAIRS, "avatarify_video": PAIRS}
     plan = {"format": 1, "seed": 0, "num_folds": 5, "folds": {"1": 2, "2": 2}, "pairs": pairs}
     write_text(workspace.plan_path, json.dumps(plan))
-    return workspace
 
 
 def _film(workspace: Workspace, identity: str) -> None:
@@ -58,9 +51,3 @@ def _film(workspace: Workspace, identity: str) -> None:
     for name, files in ((raw, {raw: staged[raw]}), (crop, {crop: staged[crop], track: staged[track]})):
         wanted = wanted_record(name[:-4], name, {}, "test", {})
         publish_marked(workspace, finished_record(wanted, files, **shape), files)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def workspace(filmed: Workspace, tmp_path: Path) -> Workspace:
-    shutil.copytree(filmed.root, tmp_path / "workspace")
-    return open_workspace(tmp_path / "workspace")

@@ -22,8 +22,8 @@ from generation.generators.loading import load_generator
 from generation.generators.registry import GENERATORS, generators_of
 from generation.media.reader import read_clip
 from generation.quality import output as checks
-from tests.conftest import reproducible_state
-from tests.tooling.stages.generate.filmed import HEIGHT, NUM_FRAMES, WIDTH, filmed, workspace
+from tests.tooling.stages.generate.filmed import HEIGHT, NUM_FRAMES, WIDTH
+from tests.workspaces import reproducible_state
 from tooling.errors import ConsentError, UsageError, WorkspaceError
 from tooling.stages.generate import clips as generate_clips
 from tooling.stages.generate import run as generate
@@ -32,8 +32,6 @@ from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import format_identities
 from tooling.workspace.layout import Workspace, open_workspace
 from tooling.workspace.records import StageResult
-
-__all__ = ["filmed", "workspace"]
 
 
 def run(workspace: Workspace, subset: str = "swap_video", **request: Any) -> StageResult:

@@ -38,12 +38,10 @@ from tests.generation.networks.published import (
     tiny_mcnet,
     tiny_swap,
 )
-from tests.tooling.stages.generate.filmed import HEIGHT, NUM_FRAMES, WIDTH, filmed, workspace
+from tests.tooling.stages.generate.filmed import HEIGHT, NUM_FRAMES, WIDTH
 from tooling.stages.generate import run as generate
 from tooling.workspace.layout import Workspace
 from tooling.workspace.records import FileRecord
-
-__all__ = ["filmed", "workspace"]
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -12,16 +12,13 @@ from generation.generators.prompts import plan_prompt
 from generation.media.reader import read_clip, read_image
 from generation.quality.descriptor import Descriptor
 from homologous_deepfake import complete_row, read_rows
-from tests.conftest import reproducible_state
-from tests.tooling.stages.generate.filmed import filmed, workspace
+from tests.workspaces import reproducible_state
 from tooling.errors import ConsentError, UsageError
 from tooling.stages.generate import images as generate_images
 from tooling.stages.generate import run as generate
 from tooling.workspace.layout import Workspace
 from tooling.workspace.path_kinds import unknown_paths
 from tooling.workspace.records import StageResult
-
-__all__ = ["filmed", "workspace"]
 
 
 def run(workspace: Workspace, subset: str, **request: Any) -> StageResult:

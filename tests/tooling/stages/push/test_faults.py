@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 from starlette.responses import Response
 
-from tests.conftest import add_file
 from tests.hub.served import OWNER, READER, check_store
 from tests.tooling import children
 from tests.tooling.pushing import (
@@ -28,20 +27,16 @@ from tests.tooling.pushing import (
     Cut,
     Watched,
     Wire,
-    built,
     child_environment,
-    hub,
     local_files,
-    pristine,
-    wire,
 )
+from tests.workspaces import add_file
 from tooling.errors import InputError
 from tooling.remote import MAX_WAIT_SECONDS, RemoteError
 from tooling.stages.push import send
 from tooling.stages.push.run import PushResult
 from tooling.workspace.layout import Workspace
 
-__all__ = ["built", "hub", "pristine", "wire"]
 COMMIT = f"/api/datasets/{TARGET}/commit/main"
 
 

@@ -18,9 +18,9 @@ import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
 import homologous_deepfake
-from tests.conftest import add_file
 from tests.hub.served import check_store
-from tests.tooling.pushing import TARGET, Built, Watched, built, child_environment, hub, local_files, pristine
+from tests.tooling.pushing import TARGET, Built, Watched, child_environment, local_files
+from tests.workspaces import add_file
 from tooling.errors import ConsentError, InputError, UsageError, VerificationError, WorkspaceError
 from tooling.release.folder import read_release
 from tooling.remote import RemoteError, RemoteFile, connect
@@ -35,7 +35,6 @@ from tooling.workspace.identities import format_identities
 from tooling.workspace.records import format_record
 from tooling.workspace.verification_file import KINDS, Finding, read_verification, write_verification
 
-__all__ = ["built", "hub", "pristine"]
 DATASET: dict[str, Any] = {"repo_id": TARGET, "repo_type": "dataset"}
 STREAM_FIRST_ROW = read_back.check_first_row  # before the fixture hub takes it away
 SHARD = "data/swap_video/train-00000-of-00001.parquet"

@@ -18,7 +18,6 @@ from onnx import TensorProto, helper, numpy_helper
 from generation.arrays import Frame
 from generation.faces.crop import crop_face
 from generation.media.reader import read_clip
-from tests.conftest import publish_marked
 from tests.tooling.stages.verify.verified import (
     CROP_PX,
     NUM_FRAMES,
@@ -34,9 +33,8 @@ from tests.tooling.stages.verify.verified import (
     replace_record,
     swapped,
     track_of,
-    verified,
-    verified_copy,
 )
+from tests.workspaces import publish_marked
 from tooling.errors import InputError
 from tooling.stages.verify import group
 from tooling.stages.verify import run as verify
@@ -45,8 +43,6 @@ from tooling.stages.verify.meters.in_step import Window
 from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace
 from tooling.workspace.verification_file import read_verification
-
-__all__ = ["verified", "verified_copy"]
 
 
 def errors_of(workspace: Workspace) -> list[str]:

@@ -19,8 +19,8 @@ from av.video.frame import VideoFrame
 from generation.media.reader import read_clip
 from generation.media.tags import write_tags
 from generation.media.writer import X264_OPTIONS, VideoWriter
-from tests.conftest import HEIGHT, WIDTH
 from tests.tooling.stages.verify.verified import record_of, replace_record
+from tests.workspaces import HEIGHT, WIDTH
 from tooling.marks import manifest as provenance
 from tooling.marks.manifest import Mark, label_text, mark_file
 from tooling.marks.mark import mark_of

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -16,8 +15,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pytest
-from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -29,7 +26,7 @@ from generation.crops.paste import paste
 from generation.faces.track import FaceTrack
 from generation.media.reader import read_clip
 from generation.media.writer import VideoWriter, write_clip
-from tests.conftest import publish_marked
+from tests.workspaces import publish_marked
 from tooling.actors import RenderSettings, render_clip, sample_actor
 from tooling.settings import ClipSettings, FaceSettings, Settings
 from tooling.stages import faces
@@ -37,10 +34,8 @@ from tooling.stages.verify import run as verify
 from tooling.work.tasks import finished_record, wanted_record
 from tooling.workspace.files import write_text
 from tooling.workspace.identities import Identity, format_identities
-from tooling.workspace.layout import Workspace, create_workspace, open_workspace
+from tooling.workspace.layout import Workspace, create_workspace
 from tooling.workspace.records import FileRecord, format_record
-
-__all__ = ["verified", "verified_copy"]
 
 WIDTH, HEIGHT, CROP_PX, NUM_FRAMES = 320, 240, 176, 20
 PEOPLE = {"1": "male", "2": "male", "3": "female", "4": "female"}
@@ -50,25 +45,6 @@ ALIGNED_PX = 96
 
 # Frame number, frame (H, W, 3) and landmarks (5, 2) -> the finished picture with its mask.
 Fake = Callable[[int, Frame, NDArray[np.float32]], PastedFrame]
-
-
-@pytest.fixture(scope="session")
-def verified(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Workspace:
-    """Made once for all processes of a test run; only to be copied."""
-    shared = tmp_path_factory.getbasetemp()
-    shared = shared if worker_id == "master" else shared.parent
-    root = shared / "verified"
-    with FileLock(shared / "verified.lock"):
-        if not (root / "verification.parquet").exists():
-            make_verified(root)
-    return open_workspace(root)
-
-
-@pytest.fixture
-def verified_copy(verified: Workspace, tmp_path: Path) -> Workspace:
-    """A copy, verified already, for one test to spoil."""
-    shutil.copytree(verified.root, tmp_path / "workspace")
-    return open_workspace(tmp_path / "workspace")
 
 
 def make_verified(root: Path) -> None:
