@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,50 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from generation.media.writer import write_clip
-from tests.workspaces import HEIGHT, WIDTH, moving_pattern, reproducible_state
-from tooling.errors import InputError, WorkerError
+from tests.tooling.work.called import die_once, square
+from tests.tooling.work.stage import NAMES, make_text, tasks
+from tests.workspaces import reproducible_state
+from tooling.errors import WorkerError
 from tooling.settings import Settings
 from tooling.work.engine import run_side_by_side
-from tooling.work.tasks import Made, Task, finished_record, make_files, wanted_record
+from tooling.work.tasks import make_files
 from tooling.workspace.files import file_sha256
-from tooling.workspace.layout import Workspace, create_workspace, open_workspace
-
-NAMES = [str(number) for number in range(1, 9)]
-
-
-def square(number: int) -> int:
-    if number == 3:
-        raise ValueError("three")
-    return number * number
-
-
-def die_once(item: tuple[str, int]) -> int:
-    folder, number = item
-    marker = Path(folder) / f"died{number}"
-    if number in (2, 5) and not marker.exists():
-        marker.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    if number == 7:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number
-
-
-def make_text(workspace: Workspace, task: Task) -> Made:
-    if task.work == "bad":
-        raise InputError("bad.mp4: is bad; mend it")
-    time.sleep(float(os.environ.get("TEST_ITEM_SECONDS", "0")))
-    staged = workspace.staging_path(task.wanted.path)
-    write_clip(staged, moving_pattern(WIDTH, HEIGHT, sum(task.wanted.sample_id.encode())))
-    files = {task.wanted.path: staged}
-    return Made(finished_record(task.wanted, files, width=2, height=2, fps=30.0, num_frames=1), files)
-
-
-def tasks(names: list[str], **work: str) -> list[Task]:
-    return [
-        Task(wanted_record(f"raw_video/{name}", f"raw_video/{name}.mp4", {}, "test", {}), work.get(f"n{name}"))
-        for name in names
-    ]
+from tooling.workspace.layout import create_workspace, open_workspace
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
@@ -68,16 +32,11 @@ def test_every_item_ends_once_with_value_or_error(num_workers: int) -> None:
 LEAK = """
 import sys
 sys.path.insert(0, {root!r})
-from tests.tooling.work.test_engine import hold_lock, run_side_by_side
+from tests.tooling.work.called import hold_lock
+from tooling.work.engine import run_side_by_side
 if __name__ == "__main__":
     assert [outcome.error for outcome in run_side_by_side(hold_lock, range(4), num_workers=2)] == [None] * 4
 """
-_held: list[object] = []
-
-
-def hold_lock(number: int) -> int:
-    _held.append(multiprocessing.RLock())  # as progress bars of libraries do
-    return number
 
 
 def test_workers_give_back_what_they_hold(tmp_path: Path) -> None:
@@ -118,7 +77,8 @@ RUN = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from tests.tooling.work.test_engine import NAMES, make_text, make_files, tasks
+from tests.tooling.work.stage import NAMES, make_text, tasks
+from tooling.work.tasks import make_files
 from tooling.workspace.layout import open_workspace
 if __name__ == "__main__":
     place = open_workspace(Path({place!r}))
@@ -133,13 +93,16 @@ def test_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None
     place = create_workspace(tmp_path / "killed", Settings())
     script = tmp_path / "run.py"
     script.write_text(RUN.format(root=str(Path(__file__).parents[3]), place=str(place.root)))
-    for seconds in (1.2, 1.6, 2.0):
-        slowly = os.environ | {"TEST_ITEM_SECONDS": "0.3"}
+    for num_made in (0, 2, 5):
+        slowly = os.environ | {"TEST_ITEM_SECONDS": "0.2"}
         process = subprocess.Popen([sys.executable, str(script)], env=slowly, start_new_session=True)
-        time.sleep(seconds)
+        staged = place.path(".staging/raw_video")
+        while not (len(place.records("raw_video")) >= num_made and any(staged.glob("*"))) and process.poll() is None:
+            time.sleep(0.005)
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        assert process.wait() == -signal.SIGKILL
         records = open_workspace(place.root).records("raw_video")
+        assert num_made <= len(records) < len(NAMES)
         assert all(file_sha256(place.path(record.path)) == record.sha256 for record in records.values())
     result = make_files(place, "raw_video", tasks(NAMES), make_text, num_workers=1)
     assert len(result.made) + len(result.kept) == len(NAMES)
