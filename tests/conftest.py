@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when datasets is first imported: no test needs the network
+if "PYTEST_XDIST_WORKER" in os.environ:  # threads beyond the processors would wait for each other
+    for library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 from huggingface_hub import constants
 
@@ -21,6 +24,33 @@ from tests.hub.served import REPO, Served, served_hub
 from tests.once import made_once
 from tests.workspaces import make_workspace
 from tooling.workspace.layout import Workspace, open_workspace
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "also compare with the vectors in DIR: a folder for each network (mcnet, ...) and talking-head-50fps.mp4"
+    parser.addoption("--vectors", metavar="DIR", help=text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    given = config.getoption("--vectors")
+    if given is not None and not (Path(given).is_dir() and any(Path(given).iterdir())):
+        raise pytest.UsageError(f"--vectors {given}: nothing is there; give the folder that holds the vectors")
+
+
+@pytest.fixture(scope="session")
+def vectors(request: pytest.FixtureRequest) -> Callable[[str], Path]:
+    """Path of what is named below `--vectors`; the test is skipped without that, and fails if it is not there."""
+
+    def find(name: str) -> Path:
+        given = request.config.getoption("--vectors")
+        if given is None:
+            pytest.skip("needs --vectors DIR")
+        path = Path(given) / name
+        if not path.exists():
+            pytest.fail(f"--vectors {given}: {name} is not there")
+        return path
+
+    return find
 
 
 @pytest.fixture(scope="session")

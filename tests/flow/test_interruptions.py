@@ -35,12 +35,6 @@ mount -o remount,size=200m "$1"
 {command} || exit 1
 cp -r "$1/." "$3"
 """
-CAN_MOUNT = (
-    shutil.which("unshare") is not None
-    and not subprocess.run(
-        ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False
-    ).returncode
-)
 
 
 def snapshot(root: Path) -> dict[str, Any]:
@@ -49,6 +43,14 @@ def snapshot(root: Path) -> dict[str, Any]:
     others = (path for path in root.rglob("*") if path.is_file() and place.root not in path.parents)
     files = {path.relative_to(root).as_posix(): path.read_bytes() for path in others}
     return files | {f"workspace/{name}": state for name, state in reproducible_state(place).items()}
+
+
+@pytest.fixture(scope="module")
+def mounting() -> None:
+    """Skips where no file system can be mounted."""
+    command = ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    if shutil.which("unshare") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("no small file system: `unshare -rm mount` is not allowed here")
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +88,7 @@ def run_on_small_disk(folder: Path, content: Path, size_kb: int, command: str) -
     return done.stderr.splitlines()
 
 
-@pytest.mark.skipif(not CAN_MOUNT, reason="no small file system: `unshare -rm mount` is not allowed here")
+@pytest.mark.usefixtures("mounting")
 def test_full_disk_in_ingest_is_one_line_and_a_rerun_ends_alike(start: Path, undisturbed: Path, tmp_path: Path) -> None:
     content = sum(path.stat().st_size for path in start.rglob("*") if path.is_file())
     clip = (undisturbed / "workspace" / "raw_video" / "1.mp4").stat().st_size
@@ -103,7 +105,7 @@ def test_full_disk_in_ingest_is_one_line_and_a_rerun_ends_alike(start: Path, und
     assert snapshot(tmp_path / "result") == expected
 
 
-@pytest.mark.skipif(not CAN_MOUNT, reason="no small file system: `unshare -rm mount` is not allowed here")
+@pytest.mark.usefixtures("mounting")
 def test_full_disk_in_build_leaves_no_release_and_a_rerun_ends_alike(undisturbed: Path, tmp_path: Path) -> None:
     shutil.copytree(undisturbed, tmp_path / "roomy")
     done = subprocess.run([TOOLING, "build"], cwd=tmp_path / "roomy", capture_output=True, text=True, check=False)

@@ -21,8 +21,6 @@ from generation.smoothing import fill_gaps, smooth_over_time
 from tests.actor_clips import HEIGHT, NUM_FRAMES, WIDTH, Clip, render_actor
 from tooling.actors import RenderSettings, render_clip, sample_actor
 
-REAL_CLIP = Path(__file__).parents[4] / "shared" / "real" / "talking-head-50fps.mp4"
-
 
 @pytest.fixture(scope="session")
 def man() -> Clip:
@@ -275,9 +273,8 @@ def test_a_turning_head_is_followed(detectors: Detectors) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not REAL_CLIP.exists(), reason=f"no {REAL_CLIP}")
-def test_a_real_face_is_followed(detectors: Detectors) -> None:
-    frames = read_clip(REAL_CLIP, 0, 150)
+def test_a_real_face_is_followed(detectors: Detectors, vectors: Callable[[str], Path]) -> None:
+    frames = read_clip(vectors("talking-head-50fps.mp4"), 0, 150)
     track = follow_face(detectors, iter(frames))
     assert track.is_detected.mean() > 0.98
     assert np.abs(np.diff(track.crop, 2, axis=0)).max() < 0.3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,6 @@ from tests.generation.networks.cuda import require_cuda
 from tests.generation.networks.published import TINY_MCNET, tiny_detector, tiny_mcnet
 
 OWN_DATA = Path(__file__).parents[2] / "data" / "mcnet"
-SHARED = Path(__file__).parents[4] / "shared" / "golden" / "mcnet"
 CROP_PX, NUM_POINTS = 128, 3
 
 
@@ -53,9 +53,8 @@ def test_stored_vectors_are_met() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the golden vectors")
-def test_all_vectors_are_met() -> None:
-    found = list(parity.compare(SHARED))
+def test_all_vectors_are_met(vectors: Callable[[str], Path]) -> None:
+    found = list(parity.compare(vectors("mcnet")))
     assert [one.name for one in found if not one.error <= one.tolerance] == []
     assert len(found) > 200
 

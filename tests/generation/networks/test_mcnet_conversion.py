@@ -19,7 +19,7 @@ from generation.generators.mcnet.network import McnetGenerator
 from generation.generators.registry import GENERATORS, LoadOptions
 from tests.generation.networks.published import mcnet_parts, tiny_detector, tiny_mcnet
 
-SHARED = Path(__file__).parents[4] / "shared" / "golden" / "mcnet"
+DATA = Path(__file__).parents[2] / "data" / "mcnet"
 
 
 @pytest.fixture
@@ -68,11 +68,10 @@ def test_another_checkpoint_is_refused(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the published names and shapes")
 def test_a_checkpoint_of_the_published_size_is_converted(tmp_path: Path) -> None:
     parts: dict[str, Any] = {"epoch": 99}
     for name in ("generator", "kp_detector"):
-        entries = json.loads((SHARED / f"keys_{name}.json").read_text("utf-8"))["entries"]
+        entries = json.loads((DATA / f"keys_{name}.json").read_text("utf-8"))["entries"]
         parts[name] = {
             f"module.{one['name']}": torch.full(one["shape"], 0.5).to(getattr(torch, one["dtype"])) for one in entries
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -27,7 +27,6 @@ from generation.generators.simswap.parsing import FaceParsing
 from tests.generation.networks.published import LATENT, tiny_swap
 
 STORED = Path(__file__).parents[2] / "data" / "simswap"
-SHARED = Path(__file__).parents[4] / "shared" / "golden" / "simswap"
 SIDE_PX = 64
 
 
@@ -46,15 +45,11 @@ def test_stored_vectors() -> None:
 
 
 @pytest.mark.slow
-def test_all_stored_vectors() -> None:
-    if not SHARED.is_dir():
-        pytest.skip("needs the shared vectors")
-    assert [one for one in compare(SHARED) if not one.error <= one.tolerance] == []
+def test_all_vectors_are_met(vectors: Callable[[str], Path]) -> None:
+    assert [one for one in compare(vectors("simswap")) if not one.error <= one.tolerance] == []
 
 
 def test_published_key_lists() -> None:
-    if not SHARED.is_dir():
-        pytest.skip("needs the shared key lists")
     configs: dict[str, Any] = {
         "generator_224": SwapGenerator,
         "generator_512": partial(SwapGenerator, channels=(32, 64, 128, 256, 512), first_level=0),
@@ -63,7 +58,7 @@ def test_published_key_lists() -> None:
         "parsing": FaceParsing,
     }
     for name, make in configs.items():
-        listed = json.loads((SHARED / f"keys_{name}.json").read_text())
+        listed = json.loads((STORED / f"keys_{name}.json").read_text())
         with torch.device("meta"):
             state = make().state_dict()
         assert [(key, list(value.shape)) for key, value in state.items()] != []

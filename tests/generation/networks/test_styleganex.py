@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,6 @@ from tests.generation.networks.published import OPTS, styleganex_parts
 from tooling.actors import RenderSettings, render_clip, sample_actor
 
 DATA = Path(__file__).parents[2] / "data" / "styleganex"
-GOLDEN = Path(__file__).parents[4] / "shared" / "golden" / "styleganex"
 SETTINGS = RenderSettings(5, fps=12, width_px=384, height_px=270, motion_seed=4)
 WIDTH, CROP_PX = 4, 128
 
@@ -102,10 +102,8 @@ def test_features_and_labels_are_the_published_ones() -> None:
 
 
 @pytest.mark.slow
-def test_every_published_vector() -> None:
-    if not GOLDEN.is_dir():
-        pytest.skip("no stored vectors beside the repository")
-    results = list(compare("styleganex", GOLDEN))
+def test_all_vectors_are_met(vectors: Callable[[str], Path]) -> None:
+    results = list(compare("styleganex", vectors("styleganex")))
     assert len(results) > 250
     assert [one for one in results if one.error > one.tolerance] == []
 

@@ -39,7 +39,7 @@ from tests.generation.weights.written import (
     write_zip,
 )
 
-STYLEGAN = Path(__file__).parents[4] / "shared" / "golden" / "stylegan3" / "tiny_t.pkl"
+STYLEGAN = Path(__file__).parents[2] / "data" / "stylegan3" / "tiny_t.pkl"
 Write = Callable[[Path, bytes], Path]
 READERS: dict[str, Write] = {"zip": write_zip, "legacy": write_legacy}
 
@@ -418,7 +418,6 @@ def test_stylegan_streams(tmp_path: Path, marker: Path) -> None:
         assert not marker.exists(), name
 
 
-@pytest.mark.skipif(not STYLEGAN.is_file(), reason="the samples of StyleGAN pickles are not here")
 def test_stylegan_sample_with_one_name_changed(tmp_path: Path) -> None:
     path = tmp_path / "net.pkl"
     raw = STYLEGAN.read_bytes()

@@ -24,7 +24,7 @@ from generation.weights.torch_file import LAYERS, read_torch
 from tests.generation.weights import written
 from tests.generation.weights.written import TinyNet, tensor, write_legacy
 
-STYLEGAN = Path(__file__).parents[4] / "shared" / "golden" / "stylegan3"
+STYLEGAN = Path(__file__).parents[2] / "data" / "stylegan3"
 SMAPS = Path("/proc/self/smaps")
 FORMATS = pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
 
@@ -144,7 +144,6 @@ def test_large_file_is_mapped(tmp_path: Path) -> None:
     assert read_torch(tmp_path / "x.pt")["b"].tolist() == [1.0, 1.0, 1.0]
 
 
-@pytest.mark.skipif(not STYLEGAN.is_dir(), reason="the samples of StyleGAN pickles are not here")
 @pytest.mark.parametrize(("file", "tolerance"), [("tiny_t.pkl", 0.0), ("tiny_t_torch2.pkl", 3.1e-5)])
 def test_stylegan_samples(file: str, tolerance: float) -> None:
     found = read_stylegan(STYLEGAN / file)

@@ -26,8 +26,6 @@ from tooling.stages import faces as stage
 from tooling.work.tasks import finished_record, wanted_record
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 
-REAL_CLIP = Path(__file__).parents[4] / "shared" / "real" / "talking-head-50fps.mp4"
-
 
 @pytest.fixture(scope="session")
 def man() -> Clip:
