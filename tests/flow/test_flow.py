@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from tooling.actors import SourceSettings, write_sources
+from tooling.cli.app import main
 from tooling.settings import ClipSettings, Settings
 from tooling.workspace.layout import create_workspace, open_workspace
 from tooling.workspace.path_kinds import unknown_paths
 
 TOOLING = Path(sys.executable).with_name("tooling")
 STAGES = (
-    ["ingest", "sources"],
-    ["faces"],
+    ["ingest", "sources", "--workers", "1"],
+    ["faces", "--workers", "1"],
     ["plan"],
-    ["generate", "swap_video"],
-    ["verify"],
+    ["generate", "swap_video", "--workers", "1"],
+    ["verify", "--workers", "1"],
     ["build"],
     ["card"],
     ["contact-sheet"],
@@ -38,9 +44,26 @@ for streaming in (False, True):
 """
 
 
-def tooling(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [str(TOOLING), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+def tooling(folder: Path, *arguments: str) -> Ended:
+    """Runs a command in this process, which has imported all that commands import; test_interruptions starts others."""
+    out, err = io.StringIO(), io.StringIO()
+    typed = mock.patch.object(sys, "argv", ["tooling", *arguments])
+    with (
+        contextlib.chdir(folder),
+        redirect_stdout(out),
+        redirect_stderr(err),
+        typed,
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    return Ended(int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
 
 def snapshot(root: Path) -> dict[str, bytes]:
@@ -56,7 +79,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     create_workspace(folder / "workspace", Settings(clip=ClipSettings(seconds=0.8, width_px=640, height_px=360)))
     for arguments in STAGES:
         done = tooling(folder, *arguments)
-        assert done.returncode == 0, f"tooling {' '.join(arguments)}: {done.stderr}"
+        assert done.code == 0, f"tooling {' '.join(arguments)}: {done.err}"
     return folder
 
 
@@ -86,10 +109,10 @@ def test_rerun_makes_nothing_and_changes_no_byte(folder: Path) -> None:
     before = snapshot(folder / "workspace"), snapshot(folder / "homologous_deepfake")
     for arguments in STAGES[:4]:
         done = tooling(folder, *arguments, "--json")
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout).get("made", []) == []
+        assert done.code == 0, done.err
+        assert json.loads(done.out).get("made", []) == []
     for arguments in STAGES[4:7]:
-        assert tooling(folder, *arguments).returncode == 0
+        assert tooling(folder, *arguments).code == 0
     assert (snapshot(folder / "workspace"), snapshot(folder / "homologous_deepfake")) == before
 
 
@@ -107,7 +130,7 @@ def test_job_killed_at_many_moments_ends_with_the_same_bytes(folder: Path, tmp_p
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         done = tooling(tmp_path, *arguments)
-        assert done.returncode == 0, done.stderr
+        assert done.code == 0, done.err
     assert snapshot(tmp_path / "workspace") == snapshot(folder / "workspace")
     built = snapshot(folder / "homologous_deepfake")
     assert snapshot(tmp_path / "homologous_deepfake") == {k: v for k, v in built.items() if k.startswith("data/")}

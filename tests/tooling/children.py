@@ -16,6 +16,7 @@ from tooling.stages.push import read_back
 from tooling.stages.push.prepare import PushOptions
 from tooling.stages.push.run import push_release
 from tooling.takedown.run import TakedownRequest, take_down
+from tooling.views import contact_sheet
 from tooling.workspace.layout import open_workspace
 
 PRELOADED = [
@@ -26,6 +27,7 @@ PRELOADED = [
     "datasets",
 ]
 STEPS = ("os.rename", "os.remove", "os.rmdir", "socket.sendto", "socket.connect")  # audit events
+TILE_PX = 60  # of contact sheets, in the tests
 
 
 def forking_context() -> Any:
@@ -60,6 +62,7 @@ def take_down_in_child(
 ) -> None:
     """Takes down until just before the `kill_at`-th step that lasts; counts the steps."""
     use_hub(endpoint, token)
+    contact_sheet.TILE_PX = TILE_PX
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if event in STEPS or (event == "open" and "w" in str(arguments[1])):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from huggingface_hub import constants
@@ -12,10 +13,19 @@ from starlette.types import ASGIApp
 
 from tests.hub.served import add_people
 from tests.once import made_once
+from tests.tooling.children import TILE_PX
 from tests.tooling.pushing import Built, Traffic, Watched, Wire, build, opened_build, use_hub
 from tooling.hub.root import Hub
 from tooling.hub.server import serve
 from tooling.stages.push import read_back
+from tooling.views import contact_sheet
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_tiles() -> Iterator[None]:
+    """Contact sheets of the usual size take longer than all else that a card needs."""
+    with mock.patch.object(contact_sheet, "TILE_PX", TILE_PX):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 
 import pytest
 from huggingface_hub import HfApi, constants
@@ -31,7 +30,6 @@ from tooling.stages.card import run as card
 from tooling.stages.push.prepare import PreparedPush, PushOptions, prepare_push
 from tooling.stages.push.run import PushResult, publish
 from tooling.stages.verify import run as verify
-from tooling.views import contact_sheet
 from tooling.workspace.layout import Workspace, open_workspace
 
 TARGET = "lab/homologous_deepfake"
@@ -61,8 +59,7 @@ class Built:
         self.write_card(since)
 
     def write_card(self, since: str | None = None) -> None:
-        with mock.patch.object(contact_sheet, "TILE_PX", 60):  # a picture of usual size takes longer than all else
-            card.make_card(self.workspace, self.out, since=since)
+        card.make_card(self.workspace, self.out, since=since)
 
     def renewed(self, version: str) -> Built:
         """Built again as another version, whose card goes on from what TARGET has."""
