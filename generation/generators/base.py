@@ -35,8 +35,8 @@ from generation.crops.align import AlignedFaces, Batching
 from generation.crops.clip import FaceClip, PastedFrame
 from generation.crops.paste import FaceOutput, replace_faces
 from generation.errors import GenerationError
-from generation.generators.prefetch import prefetch
 from generation.generators.registry import NETWORK_MODULES
+from generation.prefetch import prefetch
 
 Attribute = Literal["age", "hair"]
 OutputType = Literal["np", "pil"]

@@ -14,8 +14,8 @@ from tooling.cli.access import access_app, takedown
 from tooling.cli.exits import run
 from tooling.cli.generate import generate, generators
 from tooling.cli.hub import hub_app
-from tooling.cli.inputs import faces, ingest, plan
 from tooling.cli.keys import keys_app
+from tooling.cli.preparation import faces, ingest, plan
 from tooling.cli.releases import build, card, diff, import_archive, pull, push
 from tooling.cli.synthetic import actors, demo
 from tooling.cli.trust import audit, contact_sheet, previews, report, verify
