@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.arrays import FloatImage, Floats, Frame, Grey, Landmarks
+from generation.arrays import FloatImage, Floats, Frame, Landmarks
 
 ANALYSIS_PX = 224  # side of the head crops that are segmented
 FLOW_PX = 112  # side of the grey crops between which flow is measured
@@ -66,12 +66,6 @@ def to_lab(crop: Frame) -> Floats:
 def from_lab(lab: Floats) -> FloatImage:
     """CIE Lab float32 (S, S, 3) -> RGB float32 [0, 1]."""
     return np.asarray(cv2.cvtColor(np.asarray(lab, np.float32), cv2.COLOR_LAB2RGB), np.float32)
-
-
-def small_grey(crop: Frame) -> Grey:
-    """RGB uint8 (S, S, 3) -> grey uint8 (FLOW_PX, FLOW_PX)."""
-    small = cv2.resize(crop, (FLOW_PX, FLOW_PX), interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def disc(radius: float) -> NDArray[np.uint8]:

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 
 from generation.arrays import Floats, Frame, Grey, Mask
-from generation.head.analysis import ANALYSIS_PX, FLOW_PX, colour_places, disc, small_grey
+from generation.head.analysis import ANALYSIS_PX, FLOW_PX, colour_places, disc
 from generation.head.segmentation import HeadModel
+from generation.motion.expression import small_grey
 from generation.motion.fields import pixels
 
 FLOW_SMOOTHING_PX = 2.0
@@ -36,7 +37,7 @@ class Carrier:
             crop: RGB uint8 (ANALYSIS_PX, ANALYSIS_PX, 3).
             time: number of its frame in the clip.
         """
-        carried = np.asarray(cv2.GaussianBlur(self._carried(small_grey(crop), time), (0, 0), 1.5), np.float32)
+        carried = np.asarray(cv2.GaussianBlur(self._carried(small_grey(crop, FLOW_PX), time), (0, 0), 1.5), np.float32)
         colours = np.asarray(cv2.GaussianBlur(crop, (0, 0), 0.7), np.uint8)
         likely = self.model.colours[colour_places(colours)]
         odds = PRIOR_TRUST * _log_odds(carried, 0.005) + _log_odds(likely, 0.05)

@@ -25,15 +25,16 @@ from generation.crops.clip import FaceClip
 from generation.head.analysis import (
     ANALYSIS_PX,
     COLOUR_BITS,
+    FLOW_PX,
     NUM_COLOURS,
     across_face,
     brows,
     colour_places,
     disc,
     face_units,
-    small_grey,
     to_lab,
 )
+from generation.motion.expression import small_grey
 
 Area = NDArray[np.bool_]
 """Pixels that belong to something: bool (S, S)."""
@@ -66,7 +67,7 @@ class HeadFrame:
     @property
     def grey(self) -> Grey:
         """Grey uint8 (FLOW_PX, FLOW_PX), for flow."""
-        return small_grey(self.crop)
+        return small_grey(self.crop, FLOW_PX)
 
 
 @dataclass(frozen=True)

@@ -55,9 +55,9 @@ class Neutral:
         return brow_height(self.grey, self.landmarks)
 
 
-def small_grey(crop: Frame) -> Grey:
-    """RGB uint8 (S, S, 3) -> grey uint8 (ANALYSIS_PX, ANALYSIS_PX)."""
-    small = cv2.resize(crop, (ANALYSIS_PX, ANALYSIS_PX), interpolation=cv2.INTER_AREA)
+def small_grey(crop: Frame, side_px: int = ANALYSIS_PX) -> Grey:
+    """RGB uint8 (S, S, 3) -> grey uint8 (side_px, side_px)."""
+    small = cv2.resize(crop, (side_px, side_px), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
