@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from generation.faces.follow import follow_face, load_detectors
     from generation.faces.track import FaceTrack
     from generation.generators.loading import load_generator
-    from generation.generators.registry import GENERATORS as GENERATORS
+    from generation.generators.registry import GENERATORS
     from generation.media.reader import read_frames
     from generation.media.writer import VideoWriter
     from generation.quality.output import OutputMeter
@@ -61,7 +61,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "GENERATORS": "generators.registry:GENERATORS",
+    "GENERATORS": "generators.registry",
     "FaceClip": "crops.clip",
     "FaceTrack": "faces.track",
     "OutputMeter": "quality.output",
@@ -77,5 +77,4 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'generation' has no attribute '{name}'")
-    module, _, attribute = _HOMES[name].partition(":")
-    return getattr(importlib.import_module(f"generation.{module}"), attribute or name)
+    return getattr(importlib.import_module(f"generation.{_HOMES[name]}"), name)
