@@ -108,9 +108,9 @@ def test_whole_module_becomes_a_state_dict(tmp_path: Path, is_zip: bool) -> None
     path = save(module, tmp_path / "arcface_checkpoint.tar", is_zip)
     with pytest.raises(WeightsError, match=r"torch\.nn\.parallel\.data_parallel\.DataParallel"):
         read_torch(path)
-    with pytest.raises(WeightsError, match=r"test_weights\.Block"):
+    with pytest.raises(WeightsError, match=r"test_torch_file\.Block"):
         read_torch(path, bags=LAYERS)
-    found = read_torch(path, bags=("test_weights.Block", *LAYERS))
+    found = read_torch(path, bags=(f"{__name__}.Block", *LAYERS))
     assert type(found) is Bag
     state = state_dict(found, place="x")
     assert_same(state, dict(module.state_dict()))
