@@ -12,7 +12,7 @@ from huggingface_hub import snapshot_download
 from safetensors import safe_open
 
 from generation.digests import file_sha256
-from generation.errors import GenerationError
+from generation.errors import GenerationError, one_line
 from generation.generators.placement import choose_device, choose_dtype, place_pipeline, quiet_libraries
 from generation.generators.registry import GENERATORS, SCHEMES, LoadOptions, imported, weights_folder
 
@@ -114,7 +114,7 @@ def find_folder(folder_or_repo: str) -> Path:
         try:
             folder = Path(snapshot_download(folder_or_repo))
         except (OSError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise GenerationError(
                 f"{folder_or_repo}: neither a folder here nor a repository at the Hub ({reason})"
             ) from error
@@ -178,5 +178,5 @@ def _is_network(module: Any, class_name: Any) -> bool:
 
 
 def _not_loaded(folder_or_repo: str, error: Exception) -> GenerationError:
-    reason = " ".join(str(error).split())[:200]
+    reason = one_line(error)
     return GenerationError(f"{folder_or_repo}: cannot be loaded ({reason}); convert the weights again")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from generation.errors import GenerationError
+from generation.errors import GenerationError, one_line
 from generation.generators.conversion.provenance import find_changes, read_provenance
 from generation.generators.loading import load_pretrained
 from generation.generators.registry import GENERATORS, LoadOptions, imported
@@ -53,7 +53,7 @@ def _unsafe(path: Path) -> str:
         with safe_open(path, framework="pt") as file:
             return "" if list(file.keys()) else "it is empty"
     except (SafetensorError, OSError, ValueError) as error:
-        return " ".join(str(error).split())[:100]
+        return one_line(error, 100)
 
 
 def _problems_of_generator(folder: Path, stored: str, expected: str) -> list[str]:

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from generation.errors import GenerationError
+from generation.errors import GenerationError, one_line
 
 Method = Literal["text_to_image", "edit", "inpaint", "animate"]
 
@@ -154,7 +154,7 @@ def _read_settings(path: Path) -> dict[str, dict[str, Any]]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise GenerationError(f"{path}: is not JSON ({' '.join(str(error).split())}); correct or remove it") from error
+        raise GenerationError(f"{path}: is not JSON ({one_line(error)}); correct or remove it") from error
     if not isinstance(values, dict) or not all(isinstance(entry, dict) for entry in values.values()):
         raise GenerationError(f"{path}: has no settings by family; see generation/generators/diffusers/catalogue.py")
     return values

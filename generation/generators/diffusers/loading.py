@@ -18,7 +18,7 @@ import transformers
 from diffusers import DiffusionPipeline, ModelMixin
 from huggingface_hub import snapshot_download
 
-from generation.errors import GenerationError
+from generation.errors import GenerationError, one_line
 from generation.generators.diffusers.catalogue import METHODS, CatalogueEntry, find_entry
 from generation.generators.loading import describe_weights
 from generation.generators.placement import choose_device, choose_dtype, place_pipeline, quiet_libraries
@@ -128,7 +128,7 @@ def _load_inner(folder: Path, index: dict[str, Any], entry: CatalogueEntry, dtyp
     try:
         return pipeline_class.from_pretrained(folder, **models, local_files_only=True, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise GenerationError(f"{folder}: cannot be loaded ({_reason(error)}); get the folder again") from error
+        raise GenerationError(f"{folder}: cannot be loaded ({one_line(error)}); get the folder again") from error
 
 
 def _find(folder_or_repo: str) -> Path:
@@ -145,7 +145,7 @@ def _find(folder_or_repo: str) -> Path:
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise GenerationError(
-            f"{folder_or_repo}: neither a folder here nor a repository at the Hub ({_reason(error)}); check the name"
+            f"{folder_or_repo}: neither a folder here nor a repository at the Hub ({one_line(error)}); check the name"
         ) from error
 
 
@@ -219,7 +219,7 @@ def _load_model(model_class: Any, folder: Path, dtype: torch.dtype) -> Any:
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        raise GenerationError(f"{folder}: cannot be loaded ({_reason(error)}); get the folder again") from error
+        raise GenerationError(f"{folder}: cannot be loaded ({one_line(error)}); get the folder again") from error
     problems = [("is missing", info["missing_keys"]), ("has another shape", info["mismatched_keys"])]
     if issubclass(model_class, ModelMixin):  # networks of transformers are often stored with parts of larger ones
         problems.append(("is not one of this network", info["unexpected_keys"]))
@@ -227,7 +227,3 @@ def _load_model(model_class: Any, folder: Path, dtype: torch.dtype) -> Any:
         for name in sorted(map(str, names)):
             raise GenerationError(f"{folder}: weight {name} {what}; get the folder again")
     return model.eval()
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

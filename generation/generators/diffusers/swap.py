@@ -19,7 +19,7 @@ from generation.arrays import Floats, Frame
 from generation.crops import blending
 from generation.crops.align import AlignedFaces, Batching
 from generation.crops.clip import FaceClip
-from generation.errors import GenerationError
+from generation.errors import GenerationError, one_line
 from generation.faces.identity import IdentityEncoder, OnnxIdentity, clip_identity
 from generation.generators.base import CropsOutput, PairPipeline
 from generation.generators.diffusers.wrapping import WrappedPipeline, as_pil, resized
@@ -84,7 +84,7 @@ class DiffusersInpaintSwap(WrappedPipeline, PairPipeline):
                     str(path.parent), subfolder="", weight_name=path.name, image_encoder_folder=None
                 )
         except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise GenerationError(f"{path}: does not fit {self.origin} ({reason}); get the one made for it") from error
         missing = [name for name, value in self.inner.unet.state_dict().items() if value.is_meta]
         if missing:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from generation.arrays import Floats, Frame
 from generation.digests import file_sha256
-from generation.errors import GenerationError
+from generation.errors import GenerationError, one_line
 from generation.generators.base import RecordedPipeline, recorded
 from generation.generators.diffusers.catalogue import SETTINGS_FILE, CatalogueEntry
 from generation.generators.diffusers.loading import load
@@ -189,7 +189,7 @@ class WrappedPipeline(RecordedPipeline):
             with quiet_libraries():
                 return function(**arguments, generator=torch.Generator().manual_seed(seed))
         except (TypeError, ValueError, AttributeError, IndexError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             name = type(self.inner).__name__
             raise GenerationError(
                 f"{self.origin}: {name} refused its arguments ({reason}); correct {SETTINGS_FILE} or its components"

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from generation.crops.templates import TEMPLATES
-from generation.errors import GenerationError
+from generation.errors import GenerationError, one_line
 
 Kind = Literal["embedding", "image"]
 Projection = Literal["none", "network", "last-initializer"]
@@ -119,9 +119,7 @@ def _read(name: str, text: str) -> OnnxSwapper:
         swapper = swapper_from({**content, **inputs, "source_input": source})
         _check(swapper)
     except (tomllib.TOMLDecodeError, TypeError, ValueError) as error:
-        raise GenerationError(
-            f"{name}: {' '.join(str(error).split())}; see generation/generators/onnx/swapper.py"
-        ) from error
+        raise GenerationError(f"{name}: {one_line(error)}; see generation/generators/onnx/swapper.py") from error
     return swapper
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-from generation.errors import WeightsError
+from generation.errors import WeightsError, one_line
 from generation.generators.stylegan3.network import StyleganGenerator
 from generation.generators.stylegan3.pipeline import Stylegan3Faces
 from generation.generators.stylegan3.text_pipeline import Text2Stylegan
@@ -154,7 +154,7 @@ def read_clip(weights: Path, config: Path) -> CLIPModel:
     try:
         model = CLIPModel(CLIPConfig(**plain, projection_dim=described.get("projection_dim", 512)))
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:100]
+        reason = one_line(error, 100)
         raise WeightsError(f"{config}: no CLIP model can be made with it ({reason}); fetch it again") from error
     load_strict(model, _clip_state(weights), place=str(weights), allow_unexpected=("*.position_ids",))
     return model
@@ -173,7 +173,7 @@ def read_tokenizer(vocabulary: Path, merges: Path) -> CLIPTokenizer:
         try:
             return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         except Exception as error:  # the tokenizers library raises bare exceptions
-            reason = " ".join(str(error).split())[:100]
+            reason = one_line(error, 100)
             raise WeightsError(f"{vocabulary}, {merges}: no tables of CLIP's tokenizer ({reason})") from error
 
 

@@ -40,6 +40,7 @@ from generation.motion.expression import (
 from generation.motion.fields import GRID, hann_mean, sample, to_grid
 from generation.motion.measure import measure_clip
 from generation.motion.rigid import face_area, fit_rigid, rigid_basis, rigid_places
+from generation.smoothing import smoothstep
 
 NUM_INVERSIONS = 4  # rounds of the fixed point that inverts a motion field
 OPEN_LID, SHUT_LID = 0.18, 0.80  # of a blink's closure: lids begin to fall, and are shut
@@ -159,8 +160,7 @@ def _lid_closure(features: Floats) -> Floats:
     """How far the source's lids are closed in each frame: float32 (T,), 0 to 1, without the flutter of open eyes."""
     closure = comparable(features)[:, FEATURES.index("eye_closure")]
     smooth = np.stack([hann_mean(closure, number, 1) for number in range(len(closure))])
-    share = np.clip((smooth - OPEN_LID) / (SHUT_LID - OPEN_LID), 0, 1)
-    return np.asarray(share * share * (3 - 2 * share), np.float32)
+    return np.asarray(smoothstep(OPEN_LID, SHUT_LID, smooth), np.float32)
 
 
 def _collect(clip: FaceClip, numbers: list[int], neutral: Neutral, driving: DrivingClip) -> list[TargetKeyFrame]:

@@ -14,6 +14,7 @@ from generation.crops import blending
 from generation.crops.align import transform
 from generation.generators.weightfree.portrait.space import GRID_PX, REFERENCE, REGIONS, TO_CROP
 from generation.motion.expression import displacement
+from generation.smoothing import smoothstep
 
 FINE_PX = 4 * GRID_PX
 TONE_SCALE = 0.02  # finer than this is detail, coarser than blending.LIGHT_SCALE is light
@@ -59,8 +60,7 @@ def fine_grey(crop: Frame, offset: Floats) -> Grey:
 def edge_window() -> Floats:
     """1 on the face, 0 at the border of the reference face, where offsets end: float32 (G, G, 1)."""
     away = np.minimum(np.abs(grid_places() - 0.5) * 2, 1)
-    rise = np.clip((1 - away) / 0.3, 0, 1)
-    return np.asarray((rise * rise * (3 - 2 * rise)).prod(-1, keepdims=True), np.float32)
+    return np.asarray(smoothstep(0, 1, (1 - away) / 0.3).prod(-1, keepdims=True), np.float32)
 
 
 def offsets_of(points: Floats) -> Floats:
@@ -113,5 +113,4 @@ def region_masks(scale: float = 1.0) -> Floats:
 
 def _soft_ellipse(centre: NDArray[np.float64], radii: NDArray[np.float64]) -> Floats:
     away = np.sqrt(np.square((grid_places() - centre) / radii).sum(-1))
-    rise = np.clip((1.25 - away) / 0.5, 0, 1)
-    return np.asarray(rise * rise * (3 - 2 * rise), np.float32)
+    return np.asarray(smoothstep(0, 1, (1.25 - away) / 0.5), np.float32)
