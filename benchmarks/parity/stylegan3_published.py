@@ -24,7 +24,7 @@ PSI = 0.5  # of the truncated image
 
 def build(arguments: Mapping[str, Any]) -> StyleganGenerator:
     """A generator from the published constructor's arguments."""
-    network = StyleganGenerator(**generator_settings(arguments, place="generator_kwargs"))
+    network = StyleganGenerator(**generator_settings(arguments, file="generator_kwargs"))
     return cast(StyleganGenerator, network.eval().requires_grad_(False))
 
 

@@ -98,7 +98,7 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(given.threads)
     arguments = published_arguments(given.configuration, given.size)
-    network = StyleganGenerator(**generator_settings(arguments, place="recipe")).eval().to(given.device)
+    network = StyleganGenerator(**generator_settings(arguments, file="recipe")).eval().to(given.device)
     z = torch.randn(given.batch, network.config["z_dim"], device=given.device)
     with torch.inference_mode():
         ws = network.mapping(z)

@@ -1,1 +1,1 @@
-"""One TOML file for each family of published networks; the keys are those of `generation.generators.onnx.swapper`."""
+"""Descriptions of published networks, one TOML file each; for the keys see `generation.generators.onnx.swapper`."""
