@@ -59,7 +59,7 @@ def describe_generator(name: str, options: LoadOptions, *, family: str = "") -> 
         return dict(pipeline_class().parameters)
     folder = find_folder(weights)
     try:
-        parameters = pipeline_class.saved_parameters(folder)
+        parameters: dict[str, Any] = pipeline_class.saved_parameters(folder)
         parts = [part for part in pipeline_class.load_config(folder).values() if isinstance(part, tuple | list)]
         has_networks = any(_is_network(*part) for part in parts if len(part) == 2)
     except (OSError, ValueError, ImportError, AttributeError) as error:
