@@ -47,10 +47,10 @@
     }
   }
 
-  function want(reel, reason, wanted) {
+  function setReason(reel, reason, isOn) {
     const why = reasons.get(reel) ?? new Set();
-    if (wanted) why.add(reason); else why.delete(reason);
-    if (wanted && !reasons.has(reel) && reel.querySelector("[data-clip]")) {
+    if (isOn) why.add(reason); else why.delete(reason);
+    if (isOn && !reasons.has(reel) && reel.querySelector("[data-clip]")) {
       reasons.set(reel, why);
       start(reel);
     } else if (!why.size && reasons.delete(reel)) {
@@ -60,19 +60,19 @@
   }
 
   function halt(reel) {
-    for (const reason of [...(reasons.get(reel) ?? [])]) want(reel, reason, false);
+    for (const reason of [...(reasons.get(reel) ?? [])]) setReason(reel, reason, false);
   }
 
   const reels = all(".reel");
   for (const reel of reels) {
-    reel.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && !calm.matches && want(reel, "pointer", true));
-    reel.addEventListener("pointerleave", () => want(reel, "pointer", false));
-    reel.addEventListener("focus", () => reel.matches(":focus-visible") && !calm.matches && want(reel, "focus", true));
-    reel.addEventListener("blur", () => want(reel, "focus", false));
+    reel.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && !calm.matches && setReason(reel, "pointer", true));
+    reel.addEventListener("pointerleave", () => setReason(reel, "pointer", false));
+    reel.addEventListener("focus", () => reel.matches(":focus-visible") && !calm.matches && setReason(reel, "focus", true));
+    reel.addEventListener("blur", () => setReason(reel, "focus", false));
     reel.addEventListener("click", () => {
       const isPinned = reasons.get(reel)?.has("press") || (reasons.has(reel) && reel.dataset.by !== "pointer");
-      for (const other of reels) if (other !== reel) want(other, "press", false);
-      if (isPinned) halt(reel); else want(reel, "press", true);
+      for (const other of reels) if (other !== reel) setReason(other, "press", false);
+      if (isPinned) halt(reel); else setReason(reel, "press", true);
     });
     reel.addEventListener("pointerdown", () => { reel.dataset.by = "pointer"; });
     reel.addEventListener("keydown", () => { reel.dataset.by = "key"; });
@@ -80,13 +80,13 @@
 
   const viewButton = byId("play-view");
   const inView = new IntersectionObserver(
-    (entries) => entries.forEach((entry) => want(entry.target, "view", entry.isIntersecting)),
+    (entries) => entries.forEach((entry) => setReason(entry.target, "view", entry.isIntersecting)),
     { threshold: 0.6 },
   );
-  function playInView(wanted) {
-    viewButton.setAttribute("aria-pressed", String(wanted));
+  function playInView(isOn) {
+    viewButton.setAttribute("aria-pressed", String(isOn));
     for (const reel of reels) {
-      if (wanted) inView.observe(reel); else { inView.unobserve(reel); want(reel, "view", false); }
+      if (isOn) inView.observe(reel); else { inView.unobserve(reel); setReason(reel, "view", false); }
     }
   }
   viewButton.addEventListener("click", () => playInView(viewButton.getAttribute("aria-pressed") !== "true"));

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -22,7 +21,7 @@ from generation.quality.output import limits_of
 from homologous_deepfake import SUBSETS
 from tooling.stages.verify.file_check import FileCheck, is_imported
 from tooling.stages.verify.meters.in_step import StepMeter, Window
-from tooling.stages.verify.meters.meter import CELL_PX, Cells, DecodedFrame, Luma, cells_of
+from tooling.stages.verify.meters.meter import CELL_PX, Cells, DecodedFrame, Luma, Meter, cells_of
 from tooling.workspace.records import FileRecord
 
 INSIDE = 200  # weight of the mask, of 255, from which a cell counts as replaced
@@ -55,7 +54,7 @@ class TargetLimits:
 
 
 @dataclass
-class TargetMeter:
+class TargetMeter(Meter):
     """Compares a fake with its target's clip, outside and inside of its masks.
 
     Attributes:
@@ -66,8 +65,6 @@ class TargetMeter:
         masks: of the fake, uint8 (H, W), 255 replaced, frame by frame; None leaves out the head's box instead.
         limits: of the fake.
     """
-
-    needs_whole_file: ClassVar[bool] = True
 
     record: FileRecord
     check: FileCheck

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ from generation.faces.detector import DetectedFaces, detect_faces, load_detector
 from generation.faces.track import FaceTrack
 from tooling.stages.verify.file_check import FileCheck
 from tooling.stages.verify.meters.in_step import StepMeter, Window
-from tooling.stages.verify.meters.meter import Cells, DecodedFrame, Luma
+from tooling.stages.verify.meters.meter import Cells, DecodedFrame, Luma, Meter
 
 if TYPE_CHECKING:
     from facenet_pytorch import MTCNN
@@ -57,7 +57,7 @@ class CropLimits:
     smallest_seen: float = 0.5
 
 
-class CropMeter:
+class CropMeter(Meter):
     """Compares a crop with what its track cuts out of its clip.
 
     Args:
@@ -66,8 +66,6 @@ class CropMeter:
         track: by which it was cut out.
         limits: of the crop.
     """
-
-    needs_whole_file: ClassVar[bool] = True
 
     def __init__(self, check: FileCheck, clip: str, track: FaceTrack, limits: CropLimits | None = None) -> None:
         self.check, self.clip, self.track, self.limits = check, clip, track, limits or CropLimits()
@@ -149,7 +147,7 @@ def track_problems(track: FaceTrack, limits: CropLimits) -> list[str]:
 
 
 @dataclass
-class FaceMeter:
+class FaceMeter(Meter):
     """Detects faces in a few frames of a crop, or in a still.
 
     Attributes:
@@ -157,8 +155,6 @@ class FaceMeter:
         num_frames: of the crop; 1 for a still.
         limits: see `CropLimits`.
     """
-
-    needs_whole_file: ClassVar[bool] = True
 
     check: FileCheck
     num_frames: int

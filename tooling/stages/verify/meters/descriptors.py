@@ -17,7 +17,7 @@ from generation.faces.appearance import inside_box, sharpness_of
 from generation.faces.track import FaceTrack
 from generation.quality.descriptor import COLOUR_PX, CUTS, HASH_FREQUENCIES, PATTERN_PX, Descriptor, describe_image
 from tooling.stages.verify.file_check import FileCheck
-from tooling.stages.verify.meters.meter import DecodedFrame, Luma
+from tooling.stages.verify.meters.meter import DecodedFrame, Luma, Meter
 
 NUM_DESCRIBED = 5  # frames of a clip that are described
 DESCRIBED_PX = 320  # longer side in which they are
@@ -27,7 +27,7 @@ FACE_PX = 160  # side to which it is scaled for its sharpness
 BLACK, WHITE = 16, 235  # levels of luma
 
 
-class ContentMeter:
+class ContentMeter(Meter):
     """Measures what a video shows: digest, descriptors, mean picture, and its face's size, sharpness and brightness.
 
     Args:
@@ -48,10 +48,6 @@ class ContentMeter:
         self._sum: NDArray[np.float64] | None = None
         self._num = 0
         self._values: list[tuple[float, float, float]] = []
-
-    def wants(self, number: int) -> bool:
-        """Every frame."""
-        return True
 
     def add(self, frame: DecodedFrame, clip: DecodedFrame | None) -> None:
         """Takes the next frame."""

@@ -9,12 +9,11 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Iterator
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tooling.stages.verify.meters.meter import Cells, DecodedFrame
+from tooling.stages.verify.meters.meter import Cells, DecodedFrame, Meter
 
 REACH = 15  # frames: largest offset in either direction
 GAP = 3  # frames over which a cell must change to count as moving
@@ -27,25 +26,16 @@ FEWEST_FRAMES = 5  # of a window in which enough moves
 NEARER, NEARER_LEVELS = 1.4, 0.3
 
 
-class Window:
+class Window(Meter):
     """The last 2 REACH + 1 frames of a reference in cells: a meter of the reference, shared by all that follow it."""
-
-    needs_whole_file: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._cells: deque[NDArray[np.int16]] = deque(maxlen=2 * REACH + 1)
         self.end = 0  # number of the frame that comes next
 
-    def wants(self, number: int) -> bool:
-        """Every frame."""
-        return True
-
     def add(self, frame: DecodedFrame, clip: DecodedFrame | None) -> None:
         """Takes the next frame of the reference."""
         self.append(frame.cells)
-
-    def finish(self) -> None:
-        """Leaves nothing."""
 
     def append(self, cells: Cells) -> None:
         """Takes the next frame of a reference that is not decoded as such."""

@@ -55,10 +55,11 @@ class Meter(Protocol):
         needs_whole_file: whether `finish` is left out if the file does not decode to its end.
     """
 
-    needs_whole_file: ClassVar[bool]
+    needs_whole_file: ClassVar[bool] = True
 
     def wants(self, number: int) -> bool:
-        """Whether it takes frame `number`."""
+        """Whether it takes frame `number`; every frame unless a meter says otherwise."""
+        return True
 
     def add(self, frame: DecodedFrame, clip: DecodedFrame | None) -> None:
         """Takes a frame, and the same frame of the target's clip; None if there is none, and for the clip itself."""

@@ -18,7 +18,7 @@ from generation.faces.track import FaceTrack
 from homologous_deepfake import SUBSETS, people_of
 from tooling.stages.verify.file_check import FileCheck, is_imported
 from tooling.stages.verify.meters.in_step import REACH
-from tooling.stages.verify.meters.meter import DecodedFrame, Luma
+from tooling.stages.verify.meters.meter import DecodedFrame, Luma, Meter
 from tooling.workspace.records import FileRecord, natural_key
 from tooling.workspace.verification_file import Finding
 
@@ -31,7 +31,7 @@ LEFT, RIGHT = 3, 4  # corners of the mouth, of the landmarks
 Signal = NDArray[np.float32]  # (T,)
 
 
-class MouthMeter:
+class MouthMeter(Meter):
     """Measures how far the mouth of a video is open, by the track of its target's face."""
 
     needs_whole_file: ClassVar[bool] = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,13 @@ from generation.faces.track import FaceTrack
 from generation.media.reader import read_frames
 from generation.quality.swap_quality import IdentityCheck, SwapMeter, find_problems
 from tooling.stages.verify.file_check import FileCheck
-from tooling.stages.verify.meters.meter import DecodedFrame
+from tooling.stages.verify.meters.meter import DecodedFrame, Meter
 
 if TYPE_CHECKING:
     from facenet_pytorch import MTCNN
 
 
-class SwappedFaceMeter:
+class SwappedFaceMeter(Meter):
     """Measures the landmarks of a swap and whose face it shows, in a few frames beside its target's.
 
     Args:
@@ -32,8 +32,6 @@ class SwappedFaceMeter:
         encoder: ONNX file; None leaves identities out.
         is_strict: whether what is wrong is an error; else a note.
     """
-
-    needs_whole_file: ClassVar[bool] = True
 
     def __init__(
         self,
