@@ -353,11 +353,11 @@ def test_command_lists_first_and_says_what_is_left_to_do(place: Place) -> None:
     before = files(place.workspace.root)
     listed = call()
     assert "raw_video/7.mp4\n" in listed
-    assert "note: no Hub was looked at; name the release's repository with --repo" in listed
+    assert "note: no Hub was searched; name the release's repository with --repo" in listed
     assert "nothing was removed; run it with --yes" in listed
     assert files(place.workspace.root) == before
     done = call("--repo", TARGET, "--yes")
-    assert f"identity {PERSON} is out; receipt: " in done
+    assert f"identity {PERSON} is taken down; receipt: " in done
     assert f"old revisions of {TARGET} still serve the person; add --purge-history" in done
     assert "nothing is left to do" in call("--repo", TARGET)
     assert "still serve" not in call("--repo", TARGET, "--yes", "--purge-history")
@@ -392,7 +392,7 @@ def test_refusals_are_one_line_and_change_nothing(place: Place) -> None:
             takedown.take_down(place.workspace, TakedownRequest(identity, DATE))
         assert identity in str(caught.value)
         assert "\n" not in str(caught.value)
-    with pytest.raises(UsageError, match="no day"):
+    with pytest.raises(UsageError, match="not a day"):
         takedown.take_down(place.workspace, TakedownRequest(PERSON, "yesterday"))
     with pytest.raises(UsageError, match="--out"):
         takedown.take_down(place.workspace, TakedownRequest(PERSON, DATE, None, TARGET))
