@@ -88,7 +88,7 @@ def _interview_frames(cast: list[tuple[int, Gender]], num_frames: int, every: in
 
 
 def test_mtcnn_finds_one_face_and_the_true_landmarks() -> None:
-    share, errors = _detection_scores(_interview_frames(list(CAST), 120, 40))
+    share, errors = _detection_scores(_interview_frames(list(CAST), 120, 60))
     assert share >= 0.95
     assert max(errors) < 0.15
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from tests.tooling.pushing import TARGET, Built, Watched
+from tests.tooling.pushing import TARGET, Built, Watched, opened_build
 from tests.workspaces import add_file
 from tooling.errors import InputError, UsageError
 from tooling.release import changes
@@ -17,16 +17,25 @@ from tooling.remote import RemoteError
 from tooling.stages.card import run as card
 
 
+@pytest.fixture(scope="module")
+def changed_once(pristine: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Workspace and release after a change of each kind, and in `before` the release until then. Only to be copied."""
+    root = tmp_path_factory.mktemp("changed")
+    shutil.copytree(pristine.out.parent, root, dirs_exist_ok=True)
+    shutil.copytree(pristine.out, root / "before")
+    newer = opened_build(root).with_version("1.1.0")
+    add_file(newer.workspace, "GAN_images/000009.png", "weightfree-face", {"prompt": "new"}, seed=9)
+    add_file(newer.workspace, "edit_video/age/1.mp4", "weightfree-age", {"attribute": "age", "factor": 3.0})
+    newer.workspace.forget("GAN_images", ["GAN_images/000001"])
+    newer.rebuild(str(root / "before"))
+    return root
+
+
 @pytest.fixture
-def changed(built: Built, tmp_path: Path) -> Built:
-    """The release after a change of each kind; the one before lies in tmp_path/before."""
-    shutil.copytree(built.out, tmp_path / "before")
-    add_file(built.workspace, "GAN_images/000009.png", "weightfree-face", {"prompt": "new"}, seed=9)
-    add_file(built.workspace, "edit_video/age/1.mp4", "weightfree-age", {"attribute": "age", "factor": 3.0})
-    built.workspace.forget("GAN_images", ["GAN_images/000001"])
-    newer = built.with_version("1.1.0")
-    newer.rebuild(str(tmp_path / "before"))
-    return newer
+def changed(changed_once: Path, tmp_path: Path) -> Built:
+    """A copy that the test may change; the release before lies in tmp_path/before."""
+    shutil.copytree(changed_once, tmp_path, dirs_exist_ok=True)
+    return opened_build(tmp_path).with_version("1.1.0")
 
 
 def test_every_kind_of_difference_is_told_by_subset(changed: Built, tmp_path: Path) -> None:

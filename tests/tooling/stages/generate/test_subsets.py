@@ -81,7 +81,7 @@ def test_images_are_planned_fitted_and_recorded(workspace: Workspace) -> None:
     assert reproducible_state(workspace) == before
 
 
-def test_a_near_duplicate_is_made_again(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_near_duplicate_is_made_again(fitted_copy: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[int] = []
 
     def once(descriptor: Descriptor, others: list[Descriptor]) -> int | None:
@@ -89,23 +89,23 @@ def test_a_near_duplicate_is_made_again(workspace: Workspace, monkeypatch: pytes
         return 0 if len(compared) == 2 else None
 
     monkeypatch.setattr(generate_images, "find_near_duplicate", once)
-    result = run(workspace, "GAN_images", limit=2)
+    result = run(fitted_copy, "GAN_images", limit=2)
     assert result.made == ["GAN_images/000001", "GAN_images/000002"]
     assert not result.refused
-    assert "nearly identical to GAN_images/000001" in workspace.rejects_path.read_text()
-    seed = workspace.records("GAN_images")["GAN_images/000002"].results["seed"]
+    assert "nearly identical to GAN_images/000001" in fitted_copy.rejects_path.read_text()
+    seed = fitted_copy.records("GAN_images")["GAN_images/000002"].results["seed"]
     assert seed in (plan_prompt(2).seed + 2, plan_prompt(2).seed + 3)
 
 
 def test_what_stays_a_near_duplicate_is_refused_and_not_made(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    fitted_copy: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generate_images, "find_near_duplicate", lambda descriptor, others: 0 if others else None)
-    result = run(workspace, "GAN_images", limit=2)
+    result = run(fitted_copy, "GAN_images", limit=2)
     assert result.made == ["GAN_images/000001"]
     assert "nearly identical to another image in 4 rounds" in result.refused["GAN_images/000002"]
-    assert list(workspace.records("GAN_images")) == ["GAN_images/000001"]
-    assert not workspace.path("GAN_images/000002.png").exists()
+    assert list(fitted_copy.records("GAN_images")) == ["GAN_images/000001"]
+    assert not fitted_copy.path("GAN_images/000002.png").exists()
 
 
 def test_images_need_the_consent_of_those_they_are_fitted_to(workspace: Workspace) -> None:
