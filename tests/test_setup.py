@@ -150,7 +150,7 @@ def test_interruption_ends_pip_and_what_it_started(checkout: Path, number: signa
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=120)
     assert process.returncode == 130
     assert stderr.strip() == "interrupted; run make again to go on"
     num_beats = beats.stat().st_size

@@ -37,7 +37,7 @@ def test_push_and_load(served: Served, tmp_path: Path) -> None:
         "HF_HUB_OFFLINE": "0",
     }
     command = [sys.executable, "-c", PUSH_AND_LOAD]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.strip().endswith("loaded")
     files = served.api().list_repo_files("lab/clips", repo_type="dataset")

@@ -314,22 +314,22 @@ def test_other_machines_and_versions(tmp_path: Path) -> None:
     ids=range(16),
 )
 def test_bombs_and_damage(tmp_path: Path, body: bytes, expected: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     path = write_zip(tmp_path / "net.pth", stream(body))
     if expected:
         with pytest.raises(WeightsError, match=re.escape(expected)):
             read_torch(path)
     else:
         assert read_torch(path) == []
-    assert time.monotonic() - start < 30
+    assert time.process_time() - start < 30
 
 
 def test_values_that_double_with_every_step_take_no_time(tmp_path: Path) -> None:
     # (((...), (...)), ...): few bytes, 2 ** 80 paths.
     doubling = b"]" + b"".join(b"q" + bytes([n]) + b"h" + bytes([n]) + b"\x86" for n in range(80))
-    start = time.monotonic()
+    start = time.process_time()
     assert len(read_torch(write_zip(tmp_path / "net.pth", stream(doubling)))) == 2
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_damage_anywhere_is_told_as_such(tmp_path: Path) -> None:

@@ -280,7 +280,7 @@ def test_killed_run_continues_and_ends_with_the_same_bytes(
     started = processes(place, sources, tmp_path / "run.py")
     for watched in (".staging/raw_video/1.mp4", ".staging/raw_video/3.mp4"):
         process = next(started)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not place.path(watched).exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.002)
         os.killpg(process.pid, signal.SIGKILL)

@@ -36,7 +36,7 @@ class Page:
         number = next(self._numbers)
         self._connection.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:
-            message: dict[str, Any] = json.loads(self._connection.recv(timeout=60))
+            message: dict[str, Any] = json.loads(self._connection.recv(timeout=300))
             if message.get("id") == number:
                 assert "error" not in message, message
                 return dict(message["result"])
@@ -105,24 +105,24 @@ def browser(folder: Path) -> Iterator[Page]:
                 yield Page(connection)
         finally:
             process.terminate()
-            process.wait(timeout=20)
+            process.wait(timeout=120)
 
 
 def _endpoint(folder: Path, process: subprocess.Popen[bytes]) -> list[str]:
     """Port and path at which the browser listens, once it does."""
     told = folder / "DevToolsActivePort"
-    for _ in range(600):
+    for _ in range(2400):
         if told.is_file() and len(lines := told.read_text().split()) == 2:
             return lines
         assert process.poll() is None, "Chromium ended before it listened"
         time.sleep(0.05)
-    pytest.fail("Chromium did not listen within 30 s")
+    pytest.fail("Chromium did not listen within 120 s")
 
 
 def _tab(port: str, path: str) -> str:
     """Address of the first tab, asked from the browser's own endpoint."""
     with connect(f"ws://127.0.0.1:{port}{path}") as connection:
         connection.send(json.dumps({"id": 1, "method": "Target.getTargets"}))
-        targets = json.loads(connection.recv(timeout=60))["result"]["targetInfos"]
+        targets = json.loads(connection.recv(timeout=300))["result"]["targetInfos"]
     tab = next(target["targetId"] for target in targets if target["type"] == "page")
     return f"ws://127.0.0.1:{port}/devtools/page/{tab}"

@@ -75,7 +75,7 @@ def show(
 
 def wait(tab: Page, script: str) -> None:
     """Waits until an expression is true."""
-    for _ in range(100):
+    for _ in range(1200):
         if tab.run(script):
             return
         time.sleep(0.05)

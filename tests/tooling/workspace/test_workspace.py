@@ -182,7 +182,7 @@ def test_lock_admits_one_writer(place: Workspace) -> None:
 
 def test_lock_is_free_after_a_kill_and_what_is_left_of_it_does_not_block(place: Workspace) -> None:
     code = "import sys, time; from pathlib import Path; from tooling.workspace.layout import open_workspace\n"
-    code += "with open_workspace(Path(sys.argv[1])).locked():\n    print('held', flush=True)\n    time.sleep(60)"
+    code += "with open_workspace(Path(sys.argv[1])).locked():\n    print('held', flush=True)\n    time.sleep(600)"
     other = subprocess.Popen([sys.executable, "-c", code, str(place.root)], stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None
     assert other.stdout.readline() == "held\n"

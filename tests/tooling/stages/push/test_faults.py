@@ -197,7 +197,7 @@ def other_release(built: Built, tmp_path: Path, number: int) -> Built:
 
 def push_together(monkeypatch: pytest.MonkeyPatch, *both: Built) -> list[PushResult | Exception]:
     """Both make their commit at the same moment."""
-    gate, results = threading.Barrier(2, timeout=60), list[PushResult | Exception]()
+    gate, results = threading.Barrier(2, timeout=300), list[PushResult | Exception]()
     real = send.commit_files
 
     def commit(*arguments: Any) -> Any:

@@ -114,7 +114,7 @@ def test_who_streams_with_datasets_meanwhile_gets_the_old_release_to_its_end(
         built.workspace.forget("GAN_images", [rows[-1] for rows in old.values()])
         add_file(built.workspace, "GAN_images/000099.png", "weightfree-face", {"prompt": "x"}, seed=99)
         built.renewed("1.1.0").push()
-        output, errors = reader.communicate("go on\n", timeout=120)
+        output, errors = reader.communicate("go on\n", timeout=300)
     assert reader.returncode == 0, errors[-2000:]
     rest, again = map(json.loads, output.splitlines())
     assert {split: first.get(split, []) + rest[split] for split in old} == old
