@@ -129,6 +129,14 @@ def test_no_imports_in_a_circle() -> None:
     assert not below, f"these import each other: {', '.join(below)}"
 
 
+@pytest.mark.parametrize("path", sorted(ROOT.glob("tests/**/*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_test_imports_another(path: Path) -> None:
+    """Fixtures are found by name; what else tests share is in modules that are not collected."""
+    for name in imports(path):
+        parts = name.split(".")
+        assert parts[0] != "tests" or not any(part.startswith("test_") or part == "conftest" for part in parts), name
+
+
 def test_folders_stay_easy_to_survey() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     entries = defaultdict(set)
