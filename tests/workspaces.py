@@ -19,7 +19,7 @@ from tooling.marks.mark import mark_made
 from tooling.release.folder import Release, dataset_card_configs
 from tooling.settings import ClipSettings, FaceSettings, Settings, ShardSettings
 from tooling.stages import plan
-from tooling.work.tasks import finished_record, wanted_record
+from tooling.work.tasks import finished_record, planned_record
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import Identity, format_identities
 from tooling.workspace.layout import Workspace, create_workspace
@@ -67,7 +67,7 @@ def add_file(
     """Makes one media file with a picture of its own, publishes and records it, with text files beside it."""
     subset, sample_id = path.partition("/")[0], path.rpartition(".")[0]
     width, height = (CROP_SIDE, CROP_SIDE) if subset == "face_video" else (WIDTH, HEIGHT)
-    wanted = wanted_record(sample_id, path, {}, generator, parameters, seed)
+    wanted = planned_record(sample_id, path, {}, generator, parameters, seed)
     staged = {path: workspace.staging_path(path)}
     frames = _scene(path, json.dumps([generator, parameters]))
     is_image = path.endswith(".png")
@@ -139,7 +139,7 @@ def reproducible_state(workspace: Workspace) -> dict[str, Any]:
 
 def add_noise(workspace: Workspace, path: str, num_bytes: int) -> FileRecord:
     """Publishes bytes that no decoder reads, for tests that count bytes."""
-    wanted = wanted_record(path.rpartition(".")[0], path, {}, "noise", {})
+    wanted = planned_record(path.rpartition(".")[0], path, {}, "noise", {})
     staged = {path: workspace.staging_path(path)}
     staged[path].write_bytes(random.Random(path).randbytes(num_bytes))
     record = finished_record(wanted, staged, width=WIDTH, height=HEIGHT, fps=30.0, num_frames=NUM_FRAMES)

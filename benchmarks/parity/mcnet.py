@@ -109,7 +109,7 @@ class _Set:
 
     def _filled(self, model: Any, net: str) -> Any:
         state = filled_state(model.state_dict(), self.folder, int(self.description["weight_seed"]), net=net)
-        load_strict(model, state, place=net)
+        load_strict(model, state, file=net)
         return model
 
     @cached_property

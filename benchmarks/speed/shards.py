@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from tooling.settings import Settings
 from tooling.stages import plan
-from tooling.work.tasks import finished_record, wanted_record
+from tooling.work.tasks import finished_record, planned_record
 from tooling.workspace.files import write_text
 from tooling.workspace.identities import Identity, format_identities
 from tooling.workspace.layout import Workspace, create_workspace
@@ -94,7 +94,7 @@ def make_workspace(root: Path, num_clips: int, num_bytes: int) -> Workspace:
             "is_detected": [True] * NUM_FRAMES,
         }
         staged[track].write_text(json.dumps(content), encoding="utf-8")
-        wanted = wanted_record(path.removesuffix(".mp4"), path, {}, "noise", {})
+        wanted = planned_record(path.removesuffix(".mp4"), path, {}, "noise", {})
         record = finished_record(wanted, staged, width=1280, height=720, fps=30.0, num_frames=NUM_FRAMES)
         workspace.publish("raw_video", record, staged)
     plan.draw_plan(workspace)

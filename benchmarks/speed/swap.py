@@ -85,7 +85,7 @@ def measure_steps(target: FaceClip, source: FaceClip, out: Path) -> dict[str, fl
     def paste_all() -> None:
         at = iter(frames)
         for batch, output in zip(batches, made, strict=True):
-            for crop, mask, matrix in zip(output.frames, output.masks, batch.matrices[batch.wanted], strict=True):
+            for crop, mask, matrix in zip(output.frames, output.masks, batch.matrices[batch.requested], strict=True):
                 pasted.append(paste(next(at), crop, mask, matrix))
 
     def encode() -> None:

@@ -48,7 +48,7 @@ class AlignedFaces:
     is_seen: NDArray[np.bool_] | None = None
 
     @property
-    def wanted(self) -> slice:
+    def requested(self) -> slice:
         """The crops that need a result."""
         return slice(self.num_before, len(self.crops) - self.num_after)
 

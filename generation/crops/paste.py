@@ -34,7 +34,7 @@ def replace_faces(
 
     Args:
         clip: the target.
-        function: takes batches in order, returns crops and masks for `AlignedFaces.wanted`.
+        function: takes batches in order, returns crops and masks for `AlignedFaces.requested`.
         batching: crop size, batch size and context that the function needs.
 
     Yields:
@@ -45,7 +45,7 @@ def replace_faces(
     """
     for frames, faces in framed_batches(clip, batching):
         output = function(faces)
-        crops, matrices = faces.crops[faces.wanted], faces.matrices[faces.wanted]
+        crops, matrices = faces.crops[faces.requested], faces.matrices[faces.requested]
         for frame, old, crop, mask, matrix in zip(frames, crops, output.frames, output.masks, matrices, strict=True):
             if batching.paste is not None:
                 yield batching.paste(frame, crop, mask, matrix)

@@ -75,7 +75,7 @@ class SwapMeter:
         detector: MTCNN; None loads it.
 
     Attributes:
-        wanted: numbers of the frames to hand in.
+        requested: numbers of the frames to hand in.
     """
 
     def __init__(self, target: FaceClip, identity: IdentityCheck | None = None, detector: MTCNN | None = None) -> None:
@@ -84,12 +84,12 @@ class SwapMeter:
         seen = target.is_detected
         numbers = np.arange(len(target)) if seen is None else np.flatnonzero(seen)
         chosen = np.linspace(0, len(numbers) - 1, NUM_CHECKED if len(numbers) else 0).round().astype(int)
-        self.wanted = frozenset(numbers[chosen].tolist())
+        self.requested = frozenset(numbers[chosen].tolist())
         self._portraits: list[tuple[Frame, Frame]] = []
         self._faces: list[tuple[Frame, Frame]] = []
 
     def add(self, number: int, target: Frame, fake: Frame) -> None:
-        """Takes one of the frames in `wanted`, RGB uint8 (H, W, 3) each."""
+        """Takes one of the frames in `requested`, RGB uint8 (H, W, 3) each."""
         points = self._landmarks[number]
         first, second = (align(frame, points, PORTRAIT_PX, "portrait")[0] for frame in (target, fake))
         self._portraits.append((first, second))

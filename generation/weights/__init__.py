@@ -20,8 +20,8 @@ the folder for `from_pretrained`, and checks such folders later:
 
     checkpoint, arcface = files
     model = SwapNetwork()
-    state = strip_prefix(state_dict(read_torch(checkpoint), place=str(checkpoint)), "module.")
-    load_strict(model, state, place=str(checkpoint), allow_unexpected=("*.num_batches_tracked",))
+    state = strip_prefix(state_dict(read_torch(checkpoint), file=str(checkpoint)), "module.")
+    load_strict(model, state, file=str(checkpoint), allow_unexpected=("*.num_batches_tracked",))
     module = read_torch(arcface, bags=("models.arcface_models.ResNet", *LAYERS))  # a whole module, none of its code
-    identity = state_dict(module, place=str(arcface))
+    identity = state_dict(module, file=str(arcface))
 """

@@ -17,30 +17,30 @@ MAX_TENSORS = 200_000
 NUM_SHOWN = 3
 
 
-def state_dict(value: Any, *, place: str) -> dict[str, torch.Tensor]:
+def state_dict(value: Any, *, file: str) -> dict[str, torch.Tensor]:
     """The tensors by name of a saved state dict, or of a saved module.
 
     Args:
         value: a dict of tensors, or the `Bag` of a module, whose parameters, buffers and submodules are walked.
-        place: the file, for error lines.
+        file: the file, for error lines.
 
     Raises:
         WeightsError: it is neither, or contains other values than tensors.
     """
     state: dict[str, torch.Tensor] = {}
-    pairs = module_tensors(value, place) if type(value) is Bag else value.items() if isinstance(value, dict) else None
+    pairs = module_tensors(value, file) if type(value) is Bag else value.items() if isinstance(value, dict) else None
     if pairs is None:
-        raise WeightsError(f"{place}: {kind_of(value)} where a state dict is expected; use another file")
+        raise WeightsError(f"{file}: {kind_of(value)} where a state dict is expected; use another file")
     for name, tensor in pairs:
         if type(name) is not str or not isinstance(tensor, torch.Tensor):
-            raise WeightsError(f"{place}: {_shown(name)} is {kind_of(tensor)}, not a tensor; use another file")
+            raise WeightsError(f"{file}: {_shown(name)} is {kind_of(tensor)}, not a tensor; use another file")
         state[name] = tensor
         if len(state) > MAX_TENSORS:
-            raise WeightsError(f"{place}: more than {MAX_TENSORS:,} tensors; do not use this file")
+            raise WeightsError(f"{file}: more than {MAX_TENSORS:,} tensors; do not use this file")
     return state
 
 
-def module_tensors(bag: Bag, place: str) -> Iterator[tuple[str, Any]]:
+def module_tensors(bag: Bag, file: str) -> Iterator[tuple[str, Any]]:
     """Name and value of every parameter and buffer of a module, as its `state_dict()` would name them.
 
     Raises:
@@ -51,25 +51,25 @@ def module_tensors(bag: Bag, place: str) -> Iterator[tuple[str, Any]]:
         if not todo:
             return
         prefix, module = todo.pop()
-        tensors, below = _parts(module, place)
+        tensors, below = _parts(module, file)
         yield from ((f"{prefix}{name}", value) for name, value in tensors.items() if value is not None)
         todo += [(f"{prefix}{name}.", one) for name, one in reversed(below.items())]
-    raise WeightsError(f"{place}: more than {MAX_MODULES:,} modules, or one inside itself; do not use this file")
+    raise WeightsError(f"{file}: more than {MAX_MODULES:,} modules, or one inside itself; do not use this file")
 
 
-def _parts(module: Bag, place: str) -> tuple[dict[str, Any], dict[str, Bag]]:
+def _parts(module: Bag, file: str) -> tuple[dict[str, Any], dict[str, Bag]]:
     """Parameters and buffers of a module itself, and the modules below it."""
     parts = [module.state.get(name) for name in ("_parameters", "_buffers", "_modules")]
     skipped = module.state.get("_non_persistent_buffers_set", set())
     if not all(type(part) is dict and all(type(name) is str for name in part) for part in parts):
-        raise WeightsError(f"{place}: {kind_of(module)} is not a module of torch; use another file")
+        raise WeightsError(f"{file}: {kind_of(module)} is not a module of torch; use another file")
     if type(skipped) is not set:
-        raise WeightsError(f"{place}: {kind_of(module)} is not a module of torch; use another file")
+        raise WeightsError(f"{file}: {kind_of(module)} is not a module of torch; use another file")
     parameters, buffers, modules = (part or {} for part in parts)
     below = {name: one for name, one in modules.items() if one is not None}
     for name, one in below.items():
         if type(one) is not Bag:
-            raise WeightsError(f"{place}: {_shown(name)} is {kind_of(one)}, not a module; use another file")
+            raise WeightsError(f"{file}: {_shown(name)} is {kind_of(one)}, not a module; use another file")
     return {**parameters, **{name: value for name, value in buffers.items() if name not in skipped}}, below
 
 
@@ -94,7 +94,7 @@ def load_strict(
     model: torch.nn.Module,
     state: Mapping[str, torch.Tensor],
     *,
-    place: str,
+    file: str,
     allow_missing: Sequence[str] = (),
     allow_unexpected: Sequence[str] = (),
 ) -> None:
@@ -103,7 +103,7 @@ def load_strict(
     Args:
         model: initialized; a tensor that may be missing keeps its values.
         state: floats may be of another precision.
-        place: the file, for the error line.
+        file: the file, for the error line.
         allow_missing, allow_unexpected: names, or patterns with "*", that may be missing, or are left out.
 
     Raises:
@@ -115,12 +115,12 @@ def load_strict(
     if differences:
         more = f" (and {len(differences) - NUM_SHOWN} more)" if len(differences) > NUM_SHOWN else ""
         raise WeightsError(
-            f"{place}: does not fit {type(model).__name__}: {'; '.join(differences[:NUM_SHOWN])}{more}; "
+            f"{file}: does not fit {type(model).__name__}: {'; '.join(differences[:NUM_SHOWN])}{more}; "
             "use the file that this network was published with"
         )
     for name, value in state.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise WeightsError(f"{place}: {printable(name)} has values that are not finite; fetch the file again")
+            raise WeightsError(f"{file}: {printable(name)} has values that are not finite; fetch the file again")
     model.load_state_dict(state, strict=False)
     model.eval()
 

@@ -63,26 +63,26 @@ def read_stylegan(path: Path, network: str = "G_ema") -> StyleganNetwork:
     Raises:
         WeightsError: another kind of file, damaged, or it contains a refused value, which is named.
     """
-    place = str(path)
-    source = ByteReader(map_file(path), place)
+    file = str(path)
+    source = ByteReader(map_file(path), file)
     if source.view[0] != PROTO:
-        raise WeightsError(f"{place}: is not a StyleGAN pickle; name the downloaded .pkl file")
-    value = read_stream(source, _Rules(place).rules())
+        raise WeightsError(f"{file}: is not a StyleGAN pickle; name the downloaded .pkl file")
+    value = read_stream(source, _Rules(file).rules())
     if source.position != len(source.view):
-        raise WeightsError(f"{place}: has bytes after its end; it is damaged, fetch it again")
+        raise WeightsError(f"{file}: has bytes after its end; it is damaged, fetch it again")
     bag = value.get(network) if type(value) is dict else None
     if type(bag) is not Bag:
-        raise WeightsError(f"{place}: contains no network {network}; name a StyleGAN pickle")
-    arguments = _plain_arguments(bag, place)
-    _resolve(bag, place, COPIED_PER_FILE * len(source.view) + SLACK_BYTES)
-    return StyleganNetwork(bag.kind, state_dict(bag, place=place), arguments)
+        raise WeightsError(f"{file}: contains no network {network}; name a StyleGAN pickle")
+    arguments = _plain_arguments(bag, file)
+    _resolve(bag, file, COPIED_PER_FILE * len(source.view) + SLACK_BYTES)
+    return StyleganNetwork(bag.kind, state_dict(bag, file=file), arguments)
 
 
 class _Rules:
     """What the stream may contain; storages are kept by the bytes that they are made of."""
 
-    def __init__(self, place: str) -> None:
-        self.place = place
+    def __init__(self, file: str) -> None:
+        self.file = file
         self.storages: dict[int, tuple[memoryview, Storage]] = {}
 
     def rules(self) -> Rules:
@@ -102,7 +102,7 @@ class _Rules:
         if type(content) is not memoryview:
             raise Refused(f"a storage from {kind_of(content)}")
         if id(content) not in self.storages:
-            self.storages[id(content)] = content, read_storage(content, f"{self.place}: storage {len(self.storages)}")
+            self.storages[id(content)] = content, read_storage(content, f"{self.file}: storage {len(self.storages)}")
         return self.storages[id(content)][1]
 
 
@@ -125,7 +125,7 @@ def _lazy_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> 
     return LazyTensor(storage, offset, size, stride)
 
 
-def _resolve(bag: Bag, place: str, most_bytes: int) -> None:
+def _resolve(bag: Bag, file: str, most_bytes: int) -> None:
     """Makes tensors of the lazy ones below a module, copying at most `most_bytes`."""
     todo, seen, left = [bag], {id(bag)}, most_bytes
     while todo:
@@ -140,7 +140,7 @@ def _resolve(bag: Bag, place: str, most_bytes: int) -> None:
                 tensor = strided(lazy.storage, lazy.offset, lazy.size, lazy.stride)
                 left -= 0 if tensor.is_contiguous() else tensor.nbytes
                 if left < 0:
-                    raise WeightsError(f"{place}: its tensors are far larger than the file; do not use it")
+                    raise WeightsError(f"{file}: its tensors are far larger than the file; do not use it")
                 values[name] = tensor.contiguous()
         modules = state.get("_modules")
         below = [one for one in modules.values() if type(one) is Bag] if type(modules) is dict else []
@@ -148,11 +148,11 @@ def _resolve(bag: Bag, place: str, most_bytes: int) -> None:
         seen |= {id(one) for one in below}
 
 
-def _plain_arguments(bag: Bag, place: str) -> dict[str, Any]:
+def _plain_arguments(bag: Bag, file: str) -> dict[str, Any]:
     """The arguments of a module's constructor, all of them by name in the published files."""
     arguments, unnamed = bag.state.get("_init_kwargs"), bag.state.get("_init_args")
     if type(arguments) is not dict or unnamed != () or not _is_plain(arguments):
-        raise WeightsError(f"{place}: does not say in plain values how it was made; name a StyleGAN3 pickle")
+        raise WeightsError(f"{file}: does not say in plain values how it was made; name a StyleGAN3 pickle")
     return arguments
 
 

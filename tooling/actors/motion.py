@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from generation.smoothing import smoothstep
 from tooling.actors.person.expression import Pose
-from tooling.actors.person.head import Array, smoothstep
+from tooling.actors.person.head import Array
 
 Motion = Literal["interview", "still", "turning"]
 Shot = Literal["frontal", "close", "wide"]

@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import c2pa
 
+from generation.errors import one_line
 from generation.media.tags import read_tags, write_tags
 from tooling import __version__
 from tooling.errors import InputError
@@ -122,7 +123,7 @@ def mark_file(path: Path, mark: Mark, keys: SigningKeys, *, target: Path | None 
             os.fsync(file.fileno())
         os.replace(signed, target)
     except c2pa.C2paError as error:
-        raise InputError(f"{path}: cannot be signed ({' '.join(str(error).split())[:200]}); check keys/") from error
+        raise InputError(f"{path}: cannot be signed ({one_line(error)}); check keys/") from error
     finally:
         labelled.unlink(missing_ok=True)
         signed.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from generation.media.reader import probe_video, read_frames
 from generation.media.writer import VideoWriter
 from tooling.errors import InputError
 from tooling.work.engine import Progress, no_progress
-from tooling.work.tasks import Made, Task, finished_record, make_files, wanted_record
+from tooling.work.tasks import Made, Task, finished_record, make_files, planned_record
 from tooling.workspace.files import write_text
 from tooling.workspace.layout import Workspace
 from tooling.workspace.records import FileRecord, StageResult
@@ -62,10 +62,10 @@ def crop_faces(
 
 def _task(workspace: Workspace, identity: str, clip: FileRecord) -> Task:
     parameters = {**asdict(workspace.settings.faces), "facenet_pytorch": version("facenet-pytorch")}
-    wanted = wanted_record(
+    planned = planned_record(
         f"{SUBSET}/{identity}", f"{SUBSET}/{identity}.mp4", {clip.path: clip.input_sha256}, GENERATOR, parameters
     )
-    return Task(wanted, clip.num_frames)
+    return Task(planned, clip.num_frames)
 
 
 def make_face_video(workspace: Workspace, task: Task) -> Made:
@@ -76,7 +76,7 @@ def make_face_video(workspace: Workspace, task: Task) -> Made:
         FaceError: no face can be followed in it.
         VideoError: it cannot be read.
     """
-    ((clip_name, digest),) = task.wanted.inputs.items()
+    ((clip_name, digest),) = task.planned.inputs.items()
     clip, settings = workspace.path(clip_name), workspace.settings.faces
     if not workspace.matches_record(clip_name, digest):
         raise InputError(f"{clip_name}: differs from its record; run `tooling ingest` again")
@@ -87,12 +87,12 @@ def make_face_video(workspace: Workspace, task: Task) -> Made:
     if len(track) != task.work:
         raise InputError(f"{clip_name}: has {len(track)} frames, not {task.work}; run `tooling ingest` again")
     fps = probe_video(clip).fps
-    track_name = workspace.track_name(task.wanted.sample_id.rpartition("/")[2])
-    staged = {name: workspace.staging_path(name) for name in (task.wanted.path, track_name)}
-    _write_crops(staged[task.wanted.path], read_frames(clip), track, settings.size_px, fps)
+    track_name = workspace.track_name(task.planned.sample_id.rpartition("/")[2])
+    staged = {name: workspace.staging_path(name) for name in (task.planned.path, track_name)}
+    _write_crops(staged[task.planned.path], read_frames(clip), track, settings.size_px, fps)
     write_text(staged[track_name], track.to_json())
     size = settings.size_px
-    record = finished_record(task.wanted, staged, width=size, height=size, fps=float(fps), num_frames=len(track))
+    record = finished_record(task.planned, staged, width=size, height=size, fps=float(fps), num_frames=len(track))
     return Made(record, staged)
 
 

@@ -25,7 +25,7 @@ from generation.media.source import Source, survey_source
 from generation.media.writer import MASTER_OPTIONS, write_clip
 from tooling.errors import ConsentError, InputError, ToolingError
 from tooling.work.engine import Progress, no_progress
-from tooling.work.tasks import Made, Task, finished_record, make_files, wanted_record
+from tooling.work.tasks import Made, Task, finished_record, make_files, planned_record
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import Identity, format_identities, is_identity_id, read_identities
 from tooling.workspace.layout import Workspace
@@ -129,7 +129,7 @@ def _task(workspace: Workspace, identity: Identity, path: Path, digest: str) -> 
         "version": VERSION,
     }
     name = f"{SUBSET}/{identity.id}"
-    return Task(wanted_record(name, f"{name}.mp4", {path.name: digest}, GENERATOR, parameters), path.resolve())
+    return Task(planned_record(name, f"{name}.mp4", {path.name: digest}, GENERATOR, parameters), path.resolve())
 
 
 def make_clip(workspace: Workspace, task: Task) -> Made:
@@ -145,21 +145,23 @@ def make_clip(workspace: Workspace, task: Task) -> Made:
     shape = ClipShape(clip.num_frames, clip.fps, clip.width_px, clip.height_px)
     source = survey_source(path)
     seconds = shape.num_frames / shape.fps
-    start: float | None = task.wanted.parameters["start_seconds"]
+    start: float | None = task.planned.parameters["start_seconds"]
     _check_length(source, seconds, start)
     if start is None:
         window = choose_window(source, shape)
         start, results = window.start_seconds, window.results
     else:
         results = {"start_seconds": start}
-    names = (task.wanted.path, workspace.master_name(task.wanted.sample_id.rpartition("/")[2]))
+    names = (task.planned.path, workspace.master_name(task.planned.sample_id.rpartition("/")[2]))
     files = {name: workspace.staging_path(name) for name in names}
     staged, master = files.values()
     write_clip_of(source, master, start, shape, MASTER_OPTIONS)
     write_clip(staged, read_frames(master), fps=shape.fps)
     found: dict[str, Any] = {"source": source.description, "window": results}
     size = {"width": clip.width_px, "height": clip.height_px}
-    record = finished_record(task.wanted, files, **size, fps=float(clip.fps), num_frames=clip.num_frames, results=found)
+    record = finished_record(
+        task.planned, files, **size, fps=float(clip.fps), num_frames=clip.num_frames, results=found
+    )
     return Made(record, files)
 
 

@@ -21,11 +21,11 @@ class Task:
     """One file to make.
 
     Attributes:
-        wanted: what is known of the record beforehand: sample_id, path, inputs, generator, parameters, seed.
+        planned: what is known of the record beforehand: sample_id, path, inputs, generator, parameters, seed.
         work: whatever else the stage's function needs; it travels to another process, so keep it small.
     """
 
-    wanted: FileRecord
+    planned: FileRecord
     work: Any = None
 
 
@@ -40,7 +40,7 @@ class Made:
     staged: dict[str, Path]
 
 
-def wanted_record(
+def planned_record(
     sample_id: str,
     path: str,
     inputs: dict[str, str],
@@ -54,7 +54,7 @@ def wanted_record(
 
 
 def finished_record(
-    wanted: FileRecord,
+    planned: FileRecord,
     staged: dict[str, Path],
     *,
     width: int,
@@ -63,12 +63,12 @@ def finished_record(
     num_frames: int,
     results: dict[str, Any] | None = None,
 ) -> FileRecord:
-    """Completes a record from its staged files; those beside `wanted.path` become companions."""
+    """Completes a record from its staged files; those beside `planned.path` become companions."""
     digests = {relative: file_sha256(path) for relative, path in staged.items()}
     return replace(
-        wanted,
-        sha256=digests.pop(wanted.path),
-        num_bytes=staged[wanted.path].stat().st_size,
+        planned,
+        sha256=digests.pop(planned.path),
+        num_bytes=staged[planned.path].stat().st_size,
         width=width,
         height=height,
         fps=fps,
@@ -110,8 +110,8 @@ def make_files(
     records = workspace.records(subset)
     todo = []
     for task in tasks:
-        if workspace.find_finished(task.wanted, records):
-            result.kept.append(task.wanted.sample_id)
+        if workspace.find_finished(task.planned, records):
+            result.kept.append(task.planned.sample_id)
         else:
             todo.append((function, workspace, task))
     if todo:
@@ -119,24 +119,24 @@ def make_files(
     progress(0, len(todo), "")
     outcomes = run_side_by_side(_make_one, todo, num_workers=num_workers, engine=engine)
     for done, outcome in enumerate(outcomes, start=1):
-        wanted = outcome.item[2].wanted
-        settle(workspace, subset, wanted, outcome, result)
-        progress(done, len(todo), wanted.sample_id)
+        planned = outcome.item[2].planned
+        settle(workspace, subset, planned, outcome, result)
+        progress(done, len(todo), planned.sample_id)
     workspace.finish(subset)
     return result
 
 
-def settle(workspace: Workspace, subset: str, wanted: FileRecord, outcome: Outcome, result: StageResult) -> None:
+def settle(workspace: Workspace, subset: str, planned: FileRecord, outcome: Outcome, result: StageResult) -> None:
     """Publishes the file that an item made and notes in `result` what became of it; None as value: it was kept.
 
     Raises:
         Exception: the item's error, if it concerns more than this file.
     """
-    error, name = outcome.error, wanted.sample_id
+    error, name = outcome.error, planned.sample_id
     if isinstance(error, (ToolingError, GenerationError)) and not isinstance(error, DiskFullError):
         result.refused[name] = str(error)
         if isinstance(error, RejectedOutputError):
-            workspace.note_rejects(wanted, error.attempts)
+            workspace.note_rejects(planned, error.attempts)
     elif error is not None:
         raise error
     elif outcome.value is None:

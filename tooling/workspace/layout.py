@@ -158,17 +158,17 @@ class Workspace:
         found = {record.sample_id: record for record in lines}
         return dict(sorted(found.items(), key=lambda item: natural_key(item[0])))
 
-    def find_finished(self, wanted: FileRecord, records: Mapping[str, FileRecord]) -> FileRecord | None:
+    def find_finished(self, planned: FileRecord, records: Mapping[str, FileRecord]) -> FileRecord | None:
         """The record of a sample if its file exists, is marked, and was made from the same inputs in the same way.
 
-        Of `wanted`, only sample_id, inputs, generator, parameters and seed are compared.
+        Of `planned`, only sample_id, inputs, generator, parameters and seed are compared.
         """
-        record = records.get(wanted.sample_id)
+        record = records.get(planned.sample_id)
         if record is None:
             return None
         names = ("inputs", "generator", "parameters", "seed")
         made_alike = bool(record.digital_source_type) and all(
-            getattr(record, name) == getattr(wanted, name) for name in names
+            getattr(record, name) == getattr(planned, name) for name in names
         )
         path = self.path(record.path)
         is_there = path.is_file() and path.stat().st_size == record.num_bytes
@@ -199,10 +199,10 @@ class Workspace:
                 sync_folder(target.parent)
             append_line(self.records_path(subset), format_record(record))
 
-    def note_rejects(self, wanted: FileRecord, attempts: Iterable[tuple[int, str]]) -> None:
+    def note_rejects(self, planned: FileRecord, attempts: Iterable[tuple[int, str]]) -> None:
         """Keeps why a fake was not accepted: seed and reason of each try."""
         for seed, reason in attempts:
-            entry = {"sample_id": wanted.sample_id, "generator": wanted.generator, "seed": seed, "reason": reason}
+            entry = {"sample_id": planned.sample_id, "generator": planned.generator, "seed": seed, "reason": reason}
             append_line(self.rejects_path, json.dumps(entry, ensure_ascii=False))
 
     def finish(self, subset: str) -> None:

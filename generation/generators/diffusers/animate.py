@@ -100,7 +100,7 @@ class DiffusersAnimate(WrappedPipeline, PairPipeline):
         """
         if faces.start != prepared.next_start:
             raise GenerationError(f"frame {faces.start} comes after {prepared.next_start - 1}; start the clip again")
-        crops, landmarks = faces.crops[faces.wanted], faces.landmarks[faces.wanted]
+        crops, landmarks = faces.crops[faces.requested], faces.landmarks[faces.requested]
         masks = np.stack([self._mask(points) for points in landmarks])
         moves, poses = crops, landmarks
         if prepared.driving is not None:
@@ -121,11 +121,11 @@ class DiffusersAnimate(WrappedPipeline, PairPipeline):
         """The frames of one segment, RGB uint8 (T, S, S, 3), after those that it goes on from."""
         entry = self.entry
         before = 0 if prepared.last is None else entry.previous_frames
-        wanted = len(segment.crops)
-        shortest = max(before + wanted, 2 * entry.previous_frames + 1)
+        requested = len(segment.crops)
+        shortest = max(before + requested, 2 * entry.previous_frames + 1)
         num_frames = shortest + (1 - shortest) % 4  # of a last segment fewer than of the others
         # What comes before the first new frame and after the last repeats its neighbour.
-        order = np.clip(np.arange(num_frames) - before, 0, wanted - 1)
+        order = np.clip(np.arange(num_frames) - before, 0, requested - 1)
         face_px = self.inner.transformer.config.motion_encoder_size
         arguments: dict[str, Any] = {
             "image": as_pil(prepared.still),
@@ -139,7 +139,7 @@ class DiffusersAnimate(WrappedPipeline, PairPipeline):
             # Frames to go on from are background that is kept: just what the pipeline does inside one call.
             arguments |= self._background(segment, order, prepared.last)
         made = self.call(entry.prompt, seed, **arguments)
-        return np.stack([resized(frame, entry.size_px) for frame in made[before : before + wanted]])
+        return np.stack([resized(frame, entry.size_px) for frame in made[before : before + requested]])
 
     def _background(self, segment: _Segment, order: NDArray[np.intp], last: Frames | None) -> dict[str, Any]:
         """Background and mask, white where the network paints."""
@@ -198,8 +198,8 @@ def _face_of(crop: Frame, landmarks: Floats) -> Frame:
 
 def _most_frontal(clip: FaceClip, batching: Batching) -> Frame:
     smoothed = smooth_landmarks(clip.landmarks)
-    wanted = TEMPLATES[batching.template] * batching.crop_px
-    fits = [np.square(transform(similarity(points, wanted), points) - wanted).sum() for points in smoothed]
+    requested = TEMPLATES[batching.template] * batching.crop_px
+    fits = [np.square(transform(similarity(points, requested), points) - requested).sum() for points in smoothed]
     best = int(np.argmin(fits))
     for number, frame in enumerate(clip.frames()):
         if number == best:

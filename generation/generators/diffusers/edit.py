@@ -75,17 +75,17 @@ class DiffusersEdit(WrappedPipeline, AttributePipeline):
         Raises:
             GenerationError: see `WrappedPipeline.call`.
         """
-        wanted = range(*faces.wanted.indices(len(faces.crops)))
+        requested = range(*faces.requested.indices(len(faces.crops)))
         if prepared.factor == 0:
-            shape = faces.crops[faces.wanted].shape[:3]
-            return CropsOutput(faces.crops[faces.wanted], np.zeros(shape, np.float32))
+            shape = faces.crops[faces.requested].shape[:3]
+            return CropsOutput(faces.crops[faces.requested], np.zeros(shape, np.float32))
         first = faces.start - faces.num_before
         for number in [number for number in prepared.edited if number < first]:
             del prepared.edited[number]
         for number, crop in enumerate(faces.crops, first):
             if number not in prepared.edited:
                 prepared.edited[number] = self._difference(crop, prepared, seed)
-        made = [self._laid_on(faces.crops[number], self._smoothed(first + number, prepared)) for number in wanted]
+        made = [self._laid_on(faces.crops[number], self._smoothed(first + number, prepared)) for number in requested]
         share = np.float32(min(abs(prepared.factor), 1.0))
         return CropsOutput(np.stack([crop for crop, _ in made]), share * np.stack([mask for _, mask in made]))
 

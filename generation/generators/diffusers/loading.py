@@ -119,8 +119,8 @@ def _load_inner(folder: Path, index: dict[str, Any], entry: CatalogueEntry, dtyp
     for name, (library, part_name) in _components(index):
         part_class = _component_class(library, part_name, folder / name)
         if isinstance(part_class, type) and issubclass(part_class, torch.nn.Module):
-            wanted = FLOAT32 if name in entry.float32_parts else dtype
-            models[name] = _load_model(part_class, folder / name, wanted)
+            requested = FLOAT32 if name in entry.float32_parts else dtype
+            models[name] = _load_model(part_class, folder / name, requested)
     class_name = entry.load_as or index["_class_name"]
     pipeline_class: Any = getattr(diffusers, class_name, None)
     if pipeline_class is None or not issubclass(pipeline_class, DiffusionPipeline):

@@ -131,7 +131,7 @@ class DiffusersInpaintSwap(WrappedPipeline, PairPipeline):
         if float(self.entry.arguments.get("guidance_scale", 7.5)) <= 1:
             embeddings = [embedding]
         frames, masks = [], []
-        for crop, landmarks in zip(faces.crops[faces.wanted], faces.landmarks[faces.wanted], strict=True):
+        for crop, landmarks in zip(faces.crops[faces.requested], faces.landmarks[faces.requested], strict=True):
             mask = blending.enlarge(blending.face_outline(landmarks / np.float32(side), BROW_HEIGHT), side)
             frames.append(self._painted(crop, mask, embeddings, seed))
             masks.append(mask)

@@ -33,8 +33,8 @@ def convert_mcnet(files: Sequence[Path]) -> McnetDrive:
     _check_parts(parts, str(path))
     generator, detector = McnetGenerator(), McnetDetector()
     for model, name in ((generator, "generator"), (detector, "kp_detector")):
-        state = strip_prefix(state_dict(parts[name], place=f"{path}: {name}"), "module.")
-        load_strict(model, state, place=f"{path}: {name}")
+        state = strip_prefix(state_dict(parts[name], file=f"{path}: {name}"), "module.")
+        load_strict(model, state, file=f"{path}: {name}")
     return McnetDrive(detector, generator)
 
 

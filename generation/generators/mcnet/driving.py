@@ -65,17 +65,17 @@ def neutral_frame(features: Floats) -> int:
     return int((np.abs(features - usual) * FEATURE_WEIGHTS).sum(1).argmin())
 
 
-def best_frame(wanted: tuple[Floats, Floats], offered: tuple[Floats, Floats]) -> int:
+def best_frame(requested: tuple[Floats, Floats], offered: tuple[Floats, Floats]) -> int:
     """The driving frame most like the still; the first of equals.
 
     Args:
-        wanted: landmarks (5, 2) and comparable features (F,) of the still.
+        requested: landmarks (5, 2) and comparable features (F,) of the still.
         offered: the same of the driving clip, (T, 5, 2) and (T, F).
     """
-    shape = normalised_landmarks(wanted[0])
+    shape = normalised_landmarks(requested[0])
     shapes = np.stack([normalised_landmarks(points) for points in offered[0]])
     by_landmarks = np.square(shapes - shape).sum((1, 2))
-    by_features = (np.abs(offered[1] - wanted[1]) * FEATURE_WEIGHTS).sum(1)
+    by_features = (np.abs(offered[1] - requested[1]) * FEATURE_WEIGHTS).sum(1)
     return int((LANDMARK_WEIGHT * by_landmarks + by_features).argmin())
 
 

@@ -173,7 +173,7 @@ class McnetDrive(PairPipeline):
 
     def replace(self, faces: AlignedFaces, prepared: PreparedMcnet, *, seed: int = 0) -> CropsOutput:
         """Drives a batch of aligned crops; the seed is that of the noise, where there is any."""
-        side, numbers = self.settings.crop_px, range(*faces.wanted.indices(len(faces.crops)))
+        side, numbers = self.settings.crop_px, range(*faces.requested.indices(len(faces.crops)))
         small = np.stack([blending.shrink_to_grid(crop) for crop in faces.crops])
         frames, masks = [], []
         for number, made in zip(numbers, self._made(faces.start, len(numbers), prepared, seed), strict=True):
@@ -190,11 +190,11 @@ class McnetDrive(PairPipeline):
         """The network's pictures, RGB float32 [0, 1] (S, S, 3)."""
         step = 1 if self.device.type == "cpu" else GPU_FRAMES
         for first in range(start, start + num_frames, step):
-            wanted = range(first, min(first + step, start + num_frames))
-            filled = [wanted[min(at, len(wanted) - 1)] for at in range(step)]
+            requested = range(first, min(first + step, start + num_frames))
+            filled = [requested[min(at, len(requested) - 1)] for at in range(step)]
             driving = Keypoints(prepared.driving.value[filled], prepared.driving.jacobian[filled]).to(self.device)
             noise = self._noise(filled, seed) if self.settings.has_noise else None
-            pictures = prepared.network(prepared.still, driving, noise)[: len(wanted)]
+            pictures = prepared.network(prepared.still, driving, noise)[: len(requested)]
             # TCHW -> THWC
             yield from np.ascontiguousarray(pictures.permute(0, 2, 3, 1).float().cpu().numpy())
 

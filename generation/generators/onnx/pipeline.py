@@ -78,8 +78,8 @@ class OnnxSwap(PairPipeline):
         swapper, inputs = self.swapper, self._network.inputs
         path = self._network.path
         if set(inputs) != {swapper.target, swapper.source}:
-            wanted = f"{swapper.target} and {swapper.source}"
-            raise GenerationError(f"{path}: has the inputs {', '.join(inputs)}, not {wanted}; use another file")
+            requested = f"{swapper.target} and {swapper.source}"
+            raise GenerationError(f"{path}: has the inputs {', '.join(inputs)}, not {requested}; use another file")
         side = swapper.size_px
         shape = inputs[swapper.target]
         if len(shape) != 4 or any(
@@ -140,9 +140,9 @@ class OnnxSwap(PairPipeline):
             GenerationError: there is no identity network, or it gives no identity.
         """
         self._attached()
-        wanted = self.swapper.source_input
-        if wanted.kind == "image":
-            (crop,) = good_crops(source, align_by(wanted.template, wanted.size_px), 1)
+        requested = self.swapper.source_input
+        if requested.kind == "image":
+            (crop,) = good_crops(source, align_by(requested.template, requested.size_px), 1)
             # HWC uint8 -> 1CHW float32 [0, 1]
             return np.asarray(crop.transpose(2, 0, 1)[None].astype(np.float32) / 255, np.float32)
         if self._encoder is None:
@@ -151,22 +151,22 @@ class OnnxSwap(PairPipeline):
 
     def project(self, embedding: Floats) -> Floats:
         """Brings embeddings (N, D) of the identity network into the swapper's own space."""
-        wanted, length = self.swapper.source_input, np.linalg.norm(embedding, axis=1, keepdims=True)
-        if wanted.projection == "network" and self._converter is not None:
+        requested, length = self.swapper.source_input, np.linalg.norm(embedding, axis=1, keepdims=True)
+        if requested.projection == "network" and self._converter is not None:
             projected = self._converter({next(iter(self._converter.inputs)): embedding})
         elif self._matrix is not None:
             projected = embedding @ self._matrix
         else:
             projected = embedding
-        if wanted.length == "raw":
+        if requested.length == "raw":
             return np.asarray(projected, np.float32)
-        divisor = length if wanted.length == "divided" else np.linalg.norm(projected, axis=1, keepdims=True)
+        divisor = length if requested.length == "divided" else np.linalg.norm(projected, axis=1, keepdims=True)
         return np.asarray(projected / np.maximum(divisor, 1e-12), np.float32)
 
     def replace(self, faces: AlignedFaces, prepared: Floats, *, seed: int = 0) -> CropsOutput:
         """Swaps a batch of aligned crops; frames without a face get an empty mask and keep their crop."""
-        numbers = [number for number in range(*faces.wanted.indices(len(faces.crops))) if is_seen(faces, number)]
-        crops = faces.crops[faces.wanted].copy()
+        numbers = [number for number in range(*faces.requested.indices(len(faces.crops))) if is_seen(faces, number)]
+        crops = faces.crops[faces.requested].copy()
         masks = np.zeros(crops.shape[:3], np.float32)
         for number in numbers:
             at = number - faces.num_before

@@ -63,7 +63,7 @@ def _convert(files: Sequence[Path], head: Head) -> SimSwap:
         network = SwapGenerator(**config, head=head)
     except (IndexError, ValueError) as error:
         raise WeightsError(f"{path}: is not a swapping network of SimSwap; use the published file") from error
-    load_strict(network, state, place=str(path))
+    load_strict(network, state, file=str(path))
     identity = SwapIdentity()
     _load(identity, found["identity encoder"])
     parsing = None
@@ -77,14 +77,14 @@ def _convert(files: Sequence[Path], head: Head) -> SimSwap:
 
 def _load(model: Any, found: tuple[Path, dict[str, Tensor]]) -> None:
     path, state = found
-    load_strict(model, state, place=str(path))
+    load_strict(model, state, file=str(path))
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     value = read_torch(path, bags=(*CLASSES, *LAYERS))
     if type(value) is dict and type(value.get("model")) is Bag:
         value = value["model"]
-    return strip_prefix(state_dict(value, place=str(path)))
+    return strip_prefix(state_dict(value, file=str(path)))
 
 
 def _kind(path: Path, state: Mapping[str, Tensor]) -> str:

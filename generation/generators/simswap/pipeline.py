@@ -140,8 +140,8 @@ class SimSwap(PairPipeline):
 
     def replace(self, faces: AlignedFaces, prepared: PreparedSimswap, *, seed: int = 0) -> CropsOutput:
         """Swaps a batch of aligned crops; frames without a face get an empty mask and keep their crop."""
-        numbers = [number for number in range(*faces.wanted.indices(len(faces.crops))) if is_seen(faces, number)]
-        crops = faces.crops[faces.wanted].copy()
+        numbers = [number for number in range(*faces.requested.indices(len(faces.crops))) if is_seen(faces, number)]
+        crops = faces.crops[faces.requested].copy()
         masks = np.zeros(crops.shape[:3], np.float32)
         if numbers:
             places = [number - faces.num_before for number in numbers]

@@ -95,7 +95,7 @@ def read_generator(path: Path) -> StyleganGenerator:
         network: StyleganGenerator = StyleganGenerator(**settings)
     except (ValueError, ZeroDivisionError, OverflowError, RuntimeError) as error:
         raise WeightsError(f"{path}: no network can be made with its settings ({error}); fetch it again") from error
-    load_strict(network, published.state, place=str(path))
+    load_strict(network, published.state, file=str(path))
     return network
 
 
@@ -156,7 +156,7 @@ def read_clip(weights: Path, config: Path) -> CLIPModel:
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         reason = one_line(error, 100)
         raise WeightsError(f"{config}: no CLIP model can be made with it ({reason}); fetch it again") from error
-    load_strict(model, _clip_state(weights), place=str(weights), allow_unexpected=("*.position_ids",))
+    load_strict(model, _clip_state(weights), file=str(weights), allow_unexpected=("*.position_ids",))
     return model
 
 
@@ -179,7 +179,7 @@ def read_tokenizer(vocabulary: Path, merges: Path) -> CLIPTokenizer:
 
 def _clip_state(path: Path) -> dict[str, Tensor]:
     if path.suffix != ".safetensors":
-        return state_dict(read_torch(path), place=str(path))
+        return state_dict(read_torch(path), file=str(path))
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:

@@ -162,9 +162,9 @@ def clip_view(images: Tensor, side_px: int = 224, *, antialias: bool = False) ->
     return (resized - mean) / std
 
 
-def cosine_losses(features: Tensor, wanted: Tensor) -> Tensor:
+def cosine_losses(features: Tensor, requested: Tensor) -> Tensor:
     """1 - cosine of features (N, D) and expected ones (N, D) or (1, D): (N,)."""
-    return 1 - F.cosine_similarity(features, wanted)
+    return 1 - F.cosine_similarity(features, requested)
 
 
 def output_to_images(images: Tensor) -> NDArray[np.uint8]:

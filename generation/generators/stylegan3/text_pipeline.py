@@ -99,11 +99,11 @@ class Text2Stylegan(FaceImagePipeline):
         Raises:
             GenerationError: a prompt is longer than CLIP reads.
         """
-        wanted = self.text_features(prompts)
+        requested = self.text_features(prompts)
         z = torch.from_numpy(draw_latents(seeds, self.network.config["z_dim"])).to(self.network.device)
 
         def score(images: Tensor, numbers: Sequence[int]) -> Tensor:
-            return cosine_losses(self.image_features(images), wanted[list(numbers)])
+            return cosine_losses(self.image_features(images), requested[list(numbers)])
 
         with torch.inference_mode(False):
             start = start_latents(self.network, z.clone(), self.settings)

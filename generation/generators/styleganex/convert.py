@@ -70,7 +70,7 @@ def read_editor(path: Path) -> StyleganexEditor:
     """
     file = str(path)
     parts = _checked(read_torch(path), file)
-    state = strip_prefix(state_dict(parts["state_dict"], place=file))
+    state = strip_prefix(state_dict(parts["state_dict"], file=file))
     config = network_config({name: tuple(value.shape) for name, value in state.items()}, parts["opts"], file)
     try:
         network: StyleganexEditor = StyleganexEditor(**config)
@@ -78,7 +78,7 @@ def read_editor(path: Path) -> StyleganexEditor:
         raise WeightsError(f"{file}: its options fit no network of this kind; {ADVICE}") from error
     state["latent_avg"] = _latents(parts["latent_avg"], network.latent_avg, f"{file}: latent_avg")
     state["editing_w"] = _latents(parts["editing_w"], network.editing_w, f"{file}: editing_w")
-    load_strict(network, state, place=file, allow_missing=FIXED, allow_unexpected=FIXED)
+    load_strict(network, state, file=file, allow_missing=FIXED, allow_unexpected=FIXED)
     return network
 
 

@@ -152,11 +152,11 @@ class StyleganexEdit(AttributePipeline):
         Returns:
             Crops and masks of `prepared.scale` times the aligned crops' side.
         """
-        crops, scale = faces.crops[faces.wanted], prepared.scale
+        crops, scale = faces.crops[faces.requested], prepared.scale
         side = scale * crops.shape[1]
         masks = np.zeros((len(crops), side, side), np.float32)
         made = np.zeros((len(crops), side, side, 3), np.uint8)
-        numbers = [number for number in range(*faces.wanted.indices(len(faces.crops))) if is_seen(faces, number)]
+        numbers = [number for number in range(*faces.requested.indices(len(faces.crops))) if is_seen(faces, number)]
         if prepared.network is None or prepared.model is None or not numbers:
             return CropsOutput(made, masks)
         areas = self._areas(faces, prepared.model)

@@ -121,17 +121,17 @@ class WeightfreeDrive(PairPipeline):
         source_neutral, given = measure_clip(source, batching)
         driving = _from_closed_mouth(given, DrivingClip(source, source_neutral, self.settings.crop_px))
         offered, still = _still_frames(asked, DrivingClip(target, target_neutral, self.settings.crop_px))
-        wanted = offered.copy()
-        wanted[:, _EXPRESSION] = 0
-        numbers = [int(still[at]) for at in choose_frames(wanted, offered[still], self.settings.most_key_frames)]
-        choice = choose_sequence(wanted, offered[numbers], self.settings.switch_cost)
+        requested = offered.copy()
+        requested[:, _EXPRESSION] = 0
+        numbers = [int(still[at]) for at in choose_frames(requested, offered[still], self.settings.most_key_frames)]
+        choice = choose_sequence(requested, offered[numbers], self.settings.switch_cost)
         keys = _collect(target, numbers, target_neutral, driving)
         return PreparedDrive(target_neutral.brow_height, keys, choice, _lid_closure(given), driving)
 
     def replace(self, faces: AlignedFaces, prepared: PreparedDrive, *, seed: int = 0) -> CropsOutput:
         """Drives a batch of aligned crops; nothing is drawn, so the seed is not used."""
         batch = _Batch(faces, prepared, self.settings)
-        made = [batch.drive(number) for number in range(*faces.wanted.indices(len(faces.crops)))]
+        made = [batch.drive(number) for number in range(*faces.requested.indices(len(faces.crops)))]
         return CropsOutput(np.stack([crop for crop, _ in made]), np.stack([mask for _, mask in made]))
 
 

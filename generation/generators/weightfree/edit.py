@@ -105,11 +105,11 @@ class WeightfreeEdit(AttributePipeline):
 
     def replace(self, faces: AlignedFaces, prepared: PreparedEdit, *, seed: int = 0) -> CropsOutput:
         """Edits a batch of aligned crops; the seed draws the hair colour and the skin's spots."""
-        crops = faces.crops[faces.wanted]
+        crops = faces.crops[faces.requested]
         if prepared.model is None:
             return CropsOutput(crops, np.zeros(crops.shape[:3], np.float32))
         batch = _Batch(faces, prepared, self.settings, seed)
-        made = [batch.edit(number) for number in range(*faces.wanted.indices(len(faces.crops)))]
+        made = [batch.edit(number) for number in range(*faces.requested.indices(len(faces.crops)))]
         return CropsOutput(np.stack([crop for crop, _ in made]), np.stack([mask for _, mask in made]))
 
 

@@ -126,11 +126,11 @@ class WeightfreeSwap(PairPipeline):
         batching = Batching(self.settings.crop_px, self.settings.batch_frames)
         target_neutral, asked = measure_clip(target, batching)
         source_neutral, given = measure_clip(source, batching)
-        wanted, offered = comparable(asked), comparable(given)
-        numbers = choose_frames(wanted, offered, self.settings.most_source_frames)
-        choice = choose_sequence(wanted, offered[numbers], self.settings.switch_cost)
+        requested, offered = comparable(asked), comparable(given)
+        numbers = choose_frames(requested, offered, self.settings.most_source_frames)
+        choice = choose_sequence(requested, offered[numbers], self.settings.switch_cost)
         frames = _collect(source, numbers, source_neutral, self.settings.crop_px)
-        missing = wanted - offered[numbers][choice]
+        missing = requested - offered[numbers][choice]
         return PreparedSwap(
             target_neutral,
             source_neutral,
@@ -143,7 +143,7 @@ class WeightfreeSwap(PairPipeline):
     def replace(self, faces: AlignedFaces, prepared: PreparedSwap, *, seed: int = 0) -> CropsOutput:
         """Swaps a batch of aligned crops; the seed is that of the grain."""
         batch = _Batch(faces, prepared, self.settings)
-        made = [batch.swap(number, seed) for number in range(*faces.wanted.indices(len(faces.crops)))]
+        made = [batch.swap(number, seed) for number in range(*faces.requested.indices(len(faces.crops)))]
         return CropsOutput(np.stack([crop for crop, _ in made]), np.stack([mask for _, mask in made]))
 
 
@@ -200,11 +200,11 @@ class _Batch:
         mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), 1.0), np.float32)
 
         light = np.minimum(skin, usable) * (1 - blending.feature_areas(landmarks)) * (outline > 0.3)
-        wanted = blending.low_band(small, light)
-        face = blending.relight(face, blending.low_band(blending.shrink(face), light), wanted, usable)
+        requested = blending.low_band(small, light)
+        face = blending.relight(face, blending.low_band(blending.shrink(face), light), requested, usable)
         # Where the source has a fringe and the target a brow there is bare skin.
         bare = blending.enlarge(1 - np.maximum(shown, features), side)[..., None]
-        face += bare * (blending.enlarge(wanted, side) - face)
+        face += bare * (blending.enlarge(requested, side) - face)
         face += self._grain(number, face, np.random.default_rng([seed, time]))
 
         # float32 [0, 1] -> uint8

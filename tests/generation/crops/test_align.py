@@ -52,7 +52,7 @@ def disc(value: float = 1.0) -> Floats:
 
 
 def invert(faces: AlignedFaces) -> Output:
-    crops = faces.crops[faces.wanted]
+    crops = faces.crops[faces.requested]
     return Output(255 - crops, np.stack([disc()] * len(crops)))
 
 
@@ -91,7 +91,7 @@ def test_an_unknown_template_is_refused() -> None:
 
 def test_an_edit_keeps_the_detail_of_the_frame() -> None:
     def brighten(faces: AlignedFaces) -> Output:
-        crops = faces.crops[faces.wanted]
+        crops = faces.crops[faces.requested]
         return Output(crops + np.uint8(20), np.ones(crops.shape[:3], np.float32))
 
     clip = FaceClip.still("still", picture() // 2, POINTS * 2 - 200, 1)
@@ -155,7 +155,7 @@ def test_batches_hold_every_frame_once_with_its_neighbours(batch: int, context: 
         assert faces.num_after == min(context, 23 - faces.start - wanted)
         for at, crop in enumerate(faces.crops, start=faces.start - faces.num_before):
             assert np.array_equal(crop, single[at])
-        seen += list(faces.crops[faces.wanted])
+        seen += list(faces.crops[faces.requested])
     assert len(seen) == 23
 
 
@@ -207,7 +207,7 @@ def test_missed_frames_count_as_seen_and_longer_gaps_do_not(batch: int, context:
     parts = []
     for faces in aligned_batches(clip, Batching(SIDE, batch, context)):
         assert faces.is_seen is not None
-        parts.append(faces.is_seen[faces.wanted])
+        parts.append(faces.is_seen[faces.requested])
         first = faces.start - faces.num_before
         assert np.array_equal(faces.is_seen, wanted[first : first + len(faces.crops)])
     assert np.array_equal(np.concatenate(parts), wanted)

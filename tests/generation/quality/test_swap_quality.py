@@ -65,7 +65,7 @@ def measured(clips: tuple[FaceClip, FaceClip], fakes: list[Frame]) -> SwapQualit
 
 def hand_in(meter: SwapMeter, target: FaceClip, fakes: list[Frame]) -> SwapQuality:
     for number, (frame, fake) in enumerate(zip(target.frames(), fakes, strict=True)):
-        if number in meter.wanted:
+        if number in meter.requested:
             meter.add(number, frame, fake)
     return meter.results()
 

@@ -112,11 +112,11 @@ def test_whole_module_becomes_a_state_dict(tmp_path: Path, is_zip: bool) -> None
         read_torch(path, bags=LAYERS)
     found = read_torch(path, bags=(f"{__name__}.Block", *LAYERS))
     assert type(found) is Bag
-    state = state_dict(found, place="x")
+    state = state_dict(found, file="x")
     assert_same(state, dict(module.state_dict()))
     assert "module.0.scratch" not in state
     restored = nn.Sequential(Block(), Block())
-    load_strict(restored, strip_prefix(state), place="x")
+    load_strict(restored, strip_prefix(state), file="x")
     assert_same(dict(restored.state_dict()), strip_prefix(state))
     assert not restored.training
 
@@ -198,7 +198,7 @@ def test_load_strict_says_what_differs() -> None:
     bad = {**state, "conv.weight": torch.zeros(3, 3), "extra": torch.zeros(1), "norm.bias": torch.arange(4)}
     del bad["mean"], bad["norm.weight"]
     with pytest.raises(WeightsError) as error:
-        load_strict(net, bad, place="net.pth")
+        load_strict(net, bad, file="net.pth")
     assert str(error.value) == (
         "net.pth: does not fit TinyNet: mean is missing; conv.weight is 3x3, expected 4x3x3x3; norm.weight is missing "
         "(and 2 more); use the file that this network was published with"
@@ -206,7 +206,7 @@ def test_load_strict_says_what_differs() -> None:
     assert torch.equal(net.norm.weight, torch.ones(4))
     bad = {**state, "norm.bias": torch.arange(4), "extra": torch.zeros(1)}
     with pytest.raises(WeightsError, match=r"norm\.bias is torch\.int64, expected torch\.float32; extra is unknown"):
-        load_strict(net, bad, place="net.pth")
+        load_strict(net, bad, file="net.pth")
 
 
 def test_load_strict_allows_by_pattern_and_refuses_nan() -> None:
@@ -215,13 +215,13 @@ def test_load_strict_allows_by_pattern_and_refuses_nan() -> None:
     del state["mean"]
     state |= {"noises.1": torch.zeros(1), "conv.weight": state["conv.weight"].half()}
     with pytest.raises(WeightsError, match=r"mean is missing; noises\.1 is unknown"):
-        load_strict(net, state, place="x")
-    load_strict(net, state, place="x", allow_missing=("mean",), allow_unexpected=("noises.*",))
+        load_strict(net, state, file="x")
+    load_strict(net, state, file="x", allow_missing=("mean",), allow_unexpected=("noises.*",))
     assert torch.equal(net.mean, kept)
     assert torch.equal(net.conv.weight.half(), state["conv.weight"])
     state["norm.bias"] = torch.tensor([0.0, float("nan"), 0.0, 0.0])
     with pytest.raises(WeightsError, match=r"norm\.bias has values that are not finite"):
-        load_strict(net, state, place="x", allow_missing=("mean",), allow_unexpected=("noises.*",))
+        load_strict(net, state, file="x", allow_missing=("mean",), allow_unexpected=("noises.*",))
 
 
 def test_parts_of_state_dicts() -> None:
@@ -230,4 +230,4 @@ def test_parts_of_state_dicts() -> None:
     assert list(strip_prefix({**state, "mean": torch.zeros(1)})) == [*state, "mean"]
     assert under(strip_prefix(state), "decoder") == {"a": torch.ones(1)}
     with pytest.raises(WeightsError, match=r"x\.pth: epoch is a value of type int, not a tensor"):
-        state_dict({"a": torch.zeros(1), "epoch": 3}, place="x.pth")
+        state_dict({"a": torch.zeros(1), "epoch": 3}, file="x.pth")

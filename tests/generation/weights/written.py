@@ -51,9 +51,9 @@ def convert_tiny(files: Sequence[Path]) -> TinyPipeline:
     """The converter as `GENERATORS` names it."""
     net_file, mean_file = files
     net = TinyNet()
-    state = strip_prefix(state_dict(read_torch(net_file), place=str(net_file)))
+    state = strip_prefix(state_dict(read_torch(net_file), file=str(net_file)))
     mean = {"mean": read_torch(mean_file)["mean"]}
-    load_strict(net, {**state, **mean}, place=str(net_file))
+    load_strict(net, {**state, **mean}, file=str(net_file))
     return TinyPipeline(net)
 
 

@@ -27,7 +27,7 @@ from tooling.marks.mark import mark_of
 from tooling.stages import build as shards
 from tooling.stages.card import run as card
 from tooling.stages.sign import sign_files
-from tooling.work.tasks import Made, Task, finished_record, make_files, wanted_record
+from tooling.work.tasks import Made, Task, finished_record, make_files, planned_record
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.layout import Workspace
 from tooling.workspace.records import FileRecord, format_record
@@ -43,14 +43,14 @@ SOURCE_TYPES = {
 
 
 def make_swap(workspace: Workspace, task: Task) -> Made:
-    staged = workspace.staging_path(task.wanted.path)
+    staged = workspace.staging_path(task.planned.path)
     write_clip(staged, moving_pattern(WIDTH, HEIGHT, 5))
     shape = {"width": WIDTH, "height": HEIGHT, "fps": 30.0, "num_frames": NUM_FRAMES}
-    return Made(finished_record(task.wanted, {task.wanted.path: staged}, **shape), {task.wanted.path: staged})  # type: ignore[arg-type]
+    return Made(finished_record(task.planned, {task.planned.path: staged}, **shape), {task.planned.path: staged})  # type: ignore[arg-type]
 
 
 def swap_task(seed: int = 1) -> Task:
-    return Task(wanted_record("swap_video/1_2", "swap_video/1_2.mp4", {}, "test", {}, seed))
+    return Task(planned_record("swap_video/1_2", "swap_video/1_2.mp4", {}, "test", {}, seed))
 
 
 def swap(workspace: Workspace) -> FileRecord:

@@ -27,7 +27,7 @@ from tooling.stages.audit.pixels import measure_pixels
 from tooling.stages.audit.probes import PROBES
 from tooling.stages.audit.separability import ProbedFile, measure_separability
 from tooling.stages.audit.tracks import measure_track
-from tooling.work.tasks import finished_record, wanted_record
+from tooling.work.tasks import finished_record, planned_record
 from tooling.workspace.audit_file import MEASURED, Audit, format_table, read_audit
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import Identity, format_identities
@@ -73,7 +73,7 @@ def start(root: Path) -> Workspace:
 
 def record_of(workspace: Workspace, path: str, staged: Path) -> FileRecord:
     parameters = {"attribute": "age", "factor": 2.0} if path.startswith(FAKE) else {}
-    wanted = wanted_record(path.rpartition(".")[0], path, {}, "test", parameters)
+    wanted = planned_record(path.rpartition(".")[0], path, {}, "test", parameters)
     return finished_record(wanted, {path: staged}, width=WIDTH, height=HEIGHT, fps=30.0, num_frames=NUM_FRAMES)
 
 

@@ -23,7 +23,7 @@ from tests.workspaces import publish_marked, reproducible_state
 from tooling.errors import InputError
 from tooling.settings import ClipSettings, Settings
 from tooling.stages import faces as stage
-from tooling.work.tasks import finished_record, wanted_record
+from tooling.work.tasks import finished_record, planned_record
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 
 
@@ -36,7 +36,7 @@ def add_clip(workspace: Workspace, identity: str, frames: list[Frame]) -> None:
     name = f"raw_video/{identity}.mp4"
     staged = workspace.staging_path(name)
     write_clip(staged, frames)
-    wanted = wanted_record(f"raw_video/{identity}", name, {f"{identity}.mov": "0" * 64}, "ingest", {})
+    wanted = planned_record(f"raw_video/{identity}", name, {f"{identity}.mov": "0" * 64}, "ingest", {})
     record = finished_record(wanted, {name: staged}, width=WIDTH, height=HEIGHT, fps=30, num_frames=len(frames))
     publish_marked(workspace, record, {name: staged})
 

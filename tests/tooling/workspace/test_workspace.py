@@ -18,7 +18,7 @@ import pytest
 from tooling.errors import InputError, ToolingError, WorkspaceError
 from tooling.settings import CardSettings, ClipSettings, Settings
 from tooling.takedown.receipt import Receipt, read_receipt, receipt_path
-from tooling.work.tasks import finished_record, wanted_record
+from tooling.work.tasks import finished_record, planned_record
 from tooling.workspace import records as records_module
 from tooling.workspace.audit_file import Audit, ProbeResult, read_audit, records_digest, write_audit
 from tooling.workspace.files import append_line, file_sha256, write_text
@@ -35,7 +35,7 @@ def place(tmp_path: Path) -> Workspace:
 
 
 def publish(place: Workspace, name: str, content: bytes = b"x", **changes: Any) -> FileRecord:
-    wanted = wanted_record(f"raw_video/{name}", f"raw_video/{name}.mp4", {}, "test", {})
+    wanted = planned_record(f"raw_video/{name}", f"raw_video/{name}.mp4", {}, "test", {})
     staged = place.staging_path(wanted.path)
     staged.write_bytes(content)
     record = finished_record(wanted, {wanted.path: staged}, width=2, height=2, fps=30.0, num_frames=1)
@@ -154,7 +154,7 @@ def test_files_that_are_damaged_newer_or_of_another_type_are_one_line(place: Wor
 def test_current_looks_at_what_a_file_was_made_from(place: Workspace) -> None:
     record = publish(place, "1")
     records = place.records("raw_video")
-    wanted = wanted_record("raw_video/1", record.path, {}, "test", {})
+    wanted = planned_record("raw_video/1", record.path, {}, "test", {})
     assert place.find_finished(wanted, records) == record
     assert place.find_finished(replace(wanted, inputs={"a": "b"}), records) is None
     assert place.find_finished(replace(wanted, parameters={"factor": 2.0}), records) is None
@@ -293,14 +293,14 @@ def test_identities_survive_a_round_trip(tmp_path: Path) -> None:
 def test_records_from_before_origins_are_read_right(
     parameters: dict[str, Any], results: dict[str, Any], origin: str
 ) -> None:
-    record = replace(wanted_record("a/1", "a/1.mp4", {}, "g", parameters), results=results)
+    record = replace(planned_record("a/1", "a/1.mp4", {}, "g", parameters), results=results)
     content = json.loads(format_record(record))
     assert content.pop("origin") == "made"
     assert records_module.parse_record(json.dumps(content)).origin == origin
 
 
 def test_records_are_stable_text() -> None:
-    record = wanted_record("a/1", "a/1.mp4", {"b": "c"}, "g", {"z": 1, "a": [1, 2]}, seed=3)
+    record = planned_record("a/1", "a/1.mp4", {"b": "c"}, "g", {"z": 1, "a": [1, 2]}, seed=3)
     assert records_module.parse_record(format_record(record)) == record
     assert format_record(record) == format_record(records_module.parse_record(format_record(record)))
     assert sorted(["10", "2", "1_10", "1_2"], key=natural_key) == ["1_2", "1_10", "2", "10"]

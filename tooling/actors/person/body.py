@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter
 
-from tooling.actors.person.head import Array, grid_triangles, smoothstep
+from generation.smoothing import smoothstep
+from tooling.actors.person.head import Array, grid_triangles
 from tooling.actors.person.identity import Actor
 from tooling.actors.person.materials import CLOTH, SKIN, Material
 

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial import cKDTree
 
+from generation.smoothing import smoothstep
 from tooling.actors.person.body import BodySections
-from tooling.actors.person.head import Array, HeadMesh, smoothstep
+from tooling.actors.person.head import Array, HeadMesh
 from tooling.actors.person.identity import Actor, HairStyle
 
 CENTER = np.array([0.0, 1.5, -0.6])

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tooling.actors.person.head import EYE_RADIUS, Array, HeadMesh, gauss, lid_curves, lip_curve, smoothstep
+from generation.smoothing import smoothstep
+from tooling.actors.person.head import EYE_RADIUS, Array, HeadMesh, gauss, lid_curves, lip_curve
 
 JAW_HINGE_Y, JAW_HINGE_Z = -2.6, 0.6
 JAW_OPEN_RADIANS = 0.30

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
-from tooling.actors.person.head import EYE_RADIUS, Array, HeadMesh, grid_triangles, lid_curves, smoothstep
+from generation.smoothing import smoothstep
+from tooling.actors.person.head import EYE_RADIUS, Array, HeadMesh, grid_triangles, lid_curves
 from tooling.actors.person.identity import Actor
 from tooling.actors.person.materials import EYE, SKIN, WET, Material
 from tooling.actors.person.skin import brow_curve

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from generation.smoothing import smoothstep
 from tooling.actors.person.body import BodySections
 from tooling.actors.person.combing import NUM_POINTS, RECIPES, clump, grow, is_fringe, tail
-from tooling.actors.person.head import Array, HeadMesh, smoothstep
+from tooling.actors.person.head import Array, HeadMesh
 from tooling.actors.person.identity import Actor
 
 

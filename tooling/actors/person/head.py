@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
+from generation.smoothing import smoothstep
 from tooling.actors.person.identity import Actor
 
 Array = NDArray[Any]  # float64 while building, float32 once it is drawn
@@ -84,12 +85,6 @@ def _layout_of(actor: Actor) -> FaceLayout:
 def gauss(x: Array, y: Array, cx: float, cy: float, sx: float, sy: float) -> Array:
     """A bump of height 1 at (cx, cy) with standard deviations sx and sy."""
     return np.asarray(np.exp(-0.5 * (((x - cx) / sx) ** 2 + ((y - cy) / sy) ** 2)))
-
-
-def smoothstep(low: float | Array, high: float | Array, value: Array) -> Array:
-    """0 at `low` and beyond, 1 at `high` and beyond, with a smooth cubic between; `low` may be the larger one."""
-    t = np.clip((value - low) / (high - low), 0.0, 1.0)
-    return np.asarray(t * t * (3.0 - 2.0 * t))
 
 
 def lid_curves(x: Array, layout: FaceLayout) -> tuple[Array, Array, Array]:

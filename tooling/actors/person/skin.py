@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from tooling.actors.person.head import Array, HeadMesh, gauss, lid_curves, lip_curve, smoothstep
+from generation.smoothing import smoothstep
+from tooling.actors.person.head import Array, HeadMesh, gauss, lid_curves, lip_curve
 from tooling.actors.person.identity import Actor
 
 TEXTURE_SCALE = 3

@@ -15,7 +15,7 @@ from homologous_deepfake import ATTRIBUTES, SUBSETS
 from tooling.errors import WorkspaceError
 from tooling.stages.generate.inputs import clip_inputs, face_clip, refuse_without_consent, select
 from tooling.stages.generate.request import GenerateRequest, GeneratorChoice, loaded, sample_seed, tried_twice
-from tooling.work.tasks import Made, Task, finished_record, wanted_record
+from tooling.work.tasks import Made, Task, finished_record, planned_record
 from tooling.workspace.layout import Workspace
 from tooling.workspace.records import FileRecord, natural_key
 
@@ -64,7 +64,7 @@ def clip_tasks(workspace: Workspace, subset: str, request: GenerateRequest, choi
         }
         edit = {"attribute": fake.attribute, "factor": request.factor} if fake.attribute else {}
         seed = sample_seed(request.seed, sample_id)
-        record = wanted_record(sample_id, f"{sample_id}.mp4", inputs, choice.recorded_name, settings | edit, seed)
+        record = planned_record(sample_id, f"{sample_id}.mp4", inputs, choice.recorded_name, settings | edit, seed)
         clip = clips[f"raw_video/{fake.target}"]
         factor = request.factor if fake.attribute else None
         tasks.append(Task(record, ClipWork(fake, choice, factor, round(clip.fps or 0), clip.num_frames)))
@@ -85,12 +85,12 @@ def make_clip(workspace: Workspace, task: Task) -> Made:
     def attempt(seed: int) -> tuple[dict[str, Any], int]:
         return _write_fake(workspace, task, pipeline, torch.Generator().manual_seed(seed))
 
-    seed = task.wanted.seed or 0
+    seed = task.planned.seed or 0
     (results, num_frames), notes = tried_twice(attempt, seed, getattr(pipeline, "draws", True))
-    staged = {name: workspace.staging_path(name) for name in (task.wanted.path, mask_name(task.wanted))}
+    staged = {name: workspace.staging_path(name) for name in (task.planned.path, mask_name(task.planned))}
     settings = workspace.settings.clip
     shape = {"width": settings.width_px, "height": settings.height_px, "fps": work.fps, "num_frames": num_frames}
-    return Made(finished_record(task.wanted, staged, **shape, results=results | notes), staged)
+    return Made(finished_record(task.planned, staged, **shape, results=results | notes), staged)
 
 
 def mask_name(record: FileRecord) -> str:
@@ -107,25 +107,25 @@ def _write_fake(
         What the checks measured, and the number of frames.
     """
     work: ClipWork = task.work
-    target, track = face_clip(workspace, work.fake.target, task.wanted.inputs)
+    target, track = face_clip(workspace, work.fake.target, task.planned.inputs)
     if work.fake.source is None:
         stream = pipeline.stream(target, attribute=work.fake.attribute, factor=work.factor, generator=generator)
     else:
-        source, _ = face_clip(workspace, work.fake.source, task.wanted.inputs)
+        source, _ = face_clip(workspace, work.fake.source, task.planned.inputs)
         stream = pipeline.stream(target, source, generator=generator)
     meter = OutputMeter(limits_of(work.choice.family, work.factor), ~track.is_detected)
     face_check = FaceCheck(track.landmarks, list(track.is_detected))
     settings = workspace.settings.clip
     shape: dict[str, Any] = {"width": settings.width_px, "height": settings.height_px, "fps": work.fps}
-    film, masks = (workspace.staging_path(name) for name in (task.wanted.path, mask_name(task.wanted)))
+    film, masks = (workspace.staging_path(name) for name in (task.planned.path, mask_name(task.planned)))
     with VideoWriter(film, **shape) as writer, MaskWriter(masks, **shape) as mask_writer:
         for pasted in stream:
             meter.add(pasted)
             face_check.add(pasted.frame)
             writer.write(pasted.frame)
             mask_writer.write(pasted)
-        meter.raise_if_rejected(task.wanted.sample_id, work.num_frames)
-        face_check.raise_if_missing(task.wanted.sample_id)
+        meter.raise_if_rejected(task.planned.sample_id, work.num_frames)
+        face_check.raise_if_missing(task.planned.sample_id)
     return meter.results(), meter.num_frames
 
 

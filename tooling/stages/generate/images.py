@@ -30,7 +30,7 @@ from tooling.errors import WorkspaceError
 from tooling.stages.generate.inputs import clip_inputs, face_clip, refuse_without_consent, select
 from tooling.stages.generate.request import GenerateRequest, GeneratorChoice, loaded, tried_twice
 from tooling.work.engine import Progress
-from tooling.work.tasks import Made, Task, finished_record, make_files, wanted_record
+from tooling.work.tasks import Made, Task, finished_record, make_files, planned_record
 from tooling.workspace.decoding import read_json
 from tooling.workspace.files import sync_file, write_text
 from tooling.workspace.layout import Workspace
@@ -75,8 +75,10 @@ def make_images(
         of_fold = folds[(prompt.number - 1) % len(folds)]
         about = {"prompt": prompt.text, "attributes": prompt.attributes, "fold": of_fold.fold}
         path, parameters = f"{SUBSET}/{name}.png", settings[of_fold.fold] | about
-        wanted = wanted_record(f"{SUBSET}/{name}", path, of_fold.inputs, choice.recorded_name, parameters, prompt.seed)
-        tasks.append(Task(wanted, ImageWork(prompt.text, of_fold.choice)))
+        planned = planned_record(
+            f"{SUBSET}/{name}", path, of_fold.inputs, choice.recorded_name, parameters, prompt.seed
+        )
+        tasks.append(Task(planned, ImageWork(prompt.text, of_fold.choice)))
     result = StageResult()
     for _ in range(NUM_ROUNDS):
         made = make_files(
@@ -86,7 +88,7 @@ def make_images(
         tasks = _remove_near_duplicates(workspace, tasks)
         if not tasks:
             return result
-    gone = [task.wanted.sample_id for task in tasks]
+    gone = [task.planned.sample_id for task in tasks]
     result.made, result.kept = ([name for name in names if name not in gone] for names in (result.made, result.kept))
     for name in gone:
         result.refused[name] = f"nearly identical to another image in {NUM_ROUNDS} rounds; try another --seed"
@@ -106,17 +108,17 @@ def make_image(workspace: Workspace, task: Task) -> Made:
         generator = torch.Generator().manual_seed(seed)
         with one_thread() if pipeline.device.type == "cpu" else torch.inference_mode():
             image: Frame = pipeline(work.prompt, generator=[generator], output_type="np").images[0]
-        check_image(task.wanted.sample_id, image)
+        check_image(task.planned.sample_id, image)
         return image
 
-    first = (task.wanted.seed or 0) + work.round * SEEDS_OF_A_ROUND
+    first = (task.planned.seed or 0) + work.round * SEEDS_OF_A_ROUND
     image, notes = tried_twice(attempt, first, pipeline.draws)
-    staged = workspace.staging_path(task.wanted.path)
+    staged = workspace.staging_path(task.planned.path)
     Image.fromarray(image).save(staged, format="PNG")
     sync_file(staged)
     height, width = image.shape[:2]
-    files = {task.wanted.path: staged}
-    record = finished_record(task.wanted, files, width=width, height=height, fps=None, num_frames=1, results=notes)
+    files = {task.planned.path: staged}
+    record = finished_record(task.planned, files, width=width, height=height, fps=None, num_frames=1, results=notes)
     return Made(record, files)
 
 
@@ -131,7 +133,7 @@ def _merge_rounds(first: StageResult, later: StageResult) -> StageResult:
 
 def _remove_near_duplicates(workspace: Workspace, tasks: Sequence[Task]) -> list[Task]:
     """Removes every image that is a near-duplicate of an earlier one; returns the tasks to make them again."""
-    by_name = {task.wanted.sample_id: task for task in tasks}
+    by_name = {task.planned.sample_id: task for task in tasks}
     known: list[Descriptor] = []
     names: list[str] = []
     again = []
@@ -143,9 +145,9 @@ def _remove_near_duplicates(workspace: Workspace, tasks: Sequence[Task]) -> list
             names.append(name)
             continue
         task = by_name[name]
-        workspace.note_rejects(task.wanted, [(record.results.get("seed", 0), f"nearly identical to {names[nearest]}")])
+        workspace.note_rejects(task.planned, [(record.results.get("seed", 0), f"nearly identical to {names[nearest]}")])
         again.append(dataclasses.replace(task, work=dataclasses.replace(task.work, round=task.work.round + 1)))
-    workspace.forget(SUBSET, [task.wanted.sample_id for task in again])
+    workspace.forget(SUBSET, [task.planned.sample_id for task in again])
     return again
 
 

@@ -45,17 +45,17 @@ def take_file(workspace: Workspace, task: Task) -> Made:
         return _take_image(workspace, task, work)
     contract = work.contract
     found = differences(work.path, contract)
-    _raise_if_unfit(work, found, task.wanted.subset)
+    _raise_if_unfit(work, found, task.planned.subset)
     width, height = contract.size
     staged, results = work.path, {**work.results, "media": KEPT}
     if found:
-        staged = workspace.staging_path(task.wanted.path)
+        staged = workspace.staging_path(task.planned.path)
         with VideoWriter(staged, width=width, height=height, fps=contract.fps) as writer:
             _encode_again(work.path, writer)
         results = _encoded_again(work, found)
-    files = {task.wanted.path: staged}
+    files = {task.planned.path: staged}
     shape = {"width": width, "height": height, "num_frames": contract.num_frames}
-    return Made(finished_record(task.wanted, files, fps=float(contract.fps), results=results, **shape), files)
+    return Made(finished_record(task.planned, files, fps=float(contract.fps), results=results, **shape), files)
 
 
 def _encode_again(path: Path, writer: VideoWriter) -> None:
@@ -73,18 +73,18 @@ def _encode_again(path: Path, writer: VideoWriter) -> None:
 
 def _take_image(workspace: Workspace, task: Task, work: ImportWork) -> Made:
     picture, found = _read_image(work)
-    _raise_if_unfit(work, found, task.wanted.subset)
+    _raise_if_unfit(work, found, task.planned.subset)
     staged, results = work.path, {**work.results, "media": KEPT}
     if found:
-        staged = workspace.staging_path(task.wanted.path)
+        staged = workspace.staging_path(task.planned.path)
         with staged.open("wb") as file:
             picture.save(file, format="PNG")
             file.flush()
             os.fsync(file.fileno())
         results = _encoded_again(work, found)
-    files = {task.wanted.path: staged}
+    files = {task.planned.path: staged}
     width, height = picture.size
-    record = finished_record(task.wanted, files, width=width, height=height, fps=None, num_frames=1, results=results)
+    record = finished_record(task.planned, files, width=width, height=height, fps=None, num_frames=1, results=results)
     return Made(record, files)
 
 

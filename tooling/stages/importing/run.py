@@ -20,7 +20,7 @@ from tooling.stages.importing.archive import Archive, Limits, Member, Unpacked, 
 from tooling.stages.importing.intake import REENCODED, ImportWork, take_file
 from tooling.stages.importing.names import Sample, is_identities, read_name
 from tooling.work.engine import Progress, no_progress
-from tooling.work.tasks import Task, make_files, wanted_record
+from tooling.work.tasks import Task, make_files, planned_record
 from tooling.workspace.files import naming_full_disk, write_text
 from tooling.workspace.identities import format_identities, read_identities
 from tooling.workspace.layout import IMPORTING, Workspace
@@ -280,7 +280,7 @@ def _tasks(job: _Import, subset: str, files: list[Unpacked]) -> list[Task]:
         if sample.attribute:
             parameters["attribute"] = sample.attribute
             parameters |= {"factor": PUBLISHED_FACTOR} if job.generator is None else {}
-        wanted = wanted_record(
+        planned = planned_record(
             sample.sample_id,
             sample.path,
             {member.name.rpartition("/")[2]: file.sha256},
@@ -288,25 +288,25 @@ def _tasks(job: _Import, subset: str, files: list[Unpacked]) -> list[Task]:
             parameters,
             origin="imported",
         )
-        problem = file.problem or _occupied(workspace, wanted, records)
+        problem = file.problem or _occupied(workspace, planned, records)
         if problem:
             job.result.refused[member.name] = problem
             continue
         results = {"archive": job.archive.path.name, "member": member.name}
-        tasks.append(Task(wanted, ImportWork(file.path, member.name, contract, job.is_reencoding, results)))
+        tasks.append(Task(planned, ImportWork(file.path, member.name, contract, job.is_reencoding, results)))
     return tasks
 
 
-def _occupied(workspace: Workspace, wanted: FileRecord, records: dict[str, FileRecord]) -> str:
+def _occupied(workspace: Workspace, planned: FileRecord, records: dict[str, FileRecord]) -> str:
     """Why a file may not be written: the workspace has another one of its name. "" if it may."""
-    if not workspace.path(wanted.path).exists() or workspace.find_finished(wanted, records):
+    if not workspace.path(planned.path).exists() or workspace.find_finished(planned, records):
         return ""
-    record = records.get(wanted.sample_id)
+    record = records.get(planned.sample_id)
     if record is None:
         return ""  # published by a run that was killed before it recorded it
-    if all(getattr(record, name) == getattr(wanted, name) for name in ("inputs", "generator", "parameters")):
+    if all(getattr(record, name) == getattr(planned, name) for name in ("inputs", "generator", "parameters")):
         return ""  # this very member, but the file was damaged since
-    return f"the workspace has another {wanted.path}, from '{record.generator}'; delete that file first to replace it"
+    return f"the workspace has another {planned.path}, from '{record.generator}'; delete that file first to replace it"
 
 
 def _note(job: _Import, subset: str, files: list[Unpacked], made: StageResult) -> None:

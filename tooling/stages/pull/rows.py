@@ -19,7 +19,7 @@ from homologous_deepfake import GENDERS, LABELS, METHODS, PAIRED_SUBSETS, SUBSET
 from tooling.errors import InputError, WorkspaceError
 from tooling.marks.manifest import CAPTURED, read_marks
 from tooling.settings import ClipSettings, FaceSettings, Settings
-from tooling.work.tasks import finished_record, wanted_record
+from tooling.work.tasks import finished_record, planned_record
 from tooling.workspace.identities import Identity, read_identities
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import Pair, Plan
@@ -125,7 +125,7 @@ def record_of(row: Row, staged: dict[str, Path], origin: Origin, source_type: st
         if row.get(name) is not None:
             parameters[name] = row[name]
     generator = row["generator"] or GENERATOR_OF_REAL
-    expected = wanted_record(row["sample_id"], row["path"], {}, generator, parameters, row.get("seed"), "pulled")
+    expected = planned_record(row["sample_id"], row["path"], {}, generator, parameters, row.get("seed"), "pulled")
     shape = {name: row[name] for name in ("width", "height", "fps", "num_frames")}
     results = {"repository": origin.repo_id, "commit": origin.commit}
     return replace(finished_record(expected, staged, **shape, results=results), digital_source_type=source_type)

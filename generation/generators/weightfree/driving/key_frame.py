@@ -153,11 +153,11 @@ def _between_lips(key: TargetKeyFrame, driving: DrivingFrame, along: Floats, dep
     # Lips cast their shadow on what lies behind them.
     shade = 1 - LIP_SHADOW * np.exp(-np.maximum(depth, 0) / LIP_SHADOW_REACH)
     inside = np.asarray(inside * shade[..., None], np.float32)
-    here, wanted = (
+    here, requested = (
         sample_at(blending.shrink_to_grid(crop), _beside_mouth(points)).mean(0)[None, None]
         for crop, points in ((driving.crop, driving.landmarks), (key.crop, key.landmarks))
     )
-    brighter = np.asarray(np.exp(blending.light_change(here, wanted, _NO_SKIN).mean(keepdims=True)), np.float32)
+    brighter = np.asarray(np.exp(blending.light_change(here, requested, _NO_SKIN).mean(keepdims=True)), np.float32)
     return blending.apply_odds(inside, brighter) * np.float32(255)
 
 

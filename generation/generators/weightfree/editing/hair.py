@@ -84,7 +84,7 @@ def _reduced(values: Floats, size: tuple[int, int]) -> Floats:
     return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def recolour(hair: Floats, usual: Floats, wanted: Sequence[float]) -> Floats:
+def recolour(hair: Floats, usual: Floats, requested: Sequence[float]) -> Floats:
     """Hair of the requested colour: Lab float32 (S, S, 3).
 
     Lightness follows the curve x -> a x / (1 + (a - 1) x), which keeps black and white and takes the usual lightness
@@ -94,10 +94,10 @@ def recolour(hair: Floats, usual: Floats, wanted: Sequence[float]) -> Floats:
     Args:
         hair: CIE Lab, from `hair_alone`.
         usual: the hair's own colour.
-        wanted: the new one, both CIE Lab.
+        requested: the new one, both CIE Lab.
     """
     here = float(np.clip(usual[0], DARKEST, 92)) / 100
-    goal = float(wanted[0]) / 100
+    goal = float(requested[0]) / 100
     odds = np.float32(goal * (1 - here) / (here * (1 - goal)))
     lightness, red, yellow = cv2.split(hair)
     base = np.clip(cv2.GaussianBlur(lightness, (0, 0), STRAND_PX), 0, 100)
@@ -106,10 +106,10 @@ def recolour(hair: Floats, usual: Floats, wanted: Sequence[float]) -> Floats:
     new = np.clip(odds * base / rise + gain * (lightness - base), 0, 100)
     saturation = np.sqrt(np.clip(new * (100 - new) / np.float32(1e4 * goal * (1 - goal)), 0, 1.3))
     # Strands differ in hue too, the less the paler the new colour is.
-    kept = np.float32(0.4 * min(math.hypot(*wanted[1:]) / max(math.hypot(*usual[1:]), 1.0), 1.0))
+    kept = np.float32(0.4 * min(math.hypot(*requested[1:]) / max(math.hypot(*usual[1:]), 1.0), 1.0))
     hues = [
         saturation * np.float32(hue) + kept * (old - np.float32(mean))
-        for old, mean, hue in zip((red, yellow), usual[1:], wanted[1:], strict=True)
+        for old, mean, hue in zip((red, yellow), usual[1:], requested[1:], strict=True)
     ]
     return np.asarray(cv2.merge([new, *hues]), np.float32)
 
@@ -126,9 +126,9 @@ def exchanged(rgb: Floats, old: Floats, new: Floats, share: Floats) -> Floats:
         share: float32 (H, W), of each pixel that is hair, 0 to 1.
     """
     goal = from_lab(new)
-    wanted = rgb + share[..., None] * (goal - from_lab(old))
+    requested = rgb + share[..., None] * (goal - from_lab(old))
     room = STRAND_ROOM * share[..., None]
-    return np.asarray(np.clip(wanted, np.minimum(rgb, goal) - room, np.maximum(rgb, goal) + room) - rgb, np.float32)
+    return np.asarray(np.clip(requested, np.minimum(rgb, goal) - room, np.maximum(rgb, goal) + room) - rgb, np.float32)
 
 
 def greying(hair: Floats, amount: float) -> Floats:

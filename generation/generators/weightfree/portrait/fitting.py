@@ -106,8 +106,8 @@ def fit_space(people: Sequence[Person], settings: FitSettings | None = None) -> 
 
 def _choose_examples(clip: FaceClip, settings: FitSettings) -> tuple[Crops, Floats]:
     """The examples of one person, uint8 (K, P, P, 3), and their landmarks, float32 (K, 5, 2), shares of the side."""
-    wanted = min(settings.examples_per_person, len(clip))
-    numbers = np.unique(np.linspace(0, len(clip) - 1, wanted * CANDIDATES_PER_EXAMPLE).round().astype(int))
+    requested = min(settings.examples_per_person, len(clip))
+    numbers = np.unique(np.linspace(0, len(clip) - 1, requested * CANDIDATES_PER_EXAMPLE).round().astype(int))
     smoothed, wanted_numbers = smooth_landmarks(clip.landmarks), set(numbers.tolist())
     crops, points, eyes, mouths = [], [], [], []
     for number, frame in zip(range(len(clip)), clip.frames(), strict=False):
@@ -124,7 +124,7 @@ def _choose_examples(clip: FaceClip, settings: FitSettings) -> tuple[Crops, Floa
         raise FaceError(f"{clip.name}: has fewer frames than its track; run `tooling faces` again")
     closure = 1 - np.array(eyes) / max(float(np.quantile(eyes, 0.8)), 1e-3)
     badness = np.maximum(closure - 0.05, 0) + 2 * np.array(mouths)
-    best = [int(part[badness[part].argmin()]) for part in np.array_split(np.arange(len(crops)), wanted)]
+    best = [int(part[badness[part].argmin()]) for part in np.array_split(np.arange(len(crops)), requested)]
     kept = [number for number in best if closure[number] < LARGEST_CLOSURE] or [int(badness.argmin())]
     return np.stack([crops[number] for number in kept]), np.stack([points[number] for number in kept])
 

@@ -162,8 +162,8 @@ class Painter:
 
     def _allowed(self, prompt: str) -> NDArray[np.intp]:
         """The people that a prompt's gender asks for; all where there is none of it."""
-        wanted, genders = gender_of(prompt), self.values["genders"]
-        found = np.flatnonzero(genders == GENDER_CODES[wanted or ""]) if wanted else np.arange(0)
+        requested, genders = gender_of(prompt), self.values["genders"]
+        found = np.flatnonzero(genders == GENDER_CODES[requested or ""]) if requested else np.arange(0)
         return found if len(found) else np.arange(len(genders))
 
     def _code(self, codes: Floats, allowed: NDArray[np.intp], random: np.random.Generator) -> Floats:
@@ -217,15 +217,15 @@ class Painter:
         """Paints what was drawn: RGB uint8 (S, S, 3)."""
         offsets = self.values["offsets"]
         picture = transform(draw.camera, grid_places(FIELD_PX))
-        wanted = self._drawn_offset(draw)
-        face = _inverted(picture, wanted)
+        requested = self._drawn_offset(draw)
+        face = _inverted(picture, requested)
         base_places = transform(TO_CROP, face) + sample(offsets[draw.base], face, is_grid=True)
         base_places = picture + _inside(face) * (base_places - picture)
         image = self._crop(draw.base, base_places)
         for region, donor in draw.donors.items():
             mask = sample(self._region(region, draw), face, is_grid=True) * _inside(face)[..., 0]
             mask = blending.enlarge(mask, self.side_px)[..., None]
-            places = transform(TO_CROP, face) + sample(self._donor_offset(region, donor, wanted), face, is_grid=True)
+            places = transform(TO_CROP, face) + sample(self._donor_offset(region, donor, requested), face, is_grid=True)
             part = self._crop(donor, places)
             change = blending.light_change(self.lights[donor], self.lights[draw.base], self.skins[donor])
             part = self._relit(part, sample(change, face, is_grid=True))
@@ -244,11 +244,11 @@ class Painter:
         bend *= min(1.0, LARGEST_BEND / max(reach, 1e-6), LARGEST_STRETCH / max(stretch, 1e-6))
         return np.asarray(self.values["offsets"][draw.base] + bend, np.float32)
 
-    def _donor_offset(self, region: str, donor: int, wanted: Floats) -> Floats:
+    def _donor_offset(self, region: str, donor: int, requested: Floats) -> Floats:
         """Where a region is in its donor: moved to the drawn position, bent only partly to the drawn shape."""
         own, mask = self.values["offsets"][donor], self.masks[region][..., None]
-        own_middle, middle = ((field * mask).sum((0, 1)) / mask.sum() for field in (own, wanted))
-        bent = OWN_SHAPE * (own - own_middle) + (1 - OWN_SHAPE) * (wanted - middle)
+        own_middle, middle = ((field * mask).sum((0, 1)) / mask.sum() for field in (own, requested))
+        bent = OWN_SHAPE * (own - own_middle) + (1 - OWN_SHAPE) * (requested - middle)
         return np.asarray(own_middle + bent, np.float32)
 
     def _region(self, region: str, draw: Draw) -> Floats:

@@ -12,7 +12,7 @@ from generation.media.writer import write_clip
 from tests.workspaces import publish_marked
 from tooling.actors import RenderSettings, render_clip, sample_actor
 from tooling.settings import ClipSettings, Settings
-from tooling.work.tasks import finished_record, wanted_record
+from tooling.work.tasks import finished_record, planned_record
 from tooling.workspace.files import write_text
 from tooling.workspace.identities import Identity, format_identities
 from tooling.workspace.layout import Workspace, create_workspace
@@ -49,5 +49,5 @@ def _film(workspace: Workspace, identity: str) -> None:
     staged[track].write_text(found.to_json())
     shape = {"width": WIDTH, "height": HEIGHT, "fps": 30.0, "num_frames": NUM_FRAMES}
     for name, files in ((raw, {raw: staged[raw]}), (crop, {crop: staged[crop], track: staged[track]})):
-        wanted = wanted_record(name[:-4], name, {}, "test", {})
+        wanted = planned_record(name[:-4], name, {}, "test", {})
         publish_marked(workspace, finished_record(wanted, files, **shape), files)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from generation.faces.track import FaceTrack
 from tooling.stages.verify.file_check import FileCheck
 from tooling.stages.verify.meters.mouths import FEWEST_FRAMES, MouthMeter, check_motion
-from tooling.work.tasks import wanted_record
+from tooling.work.tasks import planned_record
 from tooling.workspace.records import Origin
 
 NUM_FRAMES = 90
@@ -60,7 +60,7 @@ CLIPS = {f"raw_video/{person}.mp4": film(speech(person), 120 + 10 * person) for 
 def test_driven_mouth(openness: NDArray[np.float64], message: str, origin: Origin) -> None:
     path = "avatarify_video/1_2.mp4"
     checks = {**CLIPS, path: film(openness, 130)}
-    record = wanted_record(path[:-4], path, {}, "test", {}, origin=origin)
+    record = planned_record(path[:-4], path, {}, "test", {}, origin=origin)
     findings = check_motion(checks, {path: record})
     assert [(found.severity, found.message) for found in findings] == (
         [("error" if origin == "made" else "note", message)] if message else []

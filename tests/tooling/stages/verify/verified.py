@@ -31,7 +31,7 @@ from tooling.actors import RenderSettings, render_clip, sample_actor
 from tooling.settings import ClipSettings, FaceSettings, Settings
 from tooling.stages import faces
 from tooling.stages.verify import run as verify
-from tooling.work.tasks import finished_record, wanted_record
+from tooling.work.tasks import finished_record, planned_record
 from tooling.workspace.files import write_text
 from tooling.workspace.identities import Identity, format_identities
 from tooling.workspace.layout import Workspace, create_workspace
@@ -164,7 +164,7 @@ def publish(
     staged = {path: workspace.staging_path(path), **(companions or {})}
     frames = list(frames)
     write_clip(staged[path], frames)
-    wanted = record or wanted_record(path[:-4], path, inputs_of(workspace, path), "test", dict(parameters))
+    wanted = record or planned_record(path[:-4], path, inputs_of(workspace, path), "test", dict(parameters))
     height, width = frames[0].shape[:2]
     made = finished_record(wanted, staged, width=width, height=height, fps=30.0, num_frames=len(frames))
     if record is not None and not companions:
@@ -203,7 +203,7 @@ def make_image(workspace: Workspace, number: int, image: Frame, **parameters: ob
     path = f"GAN_images/{number:06d}.png"
     staged = {path: workspace.staging_path(path)}
     Image.fromarray(image).save(staged[path])
-    wanted = wanted_record(path[:-4], path, {}, "test", {"prompt": "a face", "fold": 2, **parameters}, number)
+    wanted = planned_record(path[:-4], path, {}, "test", {"prompt": "a face", "fold": 2, **parameters}, number)
     height, width = image.shape[:2]
     record = finished_record(wanted, staged, width=width, height=height, fps=None, num_frames=1)
     publish_marked(workspace, record, staged)

@@ -51,7 +51,7 @@ class SwappedFaceMeter(Meter):
 
     def wants(self, number: int) -> bool:
         """The few frames that `SwapMeter` takes."""
-        return number in self._meter.wanted
+        return number in self._meter.requested
 
     def add(self, frame: DecodedFrame, clip: DecodedFrame | None) -> None:
         """Takes one of these frames of the swap and of its target."""
