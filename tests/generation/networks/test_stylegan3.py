@@ -217,7 +217,7 @@ def test_text2stylegan_converts_searches_and_reloads(tmp_path: Path, clip_files:
     with pytest.raises(GenerationError, match="shorten"):
         pipe.make_images(["x" * 100], [0])
     with pytest.raises(GenerationError, match="space"):
-        Text2Stylegan(pipe.network, pipe.clip, pipe.tokenizer, space="x")  # type: ignore[arg-type]
+        Text2Stylegan(pipe.network, pipe.clip, pipe.tokenizer, space="x")
 
 
 def test_clip_that_does_not_fit_is_refused(tmp_path: Path, clip_files: list[Path]) -> None:

@@ -242,7 +242,7 @@ def grow(
         rise = clearance * smoothstep(0.0, 1.2, gone)
         loose = 0.35 * clearance + 0.25
         if is_long:
-            loose = 0.45 + 40.0 * smoothstep(3.5, -5.0, here[:, 1]) ** 2
+            loose = np.asarray(0.45 + 40.0 * smoothstep(3.5, -5.0, here[:, 1]) ** 2)
         following = outside.keep(following, rise, loose)
         if is_long and not actor.hair_style.startswith("p"):
             kept = _body_push(following.copy(), roots, np.where(comb[:, 0] > 0, 1.0, -1.0), sections)

@@ -75,10 +75,8 @@ def make_images(
         of_fold = folds[(prompt.number - 1) % len(folds)]
         about = {"prompt": prompt.text, "attributes": prompt.attributes, "fold": of_fold.fold}
         path, parameters = f"{SUBSET}/{name}.png", settings[of_fold.fold] | about
-        planned = planned_record(
-            f"{SUBSET}/{name}", path, of_fold.inputs, choice.recorded_name, parameters, prompt.seed
-        )
-        tasks.append(Task(planned, ImageWork(prompt.text, of_fold.choice)))
+        record = planned_record(f"{SUBSET}/{name}", path, of_fold.inputs, choice.recorded_name, parameters, prompt.seed)
+        tasks.append(Task(record, ImageWork(prompt.text, of_fold.choice)))
     result = StageResult()
     for _ in range(NUM_ROUNDS):
         made = make_files(

@@ -65,7 +65,8 @@ class Meter(Protocol):
         """Takes a frame, and the same frame of the target's clip; None if there is none, and for the clip itself."""
 
     def finish(self) -> None:
-        """Leaves measurements and findings, after the last frame."""
+        """Leaves measurements and findings, after the last frame; nothing unless a meter says otherwise."""
+        return
 
 
 def cells_of(luma: Luma) -> Cells:
