@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def test_whole_module_becomes_a_state_dict(tmp_path: Path, is_zip: bool) -> None
     path = save(module, tmp_path / "arcface_checkpoint.tar", is_zip)
     with pytest.raises(WeightsError, match=r"torch\.nn\.parallel\.data_parallel\.DataParallel"):
         read_torch(path)
-    with pytest.raises(WeightsError, match=r"test_torch_file\.Block"):
+    with pytest.raises(WeightsError, match=re.escape(f"{__name__}.Block")):
         read_torch(path, bags=LAYERS)
     found = read_torch(path, bags=(f"{__name__}.Block", *LAYERS))
     assert type(found) is Bag
