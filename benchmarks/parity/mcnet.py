@@ -40,9 +40,9 @@ FRAME = re.compile(r"(?P<variant>\w+)\.(?P<noise>noise0|noise)\.frame(?P<number>
 Case = tuple[str, bool, int]
 
 
+@torch.no_grad()
 def compare(folder: Path) -> Iterator[Compared]:
     """Every vector of a folder, and the names and shapes of the published weights."""
-    torch.set_grad_enabled(False)
     yield from _compare_keys(folder)
     for path in sorted(folder.glob("*.safetensors")):
         description = path.with_suffix(".json")

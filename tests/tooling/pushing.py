@@ -102,11 +102,22 @@ class Traffic:
             received[0] += len(message.get("body", b""))
             return message
 
+        async def noting(message: Message) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                note()  # before the client has the answer: a test may count at once
+            await send(message)
+
+        def note() -> None:
+            if not is_noted:
+                is_noted.append(True)
+                self.requests.append((method, path, received[0]))
+
+        is_noted: list[bool] = []
         fault = self.fault(method, path)
         try:
-            await (self.app if fault is None else fault)(scope, counting, send)
+            await (self.app if fault is None else fault)(scope, counting, noting)
         finally:
-            self.requests.append((method, path, received[0]))
+            note()
 
     @property
     def num_bytes_received(self) -> int:

@@ -249,7 +249,7 @@ def test_swap_says_what_is_missing(
     lora = weights | {"ip_adapter.0.to_q_lora.down.weight": torch.zeros(4, 32)}
     save_file(lora, tmp_path / "face_adapter.safetensors")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(GenerationError, match="holds LoRA weights, which need peft"):
+    with pytest.raises(GenerationError, match="has LoRA weights, which need peft"):
         loaded(folder, "face_swap", weights=str(tmp_path))
     monkeypatch.undo()
     del weights["ip_adapter.1.to_k_ip.weight"]

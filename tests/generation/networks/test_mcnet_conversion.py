@@ -54,7 +54,7 @@ def test_a_published_checkpoint_is_converted(
         (lambda parts: parts.update(extra=1), "holds extra, which"),
         (lambda parts: parts["generator"].pop("module.mbUnit.mb"), "generator: does not fit .*mbUnit.mb is missing"),
         (lambda parts: parts["generator"].update({"module.more": torch.ones(1)}), "more is unknown"),
-        (lambda parts: parts["kp_detector"].update({"module.kp.bias": torch.ones(9)}), "kp.bias is 9, wanted 3"),
+        (lambda parts: parts["kp_detector"].update({"module.kp.bias": torch.ones(9)}), "kp.bias is 9, expected 3"),
     ],
 )
 def test_another_checkpoint_is_refused(

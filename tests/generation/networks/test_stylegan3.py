@@ -150,7 +150,7 @@ def test_pickle_of_another_size_than_it_says_is_refused(monkeypatch: pytest.Monk
     published = read_stylegan(VECTORS / "tiny_t.pkl")
     other = dataclasses.replace(published, init_kwargs=published.init_kwargs | {"channel_max": 8})
     monkeypatch.setattr(stylegan3, "read_stylegan", lambda _: other)
-    with pytest.raises(WeightsError, match=r"does not fit StyleganGenerator.*16.*wanted"):
+    with pytest.raises(WeightsError, match=r"does not fit StyleganGenerator.*16.*expected"):
         read_generator(Path("changed.pkl"))
 
 
