@@ -7,7 +7,7 @@ Data flows one way. Each arrow is one stage, and the files in a workspace are th
                                                     audit
 
 `importing` leads from an archive into a workspace, `pull` from a repository. Rooms, from the ground up; a room imports
-only those above it:
+only those above it in this list:
 
     errors, settings, console    every way to fail, every default, what is printed
     workspace                    every path and row of a workspace; files that appear complete or not at all
@@ -15,8 +15,8 @@ only those above it:
     work, release                items side by side, with resume; a built release, its shards, and how two differ
     views, actors                previews, contact sheet, report; synthetic actors as input of demo and tests
     stages                       the flow; no stage imports another
-    takedown, demo               one person out of everything; the whole flow on synthetic actors
-    cli                          the `tooling` command: parses, calls one function, prints
+    takedown                     one person out of everything
+    cli                          the `tooling` command: parses, calls one function, prints; the demo calls them all
 
 `generation` makes and measures pixels and knows nothing of this package. `homologous_deepfake` defines the dataset.
 """
