@@ -12,7 +12,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from huggingface_hub.hf_api import LFSFileInfo
 
 from tooling.errors import InputError
-from tooling.release.folder import CHECKSUMS
+from tooling.release.folder import CHECKSUMS, PAPERS
 from tooling.release.shards import read_checksums
 from tooling.remote import Remote, RemoteError, RemoteFile, file_matches, quiet_client
 from tooling.takedown.built_release import Person, rows_of, shard_rows
@@ -21,7 +21,7 @@ from tooling.takedown.recipients import list_requests
 from tooling.workspace.files import file_sha256
 
 MAIN = "refs/heads/main"
-CARD_FILES = ("README.md", f"data/{CHECKSUMS}")
+CARD_FILES = ("README.md", *PAPERS, f"data/{CHECKSUMS}")  # they state counts
 PICTURES = "pictures/"
 BLOCK_BYTES = 1 << 16  # fetched at once of a shard of which two columns are read
 NO_DATE = "1970-01-01T00:00:00.000Z"  # the client asks for one that it does not send

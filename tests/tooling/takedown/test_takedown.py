@@ -28,7 +28,7 @@ from tooling.cli.app import app
 from tooling.errors import ConsentError, InputError, ToolingError, UsageError
 from tooling.hub.root import Hub
 from tooling.hub.server import serve
-from tooling.release.folder import read_release
+from tooling.release.folder import PAPERS, read_release
 from tooling.release.shards import read_checksums, rewrite_shard
 from tooling.stages import ingest, plan
 from tooling.stages.build import build_release
@@ -184,6 +184,9 @@ def test_only_the_affected_shards_change_and_are_sent(place: Place) -> None:
     siblings = place.api.dataset_info(TARGET, files_metadata=True).siblings or []
     remote = {f.rfilename: f.lfs.sha256 for f in siblings if f.lfs}
     assert {name: digest for name, digest in remote.items() if name.startswith("data/")} == read_checksums(place.out)
+    for name in ("README.md", *PAPERS):  # counts of the release without the person
+        there = hf_hub_download(TARGET, name, repo_type="dataset", cache_dir=place.out.parent / "cache")
+        assert Path(there).read_bytes() == (place.out / name).read_bytes(), name
     assert len(place.api.list_repo_commits(**DATASET)) == 3
 
 
