@@ -62,6 +62,11 @@ def people_of(sample_id: str) -> tuple[str, ...]:
     return tuple(sample_id.rpartition("/")[2].split("_")) if subset and subset.media == "video" else ()
 
 
+def subset_of(row: dict[str, Any]) -> str:
+    """Name of the subset that a row belongs to: the first folder of its path."""
+    return str(row["path"]).partition("/")[0]
+
+
 def fold_of_image(sample_id: str, parameters: dict[str, Any]) -> int:
     """Fold of a generated image: of the people whose faces its generator was fitted to, else by its number."""
     number = re.sub(r"\D", "", sample_id.rpartition("/")[2])

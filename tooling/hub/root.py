@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from tooling.errors import InputError
-from tooling.hub import rights as access
+from tooling.hub import rights
 from tooling.hub.responses import HubError, repo_not_found
 from tooling.hub.rights import Account, Repo, repo_record
 from tooling.hub.store import discussions
@@ -114,7 +114,7 @@ class Hub:
             HubError: RepoNotFound, 404 or 401 without a token.
         """
         repo = self._lookup(name)
-        if repo is None or not access.may_read(self.database, account, repo):
+        if repo is None or not rights.may_read(self.database, account, repo):
             raise repo_not_found(is_anonymous=account is None)
         return repo
 
@@ -130,7 +130,7 @@ class Hub:
     def visible(self, account: Account | None) -> list[Repo]:
         """All repositories that the account may see, newest first."""
         rows = self.database.rows(f"{DATASETS} ORDER BY created_at DESC, key")
-        return [repo for repo in map(repo_record, rows) if access.may_read(self.database, account, repo)]
+        return [repo for repo in map(repo_record, rows) if rights.may_read(self.database, account, repo)]
 
     def create(self, account: Account, request: dict[str, Any]) -> Repo:
         """Creates a repository with its first commit.
@@ -163,8 +163,8 @@ class Hub:
 
     def _own_namespace(self, account: Account, namespace: str, name: str) -> Row:
         row = self.database.row("SELECT * FROM namespaces WHERE name = ?", (namespace,))
-        is_in_scope = access.in_scope(account, f"datasets/{namespace}/{name}")
-        is_own = access.is_member(self.database, account, namespace) and is_in_scope
+        is_in_scope = rights.in_scope(account, f"datasets/{namespace}/{name}")
+        is_own = rights.is_member(self.database, account, namespace) and is_in_scope
         if row is None or not is_own:
             raise HubError(403, f'You don\'t have the rights to create a dataset under the namespace "{namespace}"')
         return row

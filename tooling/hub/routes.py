@@ -27,8 +27,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tooling.hub import gates
-from tooling.hub import rights as access
+from tooling.hub import gates, rights
 from tooling.hub.call import Call
 from tooling.hub.endpoints import community, repos, revisions
 from tooling.hub.endpoints import content as files
@@ -151,12 +150,12 @@ def _route(hub: Hub, endpoint: Endpoint) -> Route:
 
 
 def _answer(hub: Hub, endpoint: Endpoint, request: Request, body: Any) -> Response:
-    account = access.authenticate(hub.database, request.headers.get("authorization"))
+    account = rights.authenticate(hub.database, request.headers.get("authorization"))
     if "repo" not in request.path_params:
         return endpoint.answer(Call(hub, request, account, body))
     repo = hub.find(unquote(request.path_params["repo"]), account)
     if endpoint.needs == "write":
-        access.require_write(hub.database, account, repo)
+        rights.require_write(hub.database, account, repo)
     elif endpoint.needs == "content":
         gates.require_content(hub.database, account, repo)
     return endpoint.answer(Call(hub, request, account, body, repo))

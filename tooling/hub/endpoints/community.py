@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import JSONResponse, Response
 
-from tooling.hub import gates
-from tooling.hub import rights as access
+from tooling.hub import gates, rights
 from tooling.hub.call import Call
 from tooling.hub.responses import HubError, is_set, paged
 from tooling.hub.store import discussions
@@ -58,9 +57,9 @@ def pull_request_details(call: Call) -> Response:
 
 def change_status(call: Call) -> Response:
     """POST discussions/{number}/status: by its author, or by writers of the repository."""
-    access.require_write_role(call.account)
+    rights.require_write_role(call.account)
     if discussions.find(call.board, _number(call))["author"].lower() != call.user.lower():
-        access.require_write(call.hub.database, call.account, call.repo)
+        rights.require_write(call.hub.database, call.account, call.repo)
     return JSONResponse({"newStatus": discussions.change_status(call.board, _number(call), call.user, call.body)})
 
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from tooling.hub import rights as access
+from tooling.hub import rights
 from tooling.hub.call import Call
 from tooling.hub.responses import HubError, entry_not_found, is_set, origin, paged, revision_not_found, timestamp
 from tooling.hub.root import Hub
@@ -27,7 +27,7 @@ class _LargeFileResponse(FileResponse):
 
 def admit_commit(hub: Hub, request: Request) -> None:
     """Refuses the body of a caller whose token cannot write at all."""
-    access.require_write_role(access.authenticate(hub.database, request.headers.get("authorization")))
+    rights.require_write_role(rights.authenticate(hub.database, request.headers.get("authorization")))
 
 
 def admit_upload(hub: Hub, request: Request) -> None:
@@ -186,16 +186,16 @@ def _commit_answer(call: Call, commit_id: str) -> dict[str, Any]:
 
 def _require_writer_or_proposal(call: Call) -> None:
     """Writers pass; others may only commit to a new pull request or to one of their own."""
-    account = access.require_write_role(call.account)
+    account = rights.require_write_role(call.account)
     is_proposal = is_set(call.request, "create_pr") or call.part("revision").startswith("refs/pr/")
-    if not is_proposal or not access.in_scope(account, call.repo.full_name):
-        access.require_write(call.hub.database, call.account, call.repo)
+    if not is_proposal or not rights.in_scope(account, call.repo.full_name):
+        rights.require_write(call.hub.database, call.account, call.repo)
     if call.repo.is_disabled:
         raise HubError(403, "Access to this resource is disabled.")
 
 
 def _require_own_pull(call: Call, name: str) -> None:
-    if name.startswith("refs/pr/") and not access.may_write(call.hub.database, call.account, call.repo):
+    if name.startswith("refs/pr/") and not rights.may_write(call.hub.database, call.account, call.repo):
         row = discussions.find(call.board, int(name.rpartition("/")[2]))
         if row["author"].lower() != call.user.lower():
             raise HubError(403, f"Pull request {row['number']} of {call.repo.id} belongs to {row['author']}")
@@ -203,7 +203,7 @@ def _require_own_pull(call: Call, name: str) -> None:
 
 def lfs_batch(call: Call) -> Response:
     """POST {repo}.git/info/lfs/objects/batch: upload addresses, also for whoever may propose a pull request."""
-    access.require_write_role(call.account)
+    rights.require_write_role(call.account)
     if call.body.get("operation") != "upload":
         raise HubError(422, "Only the operation upload is served: download with /resolve/")
     requested = call.body.get("objects")

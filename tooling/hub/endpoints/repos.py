@@ -8,8 +8,7 @@ from typing import Any, get_args
 from huggingface_hub import hf_api
 from starlette.responses import JSONResponse, Response
 
-from tooling.hub import cards
-from tooling.hub import rights as access
+from tooling.hub import cards, rights
 from tooling.hub.call import Call
 from tooling.hub.responses import HubError, is_set, only_datasets, origin, paged, repo_not_found, timestamp
 from tooling.hub.rights import Repo
@@ -33,11 +32,11 @@ SUMMARY_KEYS = (
 def whoami(call: Call) -> Response:
     call.user  # noqa: B018  raises without a token
     assert call.account is not None
-    return JSONResponse(access.who_am_i(call.hub.database, call.account))
+    return JSONResponse(rights.who_am_i(call.hub.database, call.account))
 
 
 def create(call: Call) -> Response:
-    account = access.require_write_role(call.account)
+    account = rights.require_write_role(call.account)
     try:
         repo = call.hub.create(account, call.body)
     except HubError as error:
@@ -53,7 +52,7 @@ def delete(call: Call) -> Response:
     if "/" not in name:
         name = f"{call.body.get('organization') or call.user}/{name}"
     repo = _named_in_body(call, name)
-    access.require_write(call.hub.database, call.account, repo)
+    rights.require_write(call.hub.database, call.account, repo)
     call.hub.delete(repo)
     return JSONResponse({})
 
@@ -61,7 +60,7 @@ def delete(call: Call) -> Response:
 def move(call: Call) -> Response:
     source, target = str(call.body.get("fromRepo", "")), str(call.body.get("toRepo", ""))
     repo = _named_in_body(call, source)
-    account = access.require_write(call.hub.database, call.account, repo)
+    account = rights.require_write(call.hub.database, call.account, repo)
     moved = call.hub.move(repo, target, account)
     return JSONResponse({"url": _address(call, moved)})
 
@@ -181,7 +180,7 @@ def _metadata(repository: Repository, commit_id: str) -> dict[str, Any]:
 
 
 def _named_in_body(call: Call, name: str) -> Repo:
-    access.require_write_role(call.account)
+    rights.require_write_role(call.account)
     if call.body.get("type") != "dataset":
         raise only_datasets()
     repo = call.hub.find(name, call.account)

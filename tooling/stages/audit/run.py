@@ -15,7 +15,7 @@ from typing import Any
 
 from generation.errors import GenerationError
 from generation.media.reader import pick_frames, read_image
-from homologous_deepfake import SUBSETS, complete_row, read_rows
+from homologous_deepfake import SUBSETS, complete_row, read_rows, subset_of
 from tooling.errors import InputError, VerificationError, WorkspaceError
 from tooling.stages.audit.containers import measure_container
 from tooling.stages.audit.pixels import measure_pixels
@@ -145,7 +145,7 @@ def _measure(
     write_text(path, "".join(_format_kept(digest, kept[digest]) + "\n" for digest in sorted(kept)))
     return {
         row["path"]: kept[row["sha256"]]
-        | ({"box_jitter": _track(workspace, row)} if SUBSETS[_subset(row)].media == "video" else {})
+        | ({"box_jitter": _track(workspace, row)} if SUBSETS[subset_of(row)].media == "video" else {})
         for row in rows
     }
 
@@ -154,7 +154,7 @@ def _measure_file(item: tuple[Workspace, Row]) -> dict[str, Measured]:
     """Everything but the track of one file; runs in a worker."""
     workspace, row = item
     path = workspace.path(row["path"])
-    if SUBSETS[_subset(row)].media == "image":
+    if SUBSETS[subset_of(row)].media == "image":
         return measure_pixels([read_image(path)])
     numbers = sorted({round(row["num_frames"] * (at + 0.5) / NUM_FRAMES - 0.5) for at in range(NUM_FRAMES)})
     frames = pick_frames(path, numbers)
@@ -166,10 +166,6 @@ def _track(workspace: Workspace, row: Row) -> Measured:
         return measure_track(complete_row(str(workspace.root), row))
     except ValueError as error:
         raise WorkspaceError(str(error)) from error
-
-
-def _subset(row: Row) -> str:
-    return str(row["path"]).partition("/")[0]
 
 
 def _format_kept(digest: str, measured: dict[str, Measured]) -> str:
@@ -197,7 +193,7 @@ def _test(probe: Probe, comparison: Comparison, measured: dict[str, dict[str, Me
         samples = [
             ProbedFile(
                 measured[row["path"]].get(probe.name, {}),
-                SUBSETS[_subset(row)].method != "real",
+                SUBSETS[subset_of(row)].method != "real",
                 folds[_person(row)],
                 _person(row),
             )
@@ -228,7 +224,9 @@ def _person(row: Row) -> str:
 
 def _folds(rows: Sequence[Row]) -> dict[str, int]:
     """Person -> fold of the test: the dataset's own; if all are in one fold, pairs of people are dealt into folds."""
-    of_person = {_person(row): row["fold"] for row in rows if _subset(row) in ("raw_video", "face_video", "GAN_images")}
+    of_person = {
+        _person(row): row["fold"] for row in rows if subset_of(row) in ("raw_video", "face_video", "GAN_images")
+    }
     people = list(of_person)
     if len(set(of_person.values())) > 1:
         return {person: -1 if of_person[person] is None else int(of_person[person]) for person in people}

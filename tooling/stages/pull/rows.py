@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import homologous_deepfake as definition
 from generation.faces.track import FaceTrack, round_px
-from homologous_deepfake import GENDERS, LABELS, METHODS, PAIRED_SUBSETS, SUBSETS
+from homologous_deepfake import GENDERS, LABELS, METHODS, PAIRED_SUBSETS, SUBSETS, subset_of
 from tooling.errors import InputError, WorkspaceError
 from tooling.marks.manifest import CAPTURED, read_marks
 from tooling.settings import ClipSettings, FaceSettings, Settings
@@ -44,10 +44,6 @@ class Origin:
 
     repo_id: str
     commit: str
-
-
-def subset_of(row: Row) -> str:
-    return str(row["path"]).partition("/")[0]
 
 
 def people_of(row: Row) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from homologous_deepfake import METADATA, SUBSETS, make_features
+from homologous_deepfake import METADATA, SUBSETS, make_features, subset_of
 from tooling.errors import InputError
 from tooling.release.folder import CHECKSUMS
 from tooling.remote import Remote, RemoteFile, connect, file_matches, quiet_client
@@ -39,7 +39,6 @@ from tooling.stages.pull.rows import (
     record_of,
     restore_track,
     settings_of,
-    subset_of,
     write_media,
 )
 from tooling.work.engine import Progress, no_progress
