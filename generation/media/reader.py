@@ -159,7 +159,8 @@ def to_rgb(frame: VideoFrame, *, is_exact: bool = True) -> Frame:
     Without `is_exact` it is faster and about one level darker.
     """
     flags = EXACT if is_exact else FAST
-    return np.ascontiguousarray(frame.reformat(format="rgb24", interpolation=flags).to_ndarray())
+    # Each process has one thread; FFmpeg would otherwise start others for every frame.
+    return np.ascontiguousarray(frame.reformat(format="rgb24", interpolation=flags, threads=1).to_ndarray())
 
 
 def read_image(path: Path) -> Frame:

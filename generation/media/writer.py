@@ -47,6 +47,7 @@ def to_picture(frame: Frame) -> VideoFrame:
         src_color_range=ColorRange.JPEG,
         dst_color_range=ColorRange.MPEG,
         dst_colorspace=Colorspace.ITU709,
+        threads=1,
     )
 
 

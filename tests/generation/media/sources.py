@@ -104,6 +104,7 @@ def write_source(folder: Path, kind: Kind, pictures: Iterable[Frame] | None = No
                 src_color_range=ColorRange.JPEG,
                 dst_color_range=ColorRange.JPEG if kind.is_full_range else ColorRange.MPEG,
                 dst_colorspace=kind.matrix,
+                threads=1,
             )
             picture.pts = kind.times[index] if kind.times else index
             picture.time_base = Fraction(1, 1000) if kind.times else 1 / kind.rate
