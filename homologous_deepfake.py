@@ -6,6 +6,8 @@ standard library and `datasets`, and is used in two ways:
 - as a module: `load("swap_video", WORKSPACE)` or `HomologousDeepfake(config_name="swap_video", data_dir=WORKSPACE)`;
 - with datasets 3.6, also as a loading script:
   `load_dataset("PATH/homologous_deepfake.py", "swap_video", data_dir=WORKSPACE, trust_remote_code=True)`.
+
+The tables need no `datasets`, whose import takes a second or two: the builder is defined when it is first used.
 """
 
 import csv
@@ -15,9 +17,11 @@ import hashlib
 import json
 import os
 import re
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
-import datasets
+if TYPE_CHECKING:
+    import datasets
 
 VERSION = "1.0.0"
 LABELS = ["real", "fake"]
@@ -78,8 +82,10 @@ def split_of(fold: Any) -> str:
     return next((split for split, folds in SPLIT_FOLDS.items() if fold in folds), CROSSING)
 
 
-def make_features(name: str) -> datasets.Features:
+def make_features(name: str) -> "datasets.Features":
     """Columns of a config: one of SUBSETS, or METADATA for the columns that all subsets have."""
+    import datasets
+
     string, integer, number = datasets.Value("string"), datasets.Value("int32"), datasets.Value("float32")
     common = {
         **dict.fromkeys(("path", "sample_id"), string),
@@ -223,50 +229,68 @@ def _read(path: str) -> bytes:
         return file.read()
 
 
-class WorkspaceConfig(datasets.BuilderConfig):  # type: ignore[misc]
-    """A config whose cache key covers this file and the workspace's tables: after a change, no old rows come back."""
+def _define_builder() -> None:
+    """Defines the two public classes, at the top of this module as far as anybody can see, pickle included."""
+    global HomologousDeepfake, WorkspaceConfig
+    import datasets
 
-    data_dir: Any
+    class WorkspaceConfig(datasets.BuilderConfig):  # type: ignore[misc]
+        """A config whose cache key covers this file and the workspace's tables, so that no old rows come back."""
 
-    def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
-        if self.data_dir:
-            self.data_dir = folder = os.path.abspath(self.data_dir)  # a relative path depends on the working directory
-            tables = ("identities.csv", "plan.json", "*/metadata.jsonl", "tracks/*.json")
-            paths = [path for table in tables for path in sorted(glob.glob(f"{glob.escape(folder)}/{table}"))]
-            state = [(path, hashlib.sha256(_read(path)).hexdigest()) for path in (__file__, *paths)]
-            config_kwargs = {**config_kwargs, "data_dir": folder, "state": str(state)}
-        return str(super().create_config_id(config_kwargs, custom_features))
+        data_dir: Any
+
+        def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
+            if self.data_dir:
+                # A relative path depends on the working directory.
+                self.data_dir = folder = os.path.abspath(self.data_dir)
+                tables = ("identities.csv", "plan.json", "*/metadata.jsonl", "tracks/*.json")
+                paths = [path for table in tables for path in sorted(glob.glob(f"{glob.escape(folder)}/{table}"))]
+                state = [(path, hashlib.sha256(_read(path)).hexdigest()) for path in (__file__, *paths)]
+                config_kwargs = {**config_kwargs, "data_dir": folder, "state": str(state)}
+            return str(super().create_config_id(config_kwargs, custom_features))
+
+    class HomologousDeepfake(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
+        """Builder over a workspace: `HomologousDeepfake(config_name="swap_video", data_dir=WORKSPACE)`."""
+
+        VERSION = datasets.Version(VERSION)
+        BUILDER_CONFIG_CLASS = WorkspaceConfig  # type: ignore[name-defined]
+        BUILDER_CONFIGS = [WorkspaceConfig(name=name, version=VERSION) for name in SUBSETS]  # noqa: RUF012
+        DEFAULT_CONFIG_NAME = "swap_video"
+
+        def _info(self) -> datasets.DatasetInfo:
+            subset = SUBSETS[self.config.name]
+            return datasets.DatasetInfo(description=subset.description, features=make_features(subset.name))
+
+        def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+            workspace, name = self.config.data_dir, self.config.name
+            rows = read_rows(workspace, name) if workspace else {}
+            if not rows:
+                raise ValueError(
+                    f"{name}: no finished file in workspace {workspace}; pass another data_dir, or make some"
+                )
+            # num_proc, streaming and shuffling divide the lists in gen_kwargs.
+            return [datasets.SplitGenerator(name=split, gen_kwargs={"rows": found}) for split, found in rows.items()]
+
+        def _generate_examples(self, rows: list[dict[str, Any]]) -> Any:
+            for row in rows:
+                yield row["sample_id"], complete_row(self.config.data_dir, row)
 
 
-class HomologousDeepfake(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
-    """Builder over a workspace: `HomologousDeepfake(config_name="swap_video", data_dir=WORKSPACE)`."""
-
-    VERSION = datasets.Version(VERSION)
-    BUILDER_CONFIG_CLASS = WorkspaceConfig
-    BUILDER_CONFIGS = [WorkspaceConfig(name=name, version=VERSION) for name in SUBSETS]  # noqa: RUF012
-    DEFAULT_CONFIG_NAME = "swap_video"
-
-    def _info(self) -> datasets.DatasetInfo:
-        subset = SUBSETS[self.config.name]
-        return datasets.DatasetInfo(description=subset.description, features=make_features(subset.name))
-
-    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        workspace, name = self.config.data_dir, self.config.name
-        rows = read_rows(workspace, name) if workspace else {}
-        if not rows:
-            raise ValueError(f"{name}: no finished file in workspace {workspace}; pass another data_dir, or make some")
-        # num_proc, streaming and shuffling divide the lists in gen_kwargs.
-        return [datasets.SplitGenerator(name=split, gen_kwargs={"rows": found}) for split, found in rows.items()]
-
-    def _generate_examples(self, rows: list[dict[str, Any]]) -> Any:
-        for row in rows:
-            yield row["sample_id"], complete_row(self.config.data_dir, row)
+def __getattr__(name: str) -> Any:
+    if name not in ("HomologousDeepfake", "WorkspaceConfig"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    _define_builder()
+    return globals()[name]
 
 
 def load(name: str, workspace: str, split: Any = None, streaming: bool = False, num_proc: Any = None) -> Any:
     """Loads a subset from a workspace, as `datasets.load_dataset` does from a release. Errors: see `read_rows`."""
-    builder = HomologousDeepfake(config_name=name, data_dir=os.fspath(workspace))
+    builder = sys.modules[__name__].HomologousDeepfake(config_name=name, data_dir=os.fspath(workspace))
     if streaming:
         return builder.as_streaming_dataset(split)
     builder.download_and_prepare(num_proc=num_proc)
     return builder.as_dataset(split)
+
+
+if "datasets" in sys.modules:  # its loader looks through what is defined here
+    _define_builder()

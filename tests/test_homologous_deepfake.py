@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -306,3 +308,20 @@ def test_default_config_and_metadata_columns(small_workspace: Workspace) -> None
     assert list(HomologousDeepfake.builder_configs) == list(SUBSETS)
     for name in SUBSETS:
         assert set(make_features(METADATA)) < set(make_features(name))
+
+
+ALONE = """
+import sys
+import homologous_deepfake, tooling.cli.app, tooling.work.tasks, tooling.marks.mark
+assert not {"datasets", "torch"} & set(sys.modules)
+builder = homologous_deepfake.HomologousDeepfake
+assert (builder.__module__, builder.__qualname__) == ("homologous_deepfake", "HomologousDeepfake")
+assert builder in vars(homologous_deepfake).values()
+"""
+
+
+def test_tables_cost_no_import_of_datasets_and_the_builder_is_there_when_it_is_used() -> None:
+    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    loaded_before = "import datasets, homologous_deepfake as h; assert 'HomologousDeepfake' in vars(h)"
+    subprocess.run([sys.executable, "-c", loaded_before], check=True)  # as the loader of datasets 3 does

@@ -23,7 +23,7 @@ from tooling.workspace.path_kinds import unknown_paths
 
 TOOLING = Path(sys.executable).with_name("tooling")
 PEOPLE = ("1", "2", "3")
-CLIP = ClipSettings(seconds=4.0, width_px=640, height_px=360)
+CLIP = ClipSettings(seconds=2.0, width_px=640, height_px=360)
 
 # A file system of its own that no other process sees; it is filled, then given room.
 SMALL_DISK = """
@@ -58,7 +58,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with three sources, whose parts are given so that no face is looked for, and an empty workspace."""
     folder = tmp_path_factory.mktemp("start")
     for person in PEOPLE:
-        write_source(folder / "sources", Kind(f"{person}.mp4", size=(640, 360), num_frames=120 + int(person)))
+        write_source(folder / "sources", Kind(f"{person}.mp4", size=(640, 360), num_frames=60 + int(person)))
     rows = "".join(f"{person},male,granted,0\n" for person in PEOPLE)
     (folder / "sources" / "identities.csv").write_text("id,gender,consent_status,start_seconds\n" + rows)
     create_workspace(folder / "workspace", Settings(clip=CLIP))
