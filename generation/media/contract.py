@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from generation.errors import VideoError
 from generation.media.reader import open_video
@@ -47,40 +50,36 @@ def differences(path: Path, contract: VideoContract) -> list[Difference]:
     Raises:
         VideoError: the file cannot be read as video, or a frame is damaged.
     """
-    found = stream_differences(path, contract)
-    if wrong_size := [one for one in found if one.name == "size"]:  # a huge frame may fill the memory
-        return wrong_size
-    order = FrameOrder(contract)
-    for frame in decode_strictly(path):
-        order.add(frame)
-        if order.is_much_too_long:
-            break
+    with open_video(path) as container:
+        found = stream_differences(container, contract)
+        if wrong_size := [one for one in found if one.name == "size"]:  # a huge frame may fill the memory
+            return wrong_size
+        order = FrameOrder(contract)
+        for frame in decode_strictly(path, strict_packets(container)):
+            order.add(frame)
+            if order.is_much_too_long:
+                break
     return found + order.differences()
 
 
-def stream_differences(path: Path, contract: VideoContract) -> list[Difference]:
-    """Differences that the container and its stream show without decoding.
-
-    Raises:
-        VideoError: see `open_video`.
-    """
-    with open_video(path) as container:
-        stream, num_audio = container.streams.video[0], len(container.streams.audio)
-        context: Any = stream.codec_context
-        formats = container.format.name.split(",")
-        rate = stream.average_rate or Fraction(0)
-        is_other_rate = abs(rate - contract.fps) > contract.fps * Fraction(MAX_RATE_ERROR)
-        found = (
-            Difference("size", f"{context.width}x{context.height}", "{}x{}".format(*contract.size), is_lasting=True),
-            Difference("container", "mp4" if "mp4" in formats else container.format.name, "mp4"),
-            Difference("streams", f"{len(container.streams) - num_audio}", "1"),
-            Difference("audio", "yes" if num_audio else "no", "no"),
-            Difference("frames per second", f"{float(rate):.4g}", f"{contract.fps}", is_lasting=is_other_rate),
-            Difference("codec", context.name, "h264"),
-            Difference("profile", f"{context.profile}", "High"),
-            Difference("pixel format", f"{context.pix_fmt}", "yuv420p"),
-            Difference("colours", f"{(int(context.colorspace), int(context.color_range))}", f"{BT709_LIMITED}"),
-        )
+def stream_differences(container: InputContainer, contract: VideoContract) -> list[Difference]:
+    """Differences that an open file and its stream show without decoding."""
+    stream, num_audio = container.streams.video[0], len(container.streams.audio)
+    context: Any = stream.codec_context
+    formats = container.format.name.split(",")
+    rate = stream.average_rate or Fraction(0)
+    is_other_rate = abs(rate - contract.fps) > contract.fps * Fraction(MAX_RATE_ERROR)
+    found = (
+        Difference("size", f"{context.width}x{context.height}", "{}x{}".format(*contract.size), is_lasting=True),
+        Difference("container", "mp4" if "mp4" in formats else container.format.name, "mp4"),
+        Difference("streams", f"{len(container.streams) - num_audio}", "1"),
+        Difference("audio", "yes" if num_audio else "no", "no"),
+        Difference("frames per second", f"{float(rate):.4g}", f"{contract.fps}", is_lasting=is_other_rate),
+        Difference("codec", context.name, "h264"),
+        Difference("profile", f"{context.profile}", "High"),
+        Difference("pixel format", f"{context.pix_fmt}", "yuv420p"),
+        Difference("colours", f"{(int(context.colorspace), int(context.color_range))}", f"{BT709_LIMITED}"),
+    )
     return [one for one in found if one.found != one.required]
 
 
@@ -118,18 +117,31 @@ class FrameOrder:
         return [one for one in found if one.found != one.required]
 
 
-def decode_strictly(path: Path) -> Iterator[VideoFrame]:
+def strict_packets(container: InputContainer) -> Iterator[Packet[VideoStream]]:
+    """Packets of an open file for `decode_strictly`, by one thread; to be called before anything of it is decoded."""
+    stream = container.streams.video[0]
+    stream.codec_context.thread_count = 1
+    stream.codec_context.options = {"err_detect": "explode"}
+    return container.demux(stream)
+
+
+def decode_strictly(path: Path, packets: Iterable[Packet[VideoStream]]) -> Iterator[VideoFrame]:
     """Decodes every frame; damage is an error and is not patched up.
 
+    Args:
+        path: of the file, for messages.
+        packets: all of them, from `strict_packets`, while the file is open.
+
     Raises:
-        VideoError: see `open_video`; also for a frame that is damaged or of another size than the stream's.
+        VideoError: a frame is damaged or of another size than the stream's.
+        FFmpegError: it does not decode; `open_video` makes it a VideoError.
     """
-    with open_video(path) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1
-        stream.codec_context.options = {"err_detect": "explode"}
-        size = stream.codec_context.width, stream.codec_context.height
-        for number, frame in enumerate(container.decode(stream)):
+    size: tuple[int, int] | None = None
+    number = 0
+    for packet in packets:
+        size = size or (packet.stream.codec_context.width, packet.stream.codec_context.height)
+        for frame in packet.decode():
             if frame.is_corrupt or (frame.width, frame.height) != size:
                 raise VideoError(f"{path}: frame {number} is damaged or of another size; copy or export it again")
+            number += 1
             yield frame

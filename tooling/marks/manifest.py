@@ -157,7 +157,7 @@ def read_marks(path: Path, keys: SigningKeys) -> FoundMarks:
     labels = tuple(json.loads(text) for name, text in read_tags(path) if name == LABEL_FIELD)
     try:
         with path.open("rb") as file, c2pa.Reader(FORMATS[path.suffix], file, context=_context(keys.root)) as reader:
-            state, report = reader.get_validation_state(), json.loads(reader.json())
+            report = json.loads(reader.json())
     except c2pa.C2paError as error:
         if "ManifestNotFound" in type(error).__name__ + str(error):
             return FoundMarks("missing", (), labels, ())
@@ -172,7 +172,9 @@ def read_marks(path: Path, keys: SigningKeys) -> FoundMarks:
     types = tuple(action["digitalSourceType"].rpartition("/")[2] for action in actions if "digitalSourceType" in action)
     parts = sorted(manifest.get("ingredients", ()), key=lambda part: part["relationship"] != "parentOf")
     states: dict[Any, State] = {"Trusted": "trusted", "Valid": "untrusted"}
-    return FoundMarks(states.get(state, "invalid"), types, labels, tuple(part["title"] for part in parts))
+    return FoundMarks(
+        states.get(report.get("validation_state"), "invalid"), types, labels, tuple(part["title"] for part in parts)
+    )
 
 
 def _sign(source: Path, target: Path, mark: Mark, keys: SigningKeys) -> None:

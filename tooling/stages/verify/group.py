@@ -107,12 +107,13 @@ def check_group(item: CheckItem) -> dict[str, FileCheck]:
         Path -> check, of those to check, and of those unchanged ones that differ from their records by now.
     """
     found: dict[str, FileCheck] = {}
+    whole, unchanged = [], []
     for record in item.unchanged:
         check = FileCheck(record.path)
-        _check_digests(item.workspace, record, check)
+        if _check_digests(item.workspace, record, check):
+            unchanged.append(record)
         if not check.is_ok:
             found[record.path] = check
-    whole = []
     for record in item.checked:
         check = found[record.path] = FileCheck(record.path)
         if _check_digests(item.workspace, record, check):
@@ -124,7 +125,8 @@ def check_group(item: CheckItem) -> dict[str, FileCheck]:
         for record in whole:
             check_image(item.workspace.path(record.path), record, found[record.path])
     elif whole:
-        _decode(_open_files(item, whole, found))
+        clip = item.clip if item.clip in (*whole, *unchanged) else None  # else it is missing or damaged
+        _decode(_open_files(item, clip, whole, found))
     return found
 
 
@@ -162,13 +164,12 @@ def _decode(files: list[OpenFile]) -> None:
         file.finish()
 
 
-def _open_files(item: CheckItem, whole: list[FileRecord], found: dict[str, FileCheck]) -> list[OpenFile]:
+def _open_files(
+    item: CheckItem, clip: FileRecord | None, whole: list[FileRecord], found: dict[str, FileCheck]
+) -> list[OpenFile]:
     """Opens the files of a group, the clip first, each with its meters."""
-    workspace, clip = item.workspace, item.clip
+    workspace = item.workspace
     track = _read_track(workspace, people_of(whole[0].sample_id)[0], whole, found)
-    if clip is not None and clip not in whole:  # known already, or damaged
-        path = workspace.path(clip.path)
-        clip = clip if path.is_file() and file_sha256(path) == clip.sha256 else None
     target = TargetClip(clip, track, Window())
     files = []
     for record in ([clip] if clip else []) + [record for record in whole if record != clip]:

@@ -6,6 +6,7 @@ its stream must equal those of a clip of the same size that is written here and 
 
 from __future__ import annotations
 
+import itertools
 import re
 import tempfile
 from collections.abc import Generator
@@ -13,12 +14,22 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 from PIL import Image, UnidentifiedImageError
 
 from generation.arrays import Frame
 from generation.errors import VideoError
-from generation.media.contract import Difference, FrameOrder, VideoContract, decode_strictly, stream_differences
+from generation.media.contract import (
+    Difference,
+    FrameOrder,
+    VideoContract,
+    decode_strictly,
+    stream_differences,
+    strict_packets,
+)
 from generation.media.reader import open_video
 from generation.media.writer import write_clip
 from tooling.marks.manifest import LABEL_FIELD, NOTE_FIELD
@@ -64,10 +75,13 @@ class VideoPass:
         self._frames.close()
 
     def _decoded(self) -> Generator[VideoFrame, None, None]:
-        differences = [*stream_differences(self.path, self.contract), *container_differences(self.path)]
-        self._report(differences)
-        self._compare_settings()
-        yield from decode_strictly(self.path)
+        with open_video(self.path) as container:
+            differences = stream_differences(container, self.contract)
+            self._report([*differences, *container_differences(self.path, container)])
+            packets = strict_packets(container)
+            first = next(packets)  # an empty one, if there is no other
+            self._compare_settings(encoder_settings(first))
+            yield from decode_strictly(self.path, itertools.chain([first], packets))
         self.is_whole = True
         self._report(self._order.differences())
         recorded, required = self.record.num_frames, self.contract.num_frames
@@ -78,8 +92,8 @@ class VideoPass:
         for difference in differences:
             self.check.error("encoding", f"{difference.name}: {difference}")
 
-    def _compare_settings(self) -> None:
-        found, expected = encoder_settings(self.path), _own_settings(self.contract.size, self.contract.fps)
+    def _compare_settings(self, found: str) -> None:
+        expected = _own_settings(self.contract.size, self.contract.fps)
         if found == expected:
             return
         if is_imported(self.record):
@@ -90,14 +104,13 @@ class VideoPass:
         self.check.error("encoding", f"encoder settings: {got}, must be {must}; make it again")
 
 
-def container_differences(path: Path) -> list[Difference]:
+def container_differences(path: Path, container: InputContainer) -> list[Difference]:
     """Differences in what marking a file writes: tags, and the boxes at the top of the file (ISO/IEC 14496-12).
 
     Raises:
-        VideoError: the file cannot be read as video.
+        VideoError: the file is truncated.
     """
-    with open_video(path) as container:
-        tags = set(container.metadata) - CONTAINER_TAGS | set(container.streams.video[0].metadata) - STREAM_TAGS
+    tags = set(container.metadata) - CONTAINER_TAGS | set(container.streams.video[0].metadata) - STREAM_TAGS
     names = top_atoms(path)
     unusual = [name for name in names if name not in ATOMS]
     is_first = "moov" in names and "mdat" in names and names.index("moov") < names.index("mdat")
@@ -132,16 +145,9 @@ def top_atoms(path: Path) -> list[str]:
     return names
 
 
-def encoder_settings(path: Path) -> str:
-    """The options that x264 wrote into the first packet; "" if there are none.
-
-    Raises:
-        VideoError: see `open_video`.
-    """
-    with open_video(path) as container:
-        packet = next(iter(container.demux(container.streams.video[0])), None)
-        content = bytes(packet)[:SETTINGS_BYTES] if packet is not None and packet.size else b""
-    found = SETTINGS.search(content)
+def encoder_settings(first: Packet[VideoStream]) -> str:
+    """The options that x264 wrote into the first packet; "" if there are none."""
+    found = SETTINGS.search(bytes(first)[:SETTINGS_BYTES] if first.size else b"")
     return found.group(1).decode() if found else ""
 
 
@@ -150,7 +156,8 @@ def _own_settings(size: tuple[int, int], fps: int) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "settings.mp4"
         write_clip(path, [np.zeros((size[1], size[0], 3), np.uint8)] * 4, fps=fps)  # the last packet is padded
-        return encoder_settings(path)
+        with open_video(path) as container:
+            return encoder_settings(next(container.demux(video=0)))
 
 
 def read_still(path: Path, record: FileRecord, check: FileCheck) -> Frame | None:
