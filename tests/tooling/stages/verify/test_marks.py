@@ -20,7 +20,6 @@ from generation.media.reader import read_clip
 from generation.media.tags import write_tags
 from generation.media.writer import X264_OPTIONS, VideoWriter
 from tests.tooling.stages.verify.verified import record_of, replace_record
-from tests.workspaces import HEIGHT, WIDTH
 from tooling.marks import manifest as provenance
 from tooling.marks.manifest import Mark, label_text, mark_file
 from tooling.marks.mark import mark_of
@@ -29,7 +28,7 @@ from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace
 from tooling.workspace.signing_keys import init_keys, read_keys
 
-REAL, STILL = "raw_video/1.mp4", "GAN_images/000001.png"
+REAL, STILL = "face_video/1.mp4", "GAN_images/000001.png"  # nothing else is decoded again with a crop
 
 
 def errors_of(workspace: Workspace) -> list[str]:
@@ -59,7 +58,8 @@ def encode(workspace: Workspace, path: str, **options: str) -> None:
     """The same pictures, encoded by other options, and marked."""
     file = workspace.path(path)
     frames = read_clip(file)
-    with VideoWriter(file, width=WIDTH, height=HEIGHT, options=X264_OPTIONS | options) as writer:
+    height, width = frames.shape[1:3]
+    with VideoWriter(file, width=width, height=height, options=X264_OPTIONS | options) as writer:
         for frame in frames:
             writer.write(frame)
     mark_again(workspace, path)
@@ -71,7 +71,7 @@ def vary_rate(workspace: Workspace, path: str) -> None:
     frames = read_clip(file)
     with av.open(str(file), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264", rate=30, options=dict(X264_OPTIONS))
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        (stream.height, stream.width), stream.pix_fmt = frames.shape[1:3], "yuv420p"
         stream.codec_context.time_base = Fraction(1, 300)
         for number, frame in enumerate(frames):
             picture = VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="yuv420p")
@@ -182,35 +182,35 @@ FAULTS: dict[str, tuple[Callable[[Workspace], object], str]] = {
         lambda w: rerecord(w, REAL, digital_source_type=""),
         f"{REAL}: its record says unmarked, must be digitalCapture",
     ),
-    "no keys": (lambda w: shutil.rmtree(w.keys_path), "keys: marks were not checked"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_fault_of_encoding_or_marks(fault: str, workspace_copy: Workspace) -> None:
+def test_fault_of_encoding_or_marks(fault: str, pair_copy: Workspace) -> None:
     inject, message = FAULTS[fault]
-    inject(workspace_copy)
-    found = errors_of(workspace_copy)
+    inject(pair_copy)
+    found = errors_of(pair_copy)
     assert any(message in line for line in found), found
 
 
-def test_one_error_names_the_command_that_makes_keys(workspace_copy: Workspace) -> None:
-    shutil.rmtree(workspace_copy.keys_path)
-    found = errors_of(workspace_copy)
+def test_one_error_names_the_command_that_makes_keys(pair_copy: Workspace) -> None:
+    shutil.rmtree(pair_copy.keys_path)
+    found = errors_of(pair_copy)
     assert len(found) == 1
+    assert found[0].startswith("keys: marks were not checked: ")
     assert "tooling keys init" in found[0]
 
 
-def test_other_signers_of_what_was_pulled_are_a_note(workspace_copy: Workspace) -> None:
-    sign_by_others(workspace_copy, REAL)
-    rerecord(workspace_copy, REAL, results={"repository": "lab/set"}, origin="pulled")
-    notes = [str(found) for found in verify.verify_files(workspace_copy, num_workers=1) if found.path == REAL]
+def test_other_signers_of_what_was_pulled_are_a_note(pair_copy: Workspace) -> None:
+    sign_by_others(pair_copy, REAL)
+    rerecord(pair_copy, REAL, results={"repository": "lab/set"}, origin="pulled")
+    notes = [str(found) for found in verify.verify_files(pair_copy, num_workers=1) if found.path == REAL]
     assert notes == [f"note: {REAL}: is signed by others than keys/: it was pulled from lab/set"]
 
 
-def test_settings_of_imported_files_are_a_note(workspace_copy: Workspace) -> None:
-    encode(workspace_copy, REAL, crf="30")
-    rerecord(workspace_copy, REAL, origin="imported")
-    findings = [str(found) for found in verify.verify_files(workspace_copy, num_workers=1)]
-    assert "note: raw_video: 1 files were encoded elsewhere, with other settings" in findings
+def test_settings_of_imported_files_are_a_note(pair_copy: Workspace) -> None:
+    encode(pair_copy, REAL, crf="12")
+    rerecord(pair_copy, REAL, origin="imported")
+    findings = [str(found) for found in verify.verify_files(pair_copy, num_workers=1)]
+    assert "note: face_video: 1 files were encoded elsewhere, with other settings" in findings
     assert not [line for line in findings if line.startswith(f"error: {REAL}")]

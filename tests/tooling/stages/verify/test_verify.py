@@ -15,7 +15,9 @@ import pytest
 
 from generation.media.writer import write_clip
 from homologous_deepfake import SUBSETS
+from tests.workspaces import add_file
 from tooling.errors import VerificationError
+from tooling.stages.verify import group
 from tooling.stages.verify import run as verify
 from tooling.stages.verify.table import read_known
 from tooling.workspace.files import file_sha256, write_text
@@ -54,7 +56,7 @@ def set_plan(workspace: Workspace, change: Callable[[dict], None]) -> None:  # t
 
 def withdraw(workspace: Workspace) -> None:
     people = workspace.identities()
-    people["3"] = dataclasses.replace(people["3"], consent_status="withdrawn")
+    people["2"] = dataclasses.replace(people["2"], consent_status="withdrawn")
     write_text(workspace.identities_path, format_identities(people))
 
 
@@ -81,6 +83,7 @@ def remake_input(workspace: Workspace) -> None:
 
 
 def remake_two_inputs(workspace: Workspace) -> None:
+    add_file(workspace, "raw_video/10.mp4", "ingest", {})
     first = next(iter(workspace.records("swap_video").values()))
     rerecord(workspace, first.path, inputs={f"raw_video/{person}.mp4": "0" * 64 for person in (10, 2)})
 
@@ -108,14 +111,14 @@ FAULTS: dict[str, tuple[Callable[[Workspace], object], str]] = {
     "stale input": (remake_input, "was made from an older raw_video/1.mp4; run its stage again"),
     "stale inputs": (remake_two_inputs, "was made from an older raw_video/2.mp4 and 1 more; run its stage again"),
     "stray file": (add_stray, "swap_video/98_99.mp4: has no record; remove it or import it"),
-    "no consent": (withdraw, "raw_video/3.mp4: consent of identity 3 is 'withdrawn'; take the person out"),
+    "no consent": (withdraw, "raw_video/2.mp4: consent of identity 2 is 'withdrawn'; take the person out"),
     "crossing folds": (
         lambda w: set_plan(w, lambda plan: plan["folds"].update({"1": 4})),
         "lie in different folds",
     ),
     "no fold": (
-        lambda w: set_plan(w, lambda plan: plan["folds"].pop("5")),
-        "identity 5 has no fold; run `tooling plan`",
+        lambda w: set_plan(w, lambda plan: plan["folds"].pop("2")),
+        "identity 2 has no fold; run `tooling plan`",
     ),
     "not planned": (
         lambda w: set_plan(w, lambda plan: plan["pairs"]["swap_video"].pop()),
@@ -126,64 +129,117 @@ FAULTS: dict[str, tuple[Callable[[Workspace], object], str]] = {
         "is planned, not there; run `tooling generate`",
     ),
     "no crop": (
-        lambda w: w.forget("face_video", ["face_video/4"]),
-        "raw_video/4.mp4: has no crop; run `tooling faces`",
+        lambda w: w.forget("face_video", ["face_video/2"]),
+        "raw_video/2.mp4: has no crop; run `tooling faces`",
     ),
-    "no clip": (lambda w: w.forget("raw_video", ["raw_video/4"]), "face_video/4.mp4: has no clip in raw_video"),
+    "no clip": (lambda w: w.forget("raw_video", ["raw_video/2"]), "face_video/2.mp4: has no clip in raw_video"),
 }
 
 
-def test_sound_workspace_has_no_errors_and_its_files_are_listed(workspace_copy: Workspace) -> None:
-    findings = verify.verify_files(workspace_copy, num_workers=2)
+def test_sound_workspace_has_no_errors_and_its_files_are_listed(pair_copy: Workspace) -> None:
+    findings = verify.verify_files(pair_copy, num_workers=1)
     assert {finding.severity for finding in findings} == {"note"}
     verify.raise_for_errors(findings)
-    table = read_verification(workspace_copy)
-    records = [record for subset in SUBSETS for record in workspace_copy.records(subset).values()]
+    table = read_verification(pair_copy)
+    records = [record for subset in SUBSETS for record in pair_copy.records(subset).values()]
     assert {path: row.sha256 for path, row in table.items()} == {record.path: record.sha256 for record in records}
     assert all(row.is_ok for row in table.values())
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_injected_fault_is_found(fault: str, workspace_copy: Workspace) -> None:
+def test_injected_fault_is_found(fault: str, pair_copy: Workspace) -> None:
     inject, message = FAULTS[fault]
-    inject(workspace_copy)
-    found = errors_of(workspace_copy)
+    inject(pair_copy)
+    findings = verify.verify_files(pair_copy, num_workers=1)
+    found = [str(finding) for finding in findings if finding.severity == "error"]
     assert any(message in line for line in found), found
     with pytest.raises(VerificationError, match="correct that and verify again"):
-        verify.raise_for_errors(verify.verify_files(workspace_copy, num_workers=1))
+        verify.raise_for_errors(findings)
 
 
-def test_verification_table_names_the_file_that_failed(workspace_copy: Workspace, tmp_path: Path) -> None:
-    truncate(workspace_copy)
-    errors_of(workspace_copy)
-    rows = read_verification(workspace_copy)
+def test_verification_table_names_the_file_that_failed(pair_copy: Workspace, tmp_path: Path) -> None:
+    truncate(pair_copy)
+    errors_of(pair_copy)
+    rows = read_verification(pair_copy)
     finding = rows["raw_video/2.mp4"].findings[0]
     assert (finding.severity, finding.kind) == ("error", "encoding")
     assert "does not decode" in finding.message
     assert rows["raw_video/1.mp4"].is_ok
 
 
-def test_error_of_a_companion_is_in_the_row_of_its_file(workspace_copy: Workspace) -> None:
-    workspace_copy.path("tracks/2.json").unlink()
-    errors_of(workspace_copy)
-    rows = read_verification(workspace_copy)
+def test_error_of_a_companion_is_in_the_row_of_its_file(pair_copy: Workspace) -> None:
+    pair_copy.path("tracks/2.json").unlink()
+    errors_of(pair_copy)
+    rows = read_verification(pair_copy)
     assert [str(found) for found in rows["face_video/2.mp4"].findings] == [
         "error: tracks/2.json: is missing; run its stage again"
     ]
-    table = pq.read_table(workspace_copy.verification_path).to_pylist()
+    table = pq.read_table(pair_copy.verification_path).to_pylist()
     assert [row["path"] for row in table if not row["is_ok"]] == ["face_video/2.mp4"]
 
 
-def test_table_of_an_older_format_is_verified_again(workspace_copy: Workspace) -> None:
-    errors_of(workspace_copy)
-    table = pq.read_table(workspace_copy.verification_path)
+def test_table_of_an_older_format_is_verified_again(pair_copy: Workspace) -> None:
+    errors_of(pair_copy)
+    table = pq.read_table(pair_copy.verification_path)
     old = table.set_column(3, "findings", pa.array([["note: x: y"]] * len(table))).replace_schema_metadata(None)
-    pq.write_table(old, workspace_copy.verification_path)
+    pq.write_table(old, pair_copy.verification_path)
     with pytest.raises(VerificationError, match=r": not verified any more, .*; run `tooling verify`$"):
-        read_verification(workspace_copy)
+        read_verification(pair_copy)
     assert (
-        read_known(workspace_copy, dict(zip(*(table[name].to_pylist() for name in ("path", "digest")), strict=True)))
-        == {}
+        read_known(pair_copy, dict(zip(*(table[name].to_pylist() for name in ("path", "digest")), strict=True))) == {}
     )
-    assert errors_of(workspace_copy) == []
-    assert len(read_verification(workspace_copy)) == len(table)
+    assert errors_of(pair_copy) == []
+    assert len(read_verification(pair_copy)) == len(table)
+
+
+# --- what is not looked at again ---
+
+
+def count_decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    opened: list[str] = []
+    original = group.choose_meters
+
+    def watch(item, record, *others):  # type: ignore[no-untyped-def]
+        opened.append(record.path)
+        return original(item, record, *others)
+
+    monkeypatch.setattr(group, "choose_meters", watch)
+    return opened
+
+
+def test_unchanged_files_are_not_decoded_again(pair_copy: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = count_decoded(monkeypatch)
+    before = verify.verify_files(pair_copy, num_workers=1)
+    table = pq.read_table(pair_copy.verification_path)
+    assert opened == []
+    add_file(pair_copy, "swap_video/1_2.mp4", "another", {})
+    pair_copy.finish("swap_video")
+    assert verify.verify_files(pair_copy, num_workers=1) == before
+    assert sorted(opened) == ["raw_video/1.mp4", "swap_video/1_2.mp4"]
+    again = pq.read_table(pair_copy.verification_path)
+    assert again.column_names == table.column_names
+    assert again["path"].to_pylist() == table["path"].to_pylist()
+    pair_copy.path("swap_video/2_1.mp4").write_bytes(b"other")
+    assert "swap_video/2_1.mp4: differs from its record (sha256); delete it and make it again" in errors_of(pair_copy)
+    opened.clear()
+    verify.verify_files(pair_copy, verify.VerifyOptions(recheck_all=True), num_workers=1)
+    assert len(opened) == 2 * 6 - 1
+
+
+def test_interrupted_run_keeps_what_it_checked(pair_copy: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair_copy.verification_path.unlink()
+
+    def interrupt(done: int, total: int, name: str) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        verify.verify_files(pair_copy, num_workers=1, progress=interrupt)
+    rows = read_verification(pair_copy)
+    assert [path for path in rows if path.startswith("raw_video")] == ["raw_video/1.mp4"]
+    assert {finding.kind for row in rows.values() for finding in row.findings} == {"unfinished"}
+    assert not any(row.is_ok for row in rows.values())
+    opened = count_decoded(monkeypatch)
+    assert errors_of(pair_copy) == []
+    assert "raw_video/1.mp4" not in opened
+    assert "raw_video/2.mp4" in opened
