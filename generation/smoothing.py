@@ -13,8 +13,12 @@ def smoothstep(
     low: float | NDArray[Any], high: float | NDArray[Any], value: float | NDArray[Any]
 ) -> NDArray[np.floating[Any]]:
     """0 up to `low`, 1 from `high` on, smooth between; the other way round where `high` is the smaller. Any shape."""
-    share = np.clip((value - low) / (high - low), 0, 1)
-    return np.asarray(share * share * (3 - 2 * share))
+    share = np.asarray((value - low) / (high - low))
+    np.clip(share, 0, 1, out=share)
+    rest = 3 - 2 * share
+    share *= share
+    share *= rest
+    return share
 
 
 def smooth_over_time(values: NDArray[np.floating[Any]], window: int) -> NDArray[np.float64]:

@@ -12,9 +12,10 @@ from tooling.actors.drawing import raster, strands
 from tooling.actors.drawing.backdrop import paint_backdrop
 from tooling.actors.drawing.lighting import Lights, shade, shade_hair, studio_lights
 from tooling.actors.drawing.raster import FloatArray, transformed
-from tooling.actors.drawing.shadow import NUM_AMBIENT_DIRECTIONS, ShadowMap, ambient_directions
+from tooling.actors.drawing.shadow import ShadowMap, ambient_directions
 from tooling.actors.motion import RenderSettings, lagging_poses, pose_track
 from tooling.actors.person.body import BodySections, Layer, build_body
+from tooling.actors.person.detail import Detail, detail_for
 from tooling.actors.person.expression import (
     JAW_OPEN_RADIANS,
     NECK_PIVOT,
@@ -95,25 +96,26 @@ class ActorRenderer:
         self._center_y = FRAME_CENTER_Y_CM[shot]
         self._lights: Lights = studio_lights(actor.key_side)
         self._curve = _tone_curve()
-        self._build()
+        detail = detail_for(self._scale)
+        self._build(detail)
         self._background = paint_backdrop(actor, width_px, height_px)
         self._noise = self._noise_tile()
         self._color = np.zeros((0, 0, 4), np.float32)
         self._depth = np.zeros((0, 0), np.float32)
-        self._bake_occlusion()
+        self._bake_occlusion(detail.num_sky_directions)
 
-    def _build(self) -> None:
+    def _build(self, detail: Detail) -> None:
         actor = self.actor
-        self._head = build_head(actor)
+        self._head = build_head(actor, detail)
         self._model = ExpressionModel(self._head)
-        azimuth = np.tile(column_azimuths(), self._head.grid_shape[0])
+        azimuth = np.tile(column_azimuths(detail.num_columns), self._head.grid_shape[0])
         cover = scalp_cover(actor, self._head.canonical[:, 1], azimuth)
         sections = BodySections(actor)
         self._hair = build_hair(actor, self._head, sections, cover)
         skin = skin_color(actor)
-        texture = paint_face(actor, self._head, cover)
+        texture = paint_face(actor, self._head, cover, detail)
         self._meshes = [self._mesh(self._head.triangles, self._head.uv, texture, SKIN, None)]
-        for part in build_parts(actor, self._head, skin):
+        for part in build_parts(actor, self._head, skin, detail):
             self._meshes.append(self._mesh(part.triangles, part.uv, part.texture, part.material, part))
         for layer in reversed(build_body(actor, sections, skin)):
             self._meshes.append(self._mesh(layer.triangles, layer.uv, layer.texture, layer.material, layer))
@@ -195,27 +197,30 @@ class ActorRenderer:
         shadow.add_hair(hair)
         return shadow
 
-    def _bake_occlusion(self) -> None:
+    def _bake_occlusion(self, num_directions: int) -> None:
         """Share of the sky each vertex sees in a neutral pose."""
         neutral = Pose(mouth_open=0.05)
         self._pose_meshes(neutral)
         hair = self._pose_hair(neutral, neutral)
         normals = [self._normals(mesh) for mesh in self._meshes]
         totals = [np.zeros((2, len(mesh.uv)), np.float32) for mesh in self._meshes]
-        hair_total = np.zeros(hair.shape[0] * hair.shape[1], np.float32)
-        for direction in ambient_directions():
+        hair_total = np.zeros(hair.shape[:2], np.float32)
+        for direction in ambient_directions(num_directions):
             shadow = self._shadow_map(direction, 128, hair)
             toward = direction.astype(np.float32)
             for mesh, normal, total in zip(self._meshes, normals, totals, strict=True):
-                weight = np.maximum(normal @ toward, 0.0)
-                total[0] += weight * shadow.visibility(mesh.positions + 0.25 * normal, 0.35, 0.8)
-                total[1] += weight
-            hair_total += shadow.visibility(hair.reshape(-1, 3), 0.30, 1.6)
+                weight = normal @ toward
+                faced = np.flatnonzero(weight > 0)
+                weight = weight[faced]
+                lifted = mesh.positions[faced] + np.float32(0.25) * normal[faced]
+                total[0, faced] += weight * shadow.visibility(lifted, 0.35, 0.8)
+                total[1, faced] += weight
+            hair_total += self._strand_visibility(hair, shadow, 0.30, 1.6)
         for mesh, total in zip(self._meshes, totals, strict=True):
             mesh.occlusion = np.clip(total[0] / np.maximum(total[1], 1e-4), 0.05, 1.0).astype(np.float32)
             if mesh.darkening < 1.0 or (isinstance(mesh.source, Part) and "eye" in mesh.source.anchor):
                 mesh.occlusion = np.full(len(mesh.uv), 0.8, np.float32)
-        self._hair_occlusion = np.asarray(hair_total / NUM_AMBIENT_DIRECTIONS, np.float32).reshape(hair.shape[:2])
+        self._hair_occlusion = hair_total / np.float32(num_directions)
 
     @staticmethod
     def _normals(mesh: _Mesh) -> FloatArray:
@@ -308,7 +313,7 @@ class ActorRenderer:
         return (0.40 + 0.60 * below).astype(np.float32)
 
     def _draw_hair(self, points: FloatArray, screen: FloatArray, shadow: ShadowMap) -> None:
-        visible = self._strand_visibility(points, shadow)
+        visible = self._strand_visibility(points, shadow, 0.25, 1.4)
         colors = shade_hair(points, self._hair.colors, visible, self._hair_occlusion, self._lights)
         width = self._hair.half_width_cm * np.float32(2 * self._scale)
         floor = np.float32(0.75)
@@ -328,10 +333,11 @@ class ActorRenderer:
         )
         strands.lay_over(layer, left, top, self._color)
 
-    def _strand_visibility(self, points: FloatArray, shadow: ShadowMap) -> FloatArray:
+    @staticmethod
+    def _strand_visibility(points: FloatArray, shadow: ShadowMap, bias_cm: float, softness_cm: float) -> FloatArray:
         """Light that reaches strand points: computed at every second point, averaged in between."""
         sparse = np.ascontiguousarray(points[:, ::2])
-        known = shadow.visibility(sparse.reshape(-1, 3), 0.25, 1.4).reshape(sparse.shape[:2])
+        known = shadow.visibility(sparse.reshape(-1, 3), bias_cm, softness_cm).reshape(sparse.shape[:2])
         visible = np.repeat(known, 2, axis=1)[:, : points.shape[1]]
         visible[:, 1:-1:2] = 0.5 * (known[:, :-1] + known[:, 1:])
         return visible

@@ -14,7 +14,6 @@ from tooling.actors.person.head import Array
 
 REACH_CM = 30.0
 HAIR_LETS_THROUGH = np.float32(0.42)
-NUM_AMBIENT_DIRECTIONS = 24
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -64,43 +63,47 @@ def splat_depth(screen, depth):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def shadow_visibility(light_space, depth, bias, softness, visibility):  # type: ignore[no-untyped-def]
+def shadow_visibility(light_space, solid, strands, bias, softness, visibility):  # type: ignore[no-untyped-def]
     """Share of light that reaches each point: a 5x5 comparison with a soft depth threshold.
 
-    light_space (N, 3) in shadow-map texels and depth units; result in [0, 1].
+    light_space (N, 3) in shadow-map texels and depth units; solid and strands (H, W) hold the depth of meshes and of
+    hair, which lets a share of the light through; result in [0, 1].
     """
-    height, width = depth.shape
+    height, width = solid.shape
+    zero, one = np.float32(0.0), np.float32(1.0)
+    steepness = one / softness
     for i in range(light_space.shape[0]):
         x0 = int(np.floor(light_space[i, 0]))
         y0 = int(np.floor(light_space[i, 1]))
         if x0 < 2 or y0 < 2 or x0 >= width - 3 or y0 >= height - 3:
-            visibility[i] = 1.0
+            visibility[i] = one
             continue
         fx = light_space[i, 0] - np.float32(x0)
         fy = light_space[i, 1] - np.float32(y0)
         z = light_space[i, 2] - bias
-        total = np.float32(0.0)
+        by_mesh, by_hair = zero, zero
         for dy in range(-2, 3):
-            wy = np.float32(1.0)
+            wy = one
             if dy == -2:
-                wy = np.float32(1.0) - fy
+                wy = one - fy
             elif dy == 2:
                 wy = fy
             for dx in range(-2, 3):
-                wx = np.float32(1.0)
+                weight = wy
                 if dx == -2:
-                    wx = np.float32(1.0) - fx
+                    weight = wy * (one - fx)
                 elif dx == 2:
-                    wx = fx
-                blocked = (z - depth[y0 + dy, x0 + dx]) / softness
-                total += wx * wy * (np.float32(1.0) - min(max(blocked, np.float32(0.0)), np.float32(1.0)))
-        visibility[i] = total / np.float32(16.0)
+                    weight = wy * fx
+                by_mesh += weight * min(max((z - solid[y0 + dy, x0 + dx]) * steepness, zero), one)
+                by_hair += weight * min(max((z - strands[y0 + dy, x0 + dx]) * steepness, zero), one)
+        past_hair = one - (one - HAIR_LETS_THROUGH) * by_hair / np.float32(16.0)
+        visibility[i] = (one - by_mesh / np.float32(16.0)) * past_hair
 
 
-def ambient_directions() -> Array:
-    """Directions spread evenly over the sphere, without the lowest ones, (N, 3)."""
-    k = np.arange(NUM_AMBIENT_DIRECTIONS) + 0.5
-    y = 1.0 - 1.7 * k / NUM_AMBIENT_DIRECTIONS
+def ambient_directions(count: int) -> Array:
+    """Directions (count, 3) spread evenly over the sphere, without the lowest ones."""
+    k = np.arange(count) + 0.5
+    y = 1.0 - 1.7 * k / count
     turn = np.pi * (1 + 5**0.5) * k
     ring = np.sqrt(1 - y**2)
     return np.stack([ring * np.cos(turn), y, ring * np.sin(turn)], axis=1)
@@ -129,7 +132,6 @@ class ShadowMap:
     def visibility(self, points: FloatArray, bias_cm: float, softness_cm: float) -> FloatArray:
         """Share of light in [0, 1] that reaches each of the points (N, 3)."""
         seen = transformed(points, self._matrix, self._offset)
-        solid, thin = np.empty(len(points), np.float32), np.empty(len(points), np.float32)
-        shadow_visibility(seen, self._solid, np.float32(bias_cm), np.float32(softness_cm), solid)
-        shadow_visibility(seen, self._strands, np.float32(bias_cm), np.float32(softness_cm), thin)
-        return np.asarray(solid * (HAIR_LETS_THROUGH + (1 - HAIR_LETS_THROUGH) * thin))
+        reached = np.empty(len(points), np.float32)
+        shadow_visibility(seen, self._solid, self._strands, np.float32(bias_cm), np.float32(softness_cm), reached)
+        return reached

@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
 from generation.smoothing import smoothstep
+from tooling.actors.person.detail import Detail
 from tooling.actors.person.head import EYE_RADIUS, Array, HeadMesh, grid_triangles, lid_curves
 from tooling.actors.person.identity import Actor
 from tooling.actors.person.materials import EYE, SKIN, WET, Material
@@ -53,9 +54,8 @@ def _part(points: Array, texture: Array, material: Material, anchor: Anchor, dar
     return Part(points.reshape(-1, 3), triangles, uv, texture.astype(np.float32), material, anchor, darkening)
 
 
-def _eye_texture(actor: Actor) -> Array:
+def _eye_texture(actor: Actor, size: int) -> Array:
     """Front view of the eyeball over [-EYE_RADIUS, EYE_RADIUS]: sclera, iris with fibres, pupil."""
-    size = 320
     rng = np.random.default_rng(actor.seed + 61)
     axis = (np.arange(size) + 0.5) / size * 2 - 1
     x, y = np.meshgrid(axis * EYE_RADIUS * 0.90, -axis * EYE_RADIUS * 0.90)
@@ -76,7 +76,7 @@ def _eye_texture(actor: Actor) -> Array:
     return np.concatenate([white * (1 - share) + iris * share, np.ones((size, size, 1))], axis=-1)
 
 
-def _eyeball(actor: Actor, anchor: Anchor) -> Part:
+def _eyeball(texture: Array, anchor: Anchor) -> Part:
     """Front cap of the eyeball with its cornea, and a flange that fills the gaps at the corners."""
     radial = np.r_[np.linspace(0, 0.9, 40), 0.97, 1.08, 1.25]
     turn = np.linspace(0, 2 * np.pi, 72)
@@ -84,7 +84,7 @@ def _eyeball(actor: Actor, anchor: Anchor) -> Part:
     x, y = EYE_RADIUS * rr * np.cos(aa), EYE_RADIUS * rr * np.sin(aa)
     z = EYE_RADIUS * np.sqrt(np.clip(1 - np.minimum(rr, 0.92) ** 2, 0, 1)) - 2.4 * np.maximum(rr - 0.92, 0)
     z = z + 0.06 * np.exp(-((rr * EYE_RADIUS / 0.5) ** 4))
-    part = _part(np.stack([x, y, z], -1), _eye_texture(actor), EYE, anchor)
+    part = _part(np.stack([x, y, z], -1), texture, EYE, anchor)
     uv = np.stack([part.positions[:, 0] / EYE_RADIUS / 2 + 0.5, 0.5 - part.positions[:, 1] / EYE_RADIUS / 2], -1)
     return Part(part.positions, part.triangles, np.clip(uv, 0.002, 0.998), part.texture, EYE, anchor)
 
@@ -188,14 +188,14 @@ def _seam_point(head: HeadMesh) -> Array:
     return np.asarray(head.positions[int(np.argmin(near))])
 
 
-def build_parts(actor: Actor, head: HeadMesh, skin: Array) -> list[Part]:
+def build_parts(actor: Actor, head: HeadMesh, skin: Array, detail: Detail) -> list[Part]:
     """Rigid parts drawn with the head."""
-    seam = _seam_point(head)
+    seam, eye = _seam_point(head), _eye_texture(actor, detail.eye_texels)
     beside = (np.abs(head.canonical[:, 1] + 0.9) < 0.3) & (np.abs(head.positions[:, 2] + 0.6) < 0.8)
     ear_x = float(np.abs(head.positions[beside, 0]).max())
     return [
-        _eyeball(actor, "left_eye"),
-        _eyeball(actor, "right_eye"),
+        _eyeball(eye, "left_eye"),
+        _eyeball(eye, "right_eye"),
         _eye_corner(head, -1.0, "skull", skin),
         _eye_corner(head, 1.0, "skull", skin),
         _teeth(seam, "upper"),

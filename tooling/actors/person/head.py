@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
 from generation.smoothing import smoothstep
+from tooling.actors.person.detail import Detail
 from tooling.actors.person.identity import Actor
 
 Array = NDArray[Any]  # float64 while building, float32 once it is drawn
-NUM_COLUMNS = 304
 TOP_Y = 11.4
 BOTTOM_Y = -11.3
 EYE_RADIUS = 1.22
@@ -104,24 +104,23 @@ def lip_curve(x: Array, layout: FaceLayout) -> Array:
     return np.asarray(layout.mouth_y - 0.10 * np.exp(-((s / 0.22) ** 2)) + 0.06 * s * (1 - s) + 0.13 * s**3)
 
 
-def _rows() -> Array:
+def _rows(num_rows: int) -> Array:
     """Row heights from crown to chin, dense at lids, nose underside and lips."""
     knots = [TOP_Y, 11.0, 7.0, 3.0, 1.5, 0.9, -0.9, -1.8, -3.8, -5.4, -6.0, -7.8, -9.0, -10.8, BOTTOM_Y]
     density = [60.0, 16, 7, 9, 13, 25, 25, 12, 15, 20, 26, 26, 14, 16, 40]
     y = np.linspace(TOP_Y, BOTTOM_Y, 4000)
     cumulative = np.cumsum(np.interp(-y, [-k for k in knots], density))
     cumulative = (cumulative - cumulative[0]) / (cumulative[-1] - cumulative[0])
-    num_rows = 304
     return np.asarray(np.interp(np.linspace(0, 1, num_rows), cumulative, y))
 
 
-def column_azimuths() -> Array:
-    """Azimuths, dense on the face; the seam is at the back."""
+def column_azimuths(num_columns: int) -> Array:
+    """Azimuths (num_columns,), dense on the face; the seam is at the back."""
     phi = np.linspace(-np.pi, np.pi, 8000)
     density = 1.0 + 3.2 * np.exp(-((np.abs(phi) / 1.05) ** 6))
     cumulative = np.cumsum(density)
     cumulative = (cumulative - cumulative[0]) / (cumulative[-1] - cumulative[0])
-    return np.asarray(np.interp(np.linspace(0, 1, NUM_COLUMNS), cumulative, phi))
+    return np.asarray(np.interp(np.linspace(0, 1, num_columns), cumulative, phi))
 
 
 class _Sections:
@@ -256,11 +255,11 @@ def _asymmetry(x: Array, y: Array, seed: int) -> Array:
     return total
 
 
-def build_head(actor: Actor) -> HeadMesh:
+def build_head(actor: Actor, detail: Detail) -> HeadMesh:
     """The rest shape of an actor's head."""
     layout = _layout_of(actor)
     sections = _Sections(actor)
-    rows, phi = _rows(), column_azimuths()
+    rows, phi = _rows(detail.num_rows), column_azimuths(detail.num_columns)
     eye_row = int(np.argmin(np.abs(rows + 0.2)))
     mouth_row = int(np.argmin(np.abs(rows - layout.mouth_y)))
     # Both slit rows twice: the upper edge, then the lower edge.
