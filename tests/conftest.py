@@ -21,8 +21,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # threads beyond the processors would w
 
 from huggingface_hub import constants
 
+from tests.actor_clips import share_films
 from tests.hub.served import REPO, Served, served_hub
-from tests.once import made_once
+from tests.once import made_once, shared_folder
 from tests.workspaces import make_workspace
 from tooling.workspace.layout import Workspace, open_workspace
 
@@ -59,6 +60,11 @@ def unsynced() -> Iterator[None]:
     """Nothing is forced to the disk: no test ends the machine, and processes that are killed lose no written byte."""
     with mock.patch.object(os, "fsync", lambda descriptor: None):
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _films_are_shared(tmp_path_factory: pytest.TempPathFactory) -> None:
+    share_films(shared_folder(tmp_path_factory))
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,10 @@ from generation.generators.diffusers.edit import DiffusersEdit
 from generation.generators.diffusers.images import DiffusersImages
 from generation.generators.diffusers.swap import DiffusersInpaintSwap
 from generation.generators.registry import Family
+from tests.actor_clips import film_person
 from tests.generation.diffusers.folders import STEPS, PipelineFolders, loaded, save_face_adapter
 from tests.generation.diffusers.tiny import BUILDERS, SIDE_PX
-from tooling.actors import RenderSettings, render_clip, sample_actor
-from tooling.actors.drawing.render import ActorFrame
+from tooling.actors import RenderSettings
 
 TEXT_TO_IMAGE = sorted(name for name, families in read_catalogue().items() if "full_face_generation" in families)
 
@@ -37,16 +36,9 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@cache
-def rendered(seed: int) -> list[ActorFrame]:
-    settings = RenderSettings(10, fps=12, width_px=160, height_px=120, motion_seed=seed)
-    return list(render_clip(sample_actor(seed, "male"), settings))
-
-
 def film(seed: int, num_frames: int) -> FaceClip:
-    frames = rendered(seed)[:num_frames]
-    landmarks = np.array([frame.landmarks for frame in frames], np.float32)
-    return FaceClip(f"{seed}.mp4", lambda: (frame.image for frame in frames), landmarks)
+    settings = RenderSettings(10, fps=12, width_px=160, height_px=120, motion_seed=seed)
+    return film_person(seed, "male", settings).face_clip(f"{seed}.mp4", num_frames)
 
 
 def pictures(clip: FaceClip) -> NDArray[np.uint8]:

@@ -18,18 +18,18 @@ from generation.faces.follow import Detectors, follow_face, load_detectors
 from generation.faces.track import FaceTrack
 from generation.media.reader import read_clip
 from generation.smoothing import fill_gaps, smooth_over_time
-from tests.actor_clips import HEIGHT, NUM_FRAMES, WIDTH, Clip, render_actor
+from tests.actor_clips import HEIGHT, NUM_FRAMES, WIDTH, Clip, film_person
 from tooling.actors import RenderSettings, render_clip, sample_actor
 
 
 @pytest.fixture(scope="session")
 def man() -> Clip:
-    return render_actor(1, "male", NUM_FRAMES)
+    return film_person(1, "male", RenderSettings(NUM_FRAMES, width_px=WIDTH, height_px=HEIGHT))
 
 
 @pytest.fixture(scope="session")
 def woman() -> Clip:
-    return render_actor(2, "female", 6)
+    return film_person(2, "female", RenderSettings(6, width_px=WIDTH, height_px=HEIGHT))
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from generation.generators.loading import describe_generator, load_generator
 from generation.generators.onnx.pipeline import OnnxSwap
 from generation.generators.onnx.swapper import find_swapper
 from generation.generators.registry import LoadOptions
-from tests.actor_clips import render_actor
+from tests.actor_clips import film_talk
 from tests.generation.networks.onnx_files import FLOAT, identity, matrix, save, swapper
 
 pytest.importorskip("onnxruntime")
@@ -31,12 +31,7 @@ NUM_FRAMES = 5
 
 @pytest.fixture(scope="module")
 def clips() -> tuple[FaceClip, FaceClip]:
-    return film_actor(4), film_actor(1)
-
-
-def film_actor(seed: int) -> FaceClip:
-    clip = render_actor(seed, "male", NUM_FRAMES, motion_seed=seed)
-    return FaceClip(f"{seed}.mp4", lambda: iter(clip.frames), clip.landmarks)
+    return film_talk(4, NUM_FRAMES), film_talk(1, NUM_FRAMES)
 
 
 def crossface(path: Path, matrix: Floats) -> Path:

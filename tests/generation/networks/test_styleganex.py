@@ -27,20 +27,17 @@ from generation.generators.styleganex.convert import network_config, read_editor
 from generation.generators.styleganex.frames import FrameEncoder
 from generation.generators.styleganex.network import StyleganexEditor
 from generation.generators.styleganex.pipeline import StyleganexEdit
+from tests.actor_clips import film_talk
 from tests.generation.networks.cuda import require_cuda
 from tests.generation.networks.published import OPTS, styleganex_parts
-from tooling.actors import RenderSettings, render_clip, sample_actor
 
 DATA = Path(__file__).parents[2] / "data" / "styleganex"
-SETTINGS = RenderSettings(5, fps=12, width_px=384, height_px=270, motion_seed=4)
 WIDTH, CROP_PX = 4, 128
 
 
 @pytest.fixture(scope="module")
 def clip() -> FaceClip:
-    frames = list(render_clip(sample_actor(4, "male"), SETTINGS))
-    landmarks = np.array([frame.landmarks for frame in frames], np.float32)
-    return FaceClip("4.mp4", lambda: (frame.image for frame in frames), landmarks)
+    return film_talk(4, 5)
 
 
 @pytest.fixture(scope="module")

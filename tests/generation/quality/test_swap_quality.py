@@ -27,24 +27,19 @@ from generation.quality.swap_quality import (
     SwapQuality,
     find_problems,
 )
-from tests.actor_clips import render_actor
+from tests.actor_clips import film_talk
 
 NUM_FRAMES = 10
 
 
 @pytest.fixture(scope="module")
 def clips() -> tuple[FaceClip, FaceClip]:
-    return film_actor(4), film_actor(1)
+    return film_talk(4, NUM_FRAMES), film_talk(1, NUM_FRAMES)
 
 
 @pytest.fixture(scope="module")
 def swapped(clips: tuple[FaceClip, FaceClip]) -> list[PastedFrame]:
     return list(load_generator("weightfree-swap").stream(*clips))
-
-
-def film_actor(seed: int) -> FaceClip:
-    clip = render_actor(seed, "male", NUM_FRAMES, motion_seed=seed)
-    return FaceClip(f"{seed}.mp4", lambda: iter(clip.frames), clip.landmarks)
 
 
 def shape_encoder(crops: NDArray[np.uint8]) -> Floats:

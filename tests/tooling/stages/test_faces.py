@@ -18,8 +18,9 @@ from generation.faces.crop import crop_face
 from generation.faces.track import FaceTrack
 from generation.media.reader import read_clip
 from generation.media.writer import write_clip
-from tests.actor_clips import HEIGHT, NUM_FRAMES, WIDTH, Clip, render_actor
+from tests.actor_clips import HEIGHT, NUM_FRAMES, WIDTH, Clip, film_person
 from tests.workspaces import publish_marked, reproducible_state
+from tooling.actors import RenderSettings
 from tooling.errors import InputError
 from tooling.settings import ClipSettings, Settings
 from tooling.stages import faces as stage
@@ -29,7 +30,7 @@ from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 
 @pytest.fixture(scope="session")
 def man() -> Clip:
-    return render_actor(1, "male", NUM_FRAMES)
+    return film_person(1, "male", RenderSettings(NUM_FRAMES, width_px=WIDTH, height_px=HEIGHT))
 
 
 def add_clip(workspace: Workspace, identity: str, frames: list[Frame]) -> None:

@@ -20,9 +20,10 @@ from generation.arrays import Frame
 from generation.faces.window import VERSION
 from generation.media.reader import read_clip, read_frames
 from generation.media.writer import write_clip
+from tests.actor_clips import film_person
 from tests.generation.media.sources import Kind, cut_short, write_audio, write_source
 from tests.workspaces import reproducible_state
-from tooling.actors import RenderSettings, render_clip, sample_actor
+from tooling.actors import RenderSettings
 from tooling.errors import InputError
 from tooling.settings import ClipSettings, Settings
 from tooling.stages import ingest
@@ -42,8 +43,8 @@ class People:
 
     def __init__(self) -> None:
         settings = RenderSettings(num_frames=18, fps=RATE, width_px=SIZE[0], height_px=SIZE[1])
-        self.man = [frame.image for frame in render_clip(sample_actor(1, "male"), settings)]
-        self.woman = [frame.image for frame in render_clip(sample_actor(4, "female"), settings)]
+        self.man = film_person(1, "male", settings).frames
+        self.woman = film_person(4, "female", settings).frames
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from tooling.actors.person.detail import FINE, Detail
 from tooling.actors.person.head import Array, HeadMesh, gauss, lid_curves, lip_curve
 from tooling.actors.person.identity import Actor
 
+
 def skin_color(actor: Actor) -> Array:
     """Base albedo, linear light."""
     light, tan = np.array([0.640, 0.425, 0.318]), np.array([0.400, 0.238, 0.158])
@@ -70,9 +71,7 @@ class _Patch:
         rows = _span((self.y.max(1) >= low_y) & (self.y.min(1) <= high_y))
         columns = _span((np.abs(self.x[rows]).min(0) <= high_x) & (self.front[rows].max(0) > 0))
         at = (rows, columns)
-        return _Patch(
-            self.x[at], self.y[at], self.z[at], self.front[at], self.albedo[:, rows, columns], self.gloss[at]
-        )
+        return _Patch(self.x[at], self.y[at], self.z[at], self.front[at], self.albedo[:, rows, columns], self.gloss[at])
 
     def mix(self, mask: Array, color: Array | list[float]) -> None:
         share = np.clip(mask, 0.0, 1.0)

@@ -9,8 +9,9 @@ import numpy as np
 
 from generation.faces.track import FaceTrack
 from generation.media.writer import write_clip
+from tests.actor_clips import film_person
 from tests.workspaces import publish_marked
-from tooling.actors import RenderSettings, render_clip, sample_actor
+from tooling.actors import RenderSettings
 from tooling.settings import ClipSettings, Settings
 from tooling.work.tasks import finished_record, planned_record
 from tooling.workspace.files import write_text
@@ -35,14 +36,13 @@ def film_people(root: Path) -> None:
 
 
 def _film(workspace: Workspace, identity: str) -> None:
-    actor = sample_actor(int(identity), "male")
     settings = RenderSettings(NUM_FRAMES, width_px=WIDTH, height_px=HEIGHT, motion_seed=int(identity))
-    frames = list(render_clip(actor, settings))
+    film = film_person(int(identity), "male", settings)
     raw, crop, track = f"raw_video/{identity}.mp4", f"face_video/{identity}.mp4", workspace.track_name(identity)
     staged = {name: workspace.staging_path(name) for name in (raw, crop, track)}
-    write_clip(staged[raw], (frame.image for frame in frames))
-    write_clip(staged[crop], (frame.image for frame in frames))
-    landmarks = np.stack([frame.landmarks for frame in frames])
+    write_clip(staged[raw], film.frames)
+    write_clip(staged[crop], film.frames)
+    landmarks = film.landmarks
     boxes = np.hstack([landmarks.min(1) - 20, landmarks.max(1) + 20])
     crops = np.hstack([boxes[:, :2], (boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True)])
     found = FaceTrack(boxes, landmarks, np.ones(NUM_FRAMES, bool), crops, WIDTH, HEIGHT)

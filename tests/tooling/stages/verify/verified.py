@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,9 @@ from generation.crops.paste import paste
 from generation.faces.track import FaceTrack
 from generation.media.reader import read_clip
 from generation.media.writer import VideoWriter, write_clip
+from tests.actor_clips import film_person
 from tests.workspaces import publish_marked
-from tooling.actors import RenderSettings, render_clip, sample_actor
+from tooling.actors import RenderSettings
 from tooling.settings import ClipSettings, FaceSettings, Settings
 from tooling.stages import faces
 from tooling.stages.verify import run as verify
@@ -74,10 +74,9 @@ def make_verified(root: Path) -> None:
 # --- pictures ---
 
 
-@cache
 def render_still(person: str) -> Frame:
     settings = RenderSettings(1, width_px=WIDTH, height_px=HEIGHT, motion_seed=int(person))
-    return next(iter(render_clip(sample_actor(int(person), PEOPLE[person]), settings))).image  # type: ignore[arg-type]
+    return film_person(int(person), PEOPLE[person], settings).frames[0]  # type: ignore[arg-type]
 
 
 def move(still: Frame, num_frames: int = NUM_FRAMES) -> list[Frame]:
