@@ -174,7 +174,7 @@ def test_what_cannot_be_fitted_is_refused(cast: list[Person]) -> None:
 # The plan
 
 
-@pytest.mark.parametrize("num_images", [2, 24, 333, 6802])
+@pytest.mark.parametrize("num_images", [2, 24, 333])
 def test_the_plan_is_balanced(num_images: int) -> None:
     plan = [plan_prompt(number) for number in range(1, num_images + 1)]
     assert len({one.seed for one in plan}) == num_images

@@ -28,6 +28,7 @@ from tooling.actors import (
     sample_actor,
     write_sources,
 )
+from tooling.actors.person.detail import FINE, detail_for
 from tooling.errors import InputError, UsageError
 from tooling.workspace.identities import Identity, read_identities
 
@@ -186,6 +187,16 @@ def test_same_bytes_twice_and_for_any_thread_count() -> None:
     finally:
         cv2.setNumThreads(before)
     assert digests[0] == digests[1]
+
+
+def test_small_frames_show_the_same_actor_as_large_ones() -> None:
+    actor, pose = sample_actor(2, "female"), Pose(mouth_open=0.3)
+    large, small = (render_still(actor, pose, *size) for size in ((640, 496), (320, 248)))
+    half = cv2.resize(large.image, (320, 248), interpolation=cv2.INTER_AREA)
+    assert np.abs(half.astype(float) - small.image).mean() < 2.5
+    assert np.abs(large.landmarks / 2 - small.landmarks).max() < 0.6
+    assert np.abs(large.landmarks_68 / 2 - small.landmarks_68).max() < 1.5
+    assert detail_for(496 / 44.0) == FINE != detail_for(248 / 44.0)
 
 
 def _aligned_face(frame: ActorFrame) -> np.ndarray[Any, np.dtype[np.float32]]:
