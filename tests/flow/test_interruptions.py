@@ -121,9 +121,17 @@ def test_full_disk_in_build_leaves_no_release_and_a_rerun_ends_alike(undisturbed
     assert snapshot(tmp_path / "result") == snapshot(tmp_path / "roomy")
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
-def test_control_c_is_one_line_and_a_rerun_ends_alike(
-    start: Path, undisturbed: Path, tmp_path: Path, num_workers: int
+@pytest.mark.parametrize(
+    ("number", "is_sent_to_all", "code", "num_workers"),
+    [
+        pytest.param(signal.SIGINT, True, 130, 1, id="control-c"),
+        pytest.param(signal.SIGINT, True, 130, 2, id="control-c-2-workers"),  # a terminal sends it to the workers too
+        pytest.param(signal.SIGTERM, False, 143, 2, id="sigterm"),  # docker and schedulers: to the parent alone
+        pytest.param(signal.SIGTERM, True, 143, 2, id="sigterm-to-all"),  # systemd
+    ],
+)
+def test_an_interruption_is_one_line_and_a_rerun_ends_alike(
+    start: Path, undisturbed: Path, tmp_path: Path, number: int, is_sent_to_all: bool, code: int, num_workers: int
 ) -> None:
     shutil.copytree(start, tmp_path, dirs_exist_ok=True)
     place = open_workspace(tmp_path / "workspace")
@@ -138,9 +146,9 @@ def test_control_c_is_one_line_and_a_rerun_ends_alike(
         preexec_fn=_hear_control_c,
     )
     _wait_for(place.root / ".staging" / "raw_video" / "2.mp4", process)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
-    out, errors = process.communicate(timeout=300)
-    assert process.returncode == 130
+    (os.killpg if is_sent_to_all else os.kill)(process.pid, number)
+    out, errors = process.communicate(timeout=300)  # ends when the workers, too, have closed them
+    assert process.returncode == code
     assert out == ""
     lines = [line for line in errors.splitlines() if line and not line.startswith("raw_video: ")]
     assert lines == ["error: interrupted; run the same command again, it goes on where it stopped"]

@@ -46,6 +46,40 @@ def test_workers_give_back_what_they_hold(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+SLEEP = """
+import sys
+sys.path.insert(0, {root!r})
+from tests.tooling.work.called import sleep_long
+from tooling.work.engine import run_side_by_side
+if __name__ == "__main__":
+    list(run_side_by_side(sleep_long, [{folder!r}] * 2, num_workers=2))
+"""
+
+
+def is_running(process: int) -> bool:
+    try:
+        status = Path(f"/proc/{process}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"  # ended, and nobody has asked how
+
+
+def test_workers_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    (started := tmp_path / "started").mkdir()
+    script = tmp_path / "run.py"
+    script.write_text(SLEEP.format(root=str(Path(__file__).parents[3]), folder=str(started)))
+    parent = subprocess.Popen([sys.executable, str(script)])
+    while len(workers := [int(path.name) for path in started.iterdir()]) < 2 and parent.poll() is None:
+        time.sleep(0.01)
+    assert all(map(is_running, workers))
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 10  # it takes milliseconds, but a test machine may be busy
+    while any(map(is_running, workers)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(map(is_running, workers))
+
+
 def test_dead_workers_cost_only_the_item_that_kills_again(tmp_path: Path) -> None:
     items = [(str(tmp_path), number) for number in range(9)]
     outcomes = list(run_side_by_side(die_once, items, num_workers=2))
