@@ -106,13 +106,25 @@ def _run_pool(
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Holds back for a moment what interrupts a command, so that no worker is started and not yet known. Workers
-    inherit that and never see Ctrl-C: a terminal sends it to all processes, and this one ends them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    """Holds back for a moment what interrupts a command, so that no worker is started and not yet known.
+
+    Workers that are started meanwhile never see Ctrl-C: a terminal sends it to all processes, and this one ends them.
+    """
+    held: list[int] = []
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which workers inherit
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    is_main = threading.current_thread() is threading.main_thread()
+    handlers = {number: handler for number, handler in handlers.items() if callable(handler) and is_main}
+    for number in handlers:
+        signal.signal(number, lambda number, frame: held.append(number))
     try:
         yield
     finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if held:
+            signal.raise_signal(held[0])
 
 
 def _call(function: Callable[[Any], Any], item: Any) -> Outcome:
@@ -132,7 +144,6 @@ def _stop(pool: ProcessPoolExecutor) -> None:
 
 
 def _prepare_worker() -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP})
     threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
     # One thread for each process: libraries read this when they are first imported, which happens after it.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
