@@ -58,7 +58,11 @@ def vectors(request: pytest.FixtureRequest) -> Callable[[str], Path]:
 @pytest.fixture(scope="session", autouse=True)
 def unsynced() -> Iterator[None]:
     """Nothing is forced to the disk: no test ends the machine, and processes that are killed lose no written byte."""
-    with mock.patch.object(os, "fsync", lambda descriptor: None):
+
+    def leave(descriptor: int) -> None:
+        """Does nothing."""
+
+    with mock.patch.object(os, "fsync", leave):
         yield
 
 
