@@ -63,11 +63,12 @@ def write_sources(
     genders: dict[int, Gender] = {number: "male" if number <= settings.num_men else "female" for number in numbers}
     videos = {number: folder / f"{number}.mp4" for number in genders}
     jobs = [(path, number, genders[number], settings) for number, path in videos.items() if not path.exists()]
-    progress(0, len(jobs), "")
-    for done, outcome in enumerate(run_side_by_side(_write_source, jobs, num_workers=num_workers), start=1):
+    num_kept = len(videos) - len(jobs)
+    progress(num_kept, len(videos), "")
+    for done, outcome in enumerate(run_side_by_side(_write_source, jobs, num_workers=num_workers), start=num_kept + 1):
         if outcome.error:
             raise outcome.error
-        progress(done, len(jobs), outcome.value.name)
+        progress(done, len(videos), outcome.value.name)
     people = {
         str(number): Identity(str(number), gender, "granted", "2000-01-01", SYNTHETIC_EVIDENCE)
         for number, gender in genders.items()

@@ -39,7 +39,8 @@ def takedown(
     opened = open_workspace(workspace)
     release = out or (RELEASE if RELEASE.is_dir() else None)
     with opened.locked():
-        planned = plan_takedown(opened, identity, out=release, repo_id=repo or None)
+        with console.progress_bar("search"):
+            planned = plan_takedown(opened, identity, out=release, repo_id=repo or None)
         for line in planned.lines():
             console.put(line)
         if not repo:

@@ -39,7 +39,9 @@ def card(workspace: WorkspaceOption = WORKSPACE, out: ReleaseOption = RELEASE, s
     from tooling.stages.card.run import make_card, missing_answers
 
     opened = open_workspace(workspace)
-    console.put(str(make_card(opened, out, since=since or None)))
+    with console.progress_bar("card"):
+        path = make_card(opened, out, since=since or None)
+    console.put(str(path))
     if missing := missing_answers(opened):
         console.say(f"{len(missing)} answers are missing in {opened.root}, which the papers name as open:")
         for name in missing:
@@ -100,7 +102,9 @@ def diff(
     """List the rows that were added, removed or changed between two releases."""
     from tooling.release.diff import compare, format_diff
 
-    console.put(format_diff(compare(old, new)))
+    with console.progress_bar("diff"):
+        found = compare(old, new)
+    console.put(format_diff(found))
 
 
 def pull(

@@ -49,7 +49,8 @@ def convert(
     from generation.generators.registry import weights_folder
 
     folder = out or weights_folder(name)
-    is_new = convert_weights(name, files, folder, origin=origin)
+    with console.progress_bar("convert"):
+        is_new = convert_weights(name, files, folder, origin=origin)
     console.put(str(folder))
     if not is_new:
         console.say("it exists already, converted from the same files; nothing was changed")
@@ -65,7 +66,8 @@ def check(
     """Check converted weights: complete, unchanged since the conversion, exactly the expected tensors, no pickle."""
     from generation.generators.conversion.check import check_folder
 
-    problems = {str(folder): check_folder(folder, name=generator) for folder, generator in _folders(name).items()}
+    with console.progress_bar("check"):
+        problems = {str(folder): check_folder(folder, name=generator) for folder, generator in _folders(name).items()}
     for lines in problems.values():
         for line in lines:
             console.fail(line)

@@ -19,7 +19,8 @@ from tooling.errors import UsageError, WorkerError
 ENGINES = ("local", "ray")
 
 Progress = Callable[[int, int, str], None]
-"""Called with items done, items in all, and the name of the item that ended last ("" at the start)."""
+"""Called with items done (kept ones too), items in all, and the name of the item that ended last, or else of what is
+being done ("" if nothing needs to be said)."""
 
 
 def no_progress(done: int, total: int, name: str) -> None:

@@ -97,7 +97,7 @@ def make_files(
         function: module-level function that makes one file under `workspace.staging_path` and syncs it.
         num_workers: processes; 0 takes one for each processor, 1 works in this process.
         engine: see `run_side_by_side`.
-        progress: called for each finished item.
+        progress: called for each finished item; those that are kept count as done.
 
     Returns:
         What was made, kept and refused. An item that fails does not stop the others.
@@ -116,12 +116,14 @@ def make_files(
             todo.append((function, workspace, task))
     if todo:
         read_keys(workspace.keys_path)  # raises once, before any work
-    progress(0, len(todo), "")
+    num_kept = len(result.kept)
+    total = num_kept + len(todo)
+    progress(num_kept, total, "")
     outcomes = run_side_by_side(_make_one, todo, num_workers=num_workers, engine=engine)
-    for done, outcome in enumerate(outcomes, start=1):
+    for done, outcome in enumerate(outcomes, start=num_kept + 1):
         planned = outcome.item[2].planned
         settle(workspace, subset, planned, outcome, result)
-        progress(done, len(todo), planned.sample_id)
+        progress(done, total, planned.sample_id)
     workspace.finish(subset)
     return result
 

@@ -103,8 +103,12 @@ def test_refused_item_does_not_stop_the_others(tmp_path: Path) -> None:
     assert result.made == ["raw_video/1", "raw_video/3", "raw_video/4"]
     assert seen[0] == (0, 4, "")
     assert seen[-1] == (4, 4, "raw_video/4")
-    again = make_files(place, "raw_video", tasks(NAMES[:4]), make_text, num_workers=1)
+    seen.clear()
+    again = make_files(
+        place, "raw_video", tasks(NAMES[:4]), make_text, num_workers=1, progress=lambda *step: seen.append(step)
+    )
     assert (again.made, sorted(again.kept)) == (["raw_video/2"], ["raw_video/1", "raw_video/3", "raw_video/4"])
+    assert seen == [(3, 4, ""), (4, 4, "raw_video/2")]
 
 
 RUN = """

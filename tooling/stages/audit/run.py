@@ -75,6 +75,7 @@ def audit_files(workspace: Workspace, *, num_workers: int = 0, progress: Progres
         raise InputError(f"{workspace.root}: no fakes to compare with real files; run `tooling generate` first")
     rows = {row["path"]: row for one in comparisons for row in (*one.reals, *one.fakes)}
     measured = _measure(workspace, list(rows.values()), num_workers, progress)
+    progress(len(rows), len(rows), "testing probes")
     results = tuple(_test(probe, one, measured) for one in comparisons for probe in PROBES)
     audit = Audit(results, _note(comparisons), records_digest(workspace))
     write_audit(workspace, audit)
@@ -131,9 +132,10 @@ def _measure(
     path = workspace.root / MEASURED
     kept = _read_kept(path, {row["sha256"] for row in rows})
     todo = [row for row in rows if row["sha256"] not in kept]
-    progress(0, len(todo), "")
+    num_kept = len(rows) - len(todo)
+    progress(num_kept, len(rows), "")
     outcomes = run_side_by_side(_measure_file, [(workspace, row) for row in todo], num_workers=num_workers)
-    for done, outcome in enumerate(outcomes, start=1):
+    for done, outcome in enumerate(outcomes, start=num_kept + 1):
         row = outcome.item[1]
         if isinstance(outcome.error, (GenerationError, OSError, ValueError)):
             raise WorkspaceError(f"{row['path']}: cannot be measured ({outcome.error}); run `tooling verify`")
@@ -141,7 +143,7 @@ def _measure(
             raise outcome.error
         kept[row["sha256"]] = outcome.value
         append_line(path, _format_kept(row["sha256"], outcome.value))
-        progress(done, len(todo), row["sample_id"])
+        progress(done, len(rows), row["sample_id"])
     write_text(path, "".join(_format_kept(digest, kept[digest]) + "\n" for digest in sorted(kept)))
     return {
         row["path"]: kept[row["sha256"]]

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def make_images(
     numbers = range(1, SUBSETS[SUBSET].count + 1)
     planned = {f"{number:06d}": plan_prompt(number, request.seed) for number in numbers}
     chosen = select(planned, request)
-    folds = _fold_generators(workspace, choice)
+    folds = _fold_generators(workspace, choice, lambda what: progress(0, len(chosen), what))
     settings = {of_fold.fold: of_fold.choice.parameters() for of_fold in folds}
     tasks = []
     for name, prompt in chosen.items():
@@ -78,9 +78,14 @@ def make_images(
         record = planned_record(f"{SUBSET}/{name}", path, of_fold.inputs, choice.recorded_name, parameters, prompt.seed)
         tasks.append(Task(record, ImageWork(prompt.text, of_fold.choice)))
     result = StageResult()
+
+    def show(done: int, total: int, name: str) -> None:
+        """A later round makes some of the chosen images again; the others are done."""
+        progress(len(chosen) - total + done, len(chosen), name)
+
     for _ in range(NUM_ROUNDS):
         made = make_files(
-            workspace, SUBSET, tasks, make_image, num_workers=num_workers, engine=request.engine, progress=progress
+            workspace, SUBSET, tasks, make_image, num_workers=num_workers, engine=request.engine, progress=show
         )
         result = _merge_rounds(result, made)
         tasks = _remove_near_duplicates(workspace, tasks)
@@ -149,7 +154,9 @@ def _remove_near_duplicates(workspace: Workspace, tasks: Sequence[Task]) -> list
     return again
 
 
-def _fold_generators(workspace: Workspace, choice: GeneratorChoice) -> list[FoldGenerator]:
+def _fold_generators(
+    workspace: Workspace, choice: GeneratorChoice, say_what: Callable[[str], None]
+) -> list[FoldGenerator]:
     info = GENERATORS.get(choice.name)
     if info is None or not info.is_fitted:
         # Folds in the order of the images' numbers, evenly.
@@ -162,7 +169,11 @@ def _fold_generators(workspace: Workspace, choice: GeneratorChoice) -> list[Fold
     if not groups:
         raise WorkspaceError(f"{workspace.plan_path}: no fold has {FEWEST_PEOPLE} people to fit faces to; add people")
     refuse_without_consent(workspace, sorted((who for people in groups.values() for who in people), key=natural_key))
-    return [_fitted(workspace, choice, fold, people) for fold, people in groups.items()]
+    fitted = []
+    for fold, people in groups.items():
+        say_what(f"fold {fold}: fitting to {len(people)} people")
+        fitted.append(_fitted(workspace, choice, fold, people))
+    return fitted
 
 
 def _fitted(workspace: Workspace, choice: GeneratorChoice, fold: int, people: Sequence[str]) -> FoldGenerator:

@@ -272,7 +272,7 @@ def _find_missing(work: _Pull) -> None:
                 work.missing.add(name)
             else:
                 work.result.kept.append(name)
-    work.total = len(work.missing)
+    work.total = len(work.result.kept) + len(work.missing)
 
 
 def _has_companions(workspace: Workspace, companions: dict[str, str]) -> bool:
@@ -280,7 +280,7 @@ def _has_companions(workspace: Workspace, companions: dict[str, str]) -> bool:
 
 
 def _pull_shards(work: _Pull, shards: list[_Shard], num_workers: int) -> None:
-    work.progress(0, work.total, "")
+    work.progress(len(work.result.kept), work.total, "")
     finished = _read_journal(work.folder / JOURNAL)
     media = sorted((s for s in shards if s.config != METADATA), key=lambda shard: list(SUBSETS).index(shard.config))
     needed_of = {shard: _needed_of(work, shard) for shard in media}
@@ -358,7 +358,7 @@ def _take(work: _Pull, shard: _Shard, row: Row) -> None:
     work.workspace.publish(shard.config, record_of(row, staged, work.origin, source_type), staged)
     work.missing.remove(name)
     work.result.made.append(name)
-    work.progress(len(work.result.made), work.total, name)
+    work.progress(len(work.result.kept) + len(work.result.made), work.total, name)
 
 
 def _stage_track(work: _Pull, person: str, row: Row) -> dict[str, Path]:

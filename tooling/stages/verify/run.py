@@ -99,6 +99,7 @@ def verify_files(
     state.checks.update(known)
     groups = _groups(workspace, records, context, set(known))
     _check_files(state, groups, num_workers, progress)
+    progress(len(state.all_records), len(state.all_records), "comparing files with each other")
     findings += check_people(workspace, records, plan) + check_folders(workspace, records)
     findings += check_inputs(records) + check_counts(records) + state.broken
     findings += [finding for check in state.checks.values() for finding in check.findings]

@@ -89,9 +89,16 @@ def test_a_near_duplicate_is_made_again(fitted_copy: Workspace, monkeypatch: pyt
         return 0 if len(compared) == 2 else None
 
     monkeypatch.setattr(generate_images, "find_near_duplicate", once)
-    result = run(fitted_copy, "GAN_images", limit=2)
+    shown: list[tuple[int, int, str]] = []
+    request = generate.GenerateRequest(limit=2)
+    result = generate.generate_fakes(
+        fitted_copy, "GAN_images", request, num_workers=1, progress=lambda *step: shown.append(step)
+    )
     assert result.made == ["GAN_images/000001", "GAN_images/000002"]
     assert not result.refused
+    assert {total for _, total, _ in shown} == {2}  # also in the round that makes one of them again
+    assert [done for done, _, name in shown if name.startswith("GAN_images/")] == [1, 2, 2]
+    assert shown[0][2] == "fold 2: fitting to 2 people"
     assert "nearly identical to GAN_images/000001" in fitted_copy.rejects_path.read_text()
     seed = fitted_copy.records("GAN_images")["GAN_images/000002"].results["seed"]
     assert seed in (plan_prompt(2).seed + 2, plan_prompt(2).seed + 3)
