@@ -100,7 +100,7 @@ def test_card_has_counts_of_this_release_and_no_leftover_markers(folder: Path) -
     assert "| `swap_video` | fake |" in card
     assert "2 | 100 |" in card
     assert "`weightfree-swap`" in card
-    assert (folder / "homologous_deepfake" / "pictures" / "swap_video.png").stat().st_size > 10_000
+    assert (folder / "homologous_deepfake" / "pictures" / "swap_video.jpg").stat().st_size > 10_000
     assert not list((folder / "homologous_deepfake").rglob("*.py"))
 
 

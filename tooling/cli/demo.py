@@ -56,7 +56,7 @@ def run_demo(folder: Path, settings: DemoSettings) -> None:
     """
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    sources, release, sheet = folder / "sources", folder / "homologous_deepfake", folder / "contact_sheet.png"
+    sources, release, sheet = folder / "sources", folder / "homologous_deepfake", folder / "contact_sheet.jpg"
     page = folder / "report.html"
     if not (sources / "identities.csv").exists():
         with console.progress_bar("actors") as bar:
@@ -68,13 +68,19 @@ def run_demo(folder: Path, settings: DemoSettings) -> None:
         _make_everything(workspace, sources, settings)
         with console.progress_bar("build shards") as bar:
             build_release(workspace, release, progress=bar)
-    make_card(workspace, release)
-    write_contact_sheet(workspace, sheet, max_rows=3)
+    with console.progress_bar("card"):
+        make_card(workspace, release)
+    with console.progress_bar("contact sheet") as bar:
+        write_contact_sheet(workspace, sheet, max_rows=3, progress=bar)
     with console.progress_bar("report") as bar:
         write_report(workspace, page, num_workers=settings.num_workers, progress=bar)
     console.say('load_dataset("homologous_deepfake", "swap_video")')
-    console.put(_load(folder))
-    console.put(_publish(folder))
+    with console.progress_bar("load"):
+        loaded = _load(folder)
+    console.put(loaded)
+    with console.progress_bar("publish and stream"):
+        streamed = _publish(folder)
+    console.put(streamed)
     console.say(f"made in {time.monotonic() - started:.0f} s; look at")
     console.say(f"  {page}: what the workspace holds, what was found, and every fake beside its target")
     console.say(f"  {sheet}: fakes beside what they were made from")

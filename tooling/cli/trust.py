@@ -63,15 +63,17 @@ def audit(workspace: WorkspaceOption = WORKSPACE, workers: WorkersOption = 0, as
 def contact_sheet(
     subset: Annotated[str, typer.Argument(help="One subset of fakes; all if not given.")] = "",
     workspace: WorkspaceOption = WORKSPACE,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The PNG to write.")] = Path("contact_sheet.png"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The JPEG to write.")] = Path("contact_sheet.jpg"),
     rows: Annotated[int, typer.Option(min=1, help="Rows of each subset.")] = 8,
 ) -> None:
-    """Show frames of fakes beside what they were made from: a PNG."""
+    """Show frames of fakes beside what they were made from: a JPEG."""
     from tooling.views.contact_sheet import FAKES, write_contact_sheet
 
     if subset and subset not in FAKES:
         raise UsageError(f"{subset}: not a subset of fakes; use one of {', '.join(FAKES)}")
-    write_contact_sheet(open_workspace(workspace), out, (subset,) if subset else FAKES, max_rows=rows)
+    opened = open_workspace(workspace)
+    with console.progress_bar("contact sheet") as bar:
+        write_contact_sheet(opened, out, (subset,) if subset else FAKES, max_rows=rows, progress=bar)
     console.put(str(out))
 
 

@@ -1,10 +1,15 @@
-"""The contact sheet: one PNG of the fakes' frames, visibly labelled, beside the frames that they were made from."""
+"""The contact sheet: one JPEG of the fakes' frames, visibly labelled, beside the frames that they were made from.
+
+A PNG of photographs takes 2 bytes for each of its pixels, 26 MB for sixteen rows of each subset; a JPEG of them has
+MAX_BYTES at most.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,8 +22,9 @@ from generation.arrays import Frame
 from generation.faces.track import FaceTrack
 from generation.media.reader import pick_frames, read_image
 from homologous_deepfake import ATTRIBUTES, METHODS, SUBSETS
-from tooling.errors import WorkspaceError
+from tooling.errors import UsageError, WorkspaceError
 from tooling.views.previews import draw_label
+from tooling.work.engine import Progress, no_progress
 from tooling.workspace.files import write_bytes
 from tooling.workspace.layout import Workspace
 from tooling.workspace.records import FileRecord, natural_key
@@ -28,6 +34,10 @@ GAP_PX = 6
 HEADING_PX = 26
 MOMENTS = (0.15, 0.5, 0.85)  # of the clip's length
 ROW_TILES = 3 * len(MOMENTS)
+MAX_ROWS = 70  # of each subset; a JPEG has at most 65,535 lines
+MAX_BYTES = 4_000_000
+QUALITIES = (90, 85, 80, 75, 70, 60, 50, 40)  # of JPEG, until one fits
+SUFFIXES = (".jpg", ".jpeg")
 BACKGROUND, PLAIN, WARNING = (24, 26, 30), (200, 204, 210), (235, 90, 80)
 Item = TypeVar("Item")
 FAKES = tuple(name for name, subset in SUBSETS.items() if subset.method != METHODS[0])
@@ -42,48 +52,74 @@ class Tile:
     is_fake: bool = False
 
 
-def write_contact_sheet(workspace: Workspace, path: Path, subsets: Sequence[str] = FAKES, *, max_rows: int = 8) -> None:
-    """Writes a PNG with rows of nine pictures, cropped to the target's face, at three moments of each fake.
+def write_contact_sheet(
+    workspace: Workspace,
+    path: Path,
+    subsets: Sequence[str] = FAKES,
+    *,
+    max_rows: int = 8,
+    progress: Progress = no_progress,
+) -> None:
+    """Writes a JPEG with rows of nine pictures, cropped to the target's face, at three moments of each fake.
 
     Face swap and expression driving: target, source, fake. Attribute editing: real, age, hair. Images: nine in a row.
 
     Args:
         workspace: with fakes, their clips and tracks.
-        path: the PNG to write.
+        path: the JPEG to write.
         subsets: of fakes; those without files are left out.
-        max_rows: of each subset, spread evenly over it.
+        max_rows: of each subset, spread evenly over it; MAX_ROWS at most.
+        progress: called for each row.
 
     Raises:
+        UsageError: the path does not end as a JPEG's, or too many rows are requested.
         WorkspaceError: there are no fakes yet.
     """
-    rows = []
-    for subset in subsets:
-        records = workspace.records(subset)
-        if records:
-            rows += [_draw_row(tiles) for tiles in _rows(workspace, subset, list(records.values()), max_rows)]
-    if not rows:
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{path}: a contact sheet is a JPEG; name it {path.with_suffix(SUFFIXES[0]).name}")
+    if max_rows > MAX_ROWS:
+        raise UsageError(f"{max_rows} rows: are too many for one picture; request at most {MAX_ROWS}")
+    found = [(subset, list(workspace.records(subset).values())) for subset in subsets]
+    todo = [row for subset, records in found if records for row in _rows(workspace, subset, records, max_rows)]
+    if not todo:
         names = " ".join(subsets) if len(subsets) == 1 else "all"
         raise WorkspaceError(f"{workspace.root}: no fakes yet; run `tooling generate {names}` first")
+    progress(0, len(todo), "")
+    rows = []
+    for read_tiles in todo:
+        rows.append(_draw_row(read_tiles()))
+        progress(len(rows), len(todo), "")
     sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), BACKGROUND)
     top = 0
     for row in rows:
         sheet.paste(row, (0, top))
         top += row.height
-    content = io.BytesIO()
-    sheet.save(content, format="PNG", optimize=True)
-    write_bytes(path, content.getvalue())
+    write_bytes(path, _encode(sheet))
 
 
-def _rows(workspace: Workspace, subset: str, records: list[FileRecord], max_rows: int) -> list[list[Tile]]:
+def _encode(sheet: Image.Image) -> bytes:
+    """JPEG of the best of QUALITIES that takes at most MAX_BYTES, or of the last."""
+    for quality in QUALITIES:
+        content = io.BytesIO()
+        sheet.save(content, format="JPEG", quality=quality, optimize=True)
+        if content.tell() <= MAX_BYTES:
+            break
+    return content.getvalue()
+
+
+def _rows(
+    workspace: Workspace, subset: str, records: list[FileRecord], max_rows: int
+) -> Sequence[Callable[[], list[Tile]]]:
+    """What reads the tiles of each row."""
     pattern = SUBSETS[subset].pattern
     if "{source}" in pattern:
-        return [_pair_tiles(workspace, record) for record in _spread(records, max_rows)]
+        return [partial(_pair_tiles, workspace, record) for record in _spread(records, max_rows)]
     if "{attribute}" in pattern:
         people = sorted({record.sample_id.rpartition("/")[2] for record in records}, key=natural_key)
-        return [_edit_tiles(workspace, subset, person) for person in _spread(people, max_rows)]
+        return [partial(_edit_tiles, workspace, subset, person) for person in _spread(people, max_rows)]
     chosen = _spread(records, max_rows * ROW_TILES)
-    tiles = [_image_tile(workspace, record) for record in chosen]
-    return [tiles[at : at + ROW_TILES] for at in range(0, len(tiles), ROW_TILES)]
+    parts = [chosen[at : at + ROW_TILES] for at in range(0, len(chosen), ROW_TILES)]
+    return [partial(_image_tiles, workspace, part) for part in parts]
 
 
 def _spread(items: list[Item], most: int) -> list[Item]:
@@ -114,6 +150,10 @@ def _edit_tiles(workspace: Workspace, subset: str, person: str) -> list[Tile]:
             continue
         columns.append(_clip_tiles(workspace, record.path, person, moments, f"{attribute} {person}: FAKE"))
     return [column[at] for at in range(len(moments)) for column in columns]
+
+
+def _image_tiles(workspace: Workspace, records: Sequence[FileRecord]) -> list[Tile]:
+    return [_image_tile(workspace, record) for record in records]
 
 
 def _image_tile(workspace: Workspace, record: FileRecord) -> Tile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,7 +161,7 @@ def test_unreadable_file_ends_the_command_and_leaves_nothing_unmarked(
 
 
 def test_fakes_on_the_contact_sheet_carry_the_label(small_workspace: Workspace, tmp_path: Path) -> None:
-    path = tmp_path / "sheet.png"
+    path = tmp_path / "sheet.jpg"
     write_contact_sheet(small_workspace, path, ("swap_video",), max_rows=1)
     sheet = np.asarray(Image.open(path))
     side, gap = contact_sheet.TILE_PX, contact_sheet.GAP_PX
@@ -168,5 +169,23 @@ def test_fakes_on_the_contact_sheet_carry_the_label(small_workspace: Workspace, 
     for number in range(contact_sheet.ROW_TILES):
         left = 2 * gap + number * (side + gap) + number // len(contact_sheet.MOMENTS) * 2 * gap
         tile = sheet[contact_sheet.HEADING_PX : contact_sheet.HEADING_PX + side, left : left + side]
-        is_labelled.append(np.array_equal(tile[-plate.shape[0] :, : plate.shape[1]], plate))
+        corner = tile[-plate.shape[0] :, : plate.shape[1]]
+        is_labelled.append(np.abs(corner.astype(float) - plate).mean() < 10)  # a JPEG is not the very same
     assert is_labelled == [False, False, True] * 3  # target, source, result
+
+
+def test_a_contact_sheet_takes_no_more_than_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8))
+    best = contact_sheet._encode(noise)
+    monkeypatch.setattr(contact_sheet, "MAX_BYTES", len(best) // 2)
+    assert len(best) // 4 < len(contact_sheet._encode(noise)) <= len(best) // 2
+    monkeypatch.setattr(contact_sheet, "MAX_BYTES", 0)
+    assert Image.open(io.BytesIO(contact_sheet._encode(noise))).size == (160, 120)  # it is written all the same
+
+
+def test_a_contact_sheet_that_cannot_be_is_refused(small_workspace: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"sheet.png: a contact sheet is a JPEG; name it sheet.jpg"):
+        write_contact_sheet(small_workspace, tmp_path / "sheet.png")
+    with pytest.raises(UsageError, match="71 rows: are too many for one picture; request at most 70"):
+        write_contact_sheet(small_workspace, tmp_path / "sheet.jpg", max_rows=71)
+    assert not any(tmp_path.iterdir())

@@ -27,7 +27,8 @@ from tooling.workspace.files import write_text
 from tooling.workspace.layout import Workspace
 
 BLOCK = re.compile(r"<!-- (repository only|release: (\w+)) -->\n(.*?)<!-- end -->\n", re.DOTALL)
-PICTURE = "pictures/swap_video.png"
+PICTURE = "pictures/swap_video.jpg"
+EARLIER_PICTURE = "pictures/swap_video.png"
 SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
 
 
@@ -136,6 +137,7 @@ def _generators(workspace: Workspace) -> str:
 
 
 def _pictures(workspace: Workspace, out: Path) -> str:
+    (out / EARLIER_PICTURE).unlink(missing_ok=True)
     if not workspace.records("swap_video"):
         return ""
     (out / PICTURE).parent.mkdir(exist_ok=True)
