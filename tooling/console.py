@@ -150,7 +150,9 @@ def put(line: str) -> None:
 
 
 def put_result(subset: str, result: StageResult, *, as_json: bool) -> None:
-    """A stage's result on stdout; each refusal also as an error line on stderr."""
+    """A stage's result on stdout; its notes, and each refusal as an error, also as lines on stderr."""
+    for note in result.notes:
+        say(f"note: {note}")
     for name, reason in result.refused.items():
         fail(reason if name in reason else f"{name}: {reason}")
     if as_json:

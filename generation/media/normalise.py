@@ -6,7 +6,7 @@ source's first picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -95,14 +95,10 @@ class Normaliser:
 
     def _build(self, frame: VideoFrame) -> Graph:
         steps = [("bwdif", "mode=send_field:deint=interlaced")] if self._is_interlaced else []
-        turn = _turn_filters(display_matrix(frame))
-        is_transposed = bool(turn) and turn[0][0] == "transpose"
-        geometry = fit_picture(
-            (frame.height, frame.width) if is_transposed else (frame.width, frame.height),
-            1 / self.source.pixel_aspect if is_transposed else self.source.pixel_aspect,
-            (self.width_px, self.height_px),
-        )
-        steps += turn
+        matrix = display_matrix(frame)
+        size, target = (frame.width, frame.height), (self.width_px, self.height_px)
+        geometry = _fit_turned(size, matrix, self.source.pixel_aspect, target)
+        steps += _turn_filters(matrix)
         steps += [("scale", self._scale_arguments(frame, geometry)), ("format", self.pixel_format)]
         box = f"{self.width_px}:{self.height_px}:{geometry.x_px}:{geometry.y_px}"
         steps.append(("crop", f"{box}:exact=1") if geometry.is_cropped else ("pad", box))
@@ -156,6 +152,27 @@ def fit_picture(size_px: tuple[int, int], pixel_aspect: Fraction, target_px: tup
     scaled = [max(2, 2 * round(side * ratio / 2)) for side in (width, height)]
     offsets = [abs(side - goal) // 4 * 2 for side, goal in zip(scaled, target_px, strict=True)]
     return Geometry(scaled[0], scaled[1], offsets[0], offsets[1], is_cropped)
+
+
+def bar_shares(source: Source, width_px: int, height_px: int) -> tuple[float, float]:
+    """Shares of a clip's width and height that are black bars, 0 to 1, as the first picture of its source is shaped.
+
+    Args:
+        source: from `survey_source`.
+        width_px, height_px: of the clip.
+    """
+    size, matrix = (source.description["width"], source.description["height"]), source.description["display_matrix"]
+    fit = _fit_turned(size, matrix, source.pixel_aspect, (width_px, height_px))
+    return max(0.0, 1 - fit.scaled_width_px / width_px), max(0.0, 1 - fit.scaled_height_px / height_px)
+
+
+def _fit_turned(
+    size_px: tuple[int, int], matrix: Sequence[int], pixel_aspect: Fraction, target_px: tuple[int, int]
+) -> Geometry:
+    """`fit_picture` of a picture that is stored as `size_px` and shown as its display matrix says."""
+    if matrix[0] == 0:  # on its side
+        return fit_picture(size_px[::-1], 1 / pixel_aspect, target_px)
+    return fit_picture(size_px, pixel_aspect, target_px)
 
 
 def _turn_filters(matrix: tuple[int, ...]) -> list[tuple[str, str]]:

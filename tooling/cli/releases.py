@@ -154,8 +154,6 @@ def import_archive(
             num_workers=workers,
             progress=bar,
         )
-    for note in result.notes:
-        console.say(f"note: {note}")
     if not as_json:
         for name, path in result.read_as.items():
             console.put(f"{name}: read as {path}")

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from generation.faces.window import VERSION, choose_window
-from generation.media.normalise import ClipShape, write_clip_of
+from generation.media.normalise import ClipShape, bar_shares, write_clip_of
 from generation.media.reader import read_frames
 from generation.media.source import Source, survey_source
 from generation.media.writer import MASTER_OPTIONS, write_clip
@@ -29,7 +31,7 @@ from tooling.work.tasks import Made, Task, finished_record, make_files, planned_
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import Identity, format_identities, is_identity_id, read_identities
 from tooling.workspace.layout import Workspace
-from tooling.workspace.records import StageResult, natural_key
+from tooling.workspace.records import StageResult, format_bars, natural_key
 
 SUBSET = "raw_video"
 GENERATOR = "ingest"
@@ -69,7 +71,20 @@ def ingest_clips(
     tasks = [_task(workspace, identities[name], path, digests[name]) for name, path in files.items()]
     result = make_files(workspace, SUBSET, tasks, make_clip, num_workers=num_workers, progress=progress)
     result.refused = refused | result.refused
+    result.notes = _notes_of_bars(workspace, [task for task in tasks if task.planned.sample_id not in result.refused])
     return result
+
+
+def _notes_of_bars(workspace: Workspace, tasks: Sequence[Task]) -> list[str]:
+    """One line for each source whose clip has black bars."""
+    records, clip = workspace.records(SUBSET), workspace.settings.clip
+    shape = Fraction(clip.width_px, clip.height_px)
+    return [
+        f"{task.work}: {bars} of its clip is black bars; hand in a video of the shape "
+        f"{shape.numerator}:{shape.denominator}, filmed across or cropped around head and shoulders"
+        for task in tasks
+        if (bars := format_bars(records[task.planned.sample_id]))
+    ]
 
 
 def _merge_identities(workspace: Workspace, sources: Path) -> dict[str, Identity]:
@@ -157,7 +172,9 @@ def make_clip(workspace: Workspace, task: Task) -> Made:
     staged, master = files.values()
     write_clip_of(source, master, start, shape, MASTER_OPTIONS)
     write_clip(staged, read_frames(master), fps=shape.fps)
+    bars = bar_shares(source, shape.width_px, shape.height_px)
     found: dict[str, Any] = {"source": source.description, "window": results}
+    found["bars"] = {side: round(share, 4) for side, share in zip(("width", "height"), bars, strict=True)}
     size = {"width": clip.width_px, "height": clip.height_px}
     record = finished_record(
         task.planned, files, **size, fps=float(clip.fps), num_frames=clip.num_frames, results=found

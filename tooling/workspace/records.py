@@ -62,6 +62,12 @@ class FileRecord:
         return self.path.partition("/")[0]
 
     @property
+    def bar_shares(self) -> tuple[float, float]:
+        """Shares of a clip's width and height that ingest filled with black bars, 0 to 1; 0 where that is unknown."""
+        found = self.results.get("bars", {})
+        return found.get("width", 0.0), found.get("height", 0.0)
+
+    @property
     def input_sha256(self) -> str:
         """Digest by which files made from this one name it in their `inputs`."""
         return self.unmarked_sha256 or self.sha256
@@ -102,6 +108,12 @@ def parse_record(line: str) -> FileRecord:
     return dataclasses.replace(record, origin="pulled" if is_pulled else "imported" if is_imported else "made")
 
 
+def format_bars(record: FileRecord) -> str:
+    """How much of a clip is black bars, as "44 % of the width"; empty if it has none."""
+    sides = zip(record.bar_shares, ("width", "height"), strict=True)
+    return " and ".join(f"{100 * share:.0f} % of the {side}" for share, side in sides if share)
+
+
 @dataclass
 class StageResult:
     """What one run of a stage did.
@@ -110,8 +122,10 @@ class StageResult:
         made: files newly made, by sample_id.
         kept: files that were finished before and still fit.
         refused: name -> one line that says why it was not made.
+        notes: what a maintainer should know of the others, one line each.
     """
 
     made: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)

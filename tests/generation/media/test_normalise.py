@@ -14,7 +14,7 @@ import pytest
 
 from generation.arrays import Frame
 from generation.errors import VideoError
-from generation.media.normalise import ClipShape, fit_picture, write_clip_of
+from generation.media.normalise import ClipShape, bar_shares, fit_picture, write_clip_of
 from generation.media.reader import probe_video, read_clip
 from generation.media.source import survey_source
 from tests.generation.media.sources import (
@@ -109,7 +109,11 @@ KINDS = {
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_of_source_becomes_the_same_kind_of_clip(tmp_path: Path, name: str) -> None:
     kind = KINDS[name]
-    clip = normalised(write_source(tmp_path / "sources", kind))
+    source = write_source(tmp_path / "sources", kind)
+    clip = normalised(source)
+    is_black = clip[20].max(-1) < 24
+    bars = (is_black.all(0).mean(), is_black.all(1).mean())
+    assert bar_shares(survey_source(source), 320, 180) == pytest.approx(bars, abs=0.015)
     geometry = fit_picture(kind.size, Fraction(1), (320, 180))
     scale = geometry.scaled_height_px / kind.size[1]
     unit = min(kind.size) / 180 * scale

@@ -142,6 +142,23 @@ def test_stretch_without_a_jump_cut_is_chosen(people: People, place: Workspace, 
     assert 0.99 <= chosen(place) <= 1.26
 
 
+def test_black_bars_are_told_with_their_share_and_what_to_do(people: People, place: Workspace, sources: Path) -> None:
+    square = [np.ascontiguousarray(picture[:, 70:250]) for picture in shown(people.man, 2)]
+    write_source(sources, Kind("1.mp4", size=(180, 180), rate=Fraction(RATE), options={"g": str(RATE)}), square)
+    put(sources, "2.mp4", shown(people.woman, 2))
+    result = run(place, sources)
+    assert result.made == ["raw_video/1", "raw_video/2"], result.refused
+    assert result.notes == [
+        f"{(sources / '1.mp4').resolve()}: 44 % of the width of its clip is black bars; "
+        "hand in a video of the shape 16:9, filmed across or cropped around head and shoulders"
+    ]
+    assert run(place, sources).notes == result.notes  # also when it is kept
+    bars = [record.results["bars"] for record in place.records("raw_video").values()]
+    assert bars == [{"width": 0.4375, "height": 0.0}, {"width": 0.0, "height": 0.0}]
+    clip = read_clip(place.path("raw_video/1.mp4"))
+    assert (clip[:, :, :68].max(), clip[:, :, -68:].max()) < (24, 24) < (clip[:, :, 72].max(), clip[:, :, -72].max())
+
+
 REASONS: dict[str, Callable[[People], list[Frame]]] = {
     "no face in 100% of the pictures": lambda people: [EMPTY] * 24,
     "two faces of like size in": lambda people: [

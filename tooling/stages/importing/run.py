@@ -48,7 +48,6 @@ class ImportResult(StageResult):
     ignored: dict[str, str] = field(default_factory=dict)
     imported: dict[str, str] = field(default_factory=dict)
     encoded_anew: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
