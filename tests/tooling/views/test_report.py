@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -23,6 +24,7 @@ from tooling.settings import Settings
 from tooling.stages import build as shards
 from tooling.views.report import grids as cards
 from tooling.views.report import posters as media
+from tooling.views.report.audit_matrix import lay_out_audit, outcome_of
 from tooling.views.report.overview import read_overview
 from tooling.views.report.page import write_report
 from tooling.workspace.audit_file import Audit, ProbeResult, records_digest, write_audit
@@ -34,6 +36,13 @@ FINDINGS = (
     Finding("note", "content", "swap_video/1_2.mp4", "run `tooling generate` again"),
     Finding("error", "marks", "swap_video/1_2.mp4", HOSTILE),
 )
+
+
+ABOVE = ProbeResult("swap_video", "file_size", False, 0.71, 0.6, 0.8, 4, 4, 0.55, False)
+PIXEL = replace(ABOVE, probe="mean_colour", is_pixel=True, limit=None, is_ok=True, auc=None, low=None, high=None)
+FEW = replace(ABOVE, probe="gop", auc=0.62, low=0.3, high=0.9, is_ok=True)
+GOOD = replace(ABOVE, subset="edit_video", auc=0.5, low=0.5, high=0.5, is_ok=True)
+PROBES = (ABOVE, PIXEL, FEW, GOOD)
 
 
 class Reader(HTMLParser):
@@ -63,10 +72,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     add_file(workspace, f"GAN_images/{HOSTILE_NAME}.png", HOSTILE, {"prompt": HOSTILE}, seed=9)
     add_file(workspace, "swap_video/1_2.mp4", HOSTILE, {})
     note_findings(workspace, FINDINGS, stale="raw_video/4.mp4")
-    probe = ProbeResult("swap_video", "file_size", False, 0.71, 0.6, 0.8, 4, 4, 0.55, False)
-    pixel = replace(probe, probe="mean_colour", is_pixel=True, limit=None, is_ok=True, auc=None, low=None, high=None)
-    few = replace(probe, probe="gop", auc=0.62, low=0.3, high=0.9, is_ok=True)
-    write_audit(workspace, Audit((probe, pixel, few), HOSTILE, records_digest(workspace)))
+    write_audit(workspace, Audit(PROBES, HOSTILE, records_digest(workspace)))
     return workspace
 
 
@@ -143,6 +149,10 @@ def test_checks_findings_and_audit_are_told(full: Workspace, read: Reader) -> No
     assert "stop Verification 1 file has errors: 1 marks" in text
     assert "stop Shortcut audit 1 probe above the limit" in text
     assert f"OK Marks all {num_files} files carry a mark" in text
+    assert "Probe swap_\u200bvideo edit_\u200bvideo" in text
+    assert "file size ▲ shortcut .71 .60–.80 .50 gop ? too few people .62 .30–.90 not tested" in text
+    assert "mean colour too few people not tested" in text
+    assert "All 4 results" in text
     assert "swap_video file size shortcut 0.71 (0.60 to 0.80)" in text
     assert "swap_video gop too few people 0.62 (0.30 to 0.90)" in text
     assert "swap_video mean colour (pixels) no limit too few people" in text
@@ -150,6 +160,55 @@ def test_checks_findings_and_audit_are_told(full: Workspace, read: Reader) -> No
     assert "run tooling generate again" in text  # the backticks became an element
     assert "Face size of face_video: 4 files, from 104 to 107 px, median 106" in text
     assert "swap_video: 4 of 4" in text  # nearer to the source
+
+
+def test_the_audit_is_a_matrix_of_probes_and_subsets() -> None:
+    matrix = lay_out_audit(Audit(PROBES, "", ""))
+    assert matrix.subsets == ("swap_video", "edit_video")
+    assert [row.probe for row in matrix.limited] == ["file_size", "gop"]
+    assert [row.probe for row in matrix.pixels] == ["mean_colour"]
+    assert [row.cells[1] is None for row in (*matrix.limited, *matrix.pixels)] == [False, True, True]
+    image = replace(PIXEL, subset="GAN_images", probe="atoms", limit=0.55)
+    outcomes = ["shortcut", "no limit", "too few people", "within limit", "not comparable"]
+    assert [outcome_of(result) for result in (*PROBES, image)] == outcomes
+
+
+@pytest.mark.parametrize(
+    ("area", "text", "shade"),
+    [(0.5, ".50", 0), (0.54, ".54", 0), (0.55, ".55", 1), (0.4, ".40", 2), (0.3, ".30", 3), (1.0, "1.00", 4)],
+)
+def test_an_area_is_shaded_by_its_distance_from_chance(area: float, text: str, shade: int) -> None:
+    cell = lay_out_audit(Audit((replace(ABOVE, auc=area),), "", "")).limited[0].cells[0]
+    assert cell is not None
+    assert (cell.area, cell.shade, cell.interval) == (text, shade, ".60–.80")
+
+
+def test_tables_say_what_their_heads_are_about_and_pictures_come_first(read: Reader) -> None:
+    tags = [tag for tag, _ in read.elements]
+    sections = [section["id"] for section in read.all("section") if "grid" not in (section.get("class") or "")]
+    assert sections[:3] == ["overview", "pictures", "audit"]
+    assert tags.index("table") > max(
+        at for at, tag in enumerate(tags) if tag == "li" and "card" in str(read.elements[at])
+    )
+    assert {head.get("scope") for head in read.all("th")} == {"col", "row", "rowgroup"}
+    assert len(read.all("caption")) == 2
+    hidden = tags.index("caption", tags.index("caption") + 1)
+    assert "details" in tags[:hidden][-8:]
+
+
+def test_black_bars_are_told_by_person(copied: Workspace, tmp_path: Path) -> None:
+    path = copied.records_path("raw_video")
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    records[0]["results"]["bars"] = {"width": 0.4375, "height": 0.0}
+    records[2]["results"]["bars"] = {"width": 0.0, "height": 0.0}  # the others are from before it was measured
+    records[0]["inputs"] = {"1.mov": "0" * 64}
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    with mock.patch.object(media, "share_out", return_value=media.Sizes(64, 64, 0)):
+        page = write_report(open_workspace(copied.root), tmp_path / "r.html", num_workers=1)
+    text = " ".join(Reader(page.read_text(encoding="utf-8")).text.split())
+    assert "check Black bars in 1 of 4 clips, up to 44 % of the width" in text
+    assert "raw_video/1.mp4 (1.mov): 44 % of the width" in text
+    assert text.count("44 %") == 2
 
 
 def test_state_of_each_file(full: Workspace) -> None:
@@ -292,6 +351,7 @@ def test_colours_have_enough_contrast() -> None:
     ]
     texts += [(name, f"{name}-ground") for name in ("good", "warn", "bad")] + [("muted", "raised"), ("ink", "raised")]
     texts += [("ink", f"{name}-ground") for name in ("good", "warn", "bad")] + [("ground", "accent")]
+    texts += [("ink", f"shade{number}") for number in range(1, 5)]
     drawn = [("edge", "surface"), ("male", "surface"), ("female", "surface")]
     for wanted, names in ((4.5, texts), (3.0, drawn)):
         for ink, ground in names:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from homologous_deepfake import SUBSETS
+from tooling.views.report.audit_matrix import outcome_of
 from tooling.views.report.overview import FileOverview, Overview
-from tooling.workspace.audit_file import ProbeResult
+from tooling.workspace.records import format_bars
 
 State = Literal["bad", "warn", "good"]
 ORDER = ("bad", "warn", "good")
@@ -31,6 +32,7 @@ def check_lines(overview: Overview) -> list[CheckLine]:
         _counts(overview),
         _rows(overview),
         _consent(overview),
+        _bars(overview),
         _marks(files),
         _verified(overview, files),
         _audit(overview),
@@ -60,6 +62,16 @@ def _consent(overview: Overview) -> CheckLine:
     if others:
         return CheckLine("bad", "Consent", f"{others} of {len(overview.people)} people have not granted it", "people")
     return CheckLine("good", "Consent", f"granted by all {len(overview.people)} people", "people")
+
+
+def _bars(overview: Overview) -> CheckLine | None:
+    clips = overview.files["raw_video"]
+    padded = [file.record for file in clips if any(file.record.bar_shares)]
+    if not padded:
+        return None
+    widest = max(padded, key=lambda record: record.bar_shares)
+    text = f"in {len(padded):,} of {len(clips):,} clips, up to {format_bars(widest)}"
+    return CheckLine("warn", "Black bars", text, "people")
 
 
 def _marks(files: list[FileOverview]) -> CheckLine:
@@ -92,20 +104,11 @@ def _audit(overview: Overview) -> CheckLine:
     above = sum(not result.is_ok for result in overview.audit.probes)
     if above:
         return CheckLine("bad", "Shortcut audit", f"{above} probe{'s' * (above > 1)} above the limit", "audit")
-    unclear = sum(is_unclear(result) for result in overview.audit.probes)
+    unclear = sum(outcome_of(result) == "too few people" for result in overview.audit.probes)
     if unclear:
         text = f"no shortcut found; too few people to judge {unclear} of {len(overview.audit.probes)} probes"
         return CheckLine("warn", "Shortcut audit", text, "audit")
     return CheckLine("good", "Shortcut audit", "no probe above its limit", "audit")
-
-
-def is_unclear(result: ProbeResult) -> bool:
-    """Whether a probe with a limit passed only because there are too few people to decide."""
-    if result.limit is None or not result.is_ok:
-        return False
-    if result.auc is None:
-        return SUBSETS[result.subset].media != "image"  # images are not comparable
-    return result.auc > result.limit
 
 
 def _files(count: int) -> str:

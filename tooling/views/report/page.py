@@ -22,7 +22,8 @@ from tooling import __version__
 from tooling.errors import InputError
 from tooling.release.folder import format_bytes
 from tooling.views.report import plots
-from tooling.views.report.checklist import check_lines, is_unclear
+from tooling.views.report.audit_matrix import DISTANCES, lay_out_audit, outcome_of
+from tooling.views.report.checklist import check_lines
 from tooling.views.report.grids import Grid, Shot, lay_out, shots_of
 from tooling.views.report.overview import Overview, read_overview
 from tooling.views.report.posters import Media, make_media
@@ -30,6 +31,7 @@ from tooling.work.engine import Progress, no_progress
 from tooling.workspace.audit_file import format_area
 from tooling.workspace.files import write_text
 from tooling.workspace.layout import Workspace
+from tooling.workspace.records import format_bars
 
 MAX_FINDINGS = 1500
 MAX_NAMES = 200  # of changed samples in each list
@@ -119,7 +121,10 @@ def _numbers(overview: Overview, grids: list[Grid], shots: list[Shot]) -> dict[s
         "scatter": plots.scatter(overview),
         "folds": plots.fold_rows(overview),
         "format_area": format_area,
-        "is_unclear": is_unclear,
+        "format_bars": format_bars,
+        "matrix": lay_out_audit(overview.audit) if overview.audit else None,
+        "distances": DISTANCES,
+        "outcome_of": outcome_of,
         "num_changes": _num_changes(overview),
     }
 
