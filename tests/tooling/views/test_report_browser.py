@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from homologous_deepfake import SUBSETS
 from tests.tooling.views.browser import Page, browser
 from tests.tooling.views.hostile import HOSTILE, HOSTILE_NAME, note_findings
 from tests.workspaces import add_file, make_workspace
 from tooling.views.report.page import write_report
+from tooling.workspace.audit_file import Audit, ProbeResult, records_digest, write_audit
 from tooling.workspace.verification_file import Finding
 
 WIDE, NARROW = (1440, 900), (360, 780)
@@ -43,11 +45,20 @@ CONTRAST = """
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of two people, with a hostile name, generator and finding."""
+    """A report of two people, with a hostile name, generator and finding, and an audit with cells of every kind."""
     workspace = make_workspace(tmp_path_factory.mktemp("browser") / "work", 0, 2, 2)
     add_file(workspace, f"GAN_images/{HOSTILE_NAME}.png", HOSTILE, {"prompt": HOSTILE}, seed=9)
     error = Finding("error", "marks", "swap_video/1_2.mp4", HOSTILE)
     note_findings(workspace, [error, Finding("note", "content", "raw_video/2.mp4", "small")])
+    areas = {"box_jitter": 0.5, "border_pixels": 0.57, "blockiness": 0.65, "sharpness": 0.75, "dimensions": 0.99}
+    probes = [
+        ProbeResult(subset, probe, False, area, area - 0.1, 1.0, 2, 2, 0.55, area < 0.7)
+        for subset in SUBSETS
+        for probe, area in areas.items()
+        if SUBSETS[subset].method != "real"
+    ]
+    probes.append(ProbeResult("GAN_images", "atoms", False, None, None, None, 2, 2, 0.55, True))
+    write_audit(workspace, Audit(tuple(probes), HOSTILE, records_digest(workspace)))
     return write_report(workspace, tmp_path_factory.mktemp("page") / "report.html", num_workers=1)
 
 
@@ -149,7 +160,7 @@ def test_keyboard_reaches_everything(tab: Page, report: Path) -> None:
     show(tab, report)
     tab.run(
         f'window.seen = new Set(); window.wanted = [...document.querySelectorAll("{FOCUSABLE}")]'
-        ".filter(one => one.getClientRects().length && one.type !== 'radio')"
+        ".filter(one => one.checkVisibility() && one.type !== 'radio')"
     )
     tab.press("Tab")
     assert tab.run("document.activeElement.className") == "skip"
@@ -180,7 +191,7 @@ def test_no_sideways_scrolling_and_no_layout_shift(tab: Page, report: Path, widt
         assert tab.run("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
         assert (
             tab.run(
-                "Math.max(...[...document.querySelectorAll('.cards, .images, .plot')]"
+                "Math.max(...[...document.querySelectorAll('.cards, .images, .plot, .scroll:has(.matrix)')]"
                 ".map(one => one.scrollWidth - one.clientWidth))"
             )
             <= 0
