@@ -96,8 +96,8 @@ class Normaliser:
     def _build(self, frame: VideoFrame) -> Graph:
         steps = [("bwdif", "mode=send_field:deint=interlaced")] if self._is_interlaced else []
         matrix = display_matrix(frame)
-        size, target = (frame.width, frame.height), (self.width_px, self.height_px)
-        geometry = _fit_turned(size, matrix, self.source.pixel_aspect, target)
+        stored, target = (frame.width, frame.height), (self.width_px, self.height_px)
+        geometry = _fit_turned(stored, matrix, self.source.pixel_aspect, target)
         steps += _turn_filters(matrix)
         steps += [("scale", self._scale_arguments(frame, geometry)), ("format", self.pixel_format)]
         box = f"{self.width_px}:{self.height_px}:{geometry.x_px}:{geometry.y_px}"
