@@ -65,14 +65,14 @@ def make_images(
     workspace: Workspace, request: GenerateRequest, choice: GeneratorChoice, *, num_workers: int, progress: Progress
 ) -> StageResult:
     """Makes the requested images; arguments, result and errors as in `tooling.stages.generate.run.generate_fakes`."""
-    numbers = range(1, SUBSETS[SUBSET].count + 1)
-    planned = {f"{number:06d}": plan_prompt(number, request.seed) for number in numbers}
+    planned = {f"{number:06d}": number for number in range(1, SUBSETS[SUBSET].count + 1)}
     chosen = select(planned, request)
     folds = _fold_generators(workspace, choice, lambda what: progress(0, len(chosen), what))
     settings = {of_fold.fold: of_fold.choice.parameters() for of_fold in folds}
     tasks = []
-    for name, prompt in chosen.items():
-        of_fold = folds[(prompt.number - 1) % len(folds)]
+    # Fold by fold, as a worker keeps no more than two generators.
+    for name, number in sorted(chosen.items(), key=lambda one: (one[1] - 1) % len(folds)):
+        prompt, of_fold = plan_prompt(number, request.seed), folds[(number - 1) % len(folds)]
         about = {"prompt": prompt.text, "attributes": prompt.attributes, "fold": of_fold.fold}
         path, parameters = f"{SUBSET}/{name}.png", settings[of_fold.fold] | about
         record = planned_record(f"{SUBSET}/{name}", path, of_fold.inputs, choice.recorded_name, parameters, prompt.seed)

@@ -9,6 +9,7 @@ import pytest
 
 from generation.crops.masks import read_masks
 from generation.generators.prompts import plan_prompt
+from generation.generators.registry import LoadOptions
 from generation.media.reader import read_clip, read_image
 from generation.quality.descriptor import Descriptor
 from homologous_deepfake import complete_row, read_rows
@@ -16,6 +17,9 @@ from tests.workspaces import reproducible_state
 from tooling.errors import ConsentError, UsageError
 from tooling.stages.generate import images as generate_images
 from tooling.stages.generate import run as generate
+from tooling.stages.generate.images import FoldGenerator
+from tooling.stages.generate.request import GeneratorChoice
+from tooling.work.tasks import Task
 from tooling.workspace.layout import Workspace
 from tooling.workspace.path_kinds import unknown_paths
 from tooling.workspace.records import StageResult
@@ -121,3 +125,19 @@ def test_images_need_the_consent_of_those_they_are_fitted_to(workspace: Workspac
     with pytest.raises(ConsentError, match="no consent for identity 2"):
         run(workspace, "GAN_images", limit=1)
     assert not workspace.path("GAN_images").exists()
+
+
+def test_images_are_made_fold_by_fold(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def note(place: Workspace, subset: str, tasks: list[Task], *others: Any, **options: Any) -> StageResult:
+        made.extend(task.planned.parameters["fold"] for task in tasks)
+        return StageResult()
+
+    monkeypatch.setattr(generate_images, "make_files", note)
+    choice = GeneratorChoice("weightfree-faces", "full_face_generation", LoadOptions())
+    folds = [FoldGenerator(fold, choice, {}) for fold in (1, 2, 0)]
+    monkeypatch.setattr(generate_images, "_fold_generators", lambda *arguments: folds)
+    monkeypatch.setattr(GeneratorChoice, "parameters", lambda self: {})
+    run(workspace, "GAN_images", limit=7)
+    assert made == [1, 1, 1, 2, 2, 0, 0]  # a worker that went from fold to fold would load a generator for each image
