@@ -17,7 +17,9 @@ from generation.arrays import Boxes, Frame, Grey, Landmarks
 CHANGE_PX = (160, 90)  # size of the grey pictures that are compared for cuts
 CHANGE_BLOCKS = (32, 18)  # blocks that their difference is averaged in
 CUT_LEVELS = 8.0  # a cut changes the picture by at least so much, 8-bit levels,
-CUT_RATIO = 5.0  # and so much more than the pictures around it change
+CUT_RATIO = 5.0  # and so much more than the pictures around it change,
+CUT_STEP = 3.0  # and than all but one of the nearest ones that move: fast motion takes more than two pictures
+REPEATED = 0.05  # of the change; pictures that change less are repeated, but for the noise of encoding them
 
 Histograms = NDArray[np.float32]
 """float32 (3, N): square roots of the shares of N colours in hair, face and clothes; NaN for a zone out of view."""
@@ -83,13 +85,24 @@ def change_between(before: Grey, after: Grey) -> Grey:
     return np.asarray(cv2.resize(difference, CHANGE_BLOCKS, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def is_cut(change: float, around: NDArray[np.floating[Any]], levels: float = CUT_LEVELS) -> bool:
+def is_cut(
+    change: float,
+    before: NDArray[np.floating[Any]],
+    after: NDArray[np.floating[Any]] | None = None,
+    levels: float = CUT_LEVELS,
+) -> bool:
     """Whether a picture differs from the one before by far more than the pictures around it do.
+
+    Footage of low cadence repeats each picture, then all moves at once; what is repeated does not count.
 
     Args:
         change: mean over the blocks, or some of them, of `change_between`.
-        around: the same for pictures before and, where they are known, after it.
+        before, after: the same for the pictures before and after it, in order; None where none are known.
         levels: least change of a cut.
     """
-    moving = around[around > 0]  # repeated pictures say nothing of how much the picture moves
-    return bool(change >= levels) and (not len(moving) or change >= CUT_RATIO * float(np.median(moving)))
+    if change < levels:
+        return False
+    sides = [side[side > REPEATED * change] for side in (before, np.zeros(0) if after is None else after)]
+    nearest, moving = np.concatenate([sides[0][-2:], sides[1][:2]]), np.concatenate(sides)
+    is_motion = np.count_nonzero(change < CUT_STEP * nearest) >= 2  # one alone may be the cut back from an insert
+    return not is_motion and (not len(moving) or change >= CUT_RATIO * float(np.median(moving)))

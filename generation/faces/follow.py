@@ -56,7 +56,7 @@ MAX_GAP_FRAMES = 60
 SAME_FACE, SAME_FACE_AT_CUT, SAME_FACE_NEARBY = 0.22, 0.11, 0.36
 MAX_DEVIATION = 0.15  # sides, of one measurement from those around it, and of a face at a cut
 CUT_LEVELS = 5.5  # of `change_between`: more would miss jump cuts before a still background
-CUT_STEP = 3.0  # a change of less than this many times the one before is motion; later frames are not known
+CUT_NEIGHBOURS = 15  # frames before a cut, and after it, that it is compared with
 TRACK_WINDOW = 11  # frames
 OFFSET_WINDOW = 3  # sampled frames
 
@@ -135,30 +135,39 @@ class _Follower:
         self.shape = (0, 0)
         self._buffer: list[Frame] = []
         self._small: Grey | None = None
-        self._changes: deque[float] = deque(maxlen=15)
+        self._ahead: deque[Frame] = deque()  # frames that wait until those after them are known
+        self._changes: list[float] = []  # of each frame from the one before, also of those that wait
 
     def push(self, frame: Frame) -> None:
         self.shape = frame.shape[:2]
-        self._buffer.append(frame)
-        self._note_cut(frame)
-        self.num_frames += 1
-        if (self.num_frames - 1) % self.settings.detect_every_frames == 0:
-            self._sample()
+        self._ahead.append(frame)
+        self._note_change(frame)
+        if len(self._ahead) > CUT_NEIGHBOURS:
+            self._take()
 
     def finish(self) -> None:
+        while self._ahead:
+            self._take()
         if self._buffer:
             self._sample()
 
-    def _note_cut(self, frame: Frame) -> None:
+    def _note_change(self, frame: Frame) -> None:
         grey = cv2.cvtColor(cv2.resize(frame, CHANGE_PX, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
         small = np.asarray(grey, np.uint8)
-        if self._small is not None:
-            change = float(change_between(self._small, small).mean())
-            before = self._changes[-1] if self._changes else 0.0
-            if change > CUT_STEP * before and is_cut(change, np.array(self._changes), CUT_LEVELS):
-                self.cuts.append(self.num_frames)
-            self._changes.append(change)
+        self._changes.append(0.0 if self._small is None else float(change_between(self._small, small).mean()))
         self._small = small
+
+    def _take(self) -> None:
+        """Takes the frame that has waited longest."""
+        number = self.num_frames
+        before = np.array(self._changes[max(1, number - CUT_NEIGHBOURS) : number])
+        after = np.array(self._changes[number + 1 : number + 1 + CUT_NEIGHBOURS])
+        if is_cut(self._changes[number], before, after, CUT_LEVELS):
+            self.cuts.append(number)
+        self._buffer.append(self._ahead.popleft())
+        self.num_frames += 1
+        if number % self.settings.detect_every_frames == 0:
+            self._sample()
 
     def _sample(self) -> None:
         """Detects faces in the newest frame, joins them to those so far, and measures the frames between."""
@@ -318,7 +327,9 @@ def _finished_track(follower: _Follower, name: str) -> FaceTrack:
         tracklet for tracklet in follower.tracklets if len(tracklet.weights) >= min(MIN_SAMPLES, follower.num_samples)
     ]
     if not tracklets:
-        raise FaceError(f"{name}: no face was found; choose another start_seconds or another source video")
+        raise FaceError(
+            f"{name}: no face was found; choose another part by start_seconds in identities.csv, or another source"
+        )
     totals = [sum(tracklet.weights) for tracklet in tracklets]
     tracklet = tracklets[int(np.argmax(totals))]
     values = _corrected(tracklet, follower.num_frames)
@@ -365,7 +376,7 @@ def _corrected(tracklet: Tracklet, num_frames: int) -> Values:
 
 
 def _refuse_unusable(values: Values, is_detected: NDArray[np.bool_], cuts: Sequence[int], name: str) -> None:
-    advice = "choose another start_seconds or another source video"
+    advice = "choose another part by start_seconds in identities.csv, or another source video"
     numbers = np.flatnonzero(is_detected)
     coverage = len(numbers) / len(is_detected)
     if coverage < MIN_COVERAGE:

@@ -186,7 +186,8 @@ def _blocks(box: Boxes, height_over_width: float) -> tuple[slice, slice]:
 
 
 def _peaks(series: Floats) -> list[int]:
-    around = {int(at): np.delete(series, at) for at in np.flatnonzero(series >= CUT_LEVELS)}
     return [
-        at for at, rest in around.items() if is_cut(series[at], rest[max(0, at - CUT_NEIGHBOURS) : at + CUT_NEIGHBOURS])
+        int(at)
+        for at in np.flatnonzero(series >= CUT_LEVELS)
+        if is_cut(series[at], series[max(0, at - CUT_NEIGHBOURS) : at], series[at + 1 : at + 1 + CUT_NEIGHBOURS])
     ]

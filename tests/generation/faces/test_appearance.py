@@ -75,4 +75,17 @@ def test_a_cut_is_a_change_beyond_those_around_it() -> None:
     assert is_cut(20.0, np.array([0.0, 0.0, 3.0]))  # repeated pictures do not count
     assert not is_cut(20.0, np.array([0.0, 0.0, 5.0]))
     assert not is_cut(7.0, np.array([0.1]))
-    assert is_cut(7.0, np.array([0.1]), 6.0)
+    assert is_cut(7.0, np.array([0.1]), levels=6.0)
+
+
+def test_fast_motion_of_a_low_cadence_is_no_cut() -> None:
+    still, noise = (
+        np.full(12, 1.0),
+        np.array([0.0, 0.3, 0.0, 0.2]),
+    )  # noise: what encoding changes in a repeated picture
+    assert is_cut(20.0, still, still)
+    assert is_cut(20.0, still, noise)
+    assert is_cut(20.0, still, np.append(noise, 20.0))  # back from an insert
+    assert not is_cut(20.0, still, np.concatenate([noise, [8.0], noise, [12.0]]))  # it goes on
+    assert not is_cut(20.0, np.insert(noise, 0, 9.0), np.append(noise, 9.0))
+    assert not is_cut(20.0, np.tile([0.2, 0.1, 12.0, 0.3], 3), noise)
