@@ -10,6 +10,7 @@ import typer
 from tooling import console
 from tooling.cli.exits import finish
 from tooling.cli.options import WORKSPACE, JsonOption, WorkersOption, WorkspaceOption, split_names
+from tooling.errors import UsageError, listed
 from tooling.workspace.layout import open_or_create_workspace, open_workspace
 from tooling.workspace.plan_file import format_plan
 
@@ -47,15 +48,46 @@ def faces(
     finish("face_video", result, as_json=as_json)
 
 
-def plan(workspace: WorkspaceOption = WORKSPACE, as_json: JsonOption = False) -> None:
-    """Draw folds and pairs: plan.json."""
-    from tooling.stages.plan import draw_plan
+def plan(
+    workspace: WorkspaceOption = WORKSPACE,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Leave these fakes out: swap_video/1_2,edit_video/hair/7.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why, for plan.json, the card and the report.")] = "",
+    include: Annotated[list[str] | None, typer.Option(help="Make these after all.")] = None,
+    redraw: Annotated[
+        list[str] | None, typer.Option(help="Draw another partner for these pairs, in their fold.")
+    ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove the fakes made here that are not planned any more.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw folds and pairs: plan.json; leave fakes out, or draw a pair again."""
+    from tooling.stages.plan import PlanChange, change_plan
 
+    if reason and not exclude:
+        raise UsageError("--reason: is why fakes are left out; name them with --exclude")
+    excluded, included, redrawn = (
+        tuple(name for text in given or () for name in split_names(text)) for given in (exclude, include, redraw)
+    )
+    if both := sorted({*excluded} & {*included}):
+        raise UsageError(f"{both[0]}: cannot be left out and made; name it with --exclude or --include")
+    change = PlanChange(excluded, included, redrawn, reason or PlanChange.reason, prune)
     opened = open_workspace(workspace)
     with opened.locked():
-        drawn = draw_plan(opened)
+        result = change_plan(opened, change)
+    for name, new in result.redrawn.items():
+        console.say(f"{name}: drawn again; new are {', '.join(new)}; run `tooling generate {name.partition('/')[0]}`")
+    for name in result.removed:
+        console.say(f"{name}: removed")
+    if result.unplanned:
+        names = listed(result.unplanned, 5)
+        console.say(f"note: not planned any more: {names}; `tooling plan --prune` removes them")
+    drawn = result.plan
     if as_json:
         console.put(format_plan(drawn).rstrip())
         return
     pairs = ", ".join(f"{len(pairs)} pairs for {subset}" for subset, pairs in drawn.pairs.items())
-    console.put(f"plan.json: {len(drawn.folds)} people in {len(set(drawn.folds.values()))} folds, {pairs}")
+    left_out = f", {len(drawn.left_out)} fakes left out" if drawn.left_out else ""
+    console.put(f"plan.json: {len(drawn.folds)} people in {len(set(drawn.folds.values()))} folds, {pairs}{left_out}")

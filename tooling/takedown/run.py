@@ -310,10 +310,7 @@ def _clear_identities(workspace: Workspace, person: Person) -> None:
 
 
 def _clear_plan(workspace: Workspace, person: Person) -> None:
-    planned = workspace.plan() or Plan(0)
-    folds = {name: fold for name, fold in planned.folds.items() if name != person.identity}
-    pairs = {name: [p for p in drawn if person.identity not in p] for name, drawn in planned.pairs.items()}
-    _write_changed(workspace.plan_path, format_plan(Plan(planned.seed, folds, pairs)))
+    _write_changed(workspace.plan_path, format_plan((workspace.plan() or Plan(0)).without(person.identity)))
 
 
 def _clear_rejects(workspace: Workspace, person: Person) -> None:

@@ -264,7 +264,8 @@ def merge_plan(workspace: Workspace, rows: list[Row]) -> Plan:
         if len(people) == 2 and row["fold"] is not None and people not in pairs[subset_of(row)]:
             pairs[subset_of(row)].append((people[0], people[1]))
     ordered = {person: folds[person] for person in sorted(folds, key=natural_key)}
-    return Plan(earlier.seed, ordered, {name: sorted(drawn, key=_pair_key) for name, drawn in pairs.items()})
+    by_target = {name: sorted(drawn, key=_pair_key) for name, drawn in pairs.items()}
+    return replace(earlier, folds=ordered, pairs=by_target)
 
 
 def _pair_key(pair: Pair) -> Any:
