@@ -188,14 +188,17 @@ def framed_batches(clip: FaceClip, batching: Batching) -> Iterator[tuple[list[Fr
     num_frames = 0
     for frame in clip.frames():
         if num_frames == len(landmarks):
-            raise FaceError(f"{clip.name}: has more frames than its track ({num_frames}); run `tooling faces` again")
+            raise FaceError(
+                f"{clip.name}: has more frames than its track ({num_frames}); delete its track and run `tooling faces`"
+            )
         window.add(frame, landmarks[num_frames], templates[num_frames])
         num_frames += 1
         if len(window.frames) == batching.batch_frames + batching.context_frames:
             yield window.take(batching.batch_frames)
     if num_frames < len(landmarks):
         raise FaceError(
-            f"{clip.name}: has {num_frames} frames and its track {len(landmarks)}; run `tooling faces` again"
+            f"{clip.name}: has {num_frames} frames and its track {len(landmarks)}; "
+            "delete its track and run `tooling faces`"
         )
     while window.frames:
         yield window.take(min(batching.batch_frames, len(window.frames)))

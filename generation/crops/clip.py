@@ -36,7 +36,7 @@ class FaceClip:
         if self.landmarks.ndim != 3 or self.landmarks.shape[1:] != (5, 2) or not len(self.landmarks):
             raise FaceError(f"{self.name}: landmarks have shape {self.landmarks.shape}, expected (T, 5, 2) with T > 0")
         if not np.isfinite(self.landmarks).all():
-            raise FaceError(f"{self.name}: has frames without a face; run `tooling faces` again")
+            raise FaceError(f"{self.name}: has frames without a face; delete its track and run `tooling faces`")
         if self.is_detected is not None and self.is_detected.shape != (len(self.landmarks),):
             raise FaceError(f"{self.name}: is_detected has shape {self.is_detected.shape}, expected one value a frame")
 

@@ -112,7 +112,7 @@ def good_crops(clip: FaceClip, cut: Aligner, num_frames: int = NUM_FRAMES) -> li
         if number in chosen
     ]
     if len(crops) < len(chosen):
-        raise GenerationError(f"{clip.name}: has fewer frames than its track; run `tooling faces` again")
+        raise GenerationError(f"{clip.name}: has fewer frames than its track; delete its track and run `tooling faces`")
     blur = [-sharpness_of(crop, len(crop)) for crop in crops]
     return [crops[number] for number in sorted(np.argsort(blur, kind="stable")[:num_frames])]
 

@@ -151,7 +151,7 @@ class OutputMeter:
         """
         reason = self._reason(num_frames)
         if reason:
-            raise RejectedOutputError(f"{name}: rejected, {reason}; look at both clips and run `tooling faces` again")
+            raise RejectedOutputError(f"{name}: rejected, {reason}")
 
     def _reason(self, num_frames: int) -> str:
         limits, got = self.limits, self.results()

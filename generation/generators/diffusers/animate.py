@@ -204,7 +204,7 @@ def _most_frontal(clip: FaceClip, batching: Batching) -> Frame:
     for number, frame in enumerate(clip.frames()):
         if number == best:
             return align(frame, smoothed[number], batching.crop_px, batching.template)[0]
-    raise GenerationError(f"{clip.name}: has fewer frames than its track; run `tooling faces` again")
+    raise GenerationError(f"{clip.name}: has fewer frames than its track; delete its track and run `tooling faces`")
 
 
 def _driving_crops(clip: FaceClip, batching: Batching) -> Iterator[tuple[Frame, Floats]]:

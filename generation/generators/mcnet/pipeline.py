@@ -163,7 +163,9 @@ class McnetDrive(PairPipeline):
             elif kept is not None:
                 return self.detector(self._crops_to_input(kept[None])).to(torch.device("cpu")), kept
         if kept is None:
-            raise GenerationError(f"{clip.name}: has fewer frames than its track; run `tooling faces` again")
+            raise GenerationError(
+                f"{clip.name}: has fewer frames than its track; delete its track and run `tooling faces`"
+            )
         return Keypoints.joined(found), kept
 
     def _crops_to_input(self, crops: NDArray[np.uint8]) -> Tensor:

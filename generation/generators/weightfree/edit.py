@@ -21,7 +21,7 @@ import numpy as np
 from generation.arrays import Floats, Frame
 from generation.crops.align import AlignedFaces, Batching
 from generation.crops.clip import FaceClip
-from generation.errors import GenerationError
+from generation.errors import GenerationError, RejectedOutputError
 from generation.generators.base import Attribute, AttributePipeline, CropsOutput
 from generation.generators.weightfree.editing.age import Head, older, younger
 from generation.generators.weightfree.editing.hair import choose_colour, exchanged, hair_alone, recolour
@@ -88,7 +88,8 @@ class WeightfreeEdit(AttributePipeline):
 
         Raises:
             FaceError, VideoError: the clip cannot be read, or does not fit its track.
-            GenerationError: there is no such attribute, the factor does not suit it, or there is no hair at all.
+            GenerationError: there is no such attribute, or the factor does not suit it.
+            RejectedOutputError: there is no hair at all.
         """
         if attribute not in get_args(Attribute):
             raise GenerationError(f"{attribute}: no such attribute; use one of {', '.join(get_args(Attribute))}")
@@ -100,7 +101,7 @@ class WeightfreeEdit(AttributePipeline):
             return PreparedEdit(None, attribute, 0.0)
         model = learn_head(target)
         if attribute == "hair" and not model.has_hair and not model.has_brows:
-            raise GenerationError(f"{target.name}: shows neither hair nor brows; leave this clip out of the hair edits")
+            raise RejectedOutputError(f"{target.name}: rejected, it shows neither hair nor brows to colour")
         return PreparedEdit(model, attribute, strength)
 
     def replace(self, faces: AlignedFaces, prepared: PreparedEdit, *, seed: int = 0) -> CropsOutput:

@@ -196,5 +196,5 @@ def test_clips_and_settings_that_cannot_work(clips: tuple[FaceClip, FaceClip]) -
     def fewer() -> Iterator[Frame]:
         return (frame for frame, _ in zip(target.frames(), range(5), strict=False))
 
-    with pytest.raises(GenerationError, match="run `tooling faces` again"):
+    with pytest.raises(GenerationError, match="delete its track and run `tooling faces`"):
         hand_made().prepare(FaceClip("target", fewer, target.landmarks), source)

@@ -297,7 +297,7 @@ def test_a_bald_head_s_brows_are_dyed() -> None:
 
 
 def test_a_head_without_any_hair_is_refused() -> None:
-    with pytest.raises(GenerationError, match=r"bald\.mp4: shows neither hair nor brows"):
+    with pytest.raises(GenerationError, match=r"bald\.mp4: rejected, it shows neither hair nor brows"):
         edit(head(), "hair", 2.0)
     assert change_of(edit(head(), "age", 2.0)[0]).max() > 10
 

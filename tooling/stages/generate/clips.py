@@ -8,15 +8,17 @@ from typing import Any
 import torch
 
 from generation.crops.masks import MaskWriter
+from generation.errors import RejectedOutputError
 from generation.media.writer import VideoWriter
 from generation.quality.output import OutputMeter, limits_of
 from generation.quality.presence import FaceCheck
-from homologous_deepfake import ATTRIBUTES, SUBSETS
+from homologous_deepfake import PAIRED_SUBSETS, SUBSETS
 from tooling.errors import WorkspaceError
-from tooling.stages.generate.inputs import clip_inputs, face_clip, refuse_without_consent, select
+from tooling.stages.generate.inputs import clip_inputs, face_clip, refuse_without_consent, select, stale_tracks
 from tooling.stages.generate.request import GenerateRequest, GeneratorChoice, loaded, sample_seed, tried_twice
 from tooling.work.tasks import Made, Task, finished_record, planned_record
 from tooling.workspace.layout import Workspace
+from tooling.workspace.plan_file import Plan
 from tooling.workspace.records import FileRecord, natural_key
 
 
@@ -44,21 +46,32 @@ class ClipWork:
     num_frames: int
 
 
-def clip_tasks(workspace: Workspace, subset: str, request: GenerateRequest, choice: GeneratorChoice) -> list[Task]:
+def clip_tasks(
+    workspace: Workspace, subset: str, request: GenerateRequest, choice: GeneratorChoice
+) -> tuple[list[Task], dict[str, str]]:
     """One task for each requested fake, in natural order, after a check of consent and inputs.
+
+    Returns:
+        The tasks, and sample_id -> why there is none, of fakes whose people have a track of an older clip.
 
     Raises:
         UsageError, ConsentError, WorkspaceError: see `tooling.stages.generate.run.generate_fakes`.
     """
-    chosen = select(_planned(workspace, subset), request)
+    plan = _plan(workspace)
+    chosen = select(subset, _planned(workspace, plan, subset), plan.left_out, request)
     people = sorted({person for fake in chosen.values() for person in fake.people}, key=natural_key)
     refuse_without_consent(workspace, people)
     known = clip_inputs(workspace, people)
+    stale = stale_tracks(workspace, people)
     clips = workspace.records("raw_video")
     settings = choice.parameters()
-    tasks = []
+    tasks: list[Task] = []
+    refused: dict[str, str] = {}
     for name, fake in chosen.items():
         sample_id = f"{subset}/{name}"
+        if reasons := [stale[person] for person in fake.people if person in stale]:
+            refused[sample_id] = reasons[0]
+            continue
         inputs = {
             path: digest for path, digest in known.items() if path.rpartition("/")[2].split(".")[0] in fake.people
         }
@@ -68,7 +81,7 @@ def clip_tasks(workspace: Workspace, subset: str, request: GenerateRequest, choi
         clip = clips[f"raw_video/{fake.target}"]
         factor = request.factor if fake.attribute else None
         tasks.append(Task(record, ClipWork(fake, choice, factor, round(clip.fps or 0), clip.num_frames)))
-    return tasks
+    return tasks, refused
 
 
 def make_clip(workspace: Workspace, task: Task) -> Made:
@@ -85,12 +98,23 @@ def make_clip(workspace: Workspace, task: Task) -> Made:
     def attempt(seed: int) -> tuple[dict[str, Any], int]:
         return _write_fake(workspace, task, pipeline, torch.Generator().manual_seed(seed))
 
-    seed = task.planned.seed or 0
-    (results, num_frames), notes = tried_twice(attempt, seed, getattr(pipeline, "draws", True))
+    seed, way_out = task.planned.seed or 0, _way_out(task.planned)
+    try:
+        (results, num_frames), notes = tried_twice(attempt, seed, getattr(pipeline, "draws", True))
+    except RejectedOutputError as error:
+        raise RejectedOutputError(f"{error}; {way_out}", error.attempts) from error
     staged = {name: workspace.staging_path(name) for name in (task.planned.path, mask_name(task.planned))}
     settings = workspace.settings.clip
     shape = {"width": settings.width_px, "height": settings.height_px, "fps": work.fps, "num_frames": num_frames}
     return Made(finished_record(task.planned, staged, **shape, results=results | notes), staged)
+
+
+def _way_out(planned: FileRecord) -> str:
+    """What the maintainers can do about a fake that cannot be made of these clips."""
+    ways = [f"leave it out with `tooling plan --exclude {planned.sample_id}`"]
+    if planned.subset in PAIRED_SUBSETS:
+        ways.append(f"draw another partner with `tooling plan --redraw {planned.sample_id}`")
+    return ", ".join(ways) + ", or choose another part of a source by start_seconds in identities.csv"
 
 
 def mask_name(record: FileRecord) -> str:
@@ -129,18 +153,21 @@ def _write_fake(
     return meter.results(), meter.num_frames
 
 
-def _planned(workspace: Workspace, subset: str) -> dict[str, PlannedFake]:
-    """Name below the subset ("1_2", "age/7") -> the planned fake, in natural order."""
+def _plan(workspace: Workspace) -> Plan:
     plan = workspace.plan()
     if plan is None:
         raise WorkspaceError(f"{workspace.plan_path}: not found; run `tooling plan` first")
+    return plan
+
+
+def _planned(workspace: Workspace, plan: Plan, subset: str) -> dict[str, PlannedFake]:
+    """Name below the subset ("1_2", "age/7") -> the planned fake, in natural order."""
+    names = [name.partition("/")[2] for name in plan.fakes_of(subset)]
     if "{attribute}" in SUBSETS[subset].pattern:
-        edits = [(attribute, person) for attribute in ATTRIBUTES for person in plan.folds]
-        return {f"{attribute}/{person}": PlannedFake(person, attribute=attribute) for attribute, person in edits}
-    pairs = plan.pairs.get(subset, [])
-    if not pairs:
+        parts = ((name, *name.split("/")) for name in names)
+        return {name: PlannedFake(person, attribute=attribute) for name, attribute, person in parts}
+    if not names:
         raise WorkspaceError(
             f"{workspace.plan_path}: has no pair for {subset}; add people of one gender and run `tooling plan`"
         )
-    fakes = {f"{target}_{source}": PlannedFake(target, source) for target, source in pairs}
-    return {name: fakes[name] for name in sorted(fakes, key=natural_key)}
+    return {name: PlannedFake(*name.split("_")) for name in names}

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from generation.arrays import Frame
+from generation.errors import RejectedOutputError
 from generation.faces.detector import one_thread
 from generation.generators.prompts import plan_prompt
 from generation.generators.registry import GENERATORS, imported
@@ -27,7 +28,7 @@ from generation.quality.descriptor import Descriptor, describe_image, find_near_
 from generation.quality.presence import check_image
 from homologous_deepfake import SUBSETS
 from tooling.errors import WorkspaceError
-from tooling.stages.generate.inputs import clip_inputs, face_clip, refuse_without_consent, select
+from tooling.stages.generate.inputs import clip_inputs, face_clip, refuse_without_consent, select, stale_tracks
 from tooling.stages.generate.request import GenerateRequest, GeneratorChoice, loaded, tried_twice
 from tooling.work.engine import Progress
 from tooling.work.tasks import Made, Task, finished_record, make_files, planned_record
@@ -66,7 +67,8 @@ def make_images(
 ) -> StageResult:
     """Makes the requested images; arguments, result and errors as in `tooling.stages.generate.run.generate_fakes`."""
     planned = {f"{number:06d}": number for number in range(1, SUBSETS[SUBSET].count + 1)}
-    chosen = select(planned, request)
+    plan = workspace.plan()
+    chosen = select(SUBSET, planned, plan.left_out if plan else {}, request)
     folds = _fold_generators(workspace, choice, lambda what: progress(0, len(chosen), what))
     settings = {of_fold.fold: of_fold.choice.parameters() for of_fold in folds}
     tasks = []
@@ -94,7 +96,8 @@ def make_images(
     gone = [task.planned.sample_id for task in tasks]
     result.made, result.kept = ([name for name in names if name not in gone] for names in (result.made, result.kept))
     for name in gone:
-        result.refused[name] = f"nearly identical to another image in {NUM_ROUNDS} rounds; try another --seed"
+        way_out = f"try another --seed, or leave it out with `tooling plan --exclude {name}`"
+        result.refused[name] = f"nearly identical to another image in {NUM_ROUNDS} rounds; {way_out}"
     return result
 
 
@@ -115,7 +118,11 @@ def make_image(workspace: Workspace, task: Task) -> Made:
         return image
 
     first = (task.planned.seed or 0) + work.round * SEEDS_OF_A_ROUND
-    image, notes = tried_twice(attempt, first, pipeline.draws)
+    try:
+        image, notes = tried_twice(attempt, first, pipeline.draws)
+    except RejectedOutputError as error:
+        way_out = f"try another --seed, or leave it out with `tooling plan --exclude {task.planned.sample_id}`"
+        raise RejectedOutputError(f"{error}; {way_out}", error.attempts) from error
     staged = workspace.staging_path(task.planned.path)
     Image.fromarray(image).save(staged, format="PNG")
     sync_file(staged)
@@ -179,6 +186,8 @@ def _fold_generators(
 def _fitted(workspace: Workspace, choice: GeneratorChoice, fold: int, people: Sequence[str]) -> FoldGenerator:
     """The generator fitted to one fold's people; saved in the workspace, and fitted again if a clip has changed."""
     inputs = clip_inputs(workspace, people)
+    if stale := stale_tracks(workspace, people):
+        raise WorkspaceError(next(iter(stale.values())))
     folder = workspace.models_path / choice.name / f"fold{fold}"
     options = dataclasses.replace(choice.options, weights=str(folder))
     fitted = FoldGenerator(fold, dataclasses.replace(choice, options=options), inputs)

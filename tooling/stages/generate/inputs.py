@@ -15,17 +15,29 @@ from tooling.workspace.layout import Workspace
 Planned = TypeVar("Planned")
 
 
-def select(planned: Mapping[str, Planned], request: GenerateRequest) -> dict[str, Planned]:
+def select(
+    subset: str, planned: Mapping[str, Planned], left_out: Mapping[str, str], request: GenerateRequest
+) -> dict[str, Planned]:
     """The planned fakes that are requested, by their name below the subset, in the order of the plan.
 
+    Args:
+        subset: of the fakes.
+        planned: name below the subset -> fake.
+        left_out: sample_id of a fake that is not made -> why.
+        request: what to make.
+
     Raises:
-        UsageError: a requested name is not planned.
+        UsageError: a requested name is not planned, or is left out.
     """
     for name in request.only or ():
+        if (sample_id := f"{subset}/{name}") in left_out:
+            why, way_out = left_out[sample_id], f"`tooling plan --include {sample_id}` takes it back in"
+            raise UsageError(f"{name}: is left out of the plan ({why}); {way_out}")
         if name not in planned:
             names = ", ".join(list(planned)[:8])
             raise UsageError(f"{name}: is not planned; planned are {names}{' ...' if len(planned) > 8 else ''}")
-    chosen = [name for name in planned if request.only is None or name in request.only]
+    names = [name for name in planned if f"{subset}/{name}" not in left_out]
+    chosen = [name for name in names if request.only is None or name in request.only]
     return {name: planned[name] for name in chosen[: request.limit]}
 
 
@@ -70,6 +82,19 @@ def clip_inputs(workspace: Workspace, people: Sequence[str]) -> dict[str, str]:
         )
         inputs |= {film: digest, track: crop.companions[track]}
     return dict(sorted(inputs.items()))
+
+
+def stale_tracks(workspace: Workspace, people: Sequence[str]) -> dict[str, str]:
+    """Identity -> one line, of people whose track was made from another clip than the present one."""
+    raw, faces = workspace.records("raw_video"), workspace.records("face_video")
+    found = {}
+    for person in people:
+        clip, crop = raw[f"raw_video/{person}"], faces[f"face_video/{person}"]
+        if crop.inputs.get(clip.path, clip.input_sha256) != clip.input_sha256:
+            track = workspace.track_name(person)
+            way_out = f"run `tooling faces --only {person}`, and if it refuses, choose another start_seconds"
+            found[person] = f"{track}: was made from an older {clip.path}; {way_out}"
+    return found
 
 
 def face_clip(workspace: Workspace, person: str, inputs: Mapping[str, str]) -> tuple[FaceClip, FaceTrack]:

@@ -1,6 +1,7 @@
 """generate: makes the planned fakes of a subset with one of the generators of its family.
 
-Unknown names, people without consent and missing clips or tracks are refused before the first fake is made. A fake that
+Unknown names, people without consent and missing clips or tracks are refused before the first fake is made; so are the
+fakes of a person whose track is of an older clip, and those alone. What the plan leaves out is not made. A fake that
 fails its checks (`generation.quality.output`, `generation.quality.presence`) is made again with another seed if its
 generator uses one. If it fails again, it is refused: rejects.jsonl has the reasons, and no file enters the subset.
 """
@@ -8,18 +9,19 @@ generator uses one. If it fails again, it is refused: rejects.jsonl has the reas
 from __future__ import annotations
 
 from generation.generators.registry import GENERATORS, SCHEMES, Family, generators_of
-from homologous_deepfake import METHODS, SUBSETS
+from homologous_deepfake import SUBSETS
 from tooling.errors import UsageError
 from tooling.stages.generate.clips import clip_tasks, make_clip
 from tooling.stages.generate.request import GenerateRequest, GeneratorChoice, num_devices
 from tooling.work.engine import Progress, no_progress
 from tooling.work.tasks import make_files
 from tooling.workspace.layout import Workspace
+from tooling.workspace.plan_file import PLANNED_SUBSETS
 from tooling.workspace.records import StageResult
 
 __all__ = ["GENERATED", "GenerateRequest", "generate_fakes"]
 
-GENERATED = tuple(name for name, subset in SUBSETS.items() if subset.method != METHODS[0])
+GENERATED = PLANNED_SUBSETS
 
 
 def generate_fakes(
@@ -58,10 +60,12 @@ def generate_fakes(
         from tooling.stages.generate.images import make_images  # imports diffusers, which takes seconds
 
         return make_images(workspace, request, choice, num_workers=num_workers, progress=progress)
-    tasks = clip_tasks(workspace, subset, request, choice)
-    return make_files(
+    tasks, refused = clip_tasks(workspace, subset, request, choice)
+    result = make_files(
         workspace, subset, tasks, make_clip, num_workers=num_workers, engine=request.engine, progress=progress
     )
+    result.refused = refused | result.refused
+    return result
 
 
 def _generator_name(subset: str, family: Family, generator: str | None) -> str:

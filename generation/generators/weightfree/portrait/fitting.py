@@ -121,7 +121,7 @@ def _choose_examples(clip: FaceClip, settings: FitSettings) -> tuple[Crops, Floa
         eyes.append(float(eye_darkness(grey, shares).mean()))
         mouths.append(mouth_darkness(grey, shares))
     if len(crops) < len(numbers):
-        raise FaceError(f"{clip.name}: has fewer frames than its track; run `tooling faces` again")
+        raise FaceError(f"{clip.name}: has fewer frames than its track; delete its track and run `tooling faces`")
     closure = 1 - np.array(eyes) / max(float(np.quantile(eyes, 0.8)), 1e-3)
     badness = np.maximum(closure - 0.05, 0) + 2 * np.array(mouths)
     best = [int(part[badness[part].argmin()]) for part in np.array_split(np.arange(len(crops)), requested)]
