@@ -59,30 +59,32 @@ class Window:
     results: dict[str, Any]
 
 
-def choose_window(source: Source, shape: ClipShape) -> Window:
+def choose_window(source: Source, shape: ClipShape, within: tuple[float, float] | None = None) -> Window:
     """Finds the best part of a source for a clip; the same source gives the same part.
 
     Args:
         source: from `survey_source`, at least as long as the clip.
         shape: of the clip.
+        within: start and end in seconds of what may be chosen from, at least as long as the clip; None takes all.
 
     Raises:
         FaceError: no part will do; says in which share of the samples what was in the way.
     """
     seconds, aspect = shape.num_frames / shape.fps, shape.width_px / shape.height_px
+    first, last = within or (0.0, source.duration_seconds)
     footage = Footage()
     with one_thread():
         sample_seconds = min(SAMPLE_SECONDS, seconds / MIN_SAMPLES)
         viewer = Viewer(source, shape.width_px, shape.height_px, sample_seconds=sample_seconds)
-        if source.duration_seconds <= max(WHOLE_SECONDS, 2 * seconds):
-            viewer.decode_in_full(footage, 0.0, max(source.duration_seconds, seconds))
+        if last - first <= max(WHOLE_SECONDS, 2 * seconds):
+            viewer.decode_in_full(footage, first, max(last, first + seconds))
         else:
             step = min(max(sample_seconds, source.duration_seconds / MAX_KEY_SAMPLES), seconds / MIN_SAMPLES)
             viewer.sample(footage, step, only_keys=source.max_key_seconds <= seconds)
         for _ in range(MAX_ROUNDS):
             subject = name_people(footage)
             states = {at: _state(faces, subject, aspect) for at, faces in footage.faces.items()}
-            candidates = _rate(footage, states, subject, (seconds, source.duration_seconds))
+            candidates = _rate(footage, states, subject, seconds, (first, last))
             if not candidates:
                 break
             best = max(candidates, key=lambda candidate: (candidate["score"], -candidate["start_seconds"]))
@@ -113,7 +115,7 @@ def _refusal(source: Source, seconds: float, footage: Footage, states: dict[floa
     found = ", ".join(shares) or "the face is not steady for long enough"
     return FaceError(
         f"{source.path}: no part of {seconds:g} s shows one steady, frontal face ({found}); film again, "
-        "or choose start_seconds in identities.csv yourself"
+        "or choose start_seconds in identities.csv yourself, without end_seconds"
     )
 
 
@@ -191,19 +193,19 @@ def _state(faces: Sequence[SeenFace], subject: int, aspect: float) -> str:
 
 
 def _rate(
-    footage: Footage, states: dict[float, str], subject: int, lengths: tuple[float, float]
+    footage: Footage, states: dict[float, str], subject: int, seconds: float, within: tuple[float, float]
 ) -> list[dict[str, Any]]:
     """Every start that would do, with its score and what went into it."""
-    seconds, duration = lengths
-    latest = math.floor((duration - seconds) * 1000) / 1000
-    starts = {0.0, max(0.0, latest), *footage.faces}
+    first = within[0]
+    latest = max(first, math.floor((within[1] - seconds) * 1000) / 1000)
+    starts = {first, latest, *footage.faces}
     starts |= {math.ceil(cut * 1000) / 1000 for cut in footage.cuts}
     starts |= {math.floor((cut - seconds) * 1000) / 1000 for cut in footage.cuts}
     times = np.array(list(footage.faces))
     cuts = np.array(sorted(footage.cuts))
     sharpest = max((face.sharpness for faces in footage.faces.values() for face in faces), default=1.0)
     candidates = []
-    for start in sorted(start for start in starts if 0 <= start <= max(0.0, latest)):
+    for start in sorted(start for start in starts if first <= start <= latest):
         if np.any((cuts > start + 0.001) & (cuts < start + seconds - 0.001)):
             continue
         inside = [float(time) for time in times[(times >= start) & (times < start + seconds)]]

@@ -45,7 +45,9 @@ def ingest_clips(
 
     The rows of the folder's identities.csv are merged into the workspace's; where both have a row for a person, the
     folder's wins, also for people who already have a clip. Without that file, the workspace's rows are used. A clip is
-    made again if its source video, its start_seconds, the clip settings or the version of `choose_window` changed.
+    made again if its source video, its start_seconds or end_seconds, the clip settings or the version of
+    `choose_window` changed. A start_seconds alone is where the clip starts; with an end_seconds, the best part between
+    the two is chosen.
 
     Args:
         workspace: locked by the caller.
@@ -138,11 +140,13 @@ def _check_file(path: Path, others: list[str], identities: dict[str, Identity]) 
 
 
 def _task(workspace: Workspace, identity: Identity, path: Path, digest: str) -> Task:
-    parameters = {
+    parameters: dict[str, Any] = {
         "clip": dataclasses.asdict(workspace.settings.clip),
         "start_seconds": identity.start_seconds,
         "version": VERSION,
     }
+    if identity.end_seconds is not None:  # clips from before there was an end are not made again
+        parameters["end_seconds"] = identity.end_seconds
     name = f"{SUBSET}/{identity.id}"
     return Task(planned_record(name, f"{name}.mp4", {path.name: digest}, GENERATOR, parameters), path.resolve())
 
@@ -151,7 +155,7 @@ def make_clip(workspace: Workspace, task: Task) -> Made:
     """Makes one clip; runs in a worker.
 
     Raises:
-        InputError: the source is too short, or its start_seconds is out of range.
+        InputError: the source is too short, or its start_seconds or end_seconds is out of range.
         FaceError: no part of it shows one steady, frontal face.
         VideoError: it cannot be read.
     """
@@ -161,9 +165,10 @@ def make_clip(workspace: Workspace, task: Task) -> Made:
     source = survey_source(path)
     seconds = shape.num_frames / shape.fps
     start: float | None = task.planned.parameters["start_seconds"]
-    _check_length(source, seconds, start)
-    if start is None:
-        window = choose_window(source, shape)
+    end: float | None = task.planned.parameters.get("end_seconds")
+    _check_length(source, seconds, start, end)
+    if start is None or end is not None:
+        window = choose_window(source, shape, None if end is None else (start or 0.0, end))
         start, results = window.start_seconds, window.results
     else:
         results = {"start_seconds": start}
@@ -182,7 +187,7 @@ def make_clip(workspace: Workspace, task: Task) -> Made:
     return Made(record, files)
 
 
-def _check_length(source: Source, seconds: float, start: float | None) -> None:
+def _check_length(source: Source, seconds: float, start: float | None, end: float | None) -> None:
     length = source.duration_seconds + DURATION_TOLERANCE_SECONDS
     if length < seconds:
         raise InputError(
@@ -194,4 +199,10 @@ def _check_length(source: Source, seconds: float, start: float | None) -> None:
         raise InputError(
             f"{source.path}: start_seconds {start:g} leaves less than {seconds:g} s of its "
             f"{source.duration_seconds:.2f} s; use 0 to {latest:.2f}, or leave it empty"
+        )
+    if end is not None and not (start or 0.0) + seconds - DURATION_TOLERANCE_SECONDS <= end <= length:
+        raise InputError(
+            f"{source.path}: end_seconds {end:g} leaves less than {seconds:g} s after start_seconds, or is beyond its "
+            f"{source.duration_seconds:.2f} s; use {(start or 0.0) + seconds:g} to {source.duration_seconds:.2f}, "
+            "or leave it empty"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,6 +17,7 @@ ConsentStatus = Literal["granted", "refused", "withdrawn", "unknown"]
 
 SYNTHETIC_EVIDENCE = "synthetic actor, no person"  # consent evidence of whom `tooling actors` draws
 IDENTITY_COLUMNS = ("id", "gender", "consent_status", "consent_date", "consent_evidence")
+PART_COLUMNS = ("start_seconds", "end_seconds")  # optional: which part of the source video becomes the clip
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Identity:
         consent_date: ISO 8601 date of that status, or empty.
         consent_evidence: where the signed form is kept, or empty.
         start_seconds: start of the clip in the source video; None lets ingest choose.
+        end_seconds: with it, ingest chooses a part between start_seconds (or the source's start) and this; None leaves
+            start_seconds as it says.
     """
 
     id: str
@@ -37,6 +41,7 @@ class Identity:
     consent_date: str = ""
     consent_evidence: str = ""
     start_seconds: float | None = None
+    end_seconds: float | None = None
 
     @property
     def is_synthetic(self) -> bool:
@@ -77,16 +82,15 @@ def read_identities(path: Path) -> dict[str, Identity]:
 
 
 def _parse_identity(where: str, row: dict[str, Any]) -> Identity:
-    values = {key: (row.get(key) or "").strip() for key in (*IDENTITY_COLUMNS, "start_seconds")}
+    values = {key: (row.get(key) or "").strip() for key in (*IDENTITY_COLUMNS, *PART_COLUMNS)}
     if not is_identity_id(values["id"]):
         raise InputError(f"{where}: id '{values['id']}' is not a number from 1 up without leading zeros; renumber it")
     for key, allowed in (("gender", get_args(Gender)), ("consent_status", get_args(ConsentStatus))):
         if values[key] not in allowed:
             raise InputError(f"{where}: {key} '{values[key]}' of identity {values['id']}; use {', '.join(allowed)}")
-    try:
-        start = float(values["start_seconds"]) if values["start_seconds"] else None
-    except ValueError as error:
-        raise InputError(f"{where}: start_seconds '{values['start_seconds']}' is not a number of seconds") from error
+    start, end = (_parse_seconds(where, name, values[name]) for name in PART_COLUMNS)
+    if end is not None and end <= (start or 0.0):
+        raise InputError(f"{where}: end_seconds {end:g} is not after start_seconds {start or 0.0:g}; correct it")
     return Identity(
         id=values["id"],
         gender=values["gender"],  # type: ignore[arg-type]
@@ -94,12 +98,26 @@ def _parse_identity(where: str, row: dict[str, Any]) -> Identity:
         consent_date=values["consent_date"],
         consent_evidence=values["consent_evidence"],
         start_seconds=start,
+        end_seconds=end,
     )
+
+
+def _parse_seconds(where: str, name: str, text: str) -> float | None:
+    try:
+        seconds = float(text) if text else None
+    except ValueError as error:
+        raise InputError(
+            f"{where}: {name} '{text}' is not a number of seconds; correct it or leave it empty"
+        ) from error
+    if seconds is not None and not math.isfinite(seconds):
+        raise InputError(f"{where}: {name} '{text}' is not a number of seconds; correct it or leave it empty")
+    return seconds
 
 
 def format_identities(identities: dict[str, Identity]) -> str:
     """The CSV text of identities, in natural order."""
-    lines = [[*IDENTITY_COLUMNS, "start_seconds"]]
+    has_ends = any(person.end_seconds is not None for person in identities.values())
+    lines = [[*IDENTITY_COLUMNS, *(PART_COLUMNS if has_ends else PART_COLUMNS[:1])]]
     for key in sorted(identities, key=natural_key):
         row = dataclasses.asdict(identities[key])
         lines.append(["" if row[name] is None else str(row[name]) for name in lines[0]])

@@ -185,6 +185,23 @@ def test_source_without_a_usable_part_is_refused_with_the_measured_reason(
     assert not list((place.root / "raw_video").glob("*"))
 
 
+def test_with_an_end_the_best_part_between_is_chosen(people: People, place: Workspace, sources: Path) -> None:
+    put(sources, "1.mp4", shown(people.man, 2) + [EMPTY] * 12 + shown(people.man, 4.5))
+    put(sources, "2.mp4", shown(people.woman, 3))
+    assert place.records("raw_video") == {}
+    header = HEADER.replace("start_seconds", "start_seconds,end_seconds")
+    (sources / "identities.csv").write_text(f"{header}1,male,granted,,,2.5,6.0\n2,female,granted,,,,1.4\n")
+    result = run(place, sources)
+    assert result.made == ["raw_video/1"]
+    assert 2.99 <= chosen(place) <= 4.5
+    assert "2.mp4: end_seconds 1.4 leaves less than 1.5 s after start_seconds" in result.refused["raw_video/2"]
+    assert place.records("raw_video")["raw_video/1"].parameters["end_seconds"] == 6.0
+    assert run(place, sources).kept == ["raw_video/1"]
+    (sources / "identities.csv").write_text(f"{header}1,male,granted,,,2.5,2.5\n")
+    with pytest.raises(InputError, match=r"csv:2: end_seconds 2\.5 is not after start_seconds 2\.5"):
+        run(place, sources)
+
+
 def test_given_start_is_used_and_refused_beyond_the_source(people: People, place: Workspace, sources: Path) -> None:
     put(sources, "1.mp4", pictures := shown(people.man, 3))
     put(sources, "2.mp4", pictures)
