@@ -215,9 +215,9 @@ def _read_records(workspace: str, name: str) -> list[dict[str, Any]]:
 def _read_people(workspace: str) -> dict[str, tuple[str, Any]]:
     """Identity -> gender, and fold or None."""
     table, plan = os.path.join(workspace, "identities.csv"), os.path.join(workspace, "plan.json")
-    for path, command in ((table, "ingest"), (plan, "plan")):
+    for path, command in ((table, "`tooling ingest SOURCES`"), (plan, "`tooling plan`")):
         if not _read(path):
-            raise ValueError(f"{path}: not found; run `tooling {command}`")
+            raise ValueError(f"{path}: not found; run {command}")
     folds, lines = json.loads(_read(plan))["folds"], _read(table).decode("utf-8-sig").splitlines()
     return {row["id"].strip(): (row["gender"].strip(), folds.get(row["id"].strip())) for row in csv.DictReader(lines)}
 

@@ -104,5 +104,9 @@ def is_cut(
         return False
     sides = [side[side > REPEATED * change] for side in (before, np.zeros(0) if after is None else after)]
     nearest, moving = np.concatenate([sides[0][-2:], sides[1][:2]]), np.concatenate(sides)
-    is_motion = np.count_nonzero(change < CUT_STEP * nearest) >= 2  # one alone may be the cut back from an insert
-    return not is_motion and (not len(moving) or change >= CUT_RATIO * float(np.median(moving)))
+    alike = nearest[change < CUT_STEP * nearest]
+    if len(alike) >= 2:
+        return False
+    if len(alike) == 1:  # it may be the cut back from an insert
+        moving = np.delete(moving, int(np.flatnonzero(moving == alike[0])[0]))
+    return not len(moving) or bool(change >= CUT_RATIO * float(np.median(moving)))

@@ -120,8 +120,8 @@ def find_folder(folder_or_repo: str) -> Path:
             ) from error
     if not (folder / "model_index.json").is_file():
         raise GenerationError(
-            f"{folder_or_repo}: no converted weights; run `tooling weights convert`, or name their folder with "
-            "--weights"
+            f"{folder_or_repo}: no converted weights; run `tooling weights convert NAME FILES`, "
+            "or name their folder with --weights"
         )
     return folder
 

@@ -25,12 +25,17 @@ from tooling.workspace.layout import open_or_create_workspace, open_workspace
 
 
 def build(workspace: WorkspaceOption = WORKSPACE, out: ReleaseOption = RELEASE) -> None:
-    """Write the release's Parquet shards."""
+    """Write the release's Parquet shards; warn of what it lacks and of what a push would refuse."""
     from tooling.stages.build import build_release
+    from tooling.workspace.readiness import release_warnings
 
     opened = open_workspace(workspace)
-    with opened.locked(), console.progress_bar("build shards") as bar:
-        build_release(opened, out, progress=bar)
+    with opened.locked():
+        with console.progress_bar("build shards") as bar:
+            build_release(opened, out, progress=bar)
+        warnings = release_warnings(opened)
+    for line in warnings:
+        console.say(f"warning: {line}")
     console.put(str(out))
 
 

@@ -35,6 +35,11 @@ def verify(
     else:
         for finding in findings:
             console.put(str(finding))
+    if any(finding.severity == "error" for finding in findings):
+        console.say(
+            "a stage that runs again makes the files with errors again; what stays wrong can be left out with "
+            "`tooling plan --exclude NAME`, or start_seconds in identities.csv chooses another part of a source"
+        )
     raise_for_errors(findings)
     if not as_json:
         console.put("verified: no errors")

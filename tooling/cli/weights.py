@@ -90,7 +90,9 @@ def _folders(name: str) -> dict[Path, str]:
         return {Path(name): ""}
     present = {Path(row["folder"]): str(row["generator"]) for row in _rows() if row["is_present"]}
     if not present:
-        raise InputError("weights: no converted weights here; run `tooling weights convert`, or name a folder")
+        raise InputError(
+            "weights: no converted weights here; run `tooling weights convert NAME FILES`, or name a folder"
+        )
     return present
 
 

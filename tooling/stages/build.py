@@ -29,6 +29,7 @@ from tooling.settings import ShardSettings
 from tooling.work.engine import Progress, no_progress
 from tooling.workspace.files import file_sha256, naming_full_disk, sync_file, sync_folder, write_text
 from tooling.workspace.layout import Workspace
+from tooling.workspace.records import command_for
 
 CARD_NAMES = ("README.md", "pictures")  # they describe the shards that are replaced
 SCRIPT_NAMES = ("homologous_deepfake.py", "__init__.py")
@@ -118,7 +119,7 @@ def _embed(root: str, subset: str, row: Row) -> Row:
     path = Path(root, row["path"])
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != row["sha256"]:
-        raise WorkspaceError(f"{path}: differs from its record (sha256); delete it and run its stage again")
+        raise WorkspaceError(f"{path}: differs from its record (sha256); delete it and run {command_for(subset)}")
     return {media: {"bytes": content, "path": path.name}, **encoded}
 
 

@@ -79,13 +79,14 @@ def make_face_video(workspace: Workspace, task: Task) -> Made:
     ((clip_name, digest),) = task.planned.inputs.items()
     clip, settings = workspace.path(clip_name), workspace.settings.faces
     if not workspace.matches_record(clip_name, digest):
-        raise InputError(f"{clip_name}: differs from its record; run `tooling ingest` again")
+        raise InputError(f"{clip_name}: differs from its record; delete it and run `tooling ingest SOURCES`")
     tracking = TrackSettings(settings.detect_every_frames, settings.detect_scale, settings.margin)
     with one_thread():
         frames = read_frames(clip, is_exact=False)  # one level more or less does not matter to a detector
         track = follow_face(_detectors(settings.detect_scale), frames, tracking, name=clip_name)
     if len(track) != task.work:
-        raise InputError(f"{clip_name}: has {len(track)} frames, not {task.work}; run `tooling ingest` again")
+        way_out = "delete it and run `tooling ingest SOURCES`"
+        raise InputError(f"{clip_name}: has {len(track)} frames, not {task.work}; {way_out}")
     fps = probe_video(clip).fps
     track_name = workspace.track_name(task.planned.sample_id.rpartition("/")[2])
     staged = {name: workspace.staging_path(name) for name in (task.planned.path, track_name)}

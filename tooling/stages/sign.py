@@ -12,7 +12,7 @@ from tooling.work.engine import Progress, no_progress, run_side_by_side
 from tooling.work.tasks import Made, settle
 from tooling.workspace.files import file_sha256, naming_full_disk
 from tooling.workspace.layout import Workspace
-from tooling.workspace.records import FileRecord, StageResult
+from tooling.workspace.records import FileRecord, StageResult, command_for
 from tooling.workspace.signing_keys import read_keys
 
 
@@ -54,7 +54,9 @@ def _sign(item: tuple[Workspace, FileRecord]) -> Made | None:
     workspace, record = item
     path = workspace.path(record.path)
     if file_sha256(path) != record.sha256:
-        raise InputError(f"{record.path}: differs from its record (sha256); delete it and run its stage again")
+        raise InputError(
+            f"{record.path}: differs from its record (sha256); delete it and run {command_for(record.subset)}"
+        )
     if record.digital_source_type and (
         record.origin == "pulled" or read_marks(path, read_keys(workspace.keys_path)).state == "trusted"
     ):

@@ -261,12 +261,12 @@ def _check_same_release(remote: Remote, search: Search, to_change: set[str]) -> 
         if digest not in allowed:
             raise InputError(
                 f"{search.out / name}: main of {remote.repo_id} has another file of that name; "
-                "run `tooling push`, or `tooling pull` into a new folder, first"
+                "run `tooling push REPO_ID`, or `tooling pull REPO_ID` into a new folder, first"
             )
     missing = sorted(to_change - shards.keys()) if shards else []
     if missing:
         raise InputError(
-            f"{search.out / missing[0]}: it is missing from main of {remote.repo_id}; run `tooling push` first"
+            f"{search.out / missing[0]}: it is missing from main of {remote.repo_id}; run `tooling push REPO_ID` first"
         )
 
 

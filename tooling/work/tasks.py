@@ -12,6 +12,7 @@ from tooling.errors import DiskFullError, ToolingError
 from tooling.work.engine import Outcome, Progress, no_progress, run_side_by_side
 from tooling.workspace.files import file_sha256, naming_full_disk
 from tooling.workspace.layout import Workspace
+from tooling.workspace.readiness import files_to_make_again
 from tooling.workspace.records import FileRecord, Origin, StageResult
 from tooling.workspace.signing_keys import read_keys
 
@@ -90,6 +91,8 @@ def make_files(
 ) -> StageResult:
     """Makes the files of a subset that are not there yet, marking and publishing each as soon as it is complete.
 
+    A file in which the last verification found an error is made again.
+
     Args:
         workspace: held by the caller's lock.
         subset: folder whose records are kept.
@@ -107,10 +110,11 @@ def make_files(
         DiskFullError: no space is left; what was finished before is kept.
     """
     result = StageResult()
-    records = workspace.records(subset)
+    records, wrong = workspace.records(subset), files_to_make_again(workspace)
     todo = []
     for task in tasks:
-        if workspace.find_finished(task.planned, records):
+        finished = workspace.find_finished(task.planned, records)
+        if finished and wrong.get(finished.path) != finished.sha256:
             result.kept.append(task.planned.sample_id)
         else:
             todo.append((function, workspace, task))

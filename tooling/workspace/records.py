@@ -73,6 +73,12 @@ class FileRecord:
         return self.unmarked_sha256 or self.sha256
 
 
+def command_for(subset: str) -> str:
+    """The command that makes the files of a subset, for messages."""
+    commands = {"raw_video": "`tooling ingest SOURCES`", "face_video": "`tooling faces`"}
+    return commands.get(subset, f"`tooling generate {subset}`")
+
+
 def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
     """Sort key that puts "2" before "10"."""
     parts: list[tuple[int, int | str]] = []

@@ -23,7 +23,7 @@ def check_folder(folder: Path, *, name: str = "") -> list[str]:
         name: which generator it should be for; "" takes the one that the folder names.
     """
     if not folder.is_dir():
-        return [f"{folder}: not found; convert the weights with `tooling weights convert`"]
+        return [f"{folder}: not found; convert the weights with `tooling weights convert NAME FILES`"]
     problems = [f"{folder}: {line}" for line in _foreign_files(folder)]
     if problems:
         return problems  # nothing of such a folder is loaded, nor of one that was changed

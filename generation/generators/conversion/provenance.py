@@ -100,7 +100,9 @@ def read_provenance(folder: Path) -> Provenance:
         content |= {key: tuple(_digests(content[key])) for key in ("files", "written")}
         provenance = Provenance(**content)
     except FileNotFoundError as error:
-        raise WeightsError(f"{path}: not found; convert the weights with `tooling weights convert`") from error
+        raise WeightsError(
+            f"{path}: not found; convert the weights with `tooling weights convert NAME FILES`"
+        ) from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise WeightsError(f"{path}: cannot be read ({error}); convert the weights again") from error
     if number != FORMAT:

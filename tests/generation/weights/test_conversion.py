@@ -240,7 +240,10 @@ def damage(folder: Path, kind: str) -> None:
         ("program", ["net/net.py is neither weights"]),
         ("link", ["net/diffusion_pytorch_model.safetensors is a link"]),
         ("added", ["notes.txt was added after the conversion"]),
-        ("no provenance", ["provenance.json: not found; convert the weights with `tooling weights convert`"]),
+        (
+            "no provenance",
+            ["provenance.json: not found; convert the weights with `tooling weights convert NAME FILES`"],
+        ),
         ("provenance", ["provenance.json: cannot be read"]),
         ("another generator", ["has the weights of weightfree-swap, not of tiny-faces"]),
     ],

@@ -72,7 +72,7 @@ def audit_files(workspace: Workspace, *, num_workers: int = 0, progress: Progres
     """
     comparisons = _comparisons(workspace)
     if not comparisons:
-        raise InputError(f"{workspace.root}: no fakes to compare with real files; run `tooling generate` first")
+        raise InputError(f"{workspace.root}: no fakes to compare with real files; run `tooling generate all` first")
     rows = {row["path"]: row for one in comparisons for row in (*one.reals, *one.fakes)}
     measured = _measure(workspace, list(rows.values()), num_workers, progress)
     progress(len(rows), len(rows), "testing probes")

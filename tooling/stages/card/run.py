@@ -25,6 +25,7 @@ from tooling.views import contact_sheet
 from tooling.workspace.audit_file import format_table, read_audit
 from tooling.workspace.files import write_text
 from tooling.workspace.layout import Workspace
+from tooling.workspace.readiness import describe_left_out
 
 BLOCK = re.compile(r"<!-- (repository only|release: (\w+)) -->\n(.*?)<!-- end -->\n", re.DOTALL)
 PICTURE = "pictures/swap_video.jpg"
@@ -53,7 +54,7 @@ def make_card(workspace: Workspace, out: Path, *, since: str | None = None, noti
     blocks = {
         "changes": changes.format_entries(changes.with_notice(entries, notice) if notice else entries),
         "catalogue": _catalogue(release),
-        "generators": _generators(workspace),
+        "generators": _generators(workspace) + _left_out(workspace),
         "pictures": _pictures(workspace, out),
         "audit": _audit(workspace),
         "papers": papers.LINKS,
@@ -134,6 +135,13 @@ def _generators(workspace: Workspace) -> str:
             licence = f" ({GENERATORS[generator].licence})" if generator in GENERATORS else ""
             lines.append(f"- `{subset}`: {count} by `{generator}`{licence}")
     return "\n".join(lines) + "\n" if len(lines) > 2 else ""
+
+
+def _left_out(workspace: Workspace) -> str:
+    plan = workspace.plan()
+    texts = describe_left_out(plan) if plan else {}
+    lines = ["", "Left out of this release:", "", *(f"- `{subset}`: {text}" for subset, text in texts.items())]
+    return "\n".join(lines) + "\n" if texts else ""
 
 
 def _pictures(workspace: Workspace, out: Path) -> str:

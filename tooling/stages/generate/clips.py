@@ -12,13 +12,14 @@ from generation.errors import RejectedOutputError
 from generation.media.writer import VideoWriter
 from generation.quality.output import OutputMeter, limits_of
 from generation.quality.presence import FaceCheck
-from homologous_deepfake import PAIRED_SUBSETS, SUBSETS
+from homologous_deepfake import SUBSETS
 from tooling.errors import WorkspaceError
 from tooling.stages.generate.inputs import clip_inputs, face_clip, refuse_without_consent, select, stale_tracks
 from tooling.stages.generate.request import GenerateRequest, GeneratorChoice, loaded, sample_seed, tried_twice
 from tooling.work.tasks import Made, Task, finished_record, planned_record
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import Plan
+from tooling.workspace.readiness import way_out_of
 from tooling.workspace.records import FileRecord, natural_key
 
 
@@ -98,23 +99,15 @@ def make_clip(workspace: Workspace, task: Task) -> Made:
     def attempt(seed: int) -> tuple[dict[str, Any], int]:
         return _write_fake(workspace, task, pipeline, torch.Generator().manual_seed(seed))
 
-    seed, way_out = task.planned.seed or 0, _way_out(task.planned)
+    seed = task.planned.seed or 0
     try:
         (results, num_frames), notes = tried_twice(attempt, seed, getattr(pipeline, "draws", True))
     except RejectedOutputError as error:
-        raise RejectedOutputError(f"{error}; {way_out}", error.attempts) from error
+        raise RejectedOutputError(f"{error}; {way_out_of(task.planned.sample_id)}", error.attempts) from error
     staged = {name: workspace.staging_path(name) for name in (task.planned.path, mask_name(task.planned))}
     settings = workspace.settings.clip
     shape = {"width": settings.width_px, "height": settings.height_px, "fps": work.fps, "num_frames": num_frames}
     return Made(finished_record(task.planned, staged, **shape, results=results | notes), staged)
-
-
-def _way_out(planned: FileRecord) -> str:
-    """What the maintainers can do about a fake that cannot be made of these clips."""
-    ways = [f"leave it out with `tooling plan --exclude {planned.sample_id}`"]
-    if planned.subset in PAIRED_SUBSETS:
-        ways.append(f"draw another partner with `tooling plan --redraw {planned.sample_id}`")
-    return ", ".join(ways) + ", or choose another part of a source by start_seconds in identities.csv"
 
 
 def mask_name(record: FileRecord) -> str:

@@ -36,6 +36,7 @@ from tooling.workspace.decoding import read_json
 from tooling.workspace.files import sync_file, write_text
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import NUM_FOLDS
+from tooling.workspace.readiness import way_out_of
 from tooling.workspace.records import StageResult, natural_key
 
 SUBSET = "GAN_images"
@@ -96,8 +97,7 @@ def make_images(
     gone = [task.planned.sample_id for task in tasks]
     result.made, result.kept = ([name for name in names if name not in gone] for names in (result.made, result.kept))
     for name in gone:
-        way_out = f"try another --seed, or leave it out with `tooling plan --exclude {name}`"
-        result.refused[name] = f"nearly identical to another image in {NUM_ROUNDS} rounds; {way_out}"
+        result.refused[name] = f"nearly identical to another image in {NUM_ROUNDS} rounds; {way_out_of(name)}"
     return result
 
 
@@ -121,8 +121,7 @@ def make_image(workspace: Workspace, task: Task) -> Made:
     try:
         image, notes = tried_twice(attempt, first, pipeline.draws)
     except RejectedOutputError as error:
-        way_out = f"try another --seed, or leave it out with `tooling plan --exclude {task.planned.sample_id}`"
-        raise RejectedOutputError(f"{error}; {way_out}", error.attempts) from error
+        raise RejectedOutputError(f"{error}; {way_out_of(task.planned.sample_id)}", error.attempts) from error
     staged = workspace.staging_path(task.planned.path)
     Image.fromarray(image).save(staged, format="PNG")
     sync_file(staged)

@@ -11,6 +11,7 @@ from generation.media.reader import read_frames
 from tooling.errors import ConsentError, InputError, UsageError, WorkspaceError
 from tooling.stages.generate.request import GenerateRequest
 from tooling.workspace.layout import Workspace
+from tooling.workspace.records import command_for
 
 Planned = TypeVar("Planned")
 
@@ -106,9 +107,10 @@ def face_clip(workspace: Workspace, person: str, inputs: Mapping[str, str]) -> t
     """
     master = workspace.master_name(person)
     names = (master if master in inputs else f"raw_video/{person}.mp4", workspace.track_name(person))
-    for name, stage in zip(names, ("ingest SOURCES", "faces"), strict=True):
+    for name, subset in zip(names, ("raw_video", "face_video"), strict=True):
         if not workspace.matches_record(name, inputs[name]):
-            raise InputError(f"{workspace.path(name)}: differs from its record; run `tooling {stage}` again")
+            way_out = f"delete it and run {command_for(subset)}"
+            raise InputError(f"{workspace.path(name)}: differs from its record; {way_out}")
     clip, track = map(workspace.path, names)
     found = FaceTrack.from_json(track.read_text("utf-8"), name=str(track))
     return FaceClip(str(clip), lambda: read_frames(clip), found.landmarks, found.is_detected), found

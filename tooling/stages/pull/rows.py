@@ -104,7 +104,8 @@ def read_source_type(path: Path, shard: str, row: Row, keys: SigningKeys) -> str
     found = read_marks(path, keys)
     if found.state in ("missing", "invalid") or not found.source_types:
         state = "carries no mark" if found.state == "missing" else "was changed after it was marked"
-        raise InputError(f"{shard}: {row['path']} {state}; import it as an archive instead, `tooling import` marks it")
+        way_out = "import it as an archive instead, `tooling import ARCHIVE` marks it"
+        raise InputError(f"{shard}: {row['path']} {state}; {way_out}")
     is_real = METHODS[row["method"]] == "real"
     if is_real != (found.source_types[-1] == CAPTURED) or len(found.labels) != (0 if is_real else 1):
         raise InputError(f"{shard}: the marks of {row['path']} do not fit its method; do not use this release")

@@ -15,9 +15,9 @@ from tooling.remote import blob_sha1
 from tooling.work.engine import Progress
 from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace
+from tooling.workspace.readiness import find_unverified
 from tooling.workspace.records import FileRecord, natural_key
 from tooling.workspace.signing_keys import CERTIFICATE, read_keys
-from tooling.workspace.verification_file import read_verification
 
 PICTURES = "pictures"
 MAX_NAMES = 5
@@ -150,18 +150,16 @@ def _check_consent(
 
 def _check_verified(workspace: Workspace, records: dict[str, FileRecord], of_unconsented: set[str]) -> None:
     """Every file verified as it is now; findings about the consent of those allowed by name do not count."""
-    verified = read_verification(workspace)
-    for name, record in records.items():
-        row = verified.get(record.path)
-        if row is None or row.sha256 != record.sha256:
-            raise VerificationError(f"{record.path}: changed after the last verification; run `tooling verify`")
-        for finding in row.findings:
-            is_allowed = finding.kind == "consent" and name in of_unconsented
-            if finding.severity == "error" and not is_allowed:
-                what = f"{finding.path}: {finding.message}"
-                raise VerificationError(f"{what}; correct that and run `tooling verify`")
-    if gone := verified.keys() - {record.path for record in records.values()}:
-        raise VerificationError(f"{first_names(gone)}: removed after the last verification; run `tooling verify`")
+    found = find_unverified(workspace, records)
+    if found.changed:
+        raise VerificationError(f"{found.changed[0]}: changed after the last verification; run `tooling verify`")
+    allowed = {records[name].path for name in of_unconsented}
+    for path, finding in found.errors:
+        if not (finding.kind == "consent" and path in allowed):
+            what = f"{finding.path}: {finding.message}"
+            raise VerificationError(f"{what}; correct that and run `tooling verify`")
+    if found.gone:
+        raise VerificationError(f"{first_names(found.gone)}: removed after the last verification; run `tooling verify`")
 
 
 def _check_marks(workspace: Workspace, records: dict[str, FileRecord], is_public: bool) -> list[str]:

@@ -110,5 +110,5 @@ def _num_rows(remote: Remote, path: str, commit: str) -> int:
 
 
 def _differs(remote: Remote, commit: str, what: str) -> RemoteError:
-    way_out = "run `tooling push` again; if that does not help, remove the commit's tag"
+    way_out = "run `tooling push REPO_ID` again; if that does not help, remove the commit's tag"
     return RemoteError(f"{remote.repo_id}@{commit[:8]}: read back after the push, {what}; {way_out}", "damaged")

@@ -25,7 +25,7 @@ from tooling.stages.verify.signatures import check_marks
 from tooling.stages.verify.video_pass import VideoPass
 from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace
-from tooling.workspace.records import FileRecord
+from tooling.workspace.records import FileRecord, command_for
 from tooling.workspace.signing_keys import SigningKeys, read_keys
 
 
@@ -137,9 +137,9 @@ def _check_digests(workspace: Workspace, record: FileRecord, check: FileCheck) -
         path = workspace.path(relative)
         problem = ""
         if not path.is_file():
-            problem = "is missing; run its stage again"
+            problem = f"is missing; run {command_for(record.subset)} again"
         elif file_sha256(path) != digest:
-            problem = "differs from its record (sha256); delete it and make it again"
+            problem = f"differs from its record (sha256); run {command_for(record.subset)} again"
         if problem:
             check.error("record", problem, relative)
             is_whole &= relative != record.path

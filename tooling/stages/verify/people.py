@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from homologous_deepfake import CROSSING, SUBSETS, people_of
@@ -10,8 +11,9 @@ from tooling.stages.verify.file_check import is_imported
 from tooling.workspace.identities import Identity
 from tooling.workspace.layout import Workspace
 from tooling.workspace.path_kinds import KINDS, unknown_paths
-from tooling.workspace.plan_file import Plan
-from tooling.workspace.records import FileRecord, natural_key
+from tooling.workspace.plan_file import PLANNED_SUBSETS, Plan
+from tooling.workspace.readiness import describe_left_out, describe_missing, find_missing
+from tooling.workspace.records import FileRecord, command_for, natural_key
 from tooling.workspace.verification_file import Finding, Kind, Severity
 
 Records = Mapping[str, Mapping[str, FileRecord]]
@@ -25,20 +27,34 @@ def check_people(workspace: Workspace, records: Records, plan: Plan) -> list[Fin
     for subset, found in records.items():
         if SUBSETS[subset].media == "image":
             continue
-        planned = {f"{subset}/{target}_{source}" for target, source in plan.pairs.get(subset, [])}
         for record in found.values():
             findings += _check_identities(record, identities, plan)
-            if subset in plan.pairs and record.sample_id not in planned and not is_imported(record):
-                findings.append(Finding("error", "plan", record.path, "is not in plan.json; delete it or plan again"))
             findings += _check_fold(record, plan)
-        # An imported set of fakes stands for itself: the pairs that were drawn here are not expected as well.
-        if not all(map(is_imported, found.values())):
-            missing = sorted(planned - set(found), key=natural_key)
-            findings += [
-                Finding("error", "plan", f"{name}.mp4", "is planned, not there; run `tooling generate`")
-                for name in missing
-            ]
-    return findings + _check_counterparts(records)
+    return findings + _check_plan(workspace, records, plan) + _check_counterparts(records)
+
+
+def _check_plan(workspace: Workspace, records: Records, plan: Plan) -> list[Finding]:
+    """Fakes that the plan does not have or leaves out, planned ones that are missing, and how many are left out."""
+    findings = []
+    for subset in PLANNED_SUBSETS:
+        planned = set(plan.fakes_of(subset)) if subset in plan.pairs else set(records[subset])
+        for name, record in records[subset].items():
+            if name in plan.left_out:
+                ways = f"`tooling plan --exclude {name}` removes it, `tooling plan --include {name}` takes it back in"
+                message = f"is left out of the plan ({plan.left_out[name]}); {ways}"
+                findings.append(Finding("error", "plan", record.path, message))
+            elif name not in planned and not is_imported(record):
+                message = "is not in plan.json; `tooling plan --prune` removes it"
+                findings.append(Finding("error", "plan", record.path, message))
+    for name, reason in find_missing(workspace, plan, records).items():
+        subset = SUBSETS[name.partition("/")[0]]
+        # What is missing of a pair is an error; subsets of edits and images may be small, which is no news.
+        severity: Severity = "error" if subset.name in plan.pairs else "note"
+        if severity == "error" or reason:
+            path = f"{name}.{'png' if subset.media == 'image' else 'mp4'}"
+            findings.append(Finding(severity, "plan", path, describe_missing(name, reason)))
+    left_out = describe_left_out(plan).items()
+    return findings + [Finding("note", "coverage", subset, text) for subset, text in left_out]
 
 
 def _check_counterparts(records: Records) -> list[Finding]:
@@ -119,15 +135,41 @@ def check_inputs(records: Records) -> list[Finding]:
             stale = [name for name, digest in record.inputs.items() if name in now and now[name] != digest]
             if stale:
                 older = listed(sorted(stale, key=natural_key), 1)
-                message = f"was made from an older {older}; run its stage again"
+                message = f"was made from an older {older}; run {command_for(record.subset)} again"
                 findings.append(Finding("error", "record", record.path, message))
-    return findings
+    return findings + _check_tracks(records)
 
 
-def check_counts(records: Records) -> list[Finding]:
-    """Subsets that are smaller or larger than in the catalogue."""
+def _check_tracks(records: Records) -> list[Finding]:
+    """Fakes made by the track of an older clip, which lies beside the faces of the present one."""
+    clips = {record.path: record.input_sha256 for record in records["raw_video"].values()}
+    stale = {
+        track: clip
+        for crop in records["face_video"].values()
+        for clip, digest in crop.inputs.items()
+        if clips.get(clip, digest) != digest
+        for track in crop.companions
+    }
+    return [
+        Finding(
+            "error",
+            "record",
+            record.path,
+            f"was made by {track}, which is of an older {stale[track]}; "
+            f"run `tooling faces`, then `tooling generate {record.subset}`",
+        )
+        for found in records.values()
+        for record in found.values()
+        for track in record.inputs
+        if track in stale
+    ]
+
+
+def check_counts(records: Records, plan: Plan) -> list[Finding]:
+    """Subsets that are smaller or larger than in the catalogue, beyond what is left out."""
+    left_out = Counter(name.partition("/")[0] for name in plan.left_out)
     return [
         Finding("note", "coverage", subset, f"{len(found)} of the catalogue's {SUBSETS[subset].count} files")
         for subset, found in records.items()
-        if len(found) != SUBSETS[subset].count
+        if len(found) + left_out[subset] != SUBSETS[subset].count
     ]

@@ -101,7 +101,7 @@ def verify_files(
     _check_files(state, groups, num_workers, progress)
     progress(len(state.all_records), len(state.all_records), "comparing files with each other")
     findings += check_people(workspace, records, plan) + check_folders(workspace, records)
-    findings += check_inputs(records) + check_counts(records) + state.broken
+    findings += check_inputs(records) + check_counts(records, plan) + state.broken
     findings += [finding for check in state.checks.values() for finding in check.findings]
     findings += _compare_files(state, plan) + _unmeasured(state, context)
     findings = sorted(

@@ -10,7 +10,7 @@ from homologous_deepfake import SUBSETS, people_of
 from tooling.errors import InputError
 from tooling.marks.manifest import Mark, read_marks
 from tooling.stages.verify.file_check import FileCheck, is_imported
-from tooling.workspace.records import FileRecord
+from tooling.workspace.records import FileRecord, command_for
 from tooling.workspace.signing_keys import SigningKeys
 
 
@@ -27,11 +27,12 @@ def check_marks(path: Path, record: FileRecord, keys: SigningKeys, clips: Collec
     try:
         found = read_marks(path, keys)
     except (InputError, VideoError, ValueError) as error:
-        check.error("marks", f"its marks cannot be read ({str(error).partition(';')[0].removeprefix(f'{path}: ')})")
+        what = str(error).partition(";")[0].removeprefix(f"{path}: ")
+        check.error("marks", f"its marks cannot be read ({what}); run `tooling keys sign`")
         return
     if found.state in ("missing", "invalid"):
         said = "carries no mark" if found.state == "missing" else "was changed after it was signed"
-        check.error("marks", f"{said}; make it again")
+        check.error("marks", f"{said}; run `tooling keys sign`, or {command_for(record.subset)} if it is damaged")
         return
     if found.state == "untrusted":
         if record.origin == "pulled":
@@ -42,11 +43,13 @@ def check_marks(path: Path, record: FileRecord, keys: SigningKeys, clips: Collec
             check.error("marks", "is signed by others than keys/; run `tooling keys sign`, or put the right keys there")
     stated = found.source_types[-1] if found.source_types else ""
     if stated != mark.source_type:
-        check.error("marks", f"its mark says {stated or 'nothing'}, must be {mark.source_type}; make it again")
+        check.error(
+            "marks", f"its mark says {stated or 'nothing'}, must be {mark.source_type}; run `tooling keys sign`"
+        )
     if record.digital_source_type != mark.source_type:
         check.error("marks", f"its record says {record.digital_source_type or 'unmarked'}, must be {mark.source_type}")
     if len(found.labels) != mark.is_fake:
-        check.error("marks", f"AIGC labels: {len(found.labels)}, must be {int(mark.is_fake)}; make it again")
+        check.error("marks", f"AIGC labels: {len(found.labels)}, must be {int(mark.is_fake)}; run `tooling keys sign`")
     _check_ingredients(record, mark, found.ingredients, clips, check)
 
 
@@ -60,5 +63,6 @@ def _check_ingredients(
         return
     named = ", ".join(found) or "nothing"
     check.error(
-        "marks", f"its mark says it was made from {named}, must be {', '.join(expected) or 'nothing'}; make it again"
+        "marks",
+        f"its mark says it was made from {named}, must be {', '.join(expected) or 'nothing'}; run `tooling keys sign`",
     )

@@ -13,6 +13,7 @@ from tooling.workspace.records import format_bars
 
 State = Literal["bad", "warn", "good"]
 ORDER = ("bad", "warn", "good")
+MAX_MISSING = 20
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ def check_lines(overview: Overview) -> list[CheckLine]:
         _bars(overview),
         _marks(files),
         _verified(overview, files),
+        _missing(overview),
+        _left_out(overview),
         _audit(overview),
     ]
     return sorted((line for line in lines if line), key=lambda line: ORDER.index(line.state))
@@ -52,6 +55,22 @@ def _rows(overview: Overview) -> CheckLine | None:
         return None
     subset, problem = next(iter(overview.problems.items()))
     return CheckLine("bad", "Rows", f"{subset}: {problem}", "catalogue")
+
+
+def _missing(overview: Overview) -> CheckLine | None:
+    """Planned fakes that are not there, each with what to do."""
+    if not overview.missing:
+        return None
+    texts = [f"{name}: {text}" for name, text in overview.missing.items()]
+    more = [f"{len(texts) - MAX_MISSING:,} more; `tooling verify` lists them"] if len(texts) > MAX_MISSING else []
+    return CheckLine("bad", "Missing fakes", ". ".join([*texts[:MAX_MISSING], *more]), "catalogue")
+
+
+def _left_out(overview: Overview) -> CheckLine | None:
+    if not overview.left_out:
+        return None
+    text = ". ".join(f"{subset}: {text}" for subset, text in overview.left_out.items())
+    return CheckLine("warn", "Left out", text, "catalogue")
 
 
 def _consent(overview: Overview) -> CheckLine:

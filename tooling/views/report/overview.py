@@ -14,6 +14,8 @@ from tooling.release.diff import ReleaseDiff, compare_rows, locate, rows_at
 from tooling.workspace.audit_file import Audit, read_audit
 from tooling.workspace.identities import Identity
 from tooling.workspace.layout import Workspace
+from tooling.workspace.plan_file import Plan
+from tooling.workspace.readiness import describe_left_out, describe_missing, find_missing
 from tooling.workspace.records import FileRecord, natural_key
 from tooling.workspace.verification_file import KINDS, Finding, VerifiedFile, read_verification
 
@@ -72,6 +74,8 @@ class Overview:
         audit: of the files as they are now; None without one.
         has_old_audit: whether audit.json is of other files.
         changes: None if no earlier release was named.
+        left_out: subset -> how many of its planned fakes are left out, and why.
+        missing: sample_id -> why it is not there and what to do, of planned fakes that are missing.
     """
 
     title: str
@@ -84,6 +88,8 @@ class Overview:
     audit: Audit | None
     has_old_audit: bool
     changes: Changes | None
+    left_out: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
 
     @property
     def findings(self) -> list[Finding]:
@@ -109,6 +115,8 @@ def read_overview(workspace: Workspace, since: str | None) -> Overview:
     except VerificationError as error:
         unverified = str(error).removeprefix(f"{workspace.root}: ")
     plan = workspace.plan()
+    records = {subset: workspace.records(subset) for subset in SUBSETS}
+    missing = find_missing(workspace, plan or Plan(0), records)
     files, problems, rows = {}, {}, {}
     for subset in SUBSETS:
         splits: dict[str, str] = {}
@@ -122,7 +130,7 @@ def read_overview(workspace: Workspace, since: str | None) -> Overview:
         rows[subset] = of_subset
         files[subset] = [
             _read_file(record, of_subset.get(name, {}), splits.get(name, ""), verified.get(record.path))
-            for name, record in workspace.records(subset).items()
+            for name, record in records[subset].items()
         ]
     audit = read_audit(workspace)
     return Overview(
@@ -136,6 +144,8 @@ def read_overview(workspace: Workspace, since: str | None) -> Overview:
         audit=audit,
         has_old_audit=audit is None and workspace.audit_path.is_file(),
         changes=_read_changes(since, rows) if since else None,
+        left_out=describe_left_out(plan) if plan else {},
+        missing={name: describe_missing(name, reason) for name, reason in missing.items()},
     )
 
 

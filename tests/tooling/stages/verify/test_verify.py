@@ -100,7 +100,10 @@ def flip_byte(workspace: Workspace) -> None:
 
 
 FAULTS: dict[str, tuple[Callable[[Workspace], object], str]] = {
-    "missing file": (lambda w: w.path("raw_video/2.mp4").unlink(), "raw_video/2.mp4: is missing; run its stage again"),
+    "missing file": (
+        lambda w: w.path("raw_video/2.mp4").unlink(),
+        "raw_video/2.mp4: is missing; run `tooling ingest SOURCES` again",
+    ),
     "missing track": (lambda w: w.path("tracks/2.json").unlink(), "tracks/2.json: is missing"),
     "one bit": (flip_byte, "raw_video/2.mp4: differs from its record (sha256)"),
     "truncated": (truncate, "raw_video/2.mp4: does not decode"),
@@ -108,8 +111,11 @@ FAULTS: dict[str, tuple[Callable[[Workspace], object], str]] = {
     "wrong rate": (lambda w: replace_clip(w, fps=25), "raw_video/2.mp4: frames per second: 25, must be 30"),
     "wrong size": (lambda w: replace_clip(w, width=98), "raw_video/2.mp4: size: 98x64, must be 96x64"),
     "image": (spoil_image, "GAN_images/000001.png: does not decode"),
-    "stale input": (remake_input, "was made from an older raw_video/1.mp4; run its stage again"),
-    "stale inputs": (remake_two_inputs, "was made from an older raw_video/2.mp4 and 1 more; run its stage again"),
+    "stale input": (remake_input, "was made from an older raw_video/1.mp4; run `tooling generate swap_video` again"),
+    "stale inputs": (
+        remake_two_inputs,
+        "was made from an older raw_video/2.mp4 and 1 more; run `tooling generate swap_video` again",
+    ),
     "stray file": (add_stray, "swap_video/98_99.mp4: has no record; remove it or import it"),
     "no consent": (withdraw, "raw_video/2.mp4: consent of identity 2 is 'withdrawn'; take the person out"),
     "crossing folds": (
@@ -122,11 +128,11 @@ FAULTS: dict[str, tuple[Callable[[Workspace], object], str]] = {
     ),
     "not planned": (
         lambda w: set_plan(w, lambda plan: plan["pairs"]["swap_video"].pop()),
-        "is not in plan.json; delete it or plan again",
+        "is not in plan.json; `tooling plan --prune` removes it",
     ),
     "missing pair": (
         lambda w: w.forget("swap_video", [next(iter(w.records("swap_video")))]),
-        "is planned, not there; run `tooling generate`",
+        "is planned, not there; run `tooling generate swap_video`",
     ),
     "no crop": (
         lambda w: w.forget("face_video", ["face_video/2"]),
@@ -172,7 +178,7 @@ def test_error_of_a_companion_is_in_the_row_of_its_file(pair_copy: Workspace) ->
     errors_of(pair_copy)
     rows = read_verification(pair_copy)
     assert [str(found) for found in rows["face_video/2.mp4"].findings] == [
-        "error: tracks/2.json: is missing; run its stage again"
+        "error: tracks/2.json: is missing; run `tooling faces` again"
     ]
     table = pq.read_table(pair_copy.verification_path).to_pylist()
     assert [row["path"] for row in table if not row["is_ok"]] == ["face_video/2.mp4"]

@@ -11,6 +11,7 @@ from tooling import __version__
 from tooling.release.folder import Release, format_bytes
 from tooling.workspace.audit_file import read_audit
 from tooling.workspace.layout import Workspace
+from tooling.workspace.readiness import describe_left_out
 
 
 def gather_facts(workspace: Workspace, release: Release) -> dict[str, Any]:
@@ -49,6 +50,9 @@ def gather_facts(workspace: Workspace, release: Release) -> dict[str, Any]:
         "num_taken_down": len(workspace.tombstones()),
         "is_marked": bool(records) and all(record.digital_source_type for record in records),
         "generators": _generators(workspace),
+        "left_out": "; ".join(
+            f"of `{name}`, {text}" for name, text in (describe_left_out(plan) if plan else {}).items()
+        ),
         "audit_text": _audit(workspace),
         "licence": licence_text(workspace),
         "contact_text": _contact(workspace),

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from generation.errors import VideoError
 from generation.faces.track import FaceTrack
-from generation.quality.output import limits_of
+from generation.quality.change import ChangeMeter
+from generation.quality.output import CHANGE, limits_of
 from homologous_deepfake import SUBSETS
 from tooling.stages.verify.file_check import FileCheck, is_imported
 from tooling.stages.verify.meters.in_step import StepMeter, Window
 from tooling.stages.verify.meters.meter import CELL_PX, Cells, DecodedFrame, Luma, Meter, cells_of
 from tooling.workspace.records import FileRecord
 
-INSIDE = 200  # weight of the mask, of 255, from which a cell counts as replaced
 NOSE = 2  # of the landmarks
 # Without masks: this much around the face's box is left out, in its widths and heights: hair and a hand's breadth.
 BOX_REACH = (1.1, 1.2)
@@ -39,8 +39,9 @@ class TargetLimits:
         largest_cell_of_frame: of a cell in a single frame.
         fewest_cells: cells beyond these limits that count as a difference.
         far: mean outside of the mask from which the picture is not the target's at all.
-        smallest_change: mean inside of the mask, in multiples of that outside of it,
-        share_of_change: and in multiples of the smallest change that its generator may make.
+        share_of_limit: of the smallest change that `generate` accepts, by the same measure; what encoding may take,
+        share_of_change: and of the change that was measured when the fake was made.
+        smallest_change: of fakes of which none was, in multiples of the mean outside of the mask.
         smallest_cover: share of the frames with a face in which the mask lies on the nose; hair is another matter.
     """
 
@@ -48,8 +49,9 @@ class TargetLimits:
     largest_cell_of_frame: float = 10.0
     fewest_cells: int = 2
     far: float = 6.0
-    smallest_change: float = 1.6
+    share_of_limit: float = 0.8
     share_of_change: float = 0.6
+    smallest_change: float = 1.6
     smallest_cover: float = 0.8
 
 
@@ -81,7 +83,8 @@ class TargetMeter(Meter):
         self._counts = np.zeros(0)
         self._worst: tuple[float, int, tuple[int, int]] = (0.0, 0, (0, 0))  # levels, frame, row and column
         self._num_worst = 0
-        self._inside, self._num_inside, self._num_faces, self._num_covered = 0.0, 0, 0, 0
+        self._change = ChangeMeter()
+        self._num_faces, self._num_covered = 0, 0
 
     def wants(self, number: int) -> bool:
         """Every frame, as long as there are masks."""
@@ -120,9 +123,7 @@ class TargetMeter(Meter):
         self._sums += outside
         self._counts += is_kept
         self._note_worst(number, outside)
-        is_inside = soft >= INSIDE
-        self._inside += float(difference[is_inside].sum())
-        self._num_inside += int(is_inside.sum())
+        self._change.add(cells, target, soft)
         if mask is not None:
             self._note_cover(number, mask)
         self._steps.add(number, cells, is_kept)
@@ -187,12 +188,17 @@ class TargetMeter(Meter):
         factor = self.record.parameters.get("factor")
         if factor == 0 or not self.record.companions:
             return
-        if not self._num_inside:
+        inside = self._change.mean
+        if inside is None:
             self.check.error("content", "its masks are empty: nothing of its target was replaced; make it again")
             return
-        inside = self._inside / self._num_inside
-        required = limits_of(subset.method, factor).smallest_change * self.limits.share_of_change
-        if not self.check.is_far and inside < max(required, self.limits.smallest_change * outside):
+        required = limits_of(subset.method, factor).smallest_change * self.limits.share_of_limit
+        when_made = self.record.results.get(CHANGE)
+        if when_made is None:  # from before it was recorded
+            required = max(required, self.limits.smallest_change * outside)
+        else:
+            required = max(required, self.limits.share_of_change * when_made)
+        if not self.check.is_far and inside < required:
             self.check.error(
                 "content",
                 f"does not differ from {self.target} inside of its mask ({inside:.1f} levels, {outside:.1f} outside); "

@@ -107,7 +107,8 @@ class CropMeter(Meter):
                 f"{levels:.1f} in frame {number}); run `tooling faces` again",
             )
         for problem in track_problems(self.track, self.limits):
-            self.check.error("content", f"{problem}; run `tooling faces` again")
+            way_out = "choose another part of the source by start_seconds in identities.csv"
+            self.check.error("content", f"{problem}; {way_out}, then run `tooling ingest SOURCES` and `tooling faces`")
 
 
 def cut_cells(clip: Luma, square: NDArray[np.float32]) -> Cells:

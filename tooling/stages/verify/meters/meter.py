@@ -5,18 +5,14 @@ from __future__ import annotations
 from functools import cached_property
 from typing import ClassVar, Protocol
 
-import cv2
 import numpy as np
 from av.video.frame import VideoFrame
-from numpy.typing import NDArray
 
 from generation.arrays import Frame
 from generation.media.reader import to_rgb
+from generation.quality.change import CELL_PX, Cells, Luma, cells_of
 
-Luma = NDArray[np.uint8]  # (H, W), levels as in the file, 16 black, 235 white
-Cells = NDArray[np.uint8]  # (h, w), means of squares of CELL_PX
-
-CELL_PX = 8
+__all__ = ["CELL_PX", "Cells", "DecodedFrame", "Luma", "Meter", "cells_of"]
 
 
 class DecodedFrame:
@@ -67,14 +63,3 @@ class Meter(Protocol):
     def finish(self) -> None:
         """Leaves measurements and findings, after the last frame; nothing unless a meter says otherwise."""
         return
-
-
-def cells_of(luma: Luma) -> Cells:
-    """Means of squares of CELL_PX."""
-    height, width = luma.shape
-    size = (max(width // CELL_PX, 1), max(height // CELL_PX, 1))
-    while luma.shape[1] % (2 * size[0]) == 0 and luma.shape[0] % (2 * size[1]) == 0:  # halving is five times as fast
-        luma = cv2.resize(luma, (luma.shape[1] // 2, luma.shape[0] // 2), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    if luma.shape == size[::-1]:
-        return luma
-    return np.asarray(cv2.resize(luma, size, interpolation=cv2.INTER_AREA), np.uint8)
