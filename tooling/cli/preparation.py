@@ -89,5 +89,5 @@ def plan(
         console.put(format_plan(drawn).rstrip())
         return
     pairs = ", ".join(f"{len(pairs)} pairs for {subset}" for subset, pairs in drawn.pairs.items())
-    left_out = f", {len(drawn.left_out)} fakes left out" if drawn.left_out else ""
+    left_out = f", {len(drawn.left_out)} left out" if drawn.left_out else ""
     console.put(f"plan.json: {len(drawn.folds)} people in {len(set(drawn.folds.values()))} folds, {pairs}{left_out}")

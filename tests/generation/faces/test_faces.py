@@ -238,6 +238,14 @@ def test_a_cut_to_another_person_in_the_same_place_is_refused(man: Clip, woman: 
         follow_face(detectors, frames)
 
 
+def test_fast_motion_of_a_low_cadence_is_followed(man: Clip, detectors: Detectors) -> None:
+    moves = [shifted(frame, round(90 * np.sin(number / 3))) for number, frame in enumerate(man.frames[::3])]
+    held = [frame for frame in moves for _ in range(3)]  # ten pictures a second, each three times
+    swaying = follow_face(detectors, held, name="1.mp4")
+    assert swaying.is_detected.mean() > 0.9
+    assert np.ptp(swaying.boxes[:, 0]) > 120
+
+
 def test_a_flash_is_no_cut(man: Clip, track: FaceTrack, detectors: Detectors) -> None:
     frames = list(man.frames)
     frames[17] = np.minimum(frames[17], 215) + np.uint8(40)

@@ -12,12 +12,19 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from generation.arrays import Frame
+from generation.crops.align import align
+from generation.crops.clip import PastedFrame
+from generation.crops.paste import paste
 from generation.faces.crop import crop_face
 from generation.media.reader import read_clip
+from generation.quality.change import CELL_PX
+from generation.quality.output import CHANGE, OutputMeter, limits_of
 from tests.tooling.stages.verify.verified import (
+    ALIGNED_PX,
     CROP_PX,
     NUM_FRAMES,
     aged,
@@ -318,3 +325,39 @@ def test_identity_of_swaps_is_measured_with_an_encoder(verified_copy: Workspace,
     measured = rows["swap_video/1_2.mp4"].measurements
     assert measured["source_similarity"] > measured["target_similarity"]
     assert "source_similarity" not in rows["edit_video/age/1.mp4"].measurements
+
+
+def slightly(target: Frame, landmarks: NDArray[np.float32], levels: int) -> PastedFrame:
+    """Three of four blocks of the face, lighter by some levels."""
+    _, _, matrix = align(target, landmarks, ALIGNED_PX)
+    mask = np.ones((ALIGNED_PX, ALIGNED_PX), np.float32)
+    pasted = paste(target, align(target, landmarks, ALIGNED_PX)[0], mask, matrix)
+    made = target.copy()
+    rows, columns = np.indices(target.shape[:2]) // CELL_PX
+    lighter = (rows % 2 + columns % 2 < 2)[pasted.region] & (pasted.mask > 0)
+    made[pasted.region][lighter] = np.minimum(made[pasted.region][lighter], 255 - levels) + np.uint8(levels)
+    return PastedFrame(target, made, pasted.region, pasted.mask)
+
+
+@pytest.mark.parametrize(("levels", "is_accepted"), [(2, True), (1, False)])
+def test_change_is_measured_alike_before_and_after_encoding(
+    verified_copy: Workspace, levels: int, is_accepted: bool
+) -> None:
+    name, clip = "swap_video/1_2.mp4", verified_copy.path("raw_video/1.mp4")
+    meter, track = OutputMeter(limits_of("face_swap")), track_of(verified_copy, "1")
+    for number, frame in enumerate(read_clip(clip)):
+        meter.add(slightly(frame, track.landmarks[number], levels))
+    change = meter.results()[CHANGE]
+    assert (change >= limits_of("face_swap").smallest_change) == is_accepted
+    assert change < 1.5 * limits_of("face_swap").smallest_change
+    make_fake(verified_copy, name, lambda number, frame, landmarks: slightly(frame, landmarks, levels))
+    replace_record(verified_copy, dataclasses.replace(record_of(verified_copy, name), results={CHANGE: change}))
+    too_little = [line for line in errors_of(verified_copy) if "does not differ from raw_video/1.mp4" in line]
+    assert (not too_little) or not is_accepted
+
+
+def test_a_copy_of_the_target_in_place_of_a_fake_that_differed_is_found(verified_copy: Workspace) -> None:
+    name = "swap_video/1_2.mp4"
+    make_fake(verified_copy, name, lambda number, frame, landmarks: slightly(frame, landmarks, 0))
+    replace_record(verified_copy, dataclasses.replace(record_of(verified_copy, name), results={CHANGE: 6.0}))
+    assert any(line.startswith(f"{name}: does not differ from raw_video/1.mp4") for line in errors_of(verified_copy))
