@@ -22,7 +22,8 @@ from tooling.errors import UsageError, WorkspaceError, listed
 from tooling.workspace.files import write_text
 from tooling.workspace.identities import Identity
 from tooling.workspace.layout import Workspace
-from tooling.workspace.plan_file import PLANNED_SUBSETS, Pair, Plan, format_plan
+from tooling.workspace.plan_file import Pair, Plan, format_plan
+from tooling.workspace.planned_fakes import PLANNED_SUBSETS, fakes_of
 from tooling.workspace.records import natural_key
 
 # Five folds. Small sets fill training first, then test, then validation (homologous_deepfake.py: SPLIT_FOLDS).
@@ -90,7 +91,7 @@ def change_plan(workspace: Workspace, change: PlanChange) -> PlanResult:
         WorkspaceError, ConsentError: see `draw_plan`.
     """
     plan, redrawn = _drawn(workspace), {}
-    before = {name for subset in PAIRED_SUBSETS for name in plan.fakes_of(subset)}
+    before = {name for subset in PAIRED_SUBSETS for name in fakes_of(plan, subset)}
     for name in change.redraw:
         _check_planned(plan, name)
         plan, redrawn[name] = redraw_pair(plan, name, _genders(workspace))
@@ -100,7 +101,7 @@ def change_plan(workspace: Workspace, change: PlanChange) -> PlanResult:
     plan = _with_left_out(plan, {name: why for name, why in left_out.items() if name not in change.include})
     write_text(workspace.plan_path, format_plan(plan))
     unplanned = _unplanned(workspace, plan)
-    gone = before - {name for subset in PAIRED_SUBSETS for name in plan.fakes_of(subset)}
+    gone = before - {name for subset in PAIRED_SUBSETS for name in fakes_of(plan, subset)}
     removed = [name for name in unplanned if change.is_pruning or name in gone]
     there = {name for subset in PLANNED_SUBSETS for name in workspace.records(subset)}
     removed += [name for name in change.exclude if name in plan.left_out and name in there and name not in removed]
@@ -115,7 +116,7 @@ def _unplanned(workspace: Workspace, plan: Plan) -> list[str]:
     return [
         name
         for subset in PLANNED_SUBSETS
-        for planned in [set(plan.fakes_of(subset))]
+        for planned in [set(fakes_of(plan, subset))]
         for name, record in workspace.records(subset).items()
         if record.origin == "made" and (name not in planned or name in plan.left_out)
     ]
@@ -127,7 +128,7 @@ def _check_planned(plan: Plan, name: str) -> None:
         raise UsageError(
             f"{name}: is of no subset of fakes; name it as in {PLANNED_SUBSETS[0]}/1_2 or edit_video/age/1"
         )
-    planned = plan.fakes_of(subset)
+    planned = fakes_of(plan, subset)
     if name not in planned:
         raise UsageError(f"{name}: is not planned; planned are {listed(planned, 8) or 'none'}")
 
@@ -176,7 +177,7 @@ def redraw_pair(plan: Plan, name: str, genders: dict[str, str]) -> tuple[Plan, l
 
 def _with_left_out(plan: Plan, left_out: dict[str, str]) -> Plan:
     """The plan with these fakes left out, as far as they are planned."""
-    planned = {name for subset in {name.partition("/")[0] for name in left_out} for name in plan.fakes_of(subset)}
+    planned = {name for subset in {name.partition("/")[0] for name in left_out} for name in fakes_of(plan, subset)}
     kept = {name: left_out[name] for name in sorted(left_out, key=natural_key) if name in planned}
     return dataclasses.replace(plan, left_out=kept)
 

@@ -31,6 +31,7 @@ from tooling.workspace.identities import format_identities, is_identity_id
 from tooling.workspace.layout import Workspace
 from tooling.workspace.path_kinds import KINDS, kind_of, people_in, unknown_paths
 from tooling.workspace.plan_file import Pair, Plan, format_plan
+from tooling.workspace.planned_fakes import without_person
 from tooling.workspace.records import natural_key
 from tooling.workspace.verification_file import remove_rows, verified_paths
 
@@ -310,7 +311,7 @@ def _clear_identities(workspace: Workspace, person: Person) -> None:
 
 
 def _clear_plan(workspace: Workspace, person: Person) -> None:
-    _write_changed(workspace.plan_path, format_plan((workspace.plan() or Plan(0)).without(person.identity)))
+    _write_changed(workspace.plan_path, format_plan(without_person(workspace.plan() or Plan(0), person.identity)))
 
 
 def _clear_rejects(workspace: Workspace, person: Person) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from homologous_deepfake import ATTRIBUTES, METHODS, PAIRED_SUBSETS, SUBSETS, people_of
 from tooling.workspace.decoding import read_json
-from tooling.workspace.records import natural_key
 
 PLAN_FORMAT = 1
 NUM_FOLDS = 5
@@ -35,34 +32,6 @@ class Plan:
     pairs: dict[str, list[Pair]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     turned_down: dict[str, list[Pair]] = field(default_factory=dict)
-
-    def fakes_of(self, subset: str) -> list[str]:
-        """sample_ids of the planned fakes of a subset in natural order, also of those that are left out."""
-        if subset in PAIRED_SUBSETS:
-            names = (f"{target}_{source}" for target, source in self.pairs.get(subset, []))
-        elif "{attribute}" in SUBSETS[subset].pattern:
-            names = (f"{attribute}/{person}" for attribute in ATTRIBUTES for person in self.folds)
-        else:
-            names = (f"{number:06d}" for number in range(1, SUBSETS[subset].count + 1))
-        return sorted((f"{subset}/{name}" for name in names), key=natural_key)
-
-    def without(self, identity: str) -> Plan:
-        """The plan without one person's fold, pairs and fakes."""
-
-        def others(pairs: dict[str, list[Pair]]) -> dict[str, list[Pair]]:
-            return {subset: [pair for pair in drawn if identity not in pair] for subset, drawn in pairs.items()}
-
-        return dataclasses.replace(
-            self,
-            folds={name: fold for name, fold in self.folds.items() if name != identity},
-            pairs=others(self.pairs),
-            left_out={name: why for name, why in self.left_out.items() if identity not in people_of(name)},
-            turned_down=others(self.turned_down),
-        )
-
-
-PLANNED_SUBSETS = tuple(name for name, subset in SUBSETS.items() if subset.method != METHODS[0])
-"""Subsets of fakes: what a plan is about."""
 
 
 def format_plan(plan: Plan) -> str:

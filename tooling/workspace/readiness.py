@@ -14,7 +14,8 @@ from homologous_deepfake import PAIRED_SUBSETS, SUBSETS
 from tooling.errors import VerificationError, WorkspaceError, listed
 from tooling.workspace.decoding import decode_json, read_json_lines
 from tooling.workspace.layout import Workspace
-from tooling.workspace.plan_file import PLANNED_SUBSETS, Plan
+from tooling.workspace.plan_file import Plan
+from tooling.workspace.planned_fakes import PLANNED_SUBSETS, fakes_of
 from tooling.workspace.records import FileRecord, natural_key
 from tooling.workspace.verification_file import Finding, read_verification
 
@@ -111,7 +112,7 @@ def find_missing(workspace: Workspace, plan: Plan, records: Mapping[str, Mapping
     for subset in PLANNED_SUBSETS:
         found = records.get(subset, {})
         is_complete = SUBSETS[subset].media == "video" and any(record.origin == "made" for record in found.values())
-        for name in plan.fakes_of(subset):
+        for name in fakes_of(plan, subset):
             if name not in found and name not in plan.left_out and (is_complete or name in rejects):
                 missing[name] = rejects.get(name, "")
     return missing
@@ -142,7 +143,7 @@ def describe_left_out(plan: Plan) -> dict[str, str]:
     for subset, num in counts.items():
         reasons = sorted({why for name, why in plan.left_out.items() if name.startswith(f"{subset}/")})
         verb = "is" if num == 1 else "are"
-        texts[subset] = f"{num} of {len(plan.fakes_of(subset)):,} {verb} left out: {'; '.join(reasons)}"
+        texts[subset] = f"{num} of {len(fakes_of(plan, subset)):,} {verb} left out: {'; '.join(reasons)}"
     return texts
 
 

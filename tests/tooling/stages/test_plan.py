@@ -15,6 +15,7 @@ from tooling.workspace.files import write_text
 from tooling.workspace.identities import Identity, format_identities
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import Plan, format_plan
+from tooling.workspace.planned_fakes import fakes_of
 from tooling.workspace.records import natural_key
 
 
@@ -169,8 +170,8 @@ def test_files_of_a_pair_that_is_redrawn_go_and_others_only_if_pruned(workspace_
     assert (stale.unplanned, stale.removed) == (["swap_video/1_12"], [])
     assert change_plan(workspace_copy, PlanChange(is_pruning=True)).removed == stale.unplanned
     kept = {subset: set(workspace_copy.records(subset)) for subset in PAIRED_SUBSETS}
-    assert all(kept[subset] <= set(stale.plan.fakes_of(subset)) for subset in PAIRED_SUBSETS)
-    pair = stale.plan.fakes_of("swap_video")[0]
+    assert all(kept[subset] <= set(fakes_of(stale.plan, subset)) for subset in PAIRED_SUBSETS)
+    pair = fakes_of(stale.plan, "swap_video")[0]
     result = change_plan(workspace_copy, PlanChange(redraw=[pair]))
     assert pair in result.removed
     assert pair not in workspace_copy.records("swap_video")

@@ -10,7 +10,10 @@ from typer.testing import CliRunner
 
 from tooling.cli.app import app
 from tooling.errors import WorkspaceError
+from tooling.stages.card.run import make_card
 from tooling.stages.verify import run as verify
+from tooling.views.report.checklist import check_lines
+from tooling.views.report.overview import read_overview
 from tooling.work.tasks import planned_record
 from tooling.workspace.layout import Workspace
 from tooling.workspace.readiness import find_missing, read_rejects, release_warnings, way_out_of
@@ -56,6 +59,18 @@ def test_build_warns_of_what_a_push_would_refuse_and_the_named_commands_end_it(w
     assert "note: swap_video: 1 of 12 is left out: excluded by the maintainers" in notes
     assert "note: edit_video: 1 of 24 is left out: excluded by the maintainers" in notes
     assert release_warnings(workspace_copy) == []
+    text = "1 of 12 is left out: excluded by the maintainers"
+    assert f"- `swap_video`: {text}" in make_card(workspace_copy, out).read_text("utf-8")
+    assert f"of `swap_video`, {text}" in (out / "DATASHEET.md").read_text("utf-8")
+
+
+def test_report_says_what_is_missing_and_what_is_left_out(workspace_copy: Workspace) -> None:
+    reject(workspace_copy, pair := next(iter(workspace_copy.records("swap_video"))))
+    tooling(workspace_copy, "plan --exclude edit_video/hair/7 --reason blurred")
+    lines = {line.title: (line.state, line.text) for line in check_lines(read_overview(workspace_copy, None))}
+    assert lines["Left out"] == ("warn", "edit_video: 1 of 24 is left out: blurred")
+    assert lines["Missing fakes"][0] == "bad"
+    assert lines["Missing fakes"][1].startswith(f"{pair}: was rejected (it flickers); leave it out with `tooling plan")
 
 
 def test_what_is_left_out_and_there_is_an_error_until_it_is_removed(workspace_copy: Workspace) -> None:

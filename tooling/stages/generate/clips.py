@@ -19,6 +19,7 @@ from tooling.stages.generate.request import GenerateRequest, GeneratorChoice, lo
 from tooling.work.tasks import Made, Task, finished_record, planned_record
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import Plan
+from tooling.workspace.planned_fakes import fakes_of
 from tooling.workspace.readiness import way_out_of
 from tooling.workspace.records import FileRecord, natural_key
 
@@ -155,7 +156,7 @@ def _plan(workspace: Workspace) -> Plan:
 
 def _planned(workspace: Workspace, plan: Plan, subset: str) -> dict[str, PlannedFake]:
     """Name below the subset ("1_2", "age/7") -> the planned fake, in natural order."""
-    names = [name.partition("/")[2] for name in plan.fakes_of(subset)]
+    names = [name.partition("/")[2] for name in fakes_of(plan, subset)]
     if "{attribute}" in SUBSETS[subset].pattern:
         parts = ((name, *name.split("/")) for name in names)
         return {name: PlannedFake(person, attribute=attribute) for name, attribute, person in parts}

@@ -37,8 +37,8 @@ def select(
         if name not in planned:
             names = ", ".join(list(planned)[:8])
             raise UsageError(f"{name}: is not planned; planned are {names}{' ...' if len(planned) > 8 else ''}")
-    names = [name for name in planned if f"{subset}/{name}" not in left_out]
-    chosen = [name for name in names if request.only is None or name in request.only]
+    chosen = [name for name in planned if f"{subset}/{name}" not in left_out]
+    chosen = [name for name in chosen if request.only is None or name in request.only]
     return {name: planned[name] for name in chosen[: request.limit]}
 
 

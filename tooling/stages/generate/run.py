@@ -16,7 +16,7 @@ from tooling.stages.generate.request import GenerateRequest, GeneratorChoice, nu
 from tooling.work.engine import Progress, no_progress
 from tooling.work.tasks import make_files
 from tooling.workspace.layout import Workspace
-from tooling.workspace.plan_file import PLANNED_SUBSETS
+from tooling.workspace.planned_fakes import PLANNED_SUBSETS
 from tooling.workspace.records import StageResult
 
 __all__ = ["GENERATED", "GenerateRequest", "generate_fakes"]

@@ -11,7 +11,8 @@ from tooling.stages.verify.file_check import is_imported
 from tooling.workspace.identities import Identity
 from tooling.workspace.layout import Workspace
 from tooling.workspace.path_kinds import KINDS, unknown_paths
-from tooling.workspace.plan_file import PLANNED_SUBSETS, Plan
+from tooling.workspace.plan_file import Plan
+from tooling.workspace.planned_fakes import PLANNED_SUBSETS, fakes_of
 from tooling.workspace.readiness import describe_left_out, describe_missing, find_missing
 from tooling.workspace.records import FileRecord, command_for, natural_key
 from tooling.workspace.verification_file import Finding, Kind, Severity
@@ -37,7 +38,7 @@ def _check_plan(workspace: Workspace, records: Records, plan: Plan) -> list[Find
     """Fakes that the plan does not have or leaves out, planned ones that are missing, and how many are left out."""
     findings = []
     for subset in PLANNED_SUBSETS:
-        planned = set(plan.fakes_of(subset)) if subset in plan.pairs else set(records[subset])
+        planned = set(fakes_of(plan, subset)) if subset in plan.pairs else set(records[subset])
         for name, record in records[subset].items():
             if name in plan.left_out:
                 ways = f"`tooling plan --exclude {name}` removes it, `tooling plan --include {name}` takes it back in"
@@ -47,11 +48,11 @@ def _check_plan(workspace: Workspace, records: Records, plan: Plan) -> list[Find
                 message = "is not in plan.json; `tooling plan --prune` removes it"
                 findings.append(Finding("error", "plan", record.path, message))
     for name, reason in find_missing(workspace, plan, records).items():
-        subset = SUBSETS[name.partition("/")[0]]
+        about = SUBSETS[name.partition("/")[0]]
         # What is missing of a pair is an error; subsets of edits and images may be small, which is no news.
-        severity: Severity = "error" if subset.name in plan.pairs else "note"
+        severity: Severity = "error" if about.name in plan.pairs else "note"
         if severity == "error" or reason:
-            path = f"{name}.{'png' if subset.media == 'image' else 'mp4'}"
+            path = f"{name}.{'png' if about.media == 'image' else 'mp4'}"
             findings.append(Finding(severity, "plan", path, describe_missing(name, reason)))
     left_out = describe_left_out(plan).items()
     return findings + [Finding("note", "coverage", subset, text) for subset, text in left_out]

@@ -23,16 +23,19 @@ def check_marks(path: Path, record: FileRecord, keys: SigningKeys, clips: Collec
         clips: paths of the workspace's clips; the mark of a fake must name those that it was made from.
         check: takes the findings.
     """
+    again = f"delete it and run {command_for(record.subset)}"
     mark = Mark(record.path, SUBSETS[record.subset].method, record.generator)
     try:
         found = read_marks(path, keys)
     except (InputError, VideoError, ValueError) as error:
         what = str(error).partition(";")[0].removeprefix(f"{path}: ")
-        check.error("marks", f"its marks cannot be read ({what}); run `tooling keys sign`")
+        check.error("marks", f"its marks cannot be read ({what}); {again}")
         return
     if found.state in ("missing", "invalid"):
-        said = "carries no mark" if found.state == "missing" else "was changed after it was signed"
-        check.error("marks", f"{said}; run `tooling keys sign`, or {command_for(record.subset)} if it is damaged")
+        if found.state == "missing":
+            check.error("marks", "carries no mark; run `tooling keys sign`")
+        else:
+            check.error("marks", f"was changed after it was signed; {again}")
         return
     if found.state == "untrusted":
         if record.origin == "pulled":
@@ -43,13 +46,12 @@ def check_marks(path: Path, record: FileRecord, keys: SigningKeys, clips: Collec
             check.error("marks", "is signed by others than keys/; run `tooling keys sign`, or put the right keys there")
     stated = found.source_types[-1] if found.source_types else ""
     if stated != mark.source_type:
-        check.error(
-            "marks", f"its mark says {stated or 'nothing'}, must be {mark.source_type}; run `tooling keys sign`"
-        )
+        check.error("marks", f"its mark says {stated or 'nothing'}, must be {mark.source_type}; {again}")
     if record.digital_source_type != mark.source_type:
-        check.error("marks", f"its record says {record.digital_source_type or 'unmarked'}, must be {mark.source_type}")
+        said = record.digital_source_type or "unmarked"
+        check.error("marks", f"its record says {said}, must be {mark.source_type}; run `tooling keys sign`")
     if len(found.labels) != mark.is_fake:
-        check.error("marks", f"AIGC labels: {len(found.labels)}, must be {int(mark.is_fake)}; run `tooling keys sign`")
+        check.error("marks", f"AIGC labels: {len(found.labels)}, must be {int(mark.is_fake)}; {again}")
     _check_ingredients(record, mark, found.ingredients, clips, check)
 
 
@@ -58,11 +60,12 @@ def _check_ingredients(
 ) -> None:
     """The target's clip first, then the source's; clips that the workspace does not have need not be named."""
     expected = tuple(f"raw_video/{person}.mp4" for person in people_of(record.sample_id)) if mark.is_fake else ()
+    again = f"delete it and run {command_for(record.subset)}"
     there = tuple(clip for clip in expected if clip in clips)
     if found in (expected, there) or (is_imported(record) and set(found) <= set(expected)):
         return
     named = ", ".join(found) or "nothing"
     check.error(
         "marks",
-        f"its mark says it was made from {named}, must be {', '.join(expected) or 'nothing'}; run `tooling keys sign`",
+        f"its mark says it was made from {named}, must be {', '.join(expected) or 'nothing'}; {again}",
     )

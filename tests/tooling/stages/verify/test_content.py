@@ -334,7 +334,8 @@ def slightly(target: Frame, landmarks: NDArray[np.float32], levels: int) -> Past
     pasted = paste(target, align(target, landmarks, ALIGNED_PX)[0], mask, matrix)
     made = target.copy()
     rows, columns = np.indices(target.shape[:2]) // CELL_PX
-    lighter = (rows % 2 + columns % 2 < 2)[pasted.region] & (pasted.mask > 0)
+    is_lit = np.asarray(rows % 2 + columns % 2 < 2)
+    lighter = is_lit[pasted.region] & (pasted.mask > 0)
     made[pasted.region][lighter] = np.minimum(made[pasted.region][lighter], 255 - levels) + np.uint8(levels)
     return PastedFrame(target, made, pasted.region, pasted.mask)
 

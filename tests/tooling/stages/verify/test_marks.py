@@ -163,7 +163,7 @@ FAULTS: dict[str, tuple[Callable[[Workspace], object], str]] = {
     "index last": (lambda w: reorder(w, REAL), f"{REAL}: index: after the pictures, must be first"),
     "changed after it was signed": (lambda w: flip(w, REAL), f"{REAL}: was changed after it was signed"),
     "changed still": (lambda w: flip(w, STILL), f"{STILL}: "),
-    "no mark": (lambda w: unmark(w, swap_of(w)), ": carries no mark; make it again"),
+    "no mark": (lambda w: unmark(w, swap_of(w)), ": carries no mark; run `tooling keys sign`"),
     "second label": (lambda w: label_twice(w, STILL), f"{STILL}: AIGC labels: 2, must be 1"),
     "label on a real file": (
         lambda w: mark_again(w, REAL, Mark(REAL, "face_swap", "x")),
