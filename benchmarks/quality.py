@@ -37,7 +37,7 @@ from generation.crops.clip import FaceClip, PastedFrame
 from generation.errors import GenerationError
 from generation.faces.detector import detect_faces
 from generation.faces.follow import follow_face, load_detectors
-from generation.faces.identity import DlibIdentity, align_dlib
+from generation.faces.identity import DlibIdentity, mean_embedding
 from generation.faces.track import FaceTrack
 from generation.generators.loading import load_generator
 from generation.generators.prompts import plan_prompt
@@ -355,8 +355,10 @@ def _search(frame: Frame, eyes: Floats, mouth: Floats, width: float) -> NDArray[
 def identity_of(frames: Sequence[Frame], landmarks: Landmarks) -> Floats:
     """Mean embedding (128,) of a few frames."""
     numbers = spread_numbers(min(len(frames), len(landmarks)), NUM_EMBEDDED)
-    crops = np.stack([align_dlib(frames[number], landmarks[number]) for number in numbers])
-    return np.asarray(_encoder()(crops).mean(0), np.float32)
+    crops = np.stack([_encoder().cut(frames[number], landmarks[number]) for number in numbers])
+    mean = mean_embedding(_encoder()(crops))
+    assert mean is not None  # embeddings of dlib have a direction
+    return mean
 
 
 def spread_numbers(num_frames: int, most: int) -> list[int]:

@@ -104,7 +104,7 @@ def install_packages() -> None:
         num_installed = sum(path.stat().st_mtime >= started for path in sizes)
         return packages_progress(lines, num_installed, sum(sizes.values()))
 
-    run([*PIP, "--editable", ".[dev]"], describe)
+    run([*PIP, "--editable", ".[dev,identity]"], describe)
     measure_packages(sizes)
     say(f"      {len(sizes)} packages, {amount(sum(sizes.values()))}")
 

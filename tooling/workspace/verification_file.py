@@ -20,7 +20,7 @@ from tooling.errors import VerificationError, WorkspaceError
 from tooling.workspace.files import write_bytes
 from tooling.workspace.layout import Workspace
 
-VERSION = 3  # counts up when a check or this table changes; nothing in an older table counts as verified
+VERSION = 4  # counts up when a check or this table changes; nothing in an older table counts as verified
 
 Severity = Literal["error", "note"]
 Kind = Literal["record", "encoding", "marks", "content", "consent", "plan", "coverage", "unfinished"]
@@ -65,7 +65,8 @@ class VerifiedFile:
     Attributes:
         path, sha256: of the file as it was verified.
         findings: about it and its companions.
-        measurements: face_px, sharpness, brightness, source_similarity, target_similarity; those that were measured.
+        measurements: face_px, sharpness, brightness; source_distance and target_distance, from the faces of the people
+            that it was made from; those that were measured.
         digest: of everything that its check depends on; "" if it was not checked by itself.
         check: what its check found by itself, JSON; "" likewise.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from generation.arrays import Floats, Frame
 from generation.crops.clip import FaceClip, PastedFrame
+from generation.crops.templates import TEMPLATES
 from generation.faces.identity import (
     align_arcface,
     align_by,
@@ -22,7 +24,7 @@ from generation.faces.identity import (
 from generation.generators.loading import load_generator
 from generation.quality.swap_quality import (
     NUM_CHECKED,
-    IdentityCheck,
+    PORTRAIT_PX,
     SwapMeter,
     SwapQuality,
     find_problems,
@@ -52,58 +54,54 @@ def shape_encoder(crops: NDArray[np.uint8]) -> Floats:
     return np.asarray(found, np.float32)
 
 
-def measured(clips: tuple[FaceClip, FaceClip], fakes: list[Frame]) -> SwapQuality:
-    target, source = clips
-    meter = SwapMeter(target, IdentityCheck(shape_encoder, clip_identity(source, shape_encoder)))
-    return hand_in(meter, target, fakes)
-
-
-def hand_in(meter: SwapMeter, target: FaceClip, fakes: list[Frame]) -> SwapQuality:
+def measured(target: FaceClip, fakes: list[Frame]) -> SwapQuality:
+    meter = SwapMeter(target)
     for number, (frame, fake) in enumerate(zip(target.frames(), fakes, strict=True)):
         if number in meter.requested:
             meter.add(number, frame, fake)
     return meter.results()
 
 
-def test_a_swap_moves_the_identity_and_nothing_else(
-    clips: tuple[FaceClip, FaceClip], swapped: list[PastedFrame]
-) -> None:
-    quality = measured(clips, [pasted.frame for pasted in swapped])
-    assert quality.source_gain is not None
-    assert quality.source_gain > 0.1
-    assert quality.target_loss is not None
-    assert quality.target_loss > 0.1
+def test_a_swap_keeps_the_landmarks(clips: tuple[FaceClip, FaceClip], swapped: list[PastedFrame]) -> None:
+    quality = measured(clips[0], [pasted.frame for pasted in swapped])
     assert quality.landmark_error is not None
     assert quality.landmark_error < 0.1
     assert quality.num_missed == 0
     assert find_problems(quality) == []
 
 
-def test_a_target_left_alone_is_no_swap(clips: tuple[FaceClip, FaceClip]) -> None:
-    quality = measured(clips, list(clips[0].frames()))
-    assert quality.source_gain == pytest.approx(0, abs=1e-6)
-    assert quality.landmark_error == pytest.approx(0, abs=1e-6)
-    problems = find_problems(quality)
-    assert any("no nearer to the source" in problem for problem in problems)
-    assert any("still the target's" in problem for problem in problems)
-
-
 def test_a_face_that_moved_is_seen(clips: tuple[FaceClip, FaceClip]) -> None:
     target, _ = clips
     gap = float(np.linalg.norm(target.landmarks[0, 1] - target.landmarks[0, 0]))
     frames = [np.roll(frame, round(0.4 * gap), 0) for frame in target.frames()]
-    quality = measured(clips, frames)
+    quality = measured(target, frames)
     assert quality.landmark_error == pytest.approx(0.4, abs=0.1)
     assert any("eye distances" in problem for problem in find_problems(quality))
-    blank = measured(clips, [np.full_like(frame, 90) for frame in frames])
+    blank = measured(target, [np.full_like(frame, 90) for frame in frames])
     assert blank.num_missed == NUM_CHECKED
     assert any("no face is found" in problem for problem in find_problems(blank))
 
 
-def test_without_an_encoder(clips: tuple[FaceClip, FaceClip]) -> None:
-    quality = hand_in(SwapMeter(clips[0]), clips[0], list(clips[0].frames()))
-    assert quality.source_similarity is quality.target_loss is None
-    assert find_problems(quality) == []
+class StandInDetector:
+    """Finds the tracked face where it is, and a larger one beside it first; in one frame it is far off."""
+
+    min_face_size = 20
+    device = "cpu"
+
+    def detect(self, portraits: NDArray[np.uint8], landmarks: bool) -> tuple[list[Any], ...]:
+        tracked = TEMPLATES["portrait"] * PORTRAIT_PX
+        off = [4.0 * (number == 1 and bool(portraits[number].min())) for number in range(len(portraits))]
+        points = [np.stack([1.5 * tracked + 60, tracked + 3 * shift]) for shift in off]
+        boxes = np.array([[60, 60, 190, 190], [40, 40, 120, 130]], np.float32)
+        return [boxes] * len(off), [np.ones(2, np.float32)] * len(off), points
+
+
+def test_a_phantom_beside_the_face_is_not_compared_and_one_frame_does_not_decide() -> None:
+    target = FaceClip("still", lambda: iter(()), np.tile(TEMPLATES["portrait"] * 192, (NUM_FRAMES, 1, 1)))
+    meter = SwapMeter(target, StandInDetector())
+    for number in sorted(meter.requested):
+        meter.add(number, np.zeros((192, 192, 3), np.uint8), np.full((192, 192, 3), 90, np.uint8))
+    assert meter.results() == SwapQuality(0.0, 0)
 
 
 # --- identity ---

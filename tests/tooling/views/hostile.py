@@ -19,7 +19,7 @@ def note_findings(workspace: Workspace, findings: Sequence[Finding], stale: str 
         own = tuple(one for one in findings if one.path in (record.path, *record.companions))
         measured = {"face_px": 100.0 + number, "brightness": 90.5, "sharpness": 10.0 * 3**number}
         if record.path.startswith("swap_video"):
-            measured |= {"target_similarity": 0.2, "source_similarity": 0.75}
+            measured |= {"target_distance": 0.75, "source_distance": 0.2}
         digest = "0" * 64 if record.path == stale else record.sha256
         files.append(VerifiedFile(record.path, digest, own, {} if record.fps is None else measured))
     write_verification(workspace, files)

@@ -19,10 +19,11 @@ class FileCheck:
     Attributes:
         path: of the file.
         findings: about it and its companions, found without looking at other people's files.
-        measurements: face_px, sharpness, brightness, source_similarity, target_similarity; those that were measured.
+        measurements: face_px, sharpness, brightness, source_distance, target_distance; those that were measured.
         content: hex digest of what it shows, frame by frame; "" if it does not decode.
         descriptors: `descriptors.pack` of a few of its frames.
         mean_picture: mean of its frames as text; "" for images.
+        identity: embedding of its face, as `recognition` keeps it; "" if it was not measured.
         mouth: how far the mouth is open, frame by frame, as `mouths` keeps it; "" if it is not needed.
         is_other_settings: whether the encoder's settings differ from this tooling's.
         unmeasured: what could not be measured: "faces" (too small), "step" (nothing moves).
@@ -35,6 +36,7 @@ class FileCheck:
     content: str = ""
     descriptors: str = ""
     mean_picture: str = ""
+    identity: str = ""
     mouth: str = ""
     is_other_settings: bool = False
     unmeasured: list[str] = field(default_factory=list)

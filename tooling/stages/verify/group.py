@@ -20,6 +20,7 @@ from tooling.stages.verify.meters.descriptors import ContentMeter, boxes_of
 from tooling.stages.verify.meters.in_step import Window
 from tooling.stages.verify.meters.meter import DecodedFrame, Meter
 from tooling.stages.verify.meters.mouths import MouthMeter
+from tooling.stages.verify.meters.recognition import EncoderChoice, IdentityMeter
 from tooling.stages.verify.meters.stills import check_image
 from tooling.stages.verify.signatures import check_marks
 from tooling.stages.verify.video_pass import VideoPass
@@ -36,12 +37,12 @@ class CheckContext:
     Attributes:
         clips: names of the workspace's clips.
         has_keys: whether there is a certificate to check marks by.
-        encoder: identity encoder, ONNX; None leaves identities out.
+        encoder: of identities; None leaves them out.
     """
 
     clips: frozenset[str]
     has_keys: bool
-    encoder: Path | None
+    encoder: EncoderChoice | None
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,9 @@ def choose_meters(item: CheckItem, record: FileRecord, check: FileCheck, target:
     meters: list[Meter] = [ContentMeter(check, item.workspace.settings.clip.num_frames, boxes_of(track, crop_px))]
     if track is not None and (subset == "raw_video" or SUBSETS[subset].method == "expression_driven"):
         meters.append(MouthMeter(check, track))
+    is_driven_elsewhere = is_imported(record) and SUBSETS[subset].method == "expression_driven"  # the face may be too
+    if item.context.encoder is not None and track is not None and has_landmarks(track) and not is_driven_elsewhere:
+        meters.append(IdentityMeter(check, track, crop_px, item.context.encoder))
     if subset == "raw_video":
         meters.append(target.window)
     elif subset == "face_video":
@@ -214,13 +218,7 @@ def _fake_meters(item: CheckItem, record: FileRecord, check: FileCheck, target: 
     if method == "face_swap" and track is not None and has_landmarks(track):
         from tooling.stages.verify.meters.swaps import SwappedFaceMeter  # imports torch
 
-        source = people_of(record.sample_id)[1]
-        clip, name = workspace.path(f"raw_video/{source}.mp4"), workspace.path(workspace.track_name(source))
-        known = None
-        if clip.is_file() and name.is_file():
-            known = (clip, FaceTrack.from_json(name.read_text(encoding="utf-8"), name=str(name)))
-        encoder, is_strict = item.context.encoder, not is_imported(record)
-        meters.append(SwappedFaceMeter(check, track, known, encoder, is_strict=is_strict))
+        meters.append(SwappedFaceMeter(check, track, is_strict=not is_imported(record)))
     return meters
 
 

@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from generation.faces.identity import DlibIdentity
 from homologous_deepfake import SUBSETS, people_of
 from tooling.errors import InputError, VerificationError, WorkspaceError
 from tooling.stages.verify.duplicates import check_duplicates, name_real_clips
 from tooling.stages.verify.file_check import FileCheck, contract_of, is_image, split_of_file
 from tooling.stages.verify.group import CheckContext, CheckItem, check_group
 from tooling.stages.verify.meters.mouths import check_motion
+from tooling.stages.verify.meters.recognition import EncoderChoice, check_identities, load_encoder
 from tooling.stages.verify.people import Records, check_counts, check_folders, check_inputs, check_people
 from tooling.stages.verify.table import check_digest, read_known, write_table
 from tooling.work.engine import Progress, no_progress, run_side_by_side
@@ -38,7 +40,8 @@ class VerifyOptions:
 
     Attributes:
         recheck_all: decodes all files, also unchanged ones without an error in the last verification.
-        identity_encoder: ONNX file or its folder; None takes models/identity/ of the workspace, if it is there.
+        identity_encoder: ONNX file or its folder; None takes models/identity/ of the workspace if it is there, else
+            dlib's network if it is installed.
     """
 
     recheck_all: bool = False
@@ -92,7 +95,7 @@ def verify_files(
     context = CheckContext(
         clips=frozenset(record.path for record in records["raw_video"].values()),
         has_keys=not findings,
-        encoder=_find_encoder(options.identity_encoder, workspace.models_path),
+        encoder=_choose_encoder(options.identity_encoder, workspace.models_path),
     )
     state = _Verification(workspace, records, _digests(workspace, records, context, root))
     known = {} if options.recheck_all else read_known(workspace, state.digests)
@@ -103,7 +106,7 @@ def verify_files(
     findings += check_people(workspace, records, plan) + check_folders(workspace, records)
     findings += check_inputs(records) + check_counts(records, plan) + state.broken
     findings += [finding for check in state.checks.values() for finding in check.findings]
-    findings += _compare_files(state, plan) + _unmeasured(state, context)
+    findings += _compare_files(state, plan, context) + _unmeasured(state, context)
     findings = sorted(
         set(findings), key=lambda found: (found.severity, natural_key(found.path), found.message, found.kind)
     )
@@ -123,18 +126,17 @@ def raise_for_errors(findings: Sequence[Finding]) -> None:
         raise VerificationError(f"{errors[0].path}: {errors[0].message}{more}; correct that and verify again")
 
 
-def _find_encoder(requested: Path | None, models: Path) -> Path | None:
-    """The identity encoder's ONNX file: the requested one, or that of the workspace; None if there is none."""
+def _choose_encoder(requested: Path | None, models: Path) -> EncoderChoice | None:
+    """The ONNX file that is requested, or that of the workspace, or dlib's network; None if there is none."""
     folder = requested or models / "identity"
     files = [folder] if folder.is_file() else [folder / name for name in ENCODER_FILES]
     found = next((file for file in files if file.is_file()), None)
     if found is None and requested is not None:
         raise InputError(f"{requested}: no identity encoder; hand in an ONNX file, or a folder with {ENCODER_FILES[0]}")
     if found is not None:
-        from generation.faces.identity import OnnxIdentity  # imports torch
-
-        OnnxIdentity(found)
-    return found
+        load_encoder(found)
+        return found
+    return "dlib" if DlibIdentity.is_installed() else None
 
 
 def _read_root(workspace: Workspace) -> tuple[list[Finding], str]:
@@ -149,14 +151,16 @@ def _digests(workspace: Workspace, records: Records, context: CheckContext, root
     """Path -> digest of everything that the check of a file depends on."""
     clips = {record.path: record.sha256 for record in records["raw_video"].values()}
     tracks = {name: digest for record in records["face_video"].values() for name, digest in record.companions.items()}
-    encoder = file_sha256(context.encoder) if context.encoder else ""
+    encoder = ""
+    if context.encoder is not None:
+        encoder = file_sha256(context.encoder if isinstance(context.encoder, Path) else DlibIdentity.weights_path())
     digests = {}
     for subset, found in records.items():
         for record in found.values():
             names = people_of(record.sample_id)
             beside = [clips.get(f"raw_video/{name}.mp4", "") for name in names]
             beside += [tracks.get(workspace.track_name(name), "") for name in names]
-            about = encoder if SUBSETS[subset].method == "face_swap" else ""
+            about = "" if is_image(record) else encoder
             digests[record.path] = check_digest(record, contract_of(workspace, subset), *beside, root, about)
     return digests
 
@@ -214,11 +218,13 @@ def _check_files(state: _Verification, groups: Iterator[CheckItem], num_workers:
             state.write(None)
 
 
-def _compare_files(state: _Verification, plan: Plan) -> list[Finding]:
+def _compare_files(state: _Verification, plan: Plan, context: CheckContext) -> list[Finding]:
     """What only many files together show."""
     records = {record.path: record for record in state.all_records}
     splits = {path: split_of_file(record, plan) for path, record in records.items()}
     shown = check_duplicates(state.checks, splits) + name_real_clips(state.checks, records)
+    if context.encoder is not None:
+        shown += check_identities(state.checks, records, context.encoder)
     return shown + check_motion(state.checks, records)
 
 
@@ -235,10 +241,13 @@ def _unmeasured(state: _Verification, context: CheckContext) -> list[Finding]:
             key = path.partition("/")[0], what
             counts[key] = counts.get(key, 0) + 1
     findings = [Finding("note", "coverage", subset, f"{num} {notes[what]}") for (subset, what), num in counts.items()]
-    swaps = [record for record in state.all_records if SUBSETS[record.subset].method == "face_swap"]
-    if swaps and context.encoder is None:
-        remedy = "hand in an ArcFace network by --identity-encoder, or put it at models/identity/identity.onnx"
+    fakes = [record for record in state.all_records if SUBSETS[record.subset].method != "real" and not is_image(record)]
+    if fakes and context.encoder is None:
+        remedy = (
+            "run `pip install 'homologous-deepfake[identity]'`, or hand in an ArcFace network by --identity-encoder, "
+            "or put it at models/identity/identity.onnx"
+        )
         findings.append(
-            Finding("note", "coverage", swaps[0].subset, f"whose face a swap shows was not measured; {remedy}")
+            Finding("note", "coverage", fakes[0].subset, f"whose face a fake shows was not measured; {remedy}")
         )
     return findings

@@ -21,8 +21,10 @@ HISTOGRAMS = {
     "face_px": ("Face size", "px"),
     "sharpness": ("Sharpness", "variance of the Laplacian of luma"),
     "brightness": ("Brightness", "mean luma, 0 to 255"),
+    "target_distance": ("How far the face is from the target's", "distance of identities"),
+    "source_distance": ("How far the face is from the source's", "distance of identities"),
 }
-SIMILARITIES = ("target_similarity", "source_similarity")
+DISTANCES = ("target_distance", "source_distance")
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,12 @@ class Dot:
 
 @dataclass(frozen=True)
 class Scatter:
-    """Similarity to the source over that to the target, of swaps and driven videos."""
+    """Distance from the source's face over that from the target's, of swaps and driven videos."""
 
     ticks: tuple[Tick, ...]
     dots: tuple[Dot, ...]
     subsets: tuple[tuple[str, int], ...]
-    above: tuple[tuple[str, int, int], ...]  # subset, nearer to the source, of how many
+    below: tuple[tuple[str, int, int], ...]  # subset, nearer to the source, of how many
 
 
 @dataclass(frozen=True)
@@ -149,12 +151,12 @@ def _row(subset: str, values: Sequence[float], positions: Sequence[float]) -> Hi
 
 
 def scatter(overview: Overview) -> Scatter | None:
-    """None if no file has both similarities."""
+    """None if no file has both distances."""
     points = [
-        _Point(file.record.sample_id, subset, *(file.measurements[name] for name in SIMILARITIES))
+        _Point(file.record.sample_id, subset, *(file.measurements[name] for name in DISTANCES))
         for subset, files in overview.files.items()
         for file in files
-        if all(name in file.measurements for name in SIMILARITIES)
+        if all(name in file.measurements for name in DISTANCES)
     ]
     if not points:
         return None
@@ -169,9 +171,9 @@ def scatter(overview: Overview) -> Scatter | None:
         Dot(position(point.to_target), 100 - position(point.to_source), str(point), point.subset) for point in points
     )
     subsets = _counted(point.subset for point in points)
-    nearer = dict(_counted(point.subset for point in points if point.to_source > point.to_target))
-    above = tuple((subset, nearer.get(subset, 0), count) for subset, count in subsets)
-    return Scatter(tuple(Tick(position(t), _number(t)) for t in ticks), dots, subsets, above)
+    nearer = dict(_counted(point.subset for point in points if point.to_source < point.to_target))
+    below = tuple((subset, nearer.get(subset, 0), count) for subset, count in subsets)
+    return Scatter(tuple(Tick(position(t), _number(t)) for t in ticks), dots, subsets, below)
 
 
 def fold_rows(overview: Overview) -> list[FoldRow]:

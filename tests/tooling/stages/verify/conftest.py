@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from generation.faces.identity import DlibIdentity
 from tests.once import made_once
 from tests.tooling.stages.verify.verified import make_verified
 from tests.workspaces import make_workspace
 from tooling.stages.verify.run import verify_files
 from tooling.workspace.layout import Workspace, open_workspace
+
+
+@pytest.fixture(scope="session", autouse=True)
+def without_dlib() -> Iterator[None]:
+    """Its network takes a tenth of a second a frame; what it says of actors has a test of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DlibIdentity, "is_installed", lambda: False)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -257,18 +257,18 @@ def test_imported_fakes_have_no_masks_and_are_beside_their_target_all_the_same(v
 
 
 METERS = {
-    "raw_video/1.mp4": ["ContentMeter", "MouthMeter", "Window"],
-    "face_video/1.mp4": ["ContentMeter", "FaceMeter", "CropMeter"],
-    "swap_video/1_2.mp4": ["ContentMeter", "TargetMeter", "SwappedFaceMeter"],
-    "avatarify_video/1_2.mp4": ["ContentMeter", "MouthMeter", "TargetMeter"],
-    "edit_video/age/1.mp4": ["ContentMeter", "TargetMeter"],
+    "raw_video/1.mp4": ["ContentMeter", "MouthMeter", "IdentityMeter", "Window"],
+    "face_video/1.mp4": ["ContentMeter", "IdentityMeter", "FaceMeter", "CropMeter"],
+    "swap_video/1_2.mp4": ["ContentMeter", "IdentityMeter", "TargetMeter", "SwappedFaceMeter"],
+    "avatarify_video/1_2.mp4": ["ContentMeter", "MouthMeter", "IdentityMeter", "TargetMeter"],
+    "edit_video/age/1.mp4": ["ContentMeter", "IdentityMeter", "TargetMeter"],
 }
 
 
 @pytest.mark.parametrize("path", METERS)
 def test_subset_decides_what_is_measured(path: str, verified: Workspace) -> None:
     record, clip = record_of(verified, path), record_of(verified, "raw_video/1.mp4")
-    item = group.CheckItem(verified, group.CheckContext(frozenset(), False, None), (record,), clip=clip)
+    item = group.CheckItem(verified, group.CheckContext(frozenset(), False, "dlib"), (record,), clip=clip)
     target = group.TargetClip(clip, track_of(verified, "1"), Window())
     meters = group.choose_meters(item, record, FileCheck(path), target)
     assert [type(meter).__name__ for meter in meters] == METERS[path]
@@ -276,7 +276,7 @@ def test_subset_decides_what_is_measured(path: str, verified: Workspace) -> None
     assert {type(meter).__name__ for meter in alone} <= {"ContentMeter", "FaceMeter", "Window"}
 
 
-# --- whose face a swap shows ---
+# --- whose face a file shows ---
 
 
 def write_encoder(path: Path) -> None:
@@ -307,7 +307,7 @@ def write_encoder(path: Path) -> None:
     onnx.save(model, path)
 
 
-def test_identity_of_swaps_is_measured_with_an_encoder(verified_copy: Workspace, tmp_path: Path) -> None:
+def test_identities_are_measured_with_an_encoder(verified_copy: Workspace, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     folder = tmp_path / "encoder"
     folder.mkdir()
@@ -318,13 +318,13 @@ def test_identity_of_swaps_is_measured_with_an_encoder(verified_copy: Workspace,
     verified_copy.finish("swap_video")
     findings = verify.verify_files(verified_copy, verify.VerifyOptions(identity_encoder=folder), num_workers=1)
     errors = [str(found) for found in findings if found.severity == "error"]
-    assert any("swap_video/2_1.mp4: its identity is still the target's" in line for line in errors), errors
+    assert any("swap_video/2_1.mp4: shows the face of raw_video/2.mp4 " in line for line in errors), errors
     assert not any("swap_video/1_2.mp4" in line for line in errors), errors
     assert not any("was not measured" in found.message for found in findings)
     rows = read_verification(verified_copy)
     measured = rows["swap_video/1_2.mp4"].measurements
-    assert measured["source_similarity"] > measured["target_similarity"]
-    assert "source_similarity" not in rows["edit_video/age/1.mp4"].measurements
+    assert measured["source_distance"] < measured["target_distance"]
+    assert "source_distance" not in rows["edit_video/age/1.mp4"].measurements
 
 
 def slightly(target: Frame, landmarks: NDArray[np.float32], levels: int) -> PastedFrame:

@@ -226,7 +226,9 @@ def test_unchanged_files_are_not_decoded_again(pair_copy: Workspace, monkeypatch
     assert again.column_names == table.column_names
     assert again["path"].to_pylist() == table["path"].to_pylist()
     pair_copy.path("swap_video/2_1.mp4").write_bytes(b"other")
-    assert "swap_video/2_1.mp4: differs from its record (sha256); delete it and make it again" in errors_of(pair_copy)
+    assert "swap_video/2_1.mp4: differs from its record (sha256); run `tooling generate swap_video` again" in errors_of(
+        pair_copy
+    )
     opened.clear()
     verify.verify_files(pair_copy, verify.VerifyOptions(recheck_all=True), num_workers=1)
     assert len(opened) == 2 * 6 - 1
