@@ -92,7 +92,7 @@ def environment_version() -> str:
 
 
 def install_packages() -> None:
-    """Installs the project in place, with what development and tests need."""
+    """Installs the project in place, with what development, tests and the recognition of faces need."""
     say(f"[2/3] packages: a few minutes and about 7 GB the first time; all of pip's output: {LOG}")
     for folder in Path(".venv").glob("lib/python*/site-packages/*.dist-info"):
         if not (folder / "RECORD").exists():  # pip was interrupted here, and would take the package for installed

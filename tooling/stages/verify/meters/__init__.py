@@ -8,6 +8,7 @@ In: decoded frames, with the frames of the target's clip. Out: measurements and 
     against_target    a fake beside its target: equal outside of the mask, different inside, in step
     in_step           which frame of a reference each frame shows
     mouths            a driven mouth beside its source's
-    swaps             landmarks and identity of a swap
+    swaps             landmarks of a swap
+    recognition       whose face a file shows
     stills            generated images
 """
