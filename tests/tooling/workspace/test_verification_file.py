@@ -13,6 +13,7 @@ from tooling.settings import Settings
 from tooling.workspace.layout import Workspace, create_workspace
 from tooling.workspace.verification_file import (
     KINDS,
+    VERSION,
     Finding,
     VerifiedFile,
     read_verification,
@@ -50,7 +51,7 @@ def test_no_table_is_not_verified(workspace: Workspace) -> None:
 def test_another_version_is_not_verified_any_more(workspace: Workspace) -> None:
     write_verification(workspace, FILES)
     table = pq.read_table(workspace.verification_path)
-    for metadata in (None, {"version": "2"}, {"version": "4"}):
+    for metadata in (None, {"version": f"{VERSION - 1}"}, {"version": f"{VERSION + 1}"}):
         pq.write_table(table.replace_schema_metadata(metadata), workspace.verification_path)
         with pytest.raises(VerificationError, match=r": not verified any more, [^\n]*; run `tooling verify`$"):
             read_verification(workspace)
