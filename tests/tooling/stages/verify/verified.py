@@ -76,7 +76,7 @@ def make_verified(root: Path) -> None:
 
 def render_still(person: str) -> Frame:
     settings = RenderSettings(1, width_px=WIDTH, height_px=HEIGHT, motion_seed=int(person))
-    return film_person(int(person), PEOPLE[person], settings).frames[0]  # type: ignore[arg-type]
+    return film_person(int(person), PEOPLE[person], settings).frames[0]
 
 
 def move(still: Frame, num_frames: int = NUM_FRAMES) -> list[Frame]:
