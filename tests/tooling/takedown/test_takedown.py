@@ -406,7 +406,7 @@ def test_refusals_are_one_line_and_change_nothing(place: Place) -> None:
         place.take_down()
     (place.out / name).write_bytes(content)
     place.api.delete_files(**DATASET, delete_patterns=[name])
-    with pytest.raises(InputError, match=r"it is missing from main of .*; run `tooling push REPO_ID`"):
+    with pytest.raises(InputError, match=r"it is missing from main of .*; run `tooling push REPO_ID` first"):
         place.take_down()
     assert files(place.workspace.root) == before
 

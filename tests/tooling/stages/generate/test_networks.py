@@ -88,7 +88,7 @@ def test_mcnet(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = tmp_path / "00000099-checkpoint.pth.tar"
     torch.save(mcnet_parts(network, detector), path)
     assert convert("mcnet", [path], tmp_path / "weights")
-    record = made(workspace, "avatarify_video", "1_2", "mcnet", tmp_path / "weights")
+    record = made(workspace, "avatarify_video", "2_1", "mcnet", tmp_path / "weights")
     assert record.parameters["motion"] == "relative"
     assert len(record.parameters["weights"]) == 64
 
@@ -143,6 +143,6 @@ def test_what_shows_no_other_face_is_refused(workspace: Workspace, tmp_path: Pat
     assert "rejected" in reason
     assert "\n" not in reason
     (line,) = workspace.path("rejects.jsonl").read_text("utf-8").splitlines()
-    assert json.loads(line)["reason"] == reason
+    assert reason.startswith(json.loads(line)["reason"])  # what to do is said after it
     assert not workspace.path("swap_video/1_2.mp4").exists()
     assert not workspace.path("masks/swap_video/1_2.mp4").exists()
