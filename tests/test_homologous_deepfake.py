@@ -265,7 +265,10 @@ def problems() -> list[Any]:
         "fold": (forget_fold, r"raw_video/3.mp4: identity 3 has no fold in plan.json; run `tooling plan`"),
         "person": (forget_person, r"identity 3 has no row in identities.csv; add it"),
         "plan": (lambda place: place.plan_path.unlink(), r"plan.json: not found; run `tooling plan`"),
-        "table": (lambda place: place.identities_path.unlink(), r"identities.csv: not found; run `tooling ingest SOURCES`"),
+        "table": (
+            lambda place: place.identities_path.unlink(),
+            r"identities.csv: not found; run `tooling ingest SOURCES`",
+        ),
         "file": (
             lambda place: place.path("raw_video/3.mp4").unlink(),
             r"raw_video/3.mp4: recorded, but missing; run",

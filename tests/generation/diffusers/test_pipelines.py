@@ -127,7 +127,9 @@ EDITORS = (
 )
 
 
-@pytest.mark.parametrize("class_name", EDITORS)
+@pytest.mark.parametrize(
+    "class_name", [EDITORS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in EDITORS[1:])]
+)
 def test_edits_follow_the_factor(class_name: str, saved: PipelineFolders, clips: tuple[FaceClip, FaceClip]) -> None:
     target = film(4, 3)
     pipe = loaded(saved(class_name), "attribute_editing", batch_frames=3)
@@ -216,6 +218,7 @@ def test_swap_paints_the_source_identity(
     assert set(pipe.parameters["files"]) == {"face_adapter.safetensors"}
 
 
+@pytest.mark.slow
 def test_larger_network_and_one_not_made_for_inpainting(
     saved: PipelineFolders, tmp_path: Path, clips: tuple[FaceClip, FaceClip]
 ) -> None:
@@ -287,7 +290,7 @@ def test_identity_network_from_onnx(
 # --- Wan-Animate ---
 
 
-@pytest.mark.parametrize("family", ["expression_driven", "face_swap"])
+@pytest.mark.parametrize("family", ["expression_driven", pytest.param("face_swap", marks=pytest.mark.slow)])
 def test_animation_in_segments(family: Family, saved: PipelineFolders, monkeypatch: pytest.MonkeyPatch) -> None:
     target, source = film(4, 10), film(1, 6)  # three segments; the driving clip begins again
     pipe = loaded(saved("WanAnimatePipeline"), family, batch_frames=3)

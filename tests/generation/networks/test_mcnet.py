@@ -45,6 +45,7 @@ def keypoints(seed: int, num: int, num_points: int = NUM_POINTS) -> Keypoints:
 # Parity
 
 
+@pytest.mark.slow
 def test_stored_vectors_are_met() -> None:
     found = list(parity.compare(OWN_DATA))
     assert [one.name for one in found if not one.error <= one.tolerance] == []

@@ -187,7 +187,9 @@ def test_description_of_onnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_description_of_weights_that_are_missing(tmp_path: Path) -> None:
     for described in (describe_generator, load_generator):
-        with pytest.raises(GenerationError, match="absent: no converted weights; run `tooling weights convert NAME FILES`"):
+        with pytest.raises(
+            GenerationError, match="absent: no converted weights; run `tooling weights convert NAME FILES`"
+        ):
             described("simswap", LoadOptions(str(tmp_path / "absent"), device="cpu"))
         (tmp_path / "model_index.json").write_text("[")
         with pytest.raises(GenerationError, match=r"cannot be loaded \(.*\); convert the weights again"):

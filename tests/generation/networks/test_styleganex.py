@@ -138,6 +138,7 @@ def test_factor_none_has_no_mask_and_zero_has(network: StyleganexEditor) -> None
     assert float((one - zero).abs().max()) > 1e-3
 
 
+@pytest.mark.slow
 def test_published_layout_is_converted_and_saved(tmp_path: Path, network: StyleganexEditor) -> None:
     paths = [tmp_path / "styleganex_edit_age.pt", tmp_path / "styleganex_edit_hair.pt"]
     torch.save(styleganex_parts(network), paths[0])

@@ -28,7 +28,7 @@ from generation.quality.output import OutputMeter, limits_of
 from tests.actor_clips import film_person
 from tooling.actors import Pose, RenderSettings, pose_track, render_still, sample_actor
 
-WIDTH, HEIGHT, NUM_FRAMES, CROP_PX = 400, 300, 40, 320
+WIDTH, HEIGHT, NUM_FRAMES, CROP_PX = 400, 300, 32, 320
 TARGET, SOURCE = 11, 4
 
 
@@ -187,7 +187,7 @@ def test_a_still_source_leaves_the_target_neutral(clips: tuple[FaceClip, FaceCli
 
 
 def test_a_source_that_is_too_short_is_refused(clips: tuple[FaceClip, FaceClip]) -> None:
-    with pytest.raises(GenerationError, match=r"4\.mp4: has 20 frames and 11\.mp4.* has 40"):
+    with pytest.raises(GenerationError, match=r"4\.mp4: has 20 frames and 11\.mp4.* has 32"):
         WeightfreeDrive().prepare(clips[0], shortened(clips[1], 20))
 
 

@@ -53,7 +53,7 @@ def pipeline(cast: list[Person]) -> WeightfreeFaces:
 
 @pytest.fixture(scope="module")
 def images(pipeline: WeightfreeFaces) -> list[Frame]:
-    return shown(pipeline, range(1, 201))
+    return shown(pipeline, range(1, 101))
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +82,14 @@ def test_an_image_depends_on_its_prompt_and_seed_only(pipeline: WeightfreeFaces,
         assert np.array_equal(alone[0], images[number - 1])
 
 
-def test_two_hundred_images_are_distinct(images: list[Frame]) -> None:
+def test_a_hundred_images_are_distinct(images: list[Frame]) -> None:
     described = [describe_image(image) for image in images]
     distances = [distance(*pair) for pair in itertools.combinations(described, 2)]
     assert min(distances) > 0.2
     assert float(np.median(distances)) > 4
     # From four people's sixteen examples a few come out near to each other; whoever makes a set rejects those.
     found = [find_near_duplicate(one, described[:number]) for number, one in enumerate(described)]
-    assert sum(number is not None for number in found) < 25
+    assert sum(number is not None for number in found) < 12
 
 
 def test_no_image_is_a_training_face(pipeline: WeightfreeFaces, images: list[Frame], portraits: list[Frame]) -> None:

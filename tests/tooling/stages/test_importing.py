@@ -599,6 +599,7 @@ def _import_slowly(root: str, archive: str) -> None:
     importing.import_files(open_workspace(Path(root)), Path(archive), num_workers=1)
 
 
+@pytest.mark.slow
 def test_killed_import_continues_and_ends_with_the_same_state(
     published: Workspace, workspace: Workspace, tmp_path: Path
 ) -> None:

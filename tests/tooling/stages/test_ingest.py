@@ -305,6 +305,7 @@ def processes(place: Workspace, sources: Path, script: Path) -> Iterator[subproc
         yield subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, start_new_session=True)
 
 
+@pytest.mark.slow
 def test_killed_run_continues_and_ends_with_the_same_bytes(
     people: People, place: Workspace, sources: Path, tmp_path: Path
 ) -> None:

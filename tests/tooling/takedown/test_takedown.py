@@ -486,7 +486,7 @@ def check_kills(template: Path, folder: Path, patch: pytest.MonkeyPatch, seed: i
 
 
 def test_killed_and_run_again_ends_alike(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check_kills(template, tmp_path, monkeypatch, 0, 2)
+    check_kills(template, tmp_path, monkeypatch, 0, 1)
 
 
 @pytest.mark.slow

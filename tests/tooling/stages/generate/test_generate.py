@@ -112,6 +112,7 @@ def _run_and_kill(root: Path) -> None:
     generate.generate_fakes(open_workspace(root), "swap_video", num_workers=1, progress=die)
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_and_ends_with_the_same_bytes(workspace: Workspace, tmp_path: Path) -> None:
     shutil.copytree(workspace.root, tmp_path / "undisturbed")
     undisturbed = open_workspace(tmp_path / "undisturbed")

@@ -97,6 +97,7 @@ def samples_of(out: Path, config: str) -> dict[str, list[str]]:
     }
 
 
+@pytest.mark.slow
 def test_who_streams_with_datasets_meanwhile_gets_the_old_release_to_its_end(
     built: Built, hub: Watched, tmp_path: Path
 ) -> None:
