@@ -1,8 +1,8 @@
 """verification.parquet: what the last `tooling verify` found, one row for each recorded file.
 
 This module alone reads and writes it. Columns: path, sha256 (the file as it was verified), is_ok, findings (of the file
-and of its companions), measurements (name -> value). `digest` and `check` are for the next verification, which takes an
-unchanged file's check from here.
+and of its companions), measurements (name -> value), traces (for the audit, which then decodes nothing again). `digest`
+and `check` are for the next verification, which takes an unchanged file's check from here.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ class VerifiedFile:
             that it was made from; those that were measured.
         digest: of everything that its check depends on; "" if it was not checked by itself.
         check: what its check found by itself, JSON; "" likewise.
+        traces: groups of features of its pixels (`generation.quality.traces`), for the audit; empty likewise.
     """
 
     path: str
@@ -77,6 +78,7 @@ class VerifiedFile:
     measurements: Mapping[str, float] = field(default_factory=dict)
     digest: str = ""
     check: str = ""
+    traces: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def is_ok(self) -> bool:
@@ -92,6 +94,7 @@ COLUMNS = pa.schema(
         "is_ok": pa.bool_(),
         "findings": pa.list_(_FINDING),
         "measurements": pa.map_(pa.string(), pa.float64()),
+        "traces": pa.map_(pa.string(), pa.map_(pa.string(), pa.float64())),
         "digest": pa.string(),
         "check": pa.string(),
     },
@@ -128,6 +131,7 @@ def write_verification(workspace: Workspace, files: Iterable[VerifiedFile]) -> N
             "is_ok": file.is_ok,
             "findings": [vars(finding) for finding in file.findings],
             "measurements": list(file.measurements.items()),
+            "traces": [(group, list(features.items())) for group, features in file.traces.items()],
         }
         for file in files
     ]
@@ -159,7 +163,9 @@ def remove_rows(workspace: Workspace, paths: Collection[str]) -> None:
 
 def _parse_row(row: dict[str, Any]) -> VerifiedFile:
     findings = tuple(Finding(**finding) for finding in row["findings"])
-    return VerifiedFile(row["path"], row["sha256"], findings, dict(row["measurements"]), row["digest"], row["check"])
+    traces = {group: dict(features) for group, features in row["traces"]}
+    measurements = dict(row["measurements"])
+    return VerifiedFile(row["path"], row["sha256"], findings, measurements, row["digest"], row["check"], traces)
 
 
 def _read_table(workspace: Workspace) -> pa.Table:

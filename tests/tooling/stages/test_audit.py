@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from generation.media.tags import write_tags
 from generation.media.writer import X264_OPTIONS, VideoWriter
+from generation.quality.traces import measure_frame
 from tests.workspaces import publish_marked
 from tooling.cli.app import app
 from tooling.errors import InputError, VerificationError, WorkspaceError
@@ -24,7 +25,6 @@ from tooling.settings import ClipSettings, Settings
 from tooling.stages import plan
 from tooling.stages.audit import run as audit
 from tooling.stages.audit.containers import measure_container, read_boxes
-from tooling.stages.audit.pixels import measure_pixels
 from tooling.stages.audit.probes import PROBES
 from tooling.stages.audit.separability import ProbedFile, measure_separability
 from tooling.stages.audit.tracks import measure_track
@@ -390,8 +390,8 @@ def test_container_says_what_was_written(tmp_path: Path) -> None:
 def test_block_grid_is_seen_at_its_own_step() -> None:
     rng = np.random.default_rng(3)
     blocks = np.kron(rng.integers(60, 190, (8, 8)), np.ones((8, 8)))  # 8x8 blocks of one value each
-    grid = measure_pixels([np.repeat(blocks[..., None], 3, -1).astype(np.uint8)])["jpeg_grid"]["columns_8"]
-    noise = measure_pixels([rng.integers(0, 256, (64, 64, 3)).astype(np.uint8)])["jpeg_grid"]["columns_8"]
+    grid = measure_frame(np.repeat(blocks[..., None], 3, -1).astype(np.uint8))["jpeg_grid"]["columns_8"]
+    noise = measure_frame(rng.integers(0, 256, (64, 64, 3)).astype(np.uint8))["jpeg_grid"]["columns_8"]
     assert float(grid) > 1.5
     assert abs(float(noise)) < 0.1
 
@@ -399,7 +399,7 @@ def test_block_grid_is_seen_at_its_own_step() -> None:
 def test_noise_and_colour_are_measured_in_their_units() -> None:
     rng = np.random.default_rng(4)
     grey = np.clip(rng.normal(128, 6, (200, 200, 1)), 0, 255).astype(np.uint8)
-    measured = measure_pixels([np.repeat(grey, 3, -1)])
+    measured = measure_frame(np.repeat(grey, 3, -1))
     assert measured["noise"]["sigma"] == pytest.approx(6, rel=0.1)
     assert measured["mean_colour"]["g_mean"] == pytest.approx(128, abs=1)
 

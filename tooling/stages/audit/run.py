@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from generation.errors import GenerationError
 from generation.media.reader import pick_frames, read_image
+from generation.quality.traces import NUM_FRAMES, Traces, mean_traces, measure_frame, measured_frames
 from homologous_deepfake import SUBSETS, complete_row, read_rows, subset_of
-from tooling.errors import InputError, VerificationError, WorkspaceError
+from tooling.errors import InputError, ToolingError, VerificationError, WorkspaceError
 from tooling.stages.audit.containers import measure_container
-from tooling.stages.audit.pixels import measure_pixels
 from tooling.stages.audit.probes import PROBES, Measured, Probe
 from tooling.stages.audit.separability import ProbedFile, measure_separability
 from tooling.stages.audit.tracks import measure_track
@@ -27,11 +27,11 @@ from tooling.workspace.audit_file import MEASURED, Audit, ProbeResult, format_ar
 from tooling.workspace.decoding import decode_json
 from tooling.workspace.files import append_line, write_text
 from tooling.workspace.layout import Workspace
+from tooling.workspace.verification_file import read_verification
 
 LIMIT = 0.55
 MIN_PEOPLE = 50  # below, chance alone moves the area by more than the limit allows (standard error 1 / sqrt(6 n))
 MIN_TESTED = 4  # people; with fewer there is no number at all
-NUM_FRAMES = 5  # measured, spread over a clip
 KEPT_FORMAT = 2  # counts up when the features of a probe change
 
 Row = dict[str, Any]
@@ -134,7 +134,9 @@ def _measure(
     todo = [row for row in rows if row["sha256"] not in kept]
     num_kept = len(rows) - len(todo)
     progress(num_kept, len(rows), "")
-    outcomes = run_side_by_side(_measure_file, [(workspace, row) for row in todo], num_workers=num_workers)
+    traces = _verified_traces(workspace) if todo else {}
+    items = [(workspace, row, traces.get(row["sha256"])) for row in todo]
+    outcomes = run_side_by_side(_measure_file, items, num_workers=num_workers)
     for done, outcome in enumerate(outcomes, start=num_kept + 1):
         row = outcome.item[1]
         if isinstance(outcome.error, (GenerationError, OSError, ValueError)):
@@ -152,15 +154,25 @@ def _measure(
     }
 
 
-def _measure_file(item: tuple[Workspace, Row]) -> dict[str, Measured]:
-    """Everything but the track of one file; runs in a worker."""
-    workspace, row = item
+def _verified_traces(workspace: Workspace) -> dict[str, Traces]:
+    """Digest of a file -> what the verification measured while it decoded it; of all files that it measured."""
+    try:
+        return {file.sha256: file.traces for file in read_verification(workspace).values() if file.traces}
+    except ToolingError:  # none, or of another version: everything is decoded here
+        return {}
+
+
+def _measure_file(item: tuple[Workspace, Row, Traces | None]) -> Mapping[str, Measured]:
+    """Everything but the track of one file; it is decoded if no traces are known. Runs in a worker."""
+    workspace, row, traces = item
     path = workspace.path(row["path"])
-    if SUBSETS[subset_of(row)].media == "image":
-        return measure_pixels([read_image(path)])
-    numbers = sorted({round(row["num_frames"] * (at + 0.5) / NUM_FRAMES - 0.5) for at in range(NUM_FRAMES)})
-    frames = pick_frames(path, numbers)
-    return measure_container(path) | measure_pixels([frames[number] for number in numbers])
+    is_image = SUBSETS[subset_of(row)].media == "image"
+    if traces is None:
+        numbers = measured_frames(row["num_frames"])
+        frames = {0: read_image(path)} if is_image else pick_frames(path, numbers)
+        traces = mean_traces([measure_frame(frames[number]) for number in sorted(frames)])
+    pixels: dict[str, Measured] = {group: {**features} for group, features in traces.items()}
+    return pixels if is_image else measure_container(path) | pixels
 
 
 def _track(workspace: Workspace, row: Row) -> Measured:

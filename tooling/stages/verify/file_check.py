@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from generation.media.contract import VideoContract
+from generation.quality.traces import Traces
 from homologous_deepfake import CROSSING, SUBSETS, fold_of_image, people_of, split_of
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import Plan
@@ -27,6 +28,7 @@ class FileCheck:
         mouth: how far the mouth is open, frame by frame, as `mouths` keeps it; "" if it is not needed.
         is_other_settings: whether the encoder's settings differ from this tooling's.
         unmeasured: what could not be measured: "faces" (too small), "step" (nothing moves).
+        traces: what `generation.quality.traces` measured; the audit needs not decode the file again.
         is_far: whether it differs from its target all over, so that it may be another target's.
     """
 
@@ -41,6 +43,7 @@ class FileCheck:
     is_other_settings: bool = False
     unmeasured: list[str] = field(default_factory=list)
     is_far: bool = False
+    traces: Traces = field(default_factory=dict)
 
     def error(self, kind: Kind, message: str, path: str = "") -> None:
         """Keeps an error of this file, or of a companion."""

@@ -21,6 +21,7 @@ from tooling.stages.verify.meters.in_step import Window
 from tooling.stages.verify.meters.meter import DecodedFrame, Meter
 from tooling.stages.verify.meters.mouths import MouthMeter
 from tooling.stages.verify.meters.recognition import EncoderChoice, IdentityMeter
+from tooling.stages.verify.meters.statistics import TracesMeter
 from tooling.stages.verify.meters.stills import check_image
 from tooling.stages.verify.signatures import check_marks
 from tooling.stages.verify.video_pass import VideoPass
@@ -186,7 +187,11 @@ def choose_meters(item: CheckItem, record: FileRecord, check: FileCheck, target:
     """What is measured of a file, by its subset and by what there is to compare it with."""
     subset, clip, track = record.subset, target.clip, target.track
     crop_px = record.width if subset == "face_video" else None
-    meters: list[Meter] = [ContentMeter(check, item.workspace.settings.clip.num_frames, boxes_of(track, crop_px))]
+    num_frames = item.workspace.settings.clip.num_frames
+    meters: list[Meter] = [
+        ContentMeter(check, num_frames, boxes_of(track, crop_px)),
+        TracesMeter(check, record.num_frames),
+    ]
     if track is not None and (subset == "raw_video" or SUBSETS[subset].method == "expression_driven"):
         meters.append(MouthMeter(check, track))
     is_driven_elsewhere = is_imported(record) and SUBSETS[subset].method == "expression_driven"  # the face may be too

@@ -81,6 +81,8 @@ def write_table(
         row = VerifiedFile(record.path, record.sha256, tuple(found))
         if check is not None:
             text = json.dumps(dataclasses.asdict(check))
-            row = dataclasses.replace(row, measurements=check.measurements, digest=digests[record.path], check=text)
+            row = dataclasses.replace(
+                row, measurements=check.measurements, traces=check.traces, digest=digests[record.path], check=text
+            )
         rows.append(row)
     write_verification(workspace, rows)

@@ -17,9 +17,11 @@ from generation.media.writer import write_clip
 from homologous_deepfake import SUBSETS
 from tests.workspaces import add_file
 from tooling.errors import VerificationError
+from tooling.stages.audit import run as audit
 from tooling.stages.verify import group
 from tooling.stages.verify import run as verify
 from tooling.stages.verify.table import read_known
+from tooling.workspace.audit_file import MEASURED
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import format_identities
 from tooling.workspace.layout import Workspace
@@ -251,3 +253,17 @@ def test_interrupted_run_keeps_what_it_checked(pair_copy: Workspace, monkeypatch
     assert errors_of(pair_copy) == []
     assert "raw_video/1.mp4" not in opened
     assert "raw_video/2.mp4" in opened
+
+
+def test_audit_decodes_no_verified_file(pair_copy: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    verify.verify_files(pair_copy, num_workers=1)
+    kept = pair_copy.root / MEASURED
+    with monkeypatch.context() as patch:
+        for name in ("pick_frames", "read_image"):
+            patch.delattr(audit, name)
+        audit.audit_files(pair_copy, num_workers=1)
+    without_decoding = kept.read_bytes()
+    kept.unlink()
+    pair_copy.verification_path.unlink()
+    audit.audit_files(pair_copy, num_workers=1)
+    assert kept.read_bytes() == without_decoding

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from generation.quality.traces import measure_frame
 from tooling.stages.verify.file_check import FileCheck
 from tooling.stages.verify.meters import descriptors
 from tooling.stages.verify.meters.crops import CropLimits, FaceMeter
@@ -26,6 +27,7 @@ def check_image(path: Path, record: FileRecord, check: FileCheck) -> None:
         return
     check.content = hashlib.sha256(picture.tobytes()).hexdigest()
     check.descriptors = descriptors.pack([descriptors.describe(picture)])
+    check.traces = measure_frame(picture)
     face = FaceMeter(check, 1, LIMITS)
     face.add_picture(picture)
     face.finish()

@@ -6,29 +6,32 @@ Noise after Immerkaer, "Fast noise variance estimation", CVIU 1996; sharpness is
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from tooling.stages.audit.probes import Measured
+from generation.arrays import Frame
 
+NUM_FRAMES = 5  # of a clip that are measured
 BORDER_PX = 4
 NOISE_KERNEL = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 BANDS = ((1, 4), (4, 8), (8, 15))  # of a block's 8x8 coefficients, by the sum of the two frequencies
 
 
-def measure_pixels(frames: list[NDArray[np.uint8]]) -> dict[str, Measured]:
-    """Measures frames, RGB uint8 (H, W, 3), by every probe of pixels: probe -> means over the frames."""
-    found = [_measure_frame(frame) for frame in frames]
-    return {
-        probe: {name: float(np.mean([one[probe][name] for one in found])) for name in found[0][probe]}
-        for probe in found[0]
-    }
+Traces = dict[str, dict[str, float]]
+"""Groups of features by name, and the features of each."""
 
 
-def _measure_frame(frame: NDArray[np.uint8]) -> dict[str, dict[str, float]]:
+def measured_frames(num_frames: int) -> list[int]:
+    """Numbers of the frames of a clip that are measured, spread over it."""
+    return sorted({round(num_frames * (at + 0.5) / NUM_FRAMES - 0.5) for at in range(NUM_FRAMES)})
+
+
+def measure_frame(frame: Frame) -> Traces:
+    """Measures a frame, RGB uint8 (H, W, 3)."""
     grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)  # 0 to 255
     return {
         "mean_colour": _colour(frame.reshape(-1, 3)),
@@ -38,6 +41,14 @@ def _measure_frame(frame: NDArray[np.uint8]) -> dict[str, dict[str, float]]:
         "jpeg_grid": _grid(grey, 8),
         "blockiness": {**_grid(grey, 4), **_grid(grey, 16)},
         "dct": _bands(grey),
+    }
+
+
+def mean_traces(found: Sequence[Traces]) -> Traces:
+    """Means over frames; empty without frames."""
+    return {
+        group: {name: float(np.mean([one[group][name] for one in found])) for name in features}
+        for group, features in (found[0] if found else {}).items()
     }
 
 
