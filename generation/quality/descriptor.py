@@ -27,6 +27,7 @@ CUTS = (0.0, 0.015, 0.03, 0.045)  # shares of the side that are cropped at each 
 LARGEST_HASH_DISTANCE = 16.0  # of 64 bits
 LARGEST_PATTERN_DISTANCE = 0.06  # 1 - correlation
 LARGEST_COLOUR_DISTANCE = 6.0  # of Lab's a and b, mean
+ROWS = 1024  # compared at a time
 
 Bits = NDArray[np.uint8]
 
@@ -52,7 +53,7 @@ def describe_image(image: Frame) -> Descriptor:
     grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
     waves = cv2.dct(_shrunk(grey, HASH_PX))[:HASH_FREQUENCIES, :HASH_FREQUENCIES].ravel()
     waves[0] = 0.0  # the mean is brightness
-    patterns = np.stack([_pattern(grey, cut) for cut in CUTS])
+    patterns = np.stack([pattern_of(grey, cut) for cut in CUTS])
     # RGB uint8 -> Lab float32: L [0, 100], a and b [-127, 127]
     lab = cv2.cvtColor(np.asarray(_shrunk(image, COLOUR_PX) / 255, np.float32), cv2.COLOR_RGB2LAB)
     colours = np.rint(lab[..., 1:].reshape(-1, 2) + 128).astype(np.uint8)
@@ -61,7 +62,7 @@ def describe_image(image: Frame) -> Descriptor:
 
 def distance(first: Descriptor, second: Descriptor) -> float:
     """Difference of two pictures: 0 is equal, up to 1 a near-duplicate; other people usually differ by 3 and more."""
-    return float(_distances(first, [second])[0])
+    return float(_distances(first, _stacked([second]))[0])
 
 
 def find_near_duplicate(descriptor: Descriptor, others: Sequence[Descriptor]) -> int | None:
@@ -69,16 +70,57 @@ def find_near_duplicate(descriptor: Descriptor, others: Sequence[Descriptor]) ->
     if not others:
         return None
     # Hashes first: they leave few.
-    hashes = np.stack([other.bits for other in others])
-    near = np.flatnonzero(_hash_distances(descriptor.bits, hashes) <= LARGEST_HASH_DISTANCE)
+    hashes = _words(np.stack([other.bits for other in others]))
+    near = np.flatnonzero(np.bitwise_count(_words(descriptor.bits) ^ hashes) <= LARGEST_HASH_DISTANCE)
     if not len(near):
         return None
-    distances = _distances(descriptor, [others[int(number)] for number in near])
+    distances = _distances(descriptor, _stacked([others[int(number)] for number in near]))
     best = int(distances.argmin())
     return int(near[best]) if distances[best] <= 1 else None
 
 
-def _pattern(grey: Grey, cut: float) -> Floats:
+def near_pairs(
+    first: Sequence[Descriptor], second: Sequence[Descriptor]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
+    """All near-duplicates between two lists: their indices in either, (N,), and their distances, float32 (N,)."""
+    nothing = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
+    if not first or not second:
+        return nothing
+    ones, others = _stacked(first), _stacked(second)
+    found = [nothing]
+    for start in range(0, len(first), ROWS):
+        away = np.bitwise_count(_words(ones.bits[start : start + ROWS])[:, None] ^ _words(others.bits)[None])
+        rows, columns = np.nonzero(away <= LARGEST_HASH_DISTANCE)
+        for at in range(0, len(rows), ROWS):
+            some, same = rows[at : at + ROWS] + start, columns[at : at + ROWS]
+            distances = _distances(_taken(ones, some), _taken(others, same))
+            is_near = distances <= 1
+            found.append((some[is_near], same[is_near], distances[is_near]))
+    rows, columns, distances = (np.concatenate(part) for part in zip(*found, strict=True))
+    return rows, columns, distances
+
+
+def _stacked(descriptors: Sequence[Descriptor]) -> Descriptor:
+    """Many descriptors as one, each part with a leading axis."""
+    parts = ([getattr(one, name) for one in descriptors] for name in ("bits", "patterns", "colours"))
+    return Descriptor(*(np.stack(part) for part in parts))
+
+
+def _taken(stacked: Descriptor, indices: NDArray[np.int64]) -> Descriptor:
+    return Descriptor(stacked.bits[indices], stacked.patterns[indices], stacked.colours[indices])
+
+
+def _words(bits: Bits) -> NDArray[np.uint64]:
+    return np.ascontiguousarray(bits).view(np.uint64)[..., 0]
+
+
+def pattern_of(grey: Grey, cut: float = 0.0) -> Floats:
+    """Grey values of a picture (H, W) without light: float32 (PATTERN_PX**2,), of unit length.
+
+    Args:
+        grey: the picture.
+        cut: share of the side that is left out at each end.
+    """
     height, width = grey.shape
     top, left = round(cut * height), round(cut * width)
     small = _shrunk(grey[top : height - top, left : width - left], PATTERN_PX)
@@ -93,21 +135,13 @@ def _shrunk(image: NDArray[np.uint8], side_px: int) -> Floats:
     return np.asarray(cv2.resize(image, (side_px, side_px), interpolation=cv2.INTER_AREA), np.float32)
 
 
-def _hash_distances(bits: Bits, others: Bits) -> Floats:
-    return np.asarray(np.unpackbits(bits ^ others, axis=1).sum(1), np.float32)
-
-
-def _distances(descriptor: Descriptor, others: Sequence[Descriptor]) -> Floats:
-    """float32 (N,), see `distance`."""
-    hashes = _hash_distances(descriptor.bits, np.stack([other.bits for other in others]))
-    patterns, own = (
-        np.stack([other.patterns for other in others]).astype(np.float32),
-        descriptor.patterns.astype(np.float32),
-    )
+def _distances(first: Descriptor, second: Descriptor) -> Floats:
+    """float32 (N,), see `distance`; one or both of the two are stacked."""
+    hashes = np.bitwise_count(_words(first.bits) ^ _words(second.bits))
+    ones, others = first.patterns.astype(np.float32), second.patterns.astype(np.float32)
     # Either of the two may be the cropped one.
-    likeness = np.maximum((patterns @ own[0]).max(1), (patterns[:, 0] @ own.T).max(1))
-    colours = np.stack([other.colours for other in others]).astype(np.float32)
-    shifts = np.abs(colours - descriptor.colours).mean((1, 2))
+    likeness = np.maximum((others * ones[..., :1, :]).sum(-1).max(-1), (ones * others[..., :1, :]).sum(-1).max(-1))
+    shifts = np.abs(second.colours.astype(np.float32) - first.colours).mean((-2, -1))
     shares = (
         hashes / LARGEST_HASH_DISTANCE,
         (1 - likeness) / LARGEST_PATTERN_DISTANCE,

@@ -23,7 +23,9 @@ class FileCheck:
         measurements: face_px, sharpness, brightness, source_distance, target_distance; those that were measured.
         content: hex digest of what it shows, frame by frame; "" if it does not decode.
         descriptors: `descriptors.pack` of a few of its frames.
-        mean_picture: mean of its frames as text; "" for images.
+        mean_picture: mean of its frames as text, of an image the image itself.
+        face: mean of its aligned face as text, see `views`; "" without a track.
+        views: a few of its frames as text, see `views`; "" for images.
         identity: embedding of its face, as `recognition` keeps it; "" if it was not measured.
         mouth: how far the mouth is open, frame by frame, as `mouths` keeps it; "" if it is not needed.
         is_other_settings: whether the encoder's settings differ from this tooling's.
@@ -38,6 +40,8 @@ class FileCheck:
     content: str = ""
     descriptors: str = ""
     mean_picture: str = ""
+    face: str = ""
+    views: str = ""
     identity: str = ""
     mouth: str = ""
     is_other_settings: bool = False

@@ -23,6 +23,7 @@ from tooling.stages.verify.meters.mouths import MouthMeter
 from tooling.stages.verify.meters.recognition import EncoderChoice, IdentityMeter
 from tooling.stages.verify.meters.statistics import TracesMeter
 from tooling.stages.verify.meters.stills import check_image
+from tooling.stages.verify.meters.views import ViewMeter, landmarks_of
 from tooling.stages.verify.signatures import check_marks
 from tooling.stages.verify.video_pass import VideoPass
 from tooling.workspace.files import file_sha256
@@ -191,6 +192,7 @@ def choose_meters(item: CheckItem, record: FileRecord, check: FileCheck, target:
     meters: list[Meter] = [
         ContentMeter(check, num_frames, boxes_of(track, crop_px)),
         TracesMeter(check, record.num_frames),
+        ViewMeter(check, num_frames, landmarks_of(track, crop_px)),
     ]
     if track is not None and (subset == "raw_video" or SUBSETS[subset].method == "expression_driven"):
         meters.append(MouthMeter(check, track))

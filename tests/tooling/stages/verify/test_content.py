@@ -194,10 +194,20 @@ FAULTS: dict[str, list[Fault]] = {
         (lambda w: make_image(w, 1, aside()), "GAN_images/000001.png: its face is off the centre"),
     ],
     "twice": [
-        (copy_person, "raw_video/3.mp4: shows nearly the same as raw_video/1.mp4 in the split train"),
+        (copy_person, "raw_video/3.mp4: shows the same film as raw_video/1.mp4 in the split train"),
         (
             lambda w: make_image(w, 2, np.clip(portrait("2") * 1.05, 0, 255).astype(np.uint8), fold=0),
-            "GAN_images/000002.png: shows nearly the same as GAN_images/000001.png in the split train",
+            "GAN_images/000002.png: shows the same film as GAN_images/000001.png in the split train",
+        ),
+    ],
+    "copied": [
+        (
+            lambda w: remake(w, "swap_video/1_2.mp4", frames_of(w, "avatarify_video/1_2.mp4")),
+            "swap_video/1_2.mp4: shows the same film as avatarify_video/1_2.mp4; take the copy out, or make both again",
+        ),
+        (
+            lambda w: remake(w, "edit_video/age/3.mp4", frames_of(w, "edit_video/hair/3.mp4")),
+            "edit_video/age/3.mp4: shows the same film as edit_video/hair/3.mp4; take the copy out, or make both again",
         ),
     ],
     "crops": [
@@ -257,11 +267,11 @@ def test_imported_fakes_have_no_masks_and_are_beside_their_target_all_the_same(v
 
 
 METERS = {
-    "raw_video/1.mp4": ["ContentMeter", "MouthMeter", "IdentityMeter", "Window"],
-    "face_video/1.mp4": ["ContentMeter", "IdentityMeter", "FaceMeter", "CropMeter"],
-    "swap_video/1_2.mp4": ["ContentMeter", "IdentityMeter", "TargetMeter", "SwappedFaceMeter"],
-    "avatarify_video/1_2.mp4": ["ContentMeter", "MouthMeter", "IdentityMeter", "TargetMeter"],
-    "edit_video/age/1.mp4": ["ContentMeter", "IdentityMeter", "TargetMeter"],
+    "raw_video/1.mp4": ["ContentMeter", "TracesMeter", "ViewMeter", "MouthMeter", "IdentityMeter", "Window"],
+    "face_video/1.mp4": ["ContentMeter", "TracesMeter", "ViewMeter", "IdentityMeter", "FaceMeter", "CropMeter"],
+    "swap_video/1_2.mp4": ["ContentMeter", "TracesMeter", "ViewMeter", "IdentityMeter", "TargetMeter", "SwappedFaceMeter"],
+    "avatarify_video/1_2.mp4": ["ContentMeter", "TracesMeter", "ViewMeter", "MouthMeter", "IdentityMeter", "TargetMeter"],
+    "edit_video/age/1.mp4": ["ContentMeter", "TracesMeter", "ViewMeter", "IdentityMeter", "TargetMeter"],
 }
 
 
@@ -273,7 +283,7 @@ def test_subset_decides_what_is_measured(path: str, verified: Workspace) -> None
     meters = group.choose_meters(item, record, FileCheck(path), target)
     assert [type(meter).__name__ for meter in meters] == METERS[path]
     alone = group.choose_meters(item, record, FileCheck(path), group.TargetClip(None, None, Window()))
-    assert {type(meter).__name__ for meter in alone} <= {"ContentMeter", "FaceMeter", "Window"}
+    assert {type(meter).__name__ for meter in alone} <= {"ContentMeter", "TracesMeter", "ViewMeter", "FaceMeter", "Window"}
 
 
 # --- whose face a file shows ---

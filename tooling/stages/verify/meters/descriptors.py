@@ -12,16 +12,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.arrays import Frame
+from generation.arrays import Frame, Grey
 from generation.faces.appearance import inside_box, sharpness_of
 from generation.faces.track import FaceTrack
 from generation.quality.descriptor import COLOUR_PX, CUTS, HASH_FREQUENCIES, PATTERN_PX, Descriptor, describe_image
 from tooling.stages.verify.file_check import FileCheck
 from tooling.stages.verify.meters.meter import DecodedFrame, Luma, Meter
+from tooling.stages.verify.meters.views import spread
 
 NUM_DESCRIBED = 5  # frames of a clip that are described
 DESCRIBED_PX = 320  # longer side in which they are
-MEAN_SIZE = (32, 18)  # of the mean picture
+MEAN_SIZE = (64, 36)  # of the mean picture
 NUM_MEASURED = 16  # frames of a clip in which the face is measured
 FACE_PX = 160  # side to which it is scaled for its sharpness
 BLACK, WHITE = 16, 235  # levels of luma
@@ -40,8 +41,8 @@ class ContentMeter(Meter):
 
     def __init__(self, check: FileCheck, num_frames: int, boxes: NDArray[np.float32] | None) -> None:
         self.check = check
-        self._described = set(_spread(num_frames, NUM_DESCRIBED))
-        self._measured = set(_spread(num_frames, NUM_MEASURED))
+        self._described = set(spread(num_frames, NUM_DESCRIBED))
+        self._measured = set(spread(num_frames, NUM_MEASURED))
         self._boxes = boxes
         self._digest = hashlib.sha256()
         self._descriptors: list[Descriptor] = []
@@ -66,8 +67,7 @@ class ContentMeter(Meter):
         self.check.descriptors = pack(self._descriptors)
         if self._sum is not None:
             self.check.content = self._digest.hexdigest()
-            mean = cv2.resize((self._sum / self._num).astype(np.float32), MEAN_SIZE, interpolation=cv2.INTER_AREA)
-            self.check.mean_picture = _text(np.rint(mean).astype(np.uint8).tobytes())
+            self.check.mean_picture = pack_mean_picture(self._sum / self._num)
         if self._values:
             self.check.measurements.update(named(*np.median(self._values, axis=0).tolist()))
 
@@ -116,9 +116,20 @@ def unpack(text: str) -> list[Descriptor]:
     return found
 
 
+def pack_mean_picture(levels: NDArray[np.floating]) -> str:
+    """A grey picture (H, W), scaled to MEAN_SIZE, as text."""
+    small = cv2.resize(levels.astype(np.float32), MEAN_SIZE, interpolation=cv2.INTER_AREA)
+    return _text(np.rint(small).astype(np.uint8).tobytes())
+
+
+def unpack_mean_picture(text: str) -> Grey:
+    """The reverse of `pack_mean_picture`."""
+    return np.frombuffer(base64.b64decode(text), np.uint8).reshape(MEAN_SIZE[::-1])
+
+
 def mean_picture_distance(first: str, second: str) -> float:
     """Mean difference of two mean pictures as text, in levels."""
-    one, other = (np.frombuffer(base64.b64decode(text), np.uint8).astype(np.float32) for text in (first, second))
+    one, other = (unpack_mean_picture(text).astype(np.float32) for text in (first, second))
     return float(np.abs(one - other).mean())
 
 
@@ -128,10 +139,6 @@ def boxes_of(track: FaceTrack | None, crop_px: int | None) -> NDArray[np.float32
         return None if track is None else track.boxes
     corners, sides = np.tile(track.crop[:, :2], 2), track.crop[:, 2:]
     return np.asarray((track.boxes - corners) * (crop_px / sides), np.float32)
-
-
-def _spread(num_frames: int, num: int) -> list[int]:
-    return np.unique(((np.arange(num) + 0.5) * num_frames / num).astype(int)).tolist()  # type: ignore[no-any-return]
 
 
 def _text(content: bytes) -> str:

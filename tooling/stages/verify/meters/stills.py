@@ -28,6 +28,7 @@ def check_image(path: Path, record: FileRecord, check: FileCheck) -> None:
     check.content = hashlib.sha256(picture.tobytes()).hexdigest()
     check.descriptors = descriptors.pack([descriptors.describe(picture)])
     check.traces = measure_frame(picture)
+    check.mean_picture = descriptors.pack_mean_picture(np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8))
     face = FaceMeter(check, 1, LIMITS)
     face.add_picture(picture)
     face.finish()
