@@ -269,8 +269,22 @@ def test_imported_fakes_have_no_masks_and_are_beside_their_target_all_the_same(v
 METERS = {
     "raw_video/1.mp4": ["ContentMeter", "TracesMeter", "ViewMeter", "MouthMeter", "IdentityMeter", "Window"],
     "face_video/1.mp4": ["ContentMeter", "TracesMeter", "ViewMeter", "IdentityMeter", "FaceMeter", "CropMeter"],
-    "swap_video/1_2.mp4": ["ContentMeter", "TracesMeter", "ViewMeter", "IdentityMeter", "TargetMeter", "SwappedFaceMeter"],
-    "avatarify_video/1_2.mp4": ["ContentMeter", "TracesMeter", "ViewMeter", "MouthMeter", "IdentityMeter", "TargetMeter"],
+    "swap_video/1_2.mp4": [
+        "ContentMeter",
+        "TracesMeter",
+        "ViewMeter",
+        "IdentityMeter",
+        "TargetMeter",
+        "SwappedFaceMeter",
+    ],
+    "avatarify_video/1_2.mp4": [
+        "ContentMeter",
+        "TracesMeter",
+        "ViewMeter",
+        "MouthMeter",
+        "IdentityMeter",
+        "TargetMeter",
+    ],
     "edit_video/age/1.mp4": ["ContentMeter", "TracesMeter", "ViewMeter", "IdentityMeter", "TargetMeter"],
 }
 
@@ -283,7 +297,13 @@ def test_subset_decides_what_is_measured(path: str, verified: Workspace) -> None
     meters = group.choose_meters(item, record, FileCheck(path), target)
     assert [type(meter).__name__ for meter in meters] == METERS[path]
     alone = group.choose_meters(item, record, FileCheck(path), group.TargetClip(None, None, Window()))
-    assert {type(meter).__name__ for meter in alone} <= {"ContentMeter", "TracesMeter", "ViewMeter", "FaceMeter", "Window"}
+    assert {type(meter).__name__ for meter in alone} <= {
+        "ContentMeter",
+        "TracesMeter",
+        "ViewMeter",
+        "FaceMeter",
+        "Window",
+    }
 
 
 # --- whose face a file shows ---

@@ -20,7 +20,7 @@ from tooling.stages.verify.meters.meter import DecodedFrame, Luma, Meter
 
 VIEW_PX = 48
 NUM_VIEWS = 5  # frames of a video that are kept
-FACE_GAP = 6  # frames from one to the next that counts in the mean of the face
+NUM_FACES = 40  # frames of which the mean of the face is taken
 
 
 class ViewMeter(Meter):
@@ -37,12 +37,13 @@ class ViewMeter(Meter):
     def __init__(self, check: FileCheck, num_frames: int, landmarks: Landmarks | None) -> None:
         self.check, self._landmarks = check, landmarks
         self._numbers = frozenset(spread(num_frames, NUM_VIEWS))
+        self._face_numbers = frozenset(spread(num_frames, NUM_FACES) if landmarks is not None else ())
         self._views: list[Grey] = []
         self._faces: list[Grey] = []
 
     def wants(self, number: int) -> bool:
         """Those frames that are kept, and those of the face's mean."""
-        return number in self._numbers or (self._landmarks is not None and number % FACE_GAP == 0)
+        return number in self._numbers or number in self._face_numbers
 
     def add(self, frame: DecodedFrame, clip: DecodedFrame | None) -> None:
         """Takes one of these frames."""
@@ -52,7 +53,7 @@ class ViewMeter(Meter):
         elif number < len(self._landmarks):
             if number in self._numbers:
                 self._views.append(_aligned(frame.luma, self._landmarks[number], "portrait"))
-            if number % FACE_GAP == 0:
+            if number in self._face_numbers:
                 self._faces.append(_aligned(frame.luma, self._landmarks[number], "face"))
 
     def finish(self) -> None:
