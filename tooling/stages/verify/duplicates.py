@@ -31,7 +31,7 @@ from tooling.workspace.verification_file import Finding
 # Copies: at most 0.011, 0.025 if a tenth of the film is missing. People: 0.032 and more where they share all of the
 # above, else rendered ones 0.12, real ones 0.28.
 LARGEST_FACE_DISTANCE = 0.025
-# Copies: at most 0.13. People before one background: 0.19 and more, real ones 1.05.
+# Copies: at most 0.13. People before one background: 0.18 and more, real ones 1.05.
 LARGEST_PICTURE_DISTANCE = 0.16
 SMALLEST_LIKENESS = 0.85  # correlation of coarse patterns; of copies 0.93 and more, of real people's faces up to 0.7
 SMALLEST_SHARE = 0.5  # of a file's pictures that must be near-duplicates of another's
