@@ -16,6 +16,7 @@ from generation.arrays import Floats, Grey, Landmarks
 from generation.crops.align import align
 from generation.faces.track import FaceTrack
 from tooling.stages.verify.file_check import FileCheck
+from tooling.stages.verify.meters.crops import has_landmarks
 from tooling.stages.verify.meters.meter import DecodedFrame, Luma, Meter
 
 VIEW_PX = 48
@@ -65,9 +66,11 @@ class ViewMeter(Meter):
 
 
 def landmarks_of(track: FaceTrack | None, crop_px: int | None) -> Landmarks | None:
-    """The face's landmarks in px of the clip, or of a crop of `crop_px`."""
-    if track is None or crop_px is None:
-        return None if track is None else track.landmarks
+    """The face's landmarks in px of the clip, or of a crop of `crop_px`; None if the face is too small to have any."""
+    if track is None or not has_landmarks(track):
+        return None
+    if crop_px is None:
+        return track.landmarks
     corners, sides = track.crop[:, None, :2], track.crop[:, None, 2:]
     return np.asarray((track.landmarks - corners) * (crop_px / sides), np.float32)
 
