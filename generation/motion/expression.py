@@ -18,15 +18,22 @@ from generation.crops.templates import TEMPLATE
 
 ANALYSIS_PX = 128  # side of the grey crops that are compared
 FLOW_SMOOTHING_PX = 2.0
-SMALLEST_BLINK = 0.25  # eye closure; in a clip with less the eyes stay open
+SMALLEST_BLINK = 0.5  # eye closure; in a clip with less the eyes are never shut
+OPEN_ENOUGH = 0.15  # eye closure; eyes that are open for a neutral crop
 SMALLEST_GAPE = 0.10  # growth of the dark between the lips; in a clip with less the mouth stays shut
 USUAL_BROW_HEIGHT = 0.35
 LID_HEIGHT = 0.05
+EYE_REACH, EYE_HEIGHT = (0.20, 0.24), 0.08  # sideways and upwards; of the opening, in distances between the eyes
 MOST_COMPARED_FRAMES = 512  # of either clip, for the choice of source frames
 LARGEST_MOTION = 0.12  # of the crop's side; more is a mismatch
+SMALLEST_GAP = 0.06  # see `mouth_gap`; in a clip with less lips hardly part
+# Of a mouth, in its widths from its middle; shares of the skin's colour and lightness.
+_GAP_COLUMNS, _GAP_ROWS = np.linspace(-0.75, 0.75, 51, dtype=np.float32), np.linspace(-0.35, 0.75, 45, dtype=np.float32)
+_PALE, _DARK = 0.75, 0.45
 
 # Weights of the features in the comparison of two frames: what a viewer notices first weighs most.
 FEATURES = ("yaw", "pitch", "mouth_opening", "mouth_width", "mouth_gap", "eye_closure")
+GAP_WEIGHT = 1.5
 FEATURE_WEIGHTS: Floats = np.array([12.0, 3.0, 40.0, 6.0, 1.5, 1.2], np.float32)
 
 
@@ -37,12 +44,12 @@ class Neutral:
     Attributes:
         grey: uint8 (ANALYSIS_PX, ANALYSIS_PX).
         landmarks: float32 (5, 2) as shares of the crop's side.
-        eye_darkness: float32 (2,), see `eye_darkness`.
+        eye_contrast: float32 (2,), see `eye_contrast`, of open eyes.
     """
 
     grey: Grey
     landmarks: Landmarks
-    eye_darkness: Floats
+    eye_contrast: Floats
 
     @property
     def brow_height(self) -> float:
@@ -61,51 +68,100 @@ def small_grey(crop: Frame, side_px: int = ANALYSIS_PX) -> Grey:
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def choose_neutral(greys: list[Grey], landmarks: Landmarks) -> Neutral:
+def choose_neutral(greys: list[Grey], landmarks: Landmarks, gaps: Floats) -> Neutral:
     """The candidate with usual pose, open eyes and the mouth most closed.
 
     Args:
         greys: candidates from `small_grey`.
         landmarks: float32 (N, 5, 2) of the candidates, as shares of the crop's side.
+        gaps: float32 (N,), from `mouth_gap`.
     """
     shapes = landmarks.reshape(len(greys), -1)
-    darkness = np.stack([eye_darkness(grey, points) for grey, points in zip(greys, landmarks, strict=True)])
-    open_eyes = np.quantile(darkness, 0.8, axis=0).astype(np.float32)
+    contrast = np.stack([eye_contrast(grey, points) for grey, points in zip(greys, landmarks, strict=True)])
+    open_eyes = np.quantile(contrast, 0.8, axis=0).astype(np.float32)
     pose = np.abs(shapes - np.median(shapes, 0)).mean(1)
-    closure = 1 - darkness.mean(1) / max(float(open_eyes.mean()), 1e-3)
-    # Mouths can only be compared by motion, and that is measured from a first choice.
-    first = int(np.argmin(20 * pose + np.maximum(closure - 0.05, 0)))
+    closure = 1 - contrast.mean(1) / max(float(open_eyes.mean()), 1e-3)
+    cost = 20 * pose + np.maximum(closure - OPEN_ENOUGH, 0) + GAP_WEIGHT * comparable_gaps(gaps)
+    # Lips are compared by motion too, and that is measured from a first choice.
+    first = int(cost.argmin())
     meter = MotionMeter(Neutral(greys[first], landmarks[first], open_eyes))
     measured = np.stack([meter.features(grey, points) for grey, points in zip(greys, landmarks, strict=True)])
     opening = measured[:, FEATURES.index("mouth_opening")]
     opening = np.maximum(opening - np.quantile(opening, 0.15), 0)
-    best = int(np.argmin(20 * pose + np.maximum(closure - 0.05, 0) + 10 * opening))
+    best = int((cost + 10 * opening).argmin())
     return Neutral(greys[best], landmarks[best], open_eyes)
 
 
-def eye_darkness(grey: Grey, landmarks: Landmarks) -> Floats:
-    """How much of each eye's opening is darker than the skin around it: float32 (2,), falls when the lid closes."""
-    return np.array([_darkness(grey, eye, (0.074, 0.043), 0.15) for eye in landmarks[:2]], np.float32)
+def eye_contrast(grey: Grey, landmarks: Landmarks) -> Floats:
+    """How much lightness changes sideways in each eye, as a share of its skin's: float32 (2,), falls as the lid closes.
+
+    Iris and white differ wherever the eye looks, and of the edge between them as much is seen as the lids leave open;
+    lashes and the lids themselves lie level.
+    """
+    gap = ANALYSIS_PX * float(landmarks[1, 0] - landmarks[0, 0])
+    return np.array([_contrast(grey, eye * ANALYSIS_PX - 0.5, max(gap, 8.0)) for eye in landmarks[:2]], np.float32)
+
+
+def _contrast(grey: Grey, eye: Floats, gap: float) -> float:
+    """Of one eye; its place and the distance between both in px."""
+    patch = _patch(grey, eye, (EYE_REACH[0] * gap, EYE_REACH[1] * gap))
+    if min(patch.shape) < 2:
+        return 0.0
+    skin = max(float(np.quantile(patch, 0.8)), 1.0)
+    top = max(round(float(eye[1]) - EYE_REACH[1] * gap), 0)
+    heights = ((top + np.arange(len(patch))) - eye[1]) / gap
+    # The landmark may be off: the dark of iris and lashes says where the eye is.
+    dark = np.maximum(1 - patch / skin - 0.15, 0).mean(1) + 1e-6
+    level = 0.0
+    for _ in range(3):
+        near = dark * np.exp(-0.5 * np.square((heights - level) / EYE_HEIGHT))
+        level = float((near * heights).sum() / near.sum())
+    near = np.exp(-0.5 * np.square((heights - level) / EYE_HEIGHT))
+    return float((np.abs(np.diff(patch, axis=1)).mean(1) * near).sum() / near.sum()) * gap / skin
 
 
 def mouth_darkness(grey: Grey, landmarks: Landmarks) -> float:
     """How much between the mouth's corners is much darker than skin and lips; grows as the mouth opens."""
     gap = float(landmarks[4, 0] - landmarks[3, 0])
     below = landmarks[3:].mean(0) + np.array([0, 0.12 * gap], np.float32)
-    return _darkness(grey, below, (0.42 * gap, 0.36 * gap), 0.35)
-
-
-def _darkness(grey: Grey, centre: Floats, reach: tuple[float, float], tolerance: float) -> float:
-    """Mean shortfall below the brightest fifth in a patch, as a share of it, beyond a tolerance."""
-    x, y = centre * ANALYSIS_PX
-    width, height = reach[0] * ANALYSIS_PX, reach[1] * ANALYSIS_PX
-    rows = slice(max(round(float(y - height)), 0), round(float(y + height)) + 2)
-    columns = slice(max(round(float(x - width)), 0), round(float(x + width)) + 1)
-    patch = grey[rows, columns].astype(np.float32)
+    patch = _patch(grey, below * ANALYSIS_PX, (0.42 * gap * ANALYSIS_PX, 0.36 * gap * ANALYSIS_PX))
     if not patch.size:
         return 0.0
     skin = max(float(np.quantile(patch, 0.8)), 1.0)
-    return float(np.maximum(1 - patch / skin - tolerance, 0).mean())
+    return float(np.maximum(1 - patch / skin - 0.35, 0).mean())
+
+
+def _patch(grey: Grey, centre: Floats, reach: tuple[float, float]) -> Floats:
+    """The pixels within a reach sideways and up and down, px."""
+    (x, y), (width, height) = centre, reach
+    rows = slice(max(round(float(y - height)), 0), round(float(y + height)) + 2)
+    columns = slice(max(round(float(x - width)), 0), round(float(x + width)) + 1)
+    return np.asarray(grey[rows, columns], np.float32)
+
+
+def mouth_gap(crop: Frame, landmarks: Floats) -> float:
+    """How much of the mouth is paler, as teeth are, or darker than lips and skin: 0 to 1, grows as lips part.
+
+    Args:
+        crop: RGB uint8 (S, S, 3).
+        landmarks: float32 (5, 2), shares of the side.
+    """
+    left, right = landmarks[3:]
+    across = right - left
+    down = np.array([-across[1], across[0]], np.float32)
+    places = (left + right) / 2 + _GAP_COLUMNS[None, :, None] * across + _GAP_ROWS[:, None, None] * down
+    at = np.asarray(places * len(crop) - 0.5, np.float32)
+    seen = cv2.remap(crop, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+    # uint8 [0, 255] -> float32 [0, 1]
+    lab = cv2.GaussianBlur(cv2.cvtColor(seen.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), (0, 0), 1)
+    chroma = np.hypot(lab[..., 1], lab[..., 2])
+    beside, within = np.abs(_GAP_COLUMNS) > 0.52, np.abs(_GAP_COLUMNS) <= 0.30
+    about = np.abs(_GAP_ROWS) < 0.2
+    light, colour = (max(float(np.median(part[about][:, beside])), 4.0) for part in (lab[..., 0], chroma))
+    pale = np.clip((_PALE + 0.1 - chroma / colour) / 0.2, 0, 1)
+    dark = np.clip((_DARK + 0.1 - lab[..., 0] / light) / 0.2, 0, 1)
+    near = np.exp(-0.5 * np.square((_GAP_ROWS - 0.12) / 0.25))[:, None]
+    return float((np.maximum(pale, dark) * near)[:, within].mean())
 
 
 def brow_height(grey: Grey, landmarks: Landmarks) -> float:
@@ -170,7 +226,7 @@ class MotionMeter:
         upper = _mean_flow(flow, mouth, -0.25 * gap, 0.25 * gap)
         lower = _mean_flow(flow, mouth, 0.40 * gap, 0.30 * gap)
         width = float(np.linalg.norm(here[4] - here[3])) - gap
-        closure = 1 - eye_darkness(grey, landmarks).mean() / max(float(self.neutral.eye_darkness.mean()), 1e-3)
+        closure = 1 - eye_contrast(grey, landmarks).mean() / max(float(self.neutral.eye_contrast.mean()), 1e-3)
         dark = mouth_darkness(grey, landmarks)
         values = [_yaw(here), _pitch(here) - _pitch(still), lower[1] - upper[1], width, dark, closure]
         return np.array(values, np.float32)
@@ -215,6 +271,12 @@ def comparable(features: Floats) -> Floats:
     closed = features[:, closure] - np.quantile(features[:, closure], 0.25)
     result[:, closure] = closed / max(float(closed.max()), SMALLEST_BLINK)
     return result
+
+
+def comparable_gaps(gaps: Floats) -> Floats:
+    """Gaps (T,) of one clip, from `mouth_gap`: its closed mouth is 0, its most open one 1."""
+    opened = gaps - np.quantile(gaps, 0.1)
+    return np.asarray(opened / max(float(opened.max()), SMALLEST_GAP), np.float32)
 
 
 def _distances(target: Floats, source: Floats) -> Floats:

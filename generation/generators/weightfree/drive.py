@@ -35,6 +35,7 @@ from generation.motion.expression import (
     choose_frames,
     choose_sequence,
     comparable,
+    comparable_gaps,
     small_grey,
 )
 from generation.motion.fields import GRID, hann_mean, sample, to_grid
@@ -43,7 +44,9 @@ from generation.motion.rigid import face_area, fit_rigid, rigid_basis, rigid_pla
 from generation.smoothing import smoothstep
 
 NUM_INVERSIONS = 4  # rounds of the fixed point that inverts a motion field
-OPEN_LID, SHUT_LID = 0.18, 0.80  # of a blink's closure: lids begin to fall, and are shut
+STILL_MORE = 0.4  # than the frame that shows least
+HASTE, HASTE_WEIGHT = 0.07, 12.0  # more from frame to frame is quick motion, in distances between the eyes
+LID_FLUTTER = 0.15  # of lids that are open
 STILL_SHARE, STILL_ENOUGH = 0.12, 0.12  # of the frames, or by features: those that may become key frames
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
 _POSE = [FEATURES.index(name) for name in ("yaw", "pitch")]
@@ -62,6 +65,7 @@ class DriveSettings:
         switch_cost: how much nearer another key frame must be, summed over its frames, before it is taken.
         fade_frames: length of the cross-fade between two key frames; odd.
         gain: of the source's motion, which flow measures a little too small.
+        widest_lids: how much wider than usual the source's eyes may open, as a share of their opening.
     """
 
     crop_px: int = 320
@@ -71,6 +75,7 @@ class DriveSettings:
     switch_cost: float = 1.0
     fade_frames: int = 7
     gain: float = 1.3
+    widest_lids: float = 0.35
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class PreparedDrive:
         brow_height: see `Neutral.brow_height`, of the target.
         keys: the target's key frames.
         choice: int (T,), which of them for each target frame.
-        closure: float32 (T,), how far the source's lids are closed, 0 to 1.
+        closure: float32 (T,), how far the source's lids are closed, see `animate`.
         driving: the source's frames, read as they are needed.
     """
 
@@ -120,13 +125,15 @@ class WeightfreeDrive(PairPipeline):
         target_neutral, asked = measure_clip(target, batching)
         source_neutral, given = measure_clip(source, batching)
         driving = _from_closed_mouth(given, DrivingClip(source, source_neutral, self.settings.crop_px))
-        offered, still = _still_frames(asked, DrivingClip(target, target_neutral, self.settings.crop_px))
+        offered, _, still = _still_frames(asked, DrivingClip(target, target_neutral, self.settings.crop_px))
         requested = offered.copy()
         requested[:, _EXPRESSION] = 0
         numbers = [int(still[at]) for at in choose_frames(requested, offered[still], self.settings.most_key_frames)]
         choice = choose_sequence(requested, offered[numbers], self.settings.switch_cost)
         keys = _collect(target, numbers, target_neutral, driving)
-        return PreparedDrive(target_neutral.brow_height, keys, choice, _lid_closure(given), driving)
+        return PreparedDrive(
+            target_neutral.brow_height, keys, choice, _lid_closure(given, self.settings.widest_lids), driving
+        )
 
     def replace(self, faces: AlignedFaces, prepared: PreparedDrive, *, seed: int = 0) -> CropsOutput:
         """Drives a batch of aligned crops; nothing is drawn, so the seed is not used."""
@@ -135,32 +142,49 @@ class WeightfreeDrive(PairPipeline):
         return CropsOutput(np.stack([crop for crop, _ in made]), np.stack([mask for _, mask in made]))
 
 
-def _still_frames(features: Floats, clip: DrivingClip) -> tuple[Floats, NDArray[np.intp]]:
-    """Features made comparable, and the numbers of the frames that show the least expression."""
+def _still_frames(features: Floats, clip: DrivingClip) -> tuple[Floats, Floats, NDArray[np.intp]]:
+    """Features made comparable, how much expression each frame shows, and the numbers of those that show least."""
     result = comparable(features)
-    opening = clip.openings()
-    result[:, FEATURES.index("mouth_opening")] = opening - np.quantile(opening, 0.1)
-    result[:, FEATURES.index("mouth_gap")] = 0
+    opening, gap, closure = (FEATURES.index(name) for name in ("mouth_opening", "mouth_gap", "eye_closure"))
+    openings, gaps = clip.openings_and_gaps()
+    result[:, opening] = openings - np.quantile(openings, 0.1)
+    result[:, gap] = comparable_gaps(gaps)
+    result[:, closure] = np.sign(result[:, closure]) * np.maximum(np.abs(result[:, closure]) - LID_FLUTTER, 0)
     shown = np.abs(result[:, _EXPRESSION] * FEATURE_WEIGHTS[_EXPRESSION]).sum(1)
-    return result, np.flatnonzero(shown <= max(float(np.quantile(shown, STILL_SHARE)), STILL_ENOUGH))
+    # A frame in quick motion is blurred, and its landmarks lag.
+    shown += HASTE_WEIGHT * np.maximum(_haste(clip.clip) - HASTE, 0)
+    enough = max(min(float(np.quantile(shown, STILL_SHARE)), float(shown.min()) + STILL_MORE), STILL_ENOUGH)
+    return result, shown, np.flatnonzero(shown <= enough)
+
+
+def _haste(clip: FaceClip) -> Floats:
+    """How far the face moves from frame to frame: float32 (T,), in distances between the eyes."""
+    gap = float(np.median(np.linalg.norm(clip.landmarks[:, 1] - clip.landmarks[:, 0], axis=1)))
+    steps = np.linalg.norm(np.diff(clip.landmarks.mean(1), axis=0), axis=1) / max(gap, 1.0)
+    return np.asarray(np.maximum(np.append(steps, 0), np.insert(steps, 0, 0)), np.float32)
 
 
 def _from_closed_mouth(features: Floats, clip: DrivingClip) -> DrivingClip:
     """The clip, measured from a neutral crop in which lips meet; flow alone, which chose the first, cannot see that."""
-    measured, still = _still_frames(features, clip)
-    cost = np.abs((measured - np.median(measured, 0)) * FEATURE_WEIGHTS)[:, _POSE].sum(1)
-    cost += np.abs(measured * FEATURE_WEIGHTS)[:, _EXPRESSION].sum(1)
+    measured, shown, still = _still_frames(features, clip)
+    cost = shown + np.abs((measured - np.median(measured, 0)) * FEATURE_WEIGHTS)[:, _POSE].sum(1)
     best = int(still[int(cost[still].argmin())])
     frame = clip.read(best, best + 1)[0]
-    neutral = Neutral(small_grey(frame.crop), frame.landmarks, clip.neutral.eye_darkness)
+    neutral = Neutral(small_grey(frame.crop), frame.landmarks, clip.neutral.eye_contrast)
     return DrivingClip(clip.clip, neutral, clip.crop_px)
 
 
-def _lid_closure(features: Floats) -> Floats:
-    """How far the source's lids are closed in each frame: float32 (T,), 0 to 1, without the flutter of open eyes."""
-    closure = comparable(features)[:, FEATURES.index("eye_closure")]
+def _lid_closure(features: Floats, widest: float) -> Floats:
+    """How far the source's lids are closed in each frame, without the flutter of open eyes: float32 (T,).
+
+    1 is shut, 0 as far open as they usually are; below 0 they are wider open, by this share of the opening.
+    """
+    at = FEATURES.index("eye_closure")
+    closure = comparable(features)[:, at]
+    closure = np.where(closure < 0, features[:, at] - np.quantile(features[:, at], 0.25), closure)
     smooth = np.stack([hann_mean(closure, number, 1) for number in range(len(closure))])
-    return np.asarray(smoothstep(OPEN_LID, SHUT_LID, smooth), np.float32)
+    moved = smooth * smoothstep(0, LID_FLUTTER, np.abs(smooth))
+    return np.asarray(np.clip(moved, -widest, 1), np.float32)
 
 
 def _collect(clip: FaceClip, numbers: list[int], neutral: Neutral, driving: DrivingClip) -> list[TargetKeyFrame]:

@@ -18,9 +18,9 @@ from generation.generators.loading import load_generator
 from generation.generators.registry import generators_of
 from generation.generators.weightfree.drive import PreparedDrive, WeightfreeDrive
 from generation.generators.weightfree.driving.driving_clip import DrivingClip
-from generation.generators.weightfree.driving.eyelids import Eyes, draw_lid, lid_of
+from generation.generators.weightfree.driving.eyelids import Eyes, draw_lid, lid_of, raised
 from generation.generators.weightfree.driving.mouth import COLUMNS, Seam
-from generation.motion.expression import FEATURES, Neutral, comparable, small_grey
+from generation.motion.expression import FEATURES, Neutral, comparable, eye_contrast, mouth_gap, small_grey
 from generation.motion.fields import GRID, pixels
 from generation.motion.measure import measure_clip
 from generation.motion.rigid import fit_rigid, rigid_basis, rigid_places
@@ -244,6 +244,37 @@ def test_a_lid_that_falls_shows_skin_instead_of_the_eye() -> None:
     assert levels[0] < 0.7 * skin
     assert levels[1] < levels[2]
     assert levels[2] > 0.75 * skin
+
+
+def test_a_lid_that_rises_stretches_the_eye_and_nothing_else() -> None:
+    crop, landmarks = still_crop(Pose())
+    places = np.asarray((pixels(CROP_PX) + 0.5) / CROP_PX, np.float32)
+    eye = Eyes.find(crop, landmarks).left
+    assert np.allclose(raised(eye, places, 0.0), places, atol=1e-6)
+    came = raised(eye, places, 0.3)
+    x, y = np.rint((eye.centre - [0, eye.upper + 0.3 * (eye.upper + eye.lower)]) * CROP_PX).astype(int)
+    assert came[y, x, 1] * CROP_PX == pytest.approx((eye.centre[1] - eye.upper) * CROP_PX, abs=2)
+    assert (np.diff(came[..., 1], axis=0) > 0).all()
+    low, high = np.rint(eye.box * CROP_PX).astype(int)
+    moved = np.abs(came - places).max(-1) > 1e-6
+    moved[low[1] : high[1] + 1, low[0] : high[0] + 1] = False
+    assert not moved.any()
+
+
+def test_lids_are_measured_wherever_the_eye_looks() -> None:
+    def seen(pose: Pose) -> float:
+        crop, landmarks = still_crop(pose)
+        return float(eye_contrast(small_grey(crop), landmarks).mean())
+
+    ahead = seen(Pose())
+    assert all(seen(Pose(gaze_x=gaze)) == pytest.approx(ahead, rel=0.25) for gaze in (-0.8, 0.8))
+    assert seen(Pose(blink=0.5)) < 0.75 * ahead
+    assert seen(Pose(blink=1.0)) < 0.5 * ahead
+
+
+def test_what_is_between_parted_lips_is_seen() -> None:
+    shut, parted, wide = (mouth_gap(*still_crop(Pose(mouth_open=opened))) for opened in (0.0, 0.3, 0.7))
+    assert shut + 0.02 < parted < wide
 
 
 def test_the_head_s_motion_is_told_from_the_face_s() -> None:

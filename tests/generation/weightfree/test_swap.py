@@ -204,7 +204,7 @@ def test_the_neutral_crop_has_open_eyes() -> None:
     for number in range(6):
         for x, y in points[:2]:
             cv2.ellipse(crops[number], (int(x * 128), int(y * 128)), (6, 4 if number == 3 else 1), 0, 0, 360, 20, -1)
-    neutral = choose_neutral(list(crops), np.stack([points] * 6))
+    neutral = choose_neutral(list(crops), np.stack([points] * 6), np.zeros(6, np.float32))
     assert np.array_equal(neutral.grey, crops[3])
 
 

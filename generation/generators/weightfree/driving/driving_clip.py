@@ -13,7 +13,7 @@ from generation.crops import blending
 from generation.crops.align import Batching, aligned_batches
 from generation.crops.clip import FaceClip
 from generation.generators.weightfree.driving.mouth import COLUMNS, LipMatcher, Seam, SplitMotion, split_motion
-from generation.motion.expression import MotionMeter, Neutral, small_grey
+from generation.motion.expression import MotionMeter, Neutral, mouth_gap, small_grey
 from generation.motion.fields import GRID, hann_mean, sample, sample_at, to_grid
 from generation.motion.rigid import face_area, fit_rigid, rigid_basis, rigid_places
 
@@ -85,7 +85,13 @@ class DrivingClip:
 
     def openings(self) -> Floats:
         """How far the lips part in each frame more than in the neutral crop: float32 (T,); one pass over the clip."""
-        return np.array([frame.opening for frame in self._measure()], np.float32)
+        return self.openings_and_gaps()[0]
+
+    def openings_and_gaps(self) -> tuple[Floats, Floats]:
+        """As `openings`, and the `mouth_gap` of each frame: float32 (T,) each; one pass over the clip."""
+        lips = [(frame.opening, mouth_gap(frame.crop, frame.landmarks)) for frame in self._measure()]
+        openings, gaps = np.array(lips, np.float32).T
+        return openings, gaps
 
     def _restart(self) -> None:
         self._measured = self._measure()

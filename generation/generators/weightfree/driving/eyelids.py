@@ -1,7 +1,8 @@
-"""Closing the eyes of a crop with its own skin.
+"""Closing the eyes of a crop with its own skin, and opening them wider.
 
 No motion field closes an eye: the lid is not seen while the eye is open. It is unrolled from the skin between the
-eye's edge and the brow, which keeps the person's texture, light and lashes; what it covers is left as it is.
+eye's edge and the brow, which keeps the person's texture, light and lashes; what it covers is left as it is. An eye
+opens wider by what is seen of it, stretched.
 """
 
 from __future__ import annotations
@@ -175,6 +176,29 @@ def lid_of(eye: Eye, places: Floats, closure: float, side_px: int) -> Lid:
     lashes = np.exp(-0.5 * np.square((below - edge) / (_LASH_WIDTH * eye.gap))) * np.minimum(5 * arch, 1) * began
     bulge = closure * arch * np.clip((below - upper) / np.maximum(lower - upper, 1e-4) + 0.4, 0, 1)
     return Lid(*(np.asarray(part, np.float32) for part in (places - risen[..., None] * down, weight, lashes, bulge)))
+
+
+def raised(eye: Eye, places: Floats, rise: float) -> Floats:
+    """Where the pixels of an eye that opens wider come from: stretched up from the lower lid, the skin above pressed.
+
+    Args:
+        eye: of the crop that is sampled.
+        places: float32 (H, W, 2), where each pixel lies in that crop as it is; shares of the side.
+        rise: of the upper lid, as a share of the opening.
+    """
+    along, below = eye.local(places)
+    arch = np.maximum(1 - np.square(along), 0) ** _FULLNESS
+    upper, lower = -eye.upper * arch, eye.lower * arch
+    risen = np.minimum(rise * (lower - upper), 0.5 * eye.reach * arch)
+    # Heights above the lower lid: of the lid's edge then and now, and of the place from which on nothing moves.
+    height, edge = lower - below, lower - upper
+    still = edge + eye.reach * arch
+    inside = height * edge / np.maximum(edge + risen, 1e-6)
+    above = still - (still - height) * (still - edge) / np.maximum(still - edge - risen, 1e-6)
+    came = np.where(height < edge + risen, inside, above)
+    came = np.where((height <= 0) | (height >= still), height, came)
+    down = np.array([-eye.along[1], eye.along[0]], np.float32)
+    return np.asarray(places + (height - came)[..., None] * down, np.float32)
 
 
 def draw_lid(crop: Frame, box: Frame, eye: Eye, lid: Lid) -> Frame:

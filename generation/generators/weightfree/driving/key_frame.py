@@ -10,7 +10,7 @@ import numpy as np
 from generation.arrays import Floats, Frame
 from generation.crops import blending
 from generation.generators.weightfree.driving.driving_clip import DrivingClip, DrivingFrame
-from generation.generators.weightfree.driving.eyelids import Eyes, draw_lid, lid_of
+from generation.generators.weightfree.driving.eyelids import Eyes, draw_lid, lid_of, raised
 from generation.generators.weightfree.driving.mouth import COLUMNS, Seam, logistic
 from generation.motion.expression import MotionMeter, Neutral, displacement, small_grey
 from generation.motion.fields import GRID, pixels, sample_at, sample_sharp
@@ -62,7 +62,7 @@ class TargetKeyFrame:
         return cls(
             crop=crop,
             landmarks=landmarks,
-            meter=MotionMeter(Neutral(grey, landmarks, neutral.eye_darkness)),
+            meter=MotionMeter(Neutral(grey, landmarks, neutral.eye_contrast)),
             seam=seam,
             eyes=Eyes.find(crop, landmarks),
             moved=face_area(landmarks, neutral.brow_height, 0.86, 1.12),
@@ -88,15 +88,15 @@ def animate(key: TargetKeyFrame, places: KeyPlaces, landmarks: Floats, driving: 
         places: where its pixels are seen.
         landmarks: float32 (5, 2), of the target at this time, as shares of the side.
         driving: the source's frame.
-        closure: of the source's lids, 0 to 1.
+        closure: of the source's lids, 0 to 1; below 0 they are opened wider, by this share of the opening.
 
     Returns:
         RGB uint8 (S, S, 3).
     """
     whole = _full(places.whole, len(key.crop))
     result = _seen(key.crop, whole)
-    if closure > SMALLEST_CLOSURE:
-        _close_eyes(result, key, whole, landmarks, closure)
+    if abs(closure) > SMALLEST_CLOSURE:
+        _move_lids(result, key, whole, landmarks, closure)
     _part_lips(result, key, places, landmarks, driving)
     return result
 
@@ -110,11 +110,14 @@ def _seen(crop: Frame, places: Floats) -> Frame:
     return sample_sharp(crop, np.asarray(places * len(crop) - 0.5, np.float32))
 
 
-def _close_eyes(result: Frame, key: TargetKeyFrame, whole: Floats, landmarks: Floats, closure: float) -> None:
+def _move_lids(result: Frame, key: TargetKeyFrame, whole: Floats, landmarks: Floats, closure: float) -> None:
     side = len(result)
     for at, eye in enumerate((key.eyes.left, key.eyes.right)):
         low, high = eye.box + landmarks[at] - key.landmarks[at]
         box = _box(low - 0.02, high + 0.02, side)
+        if closure < 0:
+            result[box] = _seen(key.crop, raised(eye, whole[box], -closure))
+            continue
         result[box] = draw_lid(key.crop, result[box], eye, lid_of(eye, whole[box], closure, side))
 
 
