@@ -120,15 +120,28 @@ def _contrast(grey: Grey, eye: Floats, gap: float) -> float:
     return float((np.abs(np.diff(patch, axis=1)).mean(1) * near).sum() / near.sum()) * gap / skin
 
 
+def eye_darkness(grey: Grey, landmarks: Landmarks) -> Floats:
+    """How much of each eye's opening is darker than the skin around it: float32 (2,), falls when the lid closes.
+
+    It changes with gaze too: see `eye_contrast`.
+    """
+    return np.array([_darkness(grey, eye, (0.074, 0.043), 0.15) for eye in landmarks[:2]], np.float32)
+
+
 def mouth_darkness(grey: Grey, landmarks: Landmarks) -> float:
     """How much between the mouth's corners is much darker than skin and lips; grows as the mouth opens."""
     gap = float(landmarks[4, 0] - landmarks[3, 0])
     below = landmarks[3:].mean(0) + np.array([0, 0.12 * gap], np.float32)
-    patch = _patch(grey, below * ANALYSIS_PX, (0.42 * gap * ANALYSIS_PX, 0.36 * gap * ANALYSIS_PX))
+    return _darkness(grey, below, (0.42 * gap, 0.36 * gap), 0.35)
+
+
+def _darkness(grey: Grey, centre: Floats, reach: tuple[float, float], tolerance: float) -> float:
+    """Mean shortfall below the brightest fifth in a patch, as a share of it, beyond a tolerance."""
+    patch = _patch(grey, centre * ANALYSIS_PX, (reach[0] * ANALYSIS_PX, reach[1] * ANALYSIS_PX))
     if not patch.size:
         return 0.0
     skin = max(float(np.quantile(patch, 0.8)), 1.0)
-    return float(np.maximum(1 - patch / skin - 0.35, 0).mean())
+    return float(np.maximum(1 - patch / skin - tolerance, 0).mean())
 
 
 def _patch(grey: Grey, centre: Floats, reach: tuple[float, float]) -> Floats:

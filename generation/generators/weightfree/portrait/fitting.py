@@ -26,7 +26,7 @@ from generation.errors import FaceError, GenerationError
 from generation.generators.weightfree.portrait.parts import has_glasses, is_fringed, matte, seams
 from generation.generators.weightfree.portrait.reference import fine_grey, offsets_of, texture_of, tone
 from generation.generators.weightfree.portrait.space import GENDER_CODES, FaceSpace, SpaceSizes
-from generation.motion.expression import ANALYSIS_PX, eye_contrast, mouth_darkness, small_grey
+from generation.motion.expression import ANALYSIS_PX, eye_darkness, mouth_darkness, small_grey
 
 FEWEST_PEOPLE = 2
 MOST_MODES = 16
@@ -118,7 +118,7 @@ def _choose_examples(clip: FaceClip, settings: FitSettings) -> tuple[Crops, Floa
         grey, shares = small_grey(face), where / np.float32(2 * ANALYSIS_PX)
         crops.append(crop)
         points.append(landmarks / np.float32(settings.crop_px))
-        eyes.append(float(eye_contrast(grey, shares).mean()))
+        eyes.append(float(eye_darkness(grey, shares).mean()))
         mouths.append(mouth_darkness(grey, shares))
     if len(crops) < len(numbers):
         raise FaceError(f"{clip.name}: has fewer frames than its track; delete its track and run `tooling faces`")
