@@ -21,7 +21,7 @@ import hashlib
 import itertools
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -78,33 +78,44 @@ class Filmed:
         name: of the file or actor.
         frames: RGB uint8 (H, W, 3) each.
         landmarks: float32 (T, 5, 2), px.
+        is_detected: bool (T,), frames in which the face is seen; only they are measured.
         gender: "male", "female" or "".
     """
 
     name: str
     frames: list[Frame]
     landmarks: Landmarks
+    is_detected: NDArray[np.bool_]
     gender: str = ""
 
     @property
     def clip(self) -> FaceClip:
         """As generators take it."""
-        return FaceClip(self.name, lambda: iter(self.frames), self.landmarks)
+        return FaceClip(self.name, lambda: iter(self.frames), self.landmarks, self.is_detected)
 
     @functools.cached_property
     def openings(self) -> Openings:
         """Of its own frames."""
-        return measure_openings(self.frames, self.landmarks)
+        return self.openings_of(self.frames)
 
     @functools.cached_property
     def identity(self) -> Floats:
         """Of its own frames."""
-        return identity_of(self.frames, self.landmarks)
+        return self.identity_of(self.frames)
+
+    def openings_of(self, frames: Sequence[Frame]) -> Openings:
+        """Of a fake of this clip."""
+        return measure_openings(frames, self.landmarks, self.is_detected)
+
+    def identity_of(self, frames: Sequence[Frame]) -> Floats:
+        """Of a fake of this clip."""
+        seen = self.is_detected[: len(frames)]
+        return identity_of(list(itertools.compress(frames, seen)), self.landmarks[: len(seen)][seen])
 
 
 @dataclass(frozen=True)
 class Openings:
-    """Openings of mouth and eyes, frame by frame, in eye distances: float64 (T,) each."""
+    """Openings of mouth and eyes, frame by frame, in eye distances: float64 (T,) each; NaN where no face is seen."""
 
     mouth: NDArray[np.float64]
     eyes: NDArray[np.float64]
@@ -112,7 +123,7 @@ class Openings:
     def followed(self, other: Openings, part: str) -> tuple[float, float]:
         """Correlation with the part of another clip, and spread over its spread; NaN if that hardly varies."""
         both = zip(getattr(self, part), getattr(other, part), strict=False)
-        own, its = np.array(list(both)).T
+        own, its = np.array([pair for pair in both if np.isfinite(pair).all()]).T
         if its.std() < SMALLEST_SPREAD[part]:
             return float("nan"), float("nan")
         correlation = float(np.corrcoef(own, its)[0, 1]) if own.std() > 0 else 0.0
@@ -205,7 +216,7 @@ def main() -> None:
     people = read_people(arguments.folder, *size, keeper) if arguments.folder else render_people(*size)
     if arguments.female:
         genders = {one.name: "female" if one.name in arguments.female else "male" for one in people}
-        people = [Filmed(one.name, one.frames, one.landmarks, genders[one.name]) for one in people]
+        people = [replace(one, gender=genders[one.name]) for one in people]
     measures = {
         "swap": lambda: measure_pairs("swap", people, arguments.pairs, keeper),
         "drive": lambda: measure_pairs("drive", people, arguments.pairs, keeper),
@@ -226,7 +237,8 @@ def read_people(folder: Path, num_frames: int, height: int, keeper: Keeper) -> l
     for path in sorted(folder.glob("*.mp4")):
         frames = [_scaled(frame, height) for frame in itertools.islice(read_frames(path), num_frames)]
         try:
-            people.append(Filmed(path.stem, frames, keeper.track(path, frames).landmarks))
+            track = keeper.track(path, frames)
+            people.append(Filmed(path.stem, frames, track.landmarks, track.is_detected))
         except GenerationError as error:
             print(f"left out: {error}")
     return people
@@ -240,7 +252,9 @@ def render_people(num_frames: int, height: int) -> list[Filmed]:
         settings = RenderSettings(num_frames, width_px=height * 16 // 9, height_px=height, motion_seed=seed)
         film = list(render_clip(sample_actor(seed, "male" if seed % 2 else "female"), settings))
         landmarks = np.stack([frame.landmarks for frame in film])
-        people.append(Filmed(f"actor-{seed}", [frame.image for frame in film], landmarks, gender))
+        people.append(
+            Filmed(f"actor-{seed}", [frame.image for frame in film], landmarks, np.ones(len(film), bool), gender)
+        )
     return people
 
 
@@ -250,7 +264,7 @@ def measure_pairs(family: str, people: Sequence[Filmed], num_pairs: int, keeper:
     report = Report(family, ("to source",) if family == "swap" else ("to target",), ("mouth", "eyes"))
     for target, source in pairs_of(people, num_pairs):
         frames, seconds = timed(pipeline.stream(target.clip, source.clip))
-        openings, identity = measure_openings(frames, target.landmarks), identity_of(frames, target.landmarks)
+        openings, identity = target.openings_of(frames), target.identity_of(frames)
         leader = target if family == "swap" else source
         mouth, mouth_ratio = openings.followed(leader.openings, "mouth")
         eyes, eyes_ratio = openings.followed(leader.openings, "eyes")
@@ -277,9 +291,9 @@ def measure_edits(people: Sequence[Filmed], num_edits: int, keeper: Keeper) -> N
     for person in people[:num_edits]:
         for attribute in ("age", "hair"):
             frames, seconds = timed(pipeline.stream(person.clip, attribute=attribute))
-            openings = measure_openings(frames, person.landmarks)
+            openings = person.openings_of(frames)
             row = {
-                "to original": DlibIdentity.distance(identity_of(frames, person.landmarks), person.identity),
+                "to original": DlibIdentity.distance(person.identity_of(frames), person.identity),
                 "mouth": openings.followed(person.openings, "mouth")[0],
                 "eyes": openings.followed(person.openings, "eyes")[0],
                 "ms": 1000 * seconds / len(frames),
@@ -324,7 +338,7 @@ def timed(stream: Iterator[PastedFrame]) -> tuple[list[Frame], float]:
     return frames, time.process_time() - started
 
 
-def measure_openings(frames: Sequence[Frame], landmarks: Landmarks) -> Openings:
+def measure_openings(frames: Sequence[Frame], landmarks: Landmarks, is_detected: NDArray[np.bool_]) -> Openings:
     """Openings of mouth and eyes by dlib's landmarks, searched where the face's five are."""
     mouth: list[float] = []
     eyes: list[float] = []
@@ -333,7 +347,8 @@ def measure_openings(frames: Sequence[Frame], landmarks: Landmarks) -> Openings:
         points = landmarks_68(frame, five)
         for found, pairs in ((mouth, LIPS), (eyes, LIDS)):
             found.append(float(np.mean([np.linalg.norm(points[b] - points[a]) for a, b in pairs])) / unit)
-    return Openings(np.array(mouth), np.array(eyes))
+    seen = is_detected[: len(mouth)]
+    return Openings(np.where(seen, mouth, np.nan), np.where(seen, eyes, np.nan))
 
 
 def landmarks_68(frame: Frame, five: Landmarks) -> NDArray[np.float64]:
