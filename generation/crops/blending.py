@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.arrays import FloatImage, Floats, Frame, Grey, Landmarks
+from generation.smoothing import smoothstep
 
 GRID_PX = 64
 OUTLINE_SOFTNESS = 0.030  # standard deviation of the mask's edge, as a share of the side
 LIGHT_SCALE = 0.085  # details larger than this share of the side are light, smaller ones are the face
 LARGEST_ODDS = 8.0
+DARKENING = (1.1, 1.7)  # logarithms of the odds, negative: from where colours are multiplied, and wholly
 HUE_OF_OTHERS = 0.25  # of the skin's change of hue
 _THIN = np.ones((5, 5), np.uint8)
 
@@ -26,7 +28,7 @@ _BESIDE_MOUTH = ((1.00, 1.02), (0.55, 1.30))
 _BELOW_MOUTH = 1.45
 
 
-def face_outline(landmarks: Landmarks, brow_height: float, *, shrink: float = 1.0) -> Floats:
+def face_outline(landmarks: Landmarks, brow_height: float, *, shrink: float = 1.0, brow_shrink: float = 1.0) -> Floats:
     """The part of a face that carries its identity: brows to chin, between the cheeks' edges.
 
     The side of a turned head that faces away is narrower, in proportion to its eye's distance from the nose.
@@ -35,6 +37,7 @@ def face_outline(landmarks: Landmarks, brow_height: float, *, shrink: float = 1.
         landmarks: (5, 2) as shares of the crop's side.
         brow_height: of the higher brows of the two people, above the eyes, in distances from eyes to mouth.
         shrink: scale about the middle of the outline, except for the brows.
+        brow_shrink: scale of the width at the brows, beside which there may be hair.
 
     Returns:
         float32 (GRID_PX, GRID_PX), 0 to 1 with a soft edge.
@@ -43,7 +46,8 @@ def face_outline(landmarks: Landmarks, brow_height: float, *, shrink: float = 1.
     middle = points.mean(0)
     scaled = middle + shrink * (points - middle)
     # The brows stay inside however much the rest shrinks.
-    points = np.where(points[:, 1:] < landmarks[:2, 1].mean(), points * [1, 1], scaled)
+    beside = np.stack([middle[0] + brow_shrink * (points[:, 0] - middle[0]), points[:, 1]], -1)
+    points = np.where(points[:, 1:] < landmarks[:2, 1].mean(), beside, scaled)
     fine = 2 * GRID_PX
     drawn = np.zeros((fine, fine), np.uint8)
     cv2.fillPoly(drawn, [np.rint(points * fine * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
@@ -191,15 +195,22 @@ def relight(crop: FloatImage, here: FloatImage, target: FloatImage, skin_share: 
 
     Every colour value x becomes a x / (1 + (a - 1) x): the one family of tone curves through (0, 0), (1, 1) and
     (here, target) that rises everywhere, so that pupils and teeth stay what they are while skin takes the new tone.
-    The hue of what is not skin changes less: the white of an eye has no complexion.
+    The hue of what is not skin changes less: the white of an eye has no complexion. No such curve darkens skin that
+    is almost white without reddening it: far down, colours are multiplied instead, and white darkens with the skin.
 
     Args:
         crop: (S, S, 3).
         here, target: (GRID_PX, GRID_PX, 3), from `low_band`.
         skin_share: float32 (GRID_PX, GRID_PX), from `skin`.
     """
-    odds = enlarge(np.asarray(np.exp(light_change(here, target, skin_share)), np.float32), len(crop))
-    return apply_odds(crop, odds)
+    change = light_change(here, target, skin_share)
+    odds = enlarge(np.asarray(np.exp(change), np.float32), len(crop))
+    result = apply_odds(crop, odds)
+    dark = np.asarray(smoothstep(*DARKENING, -change.mean(2)), np.float32)[..., None]
+    if not dark.any():
+        return result
+    gain = enlarge(np.asarray(target / np.maximum(here, 0.02), np.float32), len(crop))
+    return np.asarray(result + enlarge(dark[..., 0], len(crop))[..., None] * (gain * crop - result), np.float32)
 
 
 def light_change(here: FloatImage, target: FloatImage, skin_share: Floats) -> Floats:
