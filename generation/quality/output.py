@@ -1,7 +1,7 @@
 """Measuring a fake while it is written, so that nothing broken is accepted silently.
 
 The change is that of `generation.quality.change`, by which a file is verified too. The other numbers are means over the
-replaced pixels of every second row and column, in 8-bit levels of green.
+replaced pixels of every second row and column, in 8-bit levels, of green where no colour is named.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ Plane = NDArray[np.int16]
 
 STEP_PX = 2
 INSIDE = 0.5  # weight of the mask from which a pixel counts as replaced
+EDGE = 0.2, 0.8  # weights between which it is at the mask's edge
+RED_PERCENTILE, BRIGHT_PERCENTILE = 90, 99
 CHANGE = "cell_change"  # name of the change among the results; records from before it was one have none
 
 
@@ -33,6 +35,10 @@ class OutputLimits:
         smallest_mask: mean share of the picture that is replaced.
         largest_likeness: mean correlation of its gradients with the target's; above it the face is still the target's.
         largest_clipping: mean share of the replaced pixels that are black or white and were not in the target.
+        largest_reddening: by how much red exceeds green, at its 90th percentile, more than in the target.
+        largest_glow: by how much the 99th percentile exceeds the target's.
+        largest_edge: mean difference from the target at the mask's edge, of the colour that differs most; hair or
+            background that is pasted over skin is seen there.
         smallest_motion: mean difference between successive frames, as a share of the target's.
         largest_flicker: mean second difference over time, as a multiple of the target's, beyond `flicker_allowance`.
         largest_flash: the same for the single worst frame, beyond `flash_allowance`.
@@ -44,6 +50,9 @@ class OutputLimits:
     smallest_mask: float = 0.002
     largest_likeness: float = 1.0
     largest_clipping: float = 0.2
+    largest_reddening: float = 255.0
+    largest_glow: float = 255.0
+    largest_edge: float = 255.0
     smallest_motion: float = 0.25
     largest_flicker: float = 1.8
     largest_flash: float = 4.0
@@ -63,7 +72,7 @@ def limits_of(family: str, factor: float | None = None) -> OutputLimits:
     if family == "attribute_editing":
         return OutputLimits(smallest_change=0.6 * min(1.0, abs(factor or 1.0)))
     if family == "face_swap":
-        return OutputLimits(largest_likeness=0.97)
+        return OutputLimits(largest_likeness=0.97, largest_reddening=12.0, largest_glow=30.0, largest_edge=27.0)
     if family == "expression_driven":
         return OutputLimits(flash_allowance=4.0)
     return OutputLimits()
@@ -88,6 +97,8 @@ class OutputMeter:
         self._change = ChangeMeter()
         self._likenesses: list[float] = []
         self._clippings: list[float] = []
+        self._tails: list[tuple[float, float]] = []
+        self._edges: list[float] = []
         self._motions: list[tuple[float, float]] = []
         self._flickers: list[tuple[float, float]] = []
         self._recent: deque[tuple[Plane, Plane, NDArray[np.bool_]]] = deque(maxlen=3)
@@ -114,6 +125,7 @@ class OutputMeter:
         self._clippings.append(
             float(((after <= 0) | (after >= 255))[inside & (before > 0) & (before < 255)].sum() / inside.sum())
         )
+        self._add_colours(pasted)
         self._recent.append((before, after, inside))
         if len(self._recent) >= 2:
             (old, old_after, _), (new, new_after, _) = list(self._recent)[-2:]
@@ -124,6 +136,17 @@ class OutputMeter:
                 (_mean(2 * b - a - c, middle) / 2, _mean(2 * b_after - a_after - c_after, middle) / 2)
             )
 
+    def _add_colours(self, pasted: PastedFrame) -> None:
+        thin = slice(None, None, STEP_PX), slice(None, None, STEP_PX)
+        before, after = (image[pasted.region][thin].astype(np.int16) for image in (pasted.original, pasted.frame))
+        mask = pasted.mask[thin]
+        inside, edge = mask > INSIDE, (mask > EDGE[0]) & (mask < EDGE[1])
+        if inside.any():
+            (red, bright), (old_red, old_bright) = (_tails(image[inside]) for image in (after, before))
+            self._tails.append((red - old_red, bright - old_bright))
+        if edge.any():
+            self._edges.append(float(np.abs(after - before).max(2)[edge].mean()))
+
     def results(self) -> dict[str, float]:
         """The measurements so far, rounded."""
         motions, flickers = (np.array(pairs or [(0.0, 0.0)]) for pairs in (self._motions, self._flickers))
@@ -132,6 +155,9 @@ class OutputMeter:
             CHANGE: self._change.mean or 0.0,
             "likeness": float(np.mean(self._likenesses or [0.0])),
             "clipping": float(np.mean(self._clippings or [0.0])),
+            "reddening": float(np.mean([red for red, _ in self._tails] or [0.0])),
+            "glow": float(np.mean([bright for _, bright in self._tails] or [0.0])),
+            "edge": float(np.mean(self._edges or [0.0])),
             "frames_passed_through": float(self._num_passed),
             "target_motion": float(motions[:, 0].mean()),
             "motion": float(motions[:, 1].mean()),
@@ -168,6 +194,12 @@ class OutputMeter:
             (got[CHANGE] < limits.smallest_change, f"it differs from its target by {got[CHANGE]:.2f} levels only"),
             (got["likeness"] > limits.largest_likeness, f"the face is still the target's ({got['likeness']:.3f})"),
             (got["clipping"] > limits.largest_clipping, f"{got['clipping']:.0%} of it is clipped to black or white"),
+            (got["reddening"] > limits.largest_reddening, f"it is reddened by {got['reddening']:.1f} levels"),
+            (got["glow"] > limits.largest_glow, f"it glows, {got['glow']:.1f} levels above its target"),
+            (
+                got["edge"] > limits.largest_edge,
+                f"its edge differs from the target by {got['edge']:.1f} levels; hair or background is pasted",
+            ),
             (
                 got["motion"] < limits.smallest_motion * got["target_motion"],
                 f"it is frozen ({got['motion']:.2f} levels)",
@@ -187,6 +219,12 @@ def _likeness(before: Plane, after: Plane, inside: NDArray[np.bool_]) -> float:
         pairs.append(np.concatenate([rows[inside], columns[inside]]))
     spread = float(np.linalg.norm(pairs[0]) * np.linalg.norm(pairs[1]))
     return float(pairs[0] @ pairs[1]) / spread if spread > 0 else 0.0
+
+
+def _tails(colours: NDArray[np.int16]) -> tuple[float, float]:
+    """Of colours (N, 3): red less green at its high percentile, and green at its highest."""
+    red = np.percentile(colours[:, 0] - colours[:, 1], RED_PERCENTILE)
+    return float(red), float(np.percentile(colours[:, 1], BRIGHT_PERCENTILE))
 
 
 def _count_changed_outside(pasted: PastedFrame) -> int:
