@@ -1,10 +1,11 @@
 """Face swap without weights: the source's face, re-posed by the target's motion, in the target's light.
 
 1. `prepare` reads both clips once: a neutral crop of each, pose and expression of every frame, and a handful of
-   source frames that together come nearest to what the target does (blinks and open mouths among them).
+   source frames with open eyes that together come nearest to what the target does (open mouths among them).
 2. For each target frame the chosen source frame is warped through both people's neutral faces:
    target frame -> target's neutral -> source's neutral -> source frame. The two outer steps are dense optical flow
-   between crops of one person, the middle one follows the landmarks.
+   between crops of one person, the middle one follows the landmarks. What flow does not follow is measured and
+   drawn: lids fall as far as the target's, lips part as far.
 3. Its light is exchanged for the target's, grain is matched, and a soft mask that knows hair, turned cheeks and
    background from skin decides what is pasted.
 
@@ -19,12 +20,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.arrays import Floats, Frame
+from generation.arrays import Floats, Frame, Grey
 from generation.crops import blending
 from generation.crops.align import AlignedFaces, Batching, align, smooth_landmarks
 from generation.crops.blending import GRID_PX
 from generation.crops.clip import FaceClip
+from generation.crops.outline import is_seen
 from generation.generators.base import CropsOutput, PairPipeline
+from generation.generators.weightfree.driving.eyelids import Eyes, close_eyes
+from generation.generators.weightfree.openings import LipMeter, lid_closures, lid_openings
 from generation.motion.expression import (
     FEATURES,
     LID_HEIGHT,
@@ -34,14 +38,21 @@ from generation.motion.expression import (
     choose_sequence,
     comparable,
     displacement,
+    eye_darkness,
     small_grey,
 )
 from generation.motion.fields import GRID, hann_mean, pixels, sample, sample_at, sample_sharp, to_grid
-from generation.motion.measure import measure_clip
+from generation.motion.measure import measure_clip, seen_frames
+from generation.motion.rigid import smooth_inside
 from generation.smoothing import smoothstep
 
 SHAPE_SHARE = 0.3  # of the source's proportions that are bent to the target's
 LANDMARK_SHARE = 0.5
+LID_WEIGHT = 2.0  # of lids that are closed in a source frame
+DARK_SHARE = 0.3  # of the dark between the lips, which teeth hide; it tells pursed lips from lips that are shut
+STRETCH_SHARE = 0.7  # of the difference in opening; flow shows the rest
+MISSING_OPENING = (0.015, 0.03)  # of the crop's side, from where the target's own mouth begins to be seen, and is
+EYE_SMOOTHING = 0.025  # of the crop's side
 GRAIN_PX = 0.7
 LARGEST_GRAIN = 0.06  # of white
 
@@ -57,6 +68,7 @@ class SwapSettings:
         most_source_frames: source frames kept.
         switch_cost: how much nearer another source frame must be, summed over its frames, before it is taken.
         fade_frames: length of the cross-fade between two source frames; odd.
+        mouth_stretch: most that a source frame's mouth is stretched open, as a share of its opening.
     """
 
     crop_px: int = 320
@@ -65,6 +77,7 @@ class SwapSettings:
     most_source_frames: int = 24
     switch_cost: float = 0.35
     fade_frames: int = 3
+    mouth_stretch: float = 0.6
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,9 @@ class SourceFrame:
         motion: float32 (ANALYSIS_PX, ANALYSIS_PX, 2), from the source's neutral crop to this one.
         usable: float32 (GRID_PX, GRID_PX), 1 where there is face, 0 on hair, background and the far side.
         features: float32 (GRID_PX, GRID_PX), 1 from the brows down, whether it looks like skin or not.
+        eyes: where its lids are.
+        closure: float32 (2,), how far they are closed, 0 to 1.
+        opening: of the mouth, more than in most frames of its clip; a share of the side.
     """
 
     crop: Frame
@@ -84,6 +100,9 @@ class SourceFrame:
     motion: Floats
     usable: Floats
     features: Floats
+    eyes: Eyes
+    closure: Floats
+    opening: float
 
 
 @dataclass(frozen=True)
@@ -94,16 +113,16 @@ class PreparedSwap:
         target_neutral, source_neutral: where the motions are measured from.
         source_frames: the K frames that are shown.
         choice: int (T,), which of them for each target frame.
-        missing_blink, missing_opening: float32 (T,), by how much the target's eyes are more closed, its mouth more
-            open (share of the crop's side) than in the chosen source frame.
+        closure: float32 (T, 2), how far the target's lids are closed, 0 to 1.
+        opening: float32 (T,), of the target's mouth, as that of `SourceFrame`.
     """
 
     target_neutral: Neutral
     source_neutral: Neutral
     source_frames: list[SourceFrame]
     choice: NDArray[np.intp]
-    missing_blink: Floats
-    missing_opening: Floats
+    closure: Floats
+    opening: Floats
 
 
 class WeightfreeSwap(PairPipeline):
@@ -124,20 +143,26 @@ class WeightfreeSwap(PairPipeline):
             FaceError, VideoError: a clip cannot be read, or does not fit its track.
         """
         batching = Batching(self.settings.crop_px, self.settings.batch_frames)
-        target_neutral, asked = measure_clip(target, batching)
-        source_neutral, given = measure_clip(source, batching)
-        requested, offered = comparable(asked), comparable(given)
-        numbers = choose_frames(requested, offered, self.settings.most_source_frames)
+        target_neutral, requested, closure = _measure(target, batching)
+        source_neutral, offered, shown = _measure(source, batching)
+        # Lids fall by themselves: source frames are to show open eyes.
+        blink, gape = (FEATURES.index(name) for name in ("eye_closure", "mouth_gap"))
+        requested[:, blink], offered[:, blink] = 0, LID_WEIGHT * shown.max(1)
+        requested[:, gape] *= DARK_SHARE
+        offered[:, gape] *= DARK_SHARE
+        seen = seen_frames(source)
+        numbers = [int(seen[at]) for at in choose_frames(requested, offered[seen], self.settings.most_source_frames)]
         choice = choose_sequence(requested, offered[numbers], self.settings.switch_cost)
-        frames = _collect(source, numbers, source_neutral, self.settings.crop_px)
-        missing = requested - offered[numbers][choice]
+        wide = FEATURES.index("mouth_opening")
+        crop_px = self.settings.crop_px
+        frames = _collect(source, numbers, source_neutral, crop_px, shown, offered[:, wide])
         return PreparedSwap(
             target_neutral,
             source_neutral,
             frames,
             choice,
-            missing[:, FEATURES.index("eye_closure")],
-            missing[:, FEATURES.index("mouth_opening")],
+            closure,
+            requested[:, wide],
         )
 
     def replace(self, faces: AlignedFaces, prepared: PreparedSwap, *, seed: int = 0) -> CropsOutput:
@@ -147,24 +172,48 @@ class WeightfreeSwap(PairPipeline):
         return CropsOutput(np.stack([crop for crop, _ in made]), np.stack([mask for _, mask in made]))
 
 
-def _collect(clip: FaceClip, numbers: list[int], neutral: Neutral, crop_px: int) -> list[SourceFrame]:
+def _measure(clip: FaceClip, batching: Batching) -> tuple[Neutral, Floats, Floats]:
+    """The neutral crop, comparable features (T, F), and how far the lids are closed (T, 2), of one clip."""
+    openings: list[Floats] = []
+    darkness: list[Floats] = []
+
+    def watch(crop: Frame, grey: Grey, landmarks: Floats) -> None:
+        openings.append(lid_openings(crop, landmarks))
+        darkness.append(eye_darkness(grey, landmarks))
+
+    neutral, features = measure_clip(clip, batching, LipMeter, watch)
+    return neutral, comparable(features), lid_closures(np.stack(openings), np.stack(darkness))
+
+
+def _collect(
+    clip: FaceClip, numbers: list[int], neutral: Neutral, crop_px: int, closures: Floats, openings: Floats
+) -> list[SourceFrame]:
     meter, brow_height = MotionMeter(neutral), neutral.brow_height
     smoothed = smooth_landmarks(clip.landmarks)
     found = []
     for number, frame in zip(range(numbers[-1] + 1), clip.frames(), strict=False):
         if number in numbers:
             crop, landmarks, _ = align(frame, smoothed[number], crop_px)
-            found.append(
-                _source_frame(crop, landmarks / np.float32(crop_px), meter.from_neutral(small_grey(crop)), brow_height)
-            )
+            motion = without_lids(meter.from_neutral(small_grey(crop)), neutral.landmarks)
+            lids, lips = closures[number], float(openings[number])
+            found.append(_source_frame(crop, landmarks / np.float32(crop_px), motion, brow_height, lids, lips))
     return found
 
 
-def _source_frame(crop: Frame, landmarks: Floats, motion: Floats, brow_height: float) -> SourceFrame:
+def without_lids(motion: Floats, landmarks: Floats) -> Floats:
+    """A motion field (N, N, 2) whose eyes move as what is around them; flow cannot follow lids."""
+    eyes = blending.enlarge(blending.eye_areas(landmarks), len(motion))
+    around = smooth_inside(motion, 1 - eyes, EYE_SMOOTHING * len(motion))
+    return np.asarray(motion + eyes[..., None] * (around - motion), np.float32)
+
+
+def _source_frame(
+    crop: Frame, landmarks: Floats, motion: Floats, brow_height: float, closure: Floats, opening: float
+) -> SourceFrame:
     skin = blending.skin(blending.shrink_to_grid(crop), landmarks)
     usable = skin * blending.face_outline(landmarks, brow_height + 0.15, shrink=1.12)
-    features = blending.face_outline(landmarks, brow_height - 0.04, shrink=0.85)
-    return SourceFrame(crop, landmarks, motion, usable, features)
+    features = blending.face_outline(landmarks, brow_height - 0.04, shrink=0.85, brow_shrink=0.85)
+    return SourceFrame(crop, landmarks, motion, usable, features, Eyes.find(crop, landmarks), closure, opening)
 
 
 class _Batch:
@@ -177,7 +226,12 @@ class _Batch:
         heights = (source.target_neutral.brow_height, source.source_neutral.brow_height)
         self.brows = LID_HEIGHT if LID_HEIGHT in heights else max(heights)
         meter = MotionMeter(source.target_neutral)
-        self.motion = np.stack([to_grid(meter.to_neutral(small_grey(crop))) for crop in target.crops])
+        self.motion = np.stack(
+            [
+                without_lids(to_grid(meter.to_neutral(small_grey(crop))), points)
+                for crop, points in zip(target.crops, self.landmarks, strict=True)
+            ]
+        )
         self.small = np.stack([blending.shrink_to_grid(crop) for crop in target.crops])
         self.skin = np.stack([blending.skin(s, p) for s, p in zip(self.small, self.landmarks, strict=True)])
 
@@ -186,17 +240,17 @@ class _Batch:
         side = self.settings.crop_px
         time = self.target.start + number - self.target.num_before
         landmarks = self.landmarks[number]
-        face, usable, features = self._warped_source(number, self._weights(time))
+        face, usable, features = self._warped_source(number, time)
         reach = self.settings.context_frames
         skin, small = hann_mean(self.skin, number, reach), hann_mean(self.small, number, reach)
 
         outline = blending.face_outline(landmarks, self.brows)
-        core = blending.face_outline(landmarks, self.brows, shrink=0.78)
+        core = blending.face_outline(landmarks, self.brows, shrink=0.78, brow_shrink=0.78)
         # A rim of glasses inside the face belongs to it, a lock of hair at its edge does not.
-        inner = blending.face_outline(landmarks, self.brows, shrink=0.88)
+        inner = blending.face_outline(landmarks, self.brows, shrink=0.88, brow_shrink=0.88)
         shown = np.maximum(usable, inner * blending.fill_thin(usable))
         mask = outline * (core + (1 - core) * np.minimum(blending.fill_thin(skin), shown))
-        mask = mask * (1 - self._kept(landmarks, time))
+        mask = mask * (1 - self._kept(landmarks, time)) * is_seen(self.target, number)
         mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), 1.0), np.float32)
 
         light = np.minimum(skin, usable) * (1 - blending.feature_areas(landmarks)) * (outline > 0.3)
@@ -222,23 +276,25 @@ class _Batch:
             shares[chosen] = shares.get(chosen, 0.0) + float(weight)
         return shares
 
-    def _warped_source(self, number: int, weights: dict[int, float]) -> tuple[Floats, Floats, Floats]:
+    def _warped_source(self, number: int, time: int) -> tuple[Floats, Floats, Floats]:
         """The cross-faded source crop in the target's pose, RGB float32 [0, 1]; its usable places and features."""
         side = self.settings.crop_px
         motion = hann_mean(self.motion, number, self.settings.context_frames)
         face = np.zeros((side, side, 3), np.float32)
         areas = np.zeros((GRID_PX, GRID_PX, 2), np.float32)
-        for chosen, weight in sorted(weights.items()):
+        for chosen, weight in sorted(self._weights(time).items()):
             frame = self.source.source_frames[chosen]
-            places = self._places(self.landmarks[number], motion, frame)
+            places = self._places(self.landmarks[number], motion, frame, time)
             full = blending.enlarge(places - GRID, side) * side + pixels(side)
             warped = sample_sharp(frame.crop, full)
+            fall = (self.source.closure[time] - frame.closure) / np.maximum(1 - frame.closure, 0.1)
+            close_eyes(warped, frame.crop, frame.eyes, (full + np.float32(0.5)) / np.float32(side), fall)
             # uint8 [0, 255] -> float32 [0, 1]
             face += np.float32(weight / 255) * warped
             areas += weight * sample(np.dstack([frame.usable, frame.features]), places)
         return face, areas[..., 0], areas[..., 1]
 
-    def _places(self, landmarks: Floats, motion: Floats, frame: SourceFrame) -> Floats:
+    def _places(self, landmarks: Floats, motion: Floats, frame: SourceFrame, time: int) -> Floats:
         """Where in the source crop each grid place of the target crop is seen: float32 (GRID_PX, GRID_PX, 2)."""
         still, source_still = self.source.target_neutral.landmarks, self.source.source_neutral.landmarks
         shape = _shape_offset(still, source_still)
@@ -247,7 +303,9 @@ class _Batch:
         places = places + sample(frame.motion, places)
         # Where flow lost a quick movement of the head, the landmarks still have it.
         missed = still + shape + (frame.landmarks - source_still) - sample_at(places, landmarks)
-        return places + displacement(landmarks, landmarks + LANDMARK_SHARE * missed, GRID)
+        places = places + displacement(landmarks, landmarks + LANDMARK_SHARE * missed, GRID)
+        opening = float(self.source.opening[time])
+        return places - lower_lip(landmarks, opening, stretch(opening, frame.opening, self.settings.mouth_stretch))
 
     def _grain(self, number: int, face: Floats, random: np.random.Generator) -> Floats:
         """Noise that the target's skin has and the warped source's has not: float32 (S, S, 1), RGB in [0, 1]."""
@@ -260,15 +318,39 @@ class _Batch:
         return np.asarray(level * noise[..., None], np.float32)
 
     def _kept(self, landmarks: Floats, time: int) -> Floats:
-        """Where the target's own pixels stay because no source frame closes its eyes or opens its mouth so far."""
-        blink = float(smoothstep(0.35, 0.70, float(self.source.missing_blink[time])))
-        opening = float(smoothstep(0.02, 0.04, float(self.source.missing_opening[time])))
-        kept = np.zeros((GRID_PX, GRID_PX), np.float32)
-        if blink > 0:
-            kept = np.maximum(kept, blink * blending.eye_areas(landmarks))
+        """Where the target's own pixels stay because no source frame opens its mouth so far."""
+        opening, requested = 0.0, float(self.source.opening[time])
+        for chosen, weight in self._weights(time).items():
+            shown = self.source.source_frames[chosen].opening
+            missing = requested - shown - stretch(requested, shown, self.settings.mouth_stretch)
+            opening += weight * float(smoothstep(*MISSING_OPENING, missing))
         if opening > 0:
-            kept = np.maximum(kept, opening * blending.mouth_area(landmarks))
-        return kept
+            return opening * blending.mouth_area(landmarks)
+        return np.zeros((GRID_PX, GRID_PX), np.float32)
+
+
+def stretch(requested: float, shown: float, limit: float) -> float:
+    """By how much a mouth is stretched open, or shut, beyond what its frame and flow show; a share of the side."""
+    return float(np.clip(STRETCH_SHARE * (requested - shown), -max(shown, 0), max(limit * shown, 0)))
+
+
+def lower_lip(landmarks: Floats, opening: float, more: float) -> Floats:
+    """Motion of lower lip and chin that opens a mouth by more: float32 (GRID_PX, GRID_PX, 2), shares of the side.
+
+    Args:
+        landmarks: float32 (5, 2), shares of the side.
+        opening: of the mouth after that, within which the motion rises.
+        more: the motion of the lip's middle.
+    """
+    across = landmarks[4] - landmarks[3]
+    gap = float(np.linalg.norm(across))
+    down = np.array([-across[1], across[0]], np.float32) / gap
+    offset = (GRID - landmarks[3:].mean(0)) / gap
+    along, below = offset @ across / gap, offset @ down
+    width = 0.55 + 0.5 * np.clip(below, 0, 1)
+    rise = np.clip(below * gap / max(opening, 2 / GRID_PX), 0, 1)
+    share = np.maximum(1 - np.square(along / width), 0) ** 0.7 * rise * smoothstep(1.3, 0.4, below)
+    return np.asarray(more * share[..., None] * down, np.float32)
 
 
 def _shape_offset(still: Floats, source_still: Floats) -> Floats:

@@ -11,11 +11,23 @@ import torch
 from numpy.typing import NDArray
 
 from generation.arrays import Floats, Frame
+from generation.crops import blending
 from generation.crops.align import AlignedFaces, aligned_batches
+from generation.crops.blending import GRID_PX
 from generation.crops.clip import FaceClip, PastedFrame
+from generation.errors import RejectedOutputError
 from generation.generators.base import CropsOutput
 from generation.generators.loading import load_generator
-from generation.generators.weightfree.swap import PreparedSwap, SwapSettings, WeightfreeSwap, _Batch
+from generation.generators.weightfree.driving.eyelids import close_eyes
+from generation.generators.weightfree.openings import lid_closures, lid_openings
+from generation.generators.weightfree.swap import (
+    PreparedSwap,
+    SwapSettings,
+    WeightfreeSwap,
+    _Batch,
+    lower_lip,
+    stretch,
+)
 from generation.motion.expression import (
     FEATURES,
     are_brows_hidden,
@@ -24,13 +36,16 @@ from generation.motion.expression import (
     choose_sequence,
     comparable,
     displacement,
+    eye_darkness,
     mouth_darkness,
     small_grey,
 )
-from generation.quality.output import OutputMeter
+from generation.motion.fields import pixels
+from generation.quality.output import OutputMeter, limits_of
 from tests.actor_clips import TALK, film_talk
 
 NUM_FRAMES = TALK.num_frames
+FACE = np.array([[0.35, 0.38], [0.65, 0.38], [0.5, 0.55], [0.38, 0.73], [0.62, 0.73]], np.float32)
 BLINK, OPENING = FEATURES.index("eye_closure"), FEATURES.index("mouth_opening")
 
 
@@ -87,7 +102,7 @@ def test_only_pixels_under_the_mask_change(result: list[PastedFrame]) -> None:
 def test_the_face_is_the_source_s(faces: AlignedFaces, prepared: PreparedSwap, output: CropsOutput) -> None:
     batch = _Batch(faces, prepared, SwapSettings())
     for at in range(0, NUM_FRAMES, 6):
-        warped, _, _ = batch._warped_source(at, batch._weights(at))
+        warped, _, _ = batch._warped_source(at, at)
         inside = output.masks[at] > 0.9
         to_source = likeness(output.frames[at], warped, inside)
         to_target = likeness(output.frames[at], faces.crops[at], inside)
@@ -106,6 +121,89 @@ def test_the_skin_has_the_target_s_tone(faces: AlignedFaces, output: CropsOutput
     cheeks = (slice(None), slice(160, 205), slice(100, 220))
     wanted = faces.crops[cheeks].mean((0, 1, 2))
     assert np.abs(output.frames[cheeks].mean((0, 1, 2)) - wanted).max() < 8
+
+
+def test_skin_that_is_almost_white_is_darkened_without_reddening() -> None:
+    pale, dark = np.array([0.97, 0.86, 0.80], np.float32), np.array([0.45, 0.27, 0.22], np.float32)
+    here, there = (np.broadcast_to(colour, (GRID_PX, GRID_PX, 3)) for colour in (pale, dark))
+    skin = np.ones((GRID_PX, GRID_PX), np.float32)
+    for share in (1.0, 1.03):  # skin, and its highlights
+        crop = np.full((64, 64, 3), np.minimum(share * pale, 1), np.float32)
+        made = blending.relight(crop, here, there, skin)[32, 32]
+        assert abs((made[0] - made[1]) - (dark[0] - dark[1])) < 0.04, share
+    # Little is changed by the curve that keeps white white.
+    assert blending.relight(np.ones_like(crop), 0.7 * skin[..., None] + 0 * here, 0.6 + 0 * here, skin).min() > 0.99
+
+
+def test_lids_follow_the_target(faces: AlignedFaces, output: CropsOutput) -> None:
+    places = faces.landmarks / faces.crops.shape[1]
+    wanted, shown = (
+        lid_closures(
+            np.stack([lid_openings(crop, at) for crop, at in zip(crops, places, strict=True)]),
+            np.stack([eye_darkness(small_grey(crop), at) for crop, at in zip(crops, places, strict=True)]),
+        )
+        for crops in (faces.crops, output.frames)
+    )
+    assert wanted.max() > 0.8
+    assert np.corrcoef(wanted.mean(1), shown.mean(1))[0, 1] > 0.5
+
+
+def test_one_eye_closes_alone(prepared: PreparedSwap) -> None:
+    frame = prepared.source_frames[0]
+    side = len(frame.crop)
+    places = np.asarray((pixels(side) + 0.5) / side, np.float32)
+    result = frame.crop.copy()
+    close_eyes(result, frame.crop, frame.eyes, places, np.array([1, 0], np.float32))
+    changed = np.abs(result.astype(int) - frame.crop).max(2) > 8
+    middle = round(float(frame.landmarks[:2, 0].mean()) * side)
+    assert changed[:, :middle].sum() > 100
+    assert not changed[:, middle:].any()
+
+
+def test_a_mouth_is_stretched_from_its_lower_lip_down() -> None:
+    motion = lower_lip(FACE, 0.05, 0.03)[..., 1]
+    row, column = (int(FACE[3:, axis].mean() * GRID_PX) for axis in (1, 0))
+    assert motion[: row - 1].max() == 0
+    assert motion[row + 4, column] > 0.025
+    assert np.abs(motion[:, 4]).max() == 0
+    assert stretch(0.05, 0.0, 0.6) == 0  # nothing is seen between lips that are shut
+    assert stretch(0.0, 0.05, 0.6) < -0.02
+    assert stretch(1.0, 0.05, 0.6) == pytest.approx(0.03)
+
+
+def test_frames_without_a_face_stay_and_lend_none(clips: tuple[FaceClip, FaceClip]) -> None:
+    target, source = (dataclasses.replace(clip, is_detected=np.arange(NUM_FRAMES) >= NUM_FRAMES // 2) for clip in clips)
+    frames = list(source.frames())
+    black = dataclasses.replace(
+        source, frames=lambda: (f if at >= NUM_FRAMES // 2 else 0 * f for at, f in enumerate(frames))
+    )
+    pipeline = WeightfreeSwap()
+    prepared = pipeline.prepare(target, black)
+    assert all(frame.crop.mean() > 20 for frame in prepared.source_frames)
+    masks = pipeline.replace(all_crops(target), prepared).masks
+    assert [bool(mask.any()) for mask in masks] == list(np.arange(NUM_FRAMES) >= NUM_FRAMES // 2)
+
+
+def pasted(change: tuple[int, int, int], mask: Floats) -> PastedFrame:
+    before = np.full((40, 40, 3), (150, 120, 100), np.uint8)
+    after = np.where(mask[..., None] > 0, np.clip(before.astype(int) + change, 0, 255), before).astype(np.uint8)
+    return PastedFrame(before, after, (slice(0, 40), slice(0, 40)), mask)
+
+
+@pytest.mark.parametrize(
+    ("change", "weight", "words"),
+    [((20, 0, 0), 1.0, "reddened"), ((40, 40, 40), 1.0, "glows"), ((-60, -60, -60), 0.6, "edge differs")],
+)
+def test_colours_that_do_not_fit_are_rejected(change: tuple[int, int, int], weight: float, words: str) -> None:
+    mask = np.zeros((40, 40), np.float32)
+    mask[10:30, 10:30] = weight
+    limits = dataclasses.replace(limits_of("face_swap"), largest_likeness=1.0, smallest_change=0.0, smallest_motion=0.0)
+    fitting, other = OutputMeter(limits), OutputMeter(limits)
+    fitting.add(pasted((6, 4, 4), mask))
+    fitting.raise_if_rejected("swap", 1)
+    other.add(pasted(change, mask))
+    with pytest.raises(RejectedOutputError, match=words):
+        other.raise_if_rejected("swap", 1)
 
 
 def test_it_does_not_flicker(result: list[PastedFrame]) -> None:
@@ -200,7 +298,7 @@ def test_open_mouths_are_compared_from_each_clip_s_closed_mouth() -> None:
 
 def test_the_neutral_crop_has_open_eyes() -> None:
     crops = np.full((6, 128, 128), 180, np.uint8)
-    points = np.array([[0.35, 0.38], [0.65, 0.38], [0.5, 0.55], [0.38, 0.73], [0.62, 0.73]], np.float32)
+    points = FACE
     for number in range(6):
         for x, y in points[:2]:
             cv2.ellipse(crops[number], (int(x * 128), int(y * 128)), (6, 4 if number == 3 else 1), 0, 0, 360, 20, -1)
@@ -209,7 +307,7 @@ def test_the_neutral_crop_has_open_eyes() -> None:
 
 
 def test_a_fringe_over_the_brows_is_seen() -> None:
-    points = np.array([[0.35, 0.38], [0.65, 0.38], [0.5, 0.55], [0.38, 0.73], [0.62, 0.73]], np.float32)
+    points = FACE
     bare = np.full((128, 128), 180, np.uint8)
     covered = bare.copy()
     covered[:44] = 60
@@ -218,7 +316,7 @@ def test_a_fringe_over_the_brows_is_seen() -> None:
 
 
 def test_displacement_carries_the_points() -> None:
-    points = np.array([[0.35, 0.38], [0.65, 0.38], [0.5, 0.55], [0.38, 0.73], [0.62, 0.73]], np.float32)
+    points = FACE
     wanted = points + np.random.default_rng(0).normal(0, 0.02, points.shape).astype(np.float32)
     moved = points + displacement(points, wanted, points[None])[0]
     np.testing.assert_allclose(moved, wanted, atol=2e-3)

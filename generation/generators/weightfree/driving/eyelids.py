@@ -26,6 +26,8 @@ _EDGE_PX = 0.8  # softness of the lid's edge
 _FULLNESS = 0.8  # of the arches of the edges; a parabola has 1
 _STRETCH = 1.25  # 1 would stretch the lid evenly and kink the skin above; more spares the skin, less the lid
 _BULGE_LIGHT, _LASH_DARKNESS = 0.40, 0.62
+SMALLEST_CLOSURE = 0.02  # that is drawn
+BOX_STEP_PX = 4
 _MEETING = 0.12  # how far above the lower lid the closed lids meet, as a share of the opening
 
 
@@ -199,6 +201,28 @@ def raised(eye: Eye, places: Floats, rise: float) -> Floats:
     came = np.where((height <= 0) | (height >= still), height, came)
     down = np.array([-eye.along[1], eye.along[0]], np.float32)
     return np.asarray(places + (height - came)[..., None] * down, np.float32)
+
+
+def close_eyes(result: Frame, crop: Frame, eyes: Eyes, places: Floats, closures: Floats) -> None:
+    """Lets the lids of a warped crop fall, in place.
+
+    Args:
+        result: RGB uint8 (S, S, 3), the crop as seen at `places`.
+        crop: RGB uint8 (S, S, 3), of which `eyes` are.
+        eyes: open.
+        places: float32 (S, S, 2), where each pixel of the result lies in the crop; shares of the side.
+        closures: (2,), 0 as they are, 1 shut.
+    """
+    for eye, closure in zip((eyes.left, eyes.right), closures, strict=True):
+        thin = places[::BOX_STEP_PX, ::BOX_STEP_PX]
+        rows, columns = np.nonzero(((thin >= eye.box[0]) & (thin <= eye.box[1])).all(-1))
+        if closure < SMALLEST_CLOSURE or not len(rows):
+            continue
+        box = tuple(
+            slice(max(int(found.min()) - 1, 0) * BOX_STEP_PX, (int(found.max()) + 2) * BOX_STEP_PX)
+            for found in (rows, columns)
+        )
+        result[box] = draw_lid(crop, result[box], eye, lid_of(eye, places[box], float(closure), len(crop)))
 
 
 def draw_lid(crop: Frame, box: Frame, eye: Eye, lid: Lid) -> Frame:

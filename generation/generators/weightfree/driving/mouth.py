@@ -194,6 +194,20 @@ class LipMatcher:
         self._jaw = _jaw(along, under / seam.half_width)
         self._lip = _lip(along, under / seam.half_width)
 
+    def opening(self, grey: NDArray[np.uint8], shift: Floats) -> tuple[float, float]:
+        """How far the lips part more than in the neutral crop, a share of the side; and how sure that is, 0 to 1.
+
+        Args:
+            grey: uint8 (S, S).
+            shift: (2,), of the mouth's middle from where it is in the neutral crop; shares of the side.
+        """
+        moved, trusts = [], []
+        for low, patch, reach, lopsided in self._patches:
+            found, trust = _match(grey, patch, low + shift * self._side, reach)
+            moved.append((found - lopsided - low) / self._side)
+            trusts.append(trust)
+        return float((moved[1] - moved[0]) @ self.seam.down), min(trusts)
+
     def correct(self, motion: SplitMotion, head: Floats, grey: NDArray[np.uint8]) -> SplitMotion:
         """Adds what flow missed of both lips' movement.
 
