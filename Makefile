@@ -1,18 +1,21 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check slow install clean
+.PHONY: demo test test-all check slow install clean
 demo: install
 	$(BIN)/tooling demo demo
 
 test: install
 	$(BIN)/python -m pytest
 
+test-all: install
+	$(BIN)/python -m pytest -m 'not slow'
+
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m 'not slow'
 
 slow: install
 	$(BIN)/python -m pytest -m slow

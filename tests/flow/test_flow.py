@@ -23,6 +23,8 @@ from tooling.settings import ClipSettings, Settings
 from tooling.workspace.layout import create_workspace, open_workspace
 from tooling.workspace.path_kinds import unknown_paths
 
+pytestmark = pytest.mark.thorough
+
 TOOLING = Path(sys.executable).with_name("tooling")
 STAGES = (
     ["ingest", "sources", "--workers", "1"],

@@ -23,6 +23,8 @@ from tooling.stages.plan import draw_plan
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 from tooling.workspace.path_kinds import unknown_paths
 
+pytestmark = pytest.mark.thorough
+
 TOOLING = Path(sys.executable).with_name("tooling")
 PEOPLE = ("1", "2", "3")
 CLIP = ClipSettings(seconds=2.0, width_px=640, height_px=360)

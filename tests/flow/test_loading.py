@@ -29,6 +29,8 @@ from tooling.settings import ShardSettings
 from tooling.stages import build as shards
 from tooling.workspace.layout import Workspace
 
+pytestmark = pytest.mark.thorough
+
 NAMES = [*SUBSETS, METADATA]
 SCRIPT = Path(__file__).parent / "loading_scripts" / "load_everything.py"
 

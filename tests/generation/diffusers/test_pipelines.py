@@ -29,6 +29,8 @@ from tests.generation.diffusers.folders import STEPS, PipelineFolders, loaded, s
 from tests.generation.diffusers.tiny import BUILDERS, SIDE_PX
 from tooling.actors import RenderSettings
 
+pytestmark = pytest.mark.thorough
+
 TEXT_TO_IMAGE = sorted(name for name, families in read_catalogue().items() if "full_face_generation" in families)
 
 

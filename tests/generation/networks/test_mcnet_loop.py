@@ -27,6 +27,8 @@ from generation.generators.mcnet.pipeline import McnetDrive
 from generation.generators.registry import LoadOptions
 from tests.generation.networks.published import tiny_detector, tiny_mcnet
 
+pytestmark = pytest.mark.thorough
+
 SIDE, NUM_FRAMES, CROP_PX = 200, 12, 128
 NUM_POINTS, SPOT_PX = 3, 7.0
 # Keypoints are found in a picture without its border but are placed as if it had one: movement grows by this.

@@ -24,6 +24,8 @@ from generation.generators.registry import LoadOptions
 from tests.actor_clips import film_talk
 from tests.generation.networks.onnx_files import FLOAT, identity, matrix, save, swapper
 
+pytestmark = pytest.mark.thorough
+
 pytest.importorskip("onnxruntime")
 
 NUM_FRAMES = 5

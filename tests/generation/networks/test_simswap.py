@@ -38,6 +38,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.thorough
 def test_stored_vectors() -> None:
     found = list(compare(STORED))
     assert len(found) > 100

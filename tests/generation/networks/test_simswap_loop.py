@@ -27,6 +27,8 @@ from tests.actor_clips import film_talk
 from tests.generation.networks.cuda import require_cuda
 from tests.generation.networks.published import LATENT, save_identity, tiny_identity, tiny_parsing, tiny_swap
 
+pytestmark = pytest.mark.thorough
+
 NUM_FRAMES, SIDE_PX = 9, 64
 
 

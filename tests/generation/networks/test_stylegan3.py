@@ -34,6 +34,8 @@ from generation.weights.stylegan_pickle import read_stylegan
 from tests.generation.networks.cuda import require_cuda
 from tests.generation.networks.published import publish_clip, tiny_stylegan
 
+pytestmark = pytest.mark.thorough
+
 VECTORS = Path(__file__).parents[2] / "data" / "stylegan3"
 
 

@@ -31,6 +31,8 @@ from tests.actor_clips import film_talk
 from tests.generation.networks.cuda import require_cuda
 from tests.generation.networks.published import OPTS, styleganex_parts
 
+pytestmark = pytest.mark.thorough
+
 DATA = Path(__file__).parents[2] / "data" / "styleganex"
 WIDTH, CROP_PX = 4, 128
 

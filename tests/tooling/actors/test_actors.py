@@ -32,6 +32,8 @@ from tooling.actors.person.detail import FINE, detail_for
 from tooling.errors import InputError, UsageError
 from tooling.workspace.identities import Identity, read_identities
 
+pytestmark = pytest.mark.thorough
+
 SIZE = (640, 360)
 CAST: tuple[tuple[int, Gender], ...] = ((0, "male"), (1, "male"), (2, "female"), (4, "female"))
 

@@ -16,6 +16,8 @@ from tooling.release.diff import ChangedRow, compare, format_diff
 from tooling.remote import RemoteError
 from tooling.stages.card import run as card
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(scope="module")
 def changed_once(pristine: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -36,6 +36,8 @@ from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 from tooling.workspace.path_kinds import unknown_paths
 from tooling.workspace.records import FileRecord, format_record
 
+pytestmark = pytest.mark.thorough
+
 NUM_PEOPLE, NUM_FRAMES, WIDTH, HEIGHT = 20, 20, 64, 48
 FAKE = "edit_video/age"
 OF_SIZES = {"file_size", "bitrate"}

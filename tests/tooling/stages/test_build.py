@@ -301,6 +301,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.thorough
 def test_memory_does_not_grow_with_the_number_of_videos(tmp_path: Path) -> None:
     added_kib: list[int] = []
     settings = ShardSettings(row_group_bytes=2_000_000, max_shard_bytes=50_000_000)

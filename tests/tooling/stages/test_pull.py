@@ -31,6 +31,8 @@ from tooling.workspace.identities import format_identities
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 from tooling.workspace.path_kinds import unknown_paths
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(scope="session")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Workspace:

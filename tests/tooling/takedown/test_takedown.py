@@ -45,6 +45,8 @@ from tooling.workspace.layout import Workspace, open_workspace
 from tooling.workspace.path_kinds import KINDS, kind_of, people_in, unknown_paths
 from tooling.workspace.records import format_record
 
+pytestmark = pytest.mark.thorough
+
 PERSON, DATE = "7", "2026-11-24"
 DATASET: dict[str, Any] = {"repo_id": TARGET, "repo_type": "dataset"}
 

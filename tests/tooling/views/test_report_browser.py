@@ -16,6 +16,8 @@ from tooling.views.report.page import write_report
 from tooling.workspace.audit_file import Audit, ProbeResult, records_digest, write_audit
 from tooling.workspace.verification_file import Finding
 
+pytestmark = pytest.mark.thorough
+
 WIDE, NARROW = (1440, 900), (360, 780)
 FOCUSABLE = "a[href], button, select, input, summary, [tabindex='0']"
 PLAYING = "[...document.querySelectorAll('video')].filter(video => !video.paused && video.currentTime > 0)"

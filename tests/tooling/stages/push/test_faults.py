@@ -37,6 +37,8 @@ from tooling.stages.push import send
 from tooling.stages.push.run import PushResult
 from tooling.workspace.layout import Workspace
 
+pytestmark = pytest.mark.thorough
+
 COMMIT = f"/api/datasets/{TARGET}/commit/main"
 
 

@@ -35,6 +35,8 @@ from tooling.workspace.identities import format_identities
 from tooling.workspace.records import format_record
 from tooling.workspace.verification_file import KINDS, Finding, read_verification, write_verification
 
+pytestmark = pytest.mark.thorough
+
 DATASET: dict[str, Any] = {"repo_id": TARGET, "repo_type": "dataset"}
 STREAM_FIRST_ROW = read_back.check_first_row  # before the fixture hub takes it away
 SHARD = "data/swap_video/train-00000-of-00001.parquet"
