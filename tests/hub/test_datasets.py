@@ -7,11 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.hub.served import OWNER, Served
-
-pytestmark = pytest.mark.thorough
 
 PUSH_AND_LOAD = """
 from datasets import ClassLabel, Dataset, Features, Value, load_dataset, load_dataset_builder

@@ -27,8 +27,6 @@ from tooling.hub.store import large_files
 from tooling.hub.store.large_files import CHUNK_BYTES
 from tooling.hub.store.repository import MARK
 
-pytestmark = pytest.mark.thorough
-
 SERVER = """
 import sys
 from pathlib import Path

@@ -125,7 +125,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.thorough
 def test_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
     undisturbed = create_workspace(tmp_path / "undisturbed", Settings())
     make_files(undisturbed, "raw_video", tasks(NAMES), make_text, num_workers=1)
