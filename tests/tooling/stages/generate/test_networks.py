@@ -43,6 +43,8 @@ from tooling.stages.generate import run as generate
 from tooling.workspace.layout import Workspace
 from tooling.workspace.records import FileRecord
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Any:
