@@ -206,11 +206,11 @@ def relight(crop: FloatImage, here: FloatImage, target: FloatImage, skin_share: 
     change = light_change(here, target, skin_share)
     odds = enlarge(np.asarray(np.exp(change), np.float32), len(crop))
     result = apply_odds(crop, odds)
-    dark = np.asarray(smoothstep(*DARKENING, -change.mean(2)), np.float32)[..., None]
+    dark = np.asarray(smoothstep(*DARKENING, -change.mean(2)), np.float32)
     if not dark.any():
         return result
     gain = enlarge(np.asarray(target / np.maximum(here, 0.02), np.float32), len(crop))
-    return np.asarray(result + enlarge(dark[..., 0], len(crop))[..., None] * (gain * crop - result), np.float32)
+    return np.asarray(result + enlarge(dark, len(crop))[..., None] * (gain * crop - result), np.float32)
 
 
 def light_change(here: FloatImage, target: FloatImage, skin_share: Floats) -> Floats:

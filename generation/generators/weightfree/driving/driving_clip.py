@@ -83,12 +83,11 @@ class DrivingClip:
             for frame, motion in zip(held[start - first :], smooth, strict=False)
         ]
 
-    def openings(self) -> Floats:
-        """How far the lips part in each frame more than in the neutral crop: float32 (T,); one pass over the clip."""
-        return self.openings_and_gaps()[0]
-
     def openings_and_gaps(self) -> tuple[Floats, Floats]:
-        """As `openings`, and the `mouth_gap` of each frame: float32 (T,) each; one pass over the clip."""
+        """How far the lips part in each frame more than in the neutral crop, and its `mouth_gap`: float32 (T,) each.
+
+        One pass over the clip.
+        """
         lips = [(frame.opening, mouth_gap(frame.crop, frame.landmarks)) for frame in self._measure()]
         openings, gaps = np.array(lips, np.float32).T
         return openings, gaps
