@@ -113,9 +113,9 @@ def _interrupts_held() -> Iterator[None]:
     """
     held: list[int] = []
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which workers inherit
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     is_main = threading.current_thread() is threading.main_thread()
-    handlers = {number: handler for number, handler in handlers.items() if callable(handler) and is_main}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if is_main else ()  # only it can set handlers
+    handlers = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
     for number in handlers:
         signal.signal(number, lambda number, frame: held.append(number))
     try:
