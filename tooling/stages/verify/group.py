@@ -188,17 +188,18 @@ def choose_meters(item: CheckItem, record: FileRecord, check: FileCheck, target:
     """What is measured of a file, by its subset and by what there is to compare it with."""
     subset, clip, track = record.subset, target.clip, target.track
     crop_px = record.width if subset == "face_video" else None
-    num_frames = item.workspace.settings.clip.num_frames
+    num_frames, landmarks = item.workspace.settings.clip.num_frames, landmarks_of(track, crop_px)
     meters: list[Meter] = [
         ContentMeter(check, num_frames, boxes_of(track, crop_px)),
         TracesMeter(check, record.num_frames),
-        ViewMeter(check, num_frames, landmarks_of(track, crop_px)),
+        ViewMeter(check, num_frames, landmarks),
     ]
     if track is not None and (subset == "raw_video" or SUBSETS[subset].method == "expression_driven"):
         meters.append(MouthMeter(check, track))
     is_driven_elsewhere = is_imported(record) and SUBSETS[subset].method == "expression_driven"  # the face may be too
-    if item.context.encoder is not None and track is not None and has_landmarks(track) and not is_driven_elsewhere:
-        meters.append(IdentityMeter(check, track, crop_px, item.context.encoder))
+    encoder = item.context.encoder
+    if encoder is not None and track is not None and landmarks is not None and not is_driven_elsewhere:
+        meters.append(IdentityMeter(check, track, landmarks, encoder))
     if subset == "raw_video":
         meters.append(target.window)
     elif subset == "face_video":

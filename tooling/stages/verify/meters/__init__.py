@@ -11,5 +11,6 @@ In: decoded frames, with the frames of the target's clip. Out: measurements and 
     mouths            a driven mouth beside its source's
     swaps             landmarks of a swap
     recognition       whose face a file shows
+    statistics        plain pixels, for the audit
     stills            generated images
 """

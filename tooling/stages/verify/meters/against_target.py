@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from generation.errors import VideoError
 from generation.faces.track import FaceTrack
-from generation.quality.change import ChangeMeter
+from generation.quality.change import CELL_PX, Cells, ChangeMeter, Luma, cells_of
 from generation.quality.output import CHANGE, limits_of
 from homologous_deepfake import SUBSETS
 from tooling.stages.verify.file_check import FileCheck, is_imported
 from tooling.stages.verify.meters.in_step import StepMeter, Window
-from tooling.stages.verify.meters.meter import CELL_PX, Cells, DecodedFrame, Luma, Meter, cells_of
+from tooling.stages.verify.meters.meter import DecodedFrame, Meter
 from tooling.workspace.records import FileRecord
 
 NOSE = 2  # of the landmarks

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from generation.arrays import Frame
 from generation.faces.detector import DetectedFaces, detect_faces, load_detector, one_thread
 from generation.faces.track import FaceTrack
+from generation.quality.change import Cells, Luma
 from tooling.stages.verify.file_check import FileCheck
 from tooling.stages.verify.meters.in_step import StepMeter, Window
-from tooling.stages.verify.meters.meter import Cells, DecodedFrame, Luma, Meter
+from tooling.stages.verify.meters.meter import DecodedFrame, Meter
 
 if TYPE_CHECKING:
     from facenet_pytorch import MTCNN

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from generation.arrays import Frame, Grey
 from generation.faces.appearance import inside_box, sharpness_of
 from generation.faces.track import FaceTrack
+from generation.quality.change import Luma
 from generation.quality.descriptor import COLOUR_PX, CUTS, HASH_FREQUENCIES, PATTERN_PX, Descriptor, describe_image
 from tooling.stages.verify.file_check import FileCheck
-from tooling.stages.verify.meters.meter import DecodedFrame, Luma, Meter
+from tooling.stages.verify.meters.meter import DecodedFrame, Meter
 from tooling.stages.verify.meters.views import spread
 
 NUM_DESCRIBED = 5  # frames of a clip that are described

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from tooling.stages.verify.meters.meter import Cells, DecodedFrame, Meter
+from generation.quality.change import Cells
+from tooling.stages.verify.meters.meter import DecodedFrame, Meter
 
 REACH = 15  # frames: largest offset in either direction
 GAP = 3  # frames over which a cell must change to count as moving

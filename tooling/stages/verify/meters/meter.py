@@ -10,9 +10,7 @@ from av.video.frame import VideoFrame
 
 from generation.arrays import Frame
 from generation.media.reader import to_rgb
-from generation.quality.change import CELL_PX, Cells, Luma, cells_of
-
-__all__ = ["CELL_PX", "Cells", "DecodedFrame", "Luma", "Meter", "cells_of"]
+from generation.quality.change import Cells, Luma, cells_of
 
 
 class DecodedFrame:

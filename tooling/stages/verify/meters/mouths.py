@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.faces.track import FaceTrack
+from generation.quality.change import Luma
 from homologous_deepfake import SUBSETS, people_of
 from tooling.stages.verify.file_check import FileCheck, is_imported
 from tooling.stages.verify.meters.in_step import REACH
-from tooling.stages.verify.meters.meter import DecodedFrame, Luma, Meter
+from tooling.stages.verify.meters.meter import DecodedFrame, Meter
 from tooling.workspace.records import FileRecord, natural_key
 from tooling.workspace.verification_file import Finding
 

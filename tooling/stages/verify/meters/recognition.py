@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from generation.arrays import Floats, Frame
+from generation.arrays import Floats, Frame, Landmarks
 from generation.faces.appearance import turn_of
 from generation.faces.identity import DlibIdentity, FaceEncoder, OnnxIdentity, mean_embedding
 from generation.faces.track import FaceTrack
@@ -38,16 +38,12 @@ class IdentityMeter(Meter):
     Args:
         check: takes the embedding.
         track: of the target's face.
-        crop_px: side of the video, if it is the crop that the track cuts out; None for a whole picture.
+        landmarks: float32 (T, 5, 2), its landmarks in px of the video.
         encoder: that embeds.
     """
 
-    def __init__(self, check: FileCheck, track: FaceTrack, crop_px: int | None, encoder: EncoderChoice) -> None:
-        self.check, self._encoder = check, encoder
-        self._landmarks = track.landmarks
-        if crop_px is not None:
-            corners, sides = track.crop[:, None, :2], track.crop[:, None, 2:]
-            self._landmarks = np.asarray((track.landmarks - corners) * (crop_px / sides), np.float32)
+    def __init__(self, check: FileCheck, track: FaceTrack, landmarks: Landmarks, encoder: EncoderChoice) -> None:
+        self.check, self._encoder, self._landmarks = check, encoder, landmarks
         self._numbers = frontal_frames(track)
         self._crops: list[Frame] = []
 

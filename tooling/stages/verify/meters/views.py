@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from generation.arrays import Floats, Grey, Landmarks
 from generation.crops.align import align
 from generation.faces.track import FaceTrack
+from generation.quality.change import Luma
 from tooling.stages.verify.file_check import FileCheck
 from tooling.stages.verify.meters.crops import has_landmarks
-from tooling.stages.verify.meters.meter import DecodedFrame, Luma, Meter
+from tooling.stages.verify.meters.meter import DecodedFrame, Meter
 
 VIEW_PX = 48
 NUM_VIEWS = 5  # frames of a video that are kept
