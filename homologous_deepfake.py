@@ -57,6 +57,7 @@ SUBSETS = {
     name: Subset(name, method, media, count, f"{name}/{pattern}", description)
     for name, method, media, count, pattern, description in _CATALOGUE
 }
+FAKES = tuple(name for name, subset in SUBSETS.items() if subset.method != METHODS[0])
 PAIRED_SUBSETS = tuple(name for name, subset in SUBSETS.items() if "{source}" in subset.pattern)
 
 

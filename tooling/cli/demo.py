@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tooling
+from homologous_deepfake import FAKES
 from tooling import console
 from tooling.actors import SourceSettings, write_sources
 from tooling.errors import ToolingError
@@ -23,7 +24,7 @@ from tooling.stages.audit.run import audit_files, raise_for_failures
 from tooling.stages.build import build_release
 from tooling.stages.card.run import make_card
 from tooling.stages.faces import crop_faces
-from tooling.stages.generate.run import GENERATED, GenerateRequest, generate_fakes
+from tooling.stages.generate.run import GenerateRequest, generate_fakes
 from tooling.stages.ingest import ingest_clips
 from tooling.stages.plan import draw_plan
 from tooling.stages.verify.run import raise_for_errors, verify_files
@@ -100,7 +101,7 @@ def _make_everything(workspace: Workspace, sources: Path, settings: DemoSettings
     with console.progress_bar("face_video") as bar:
         _raise_for_refusals(crop_faces(workspace, num_workers=num_workers, progress=bar))
     draw_plan(workspace)
-    for subset in GENERATED:
+    for subset in FAKES:
         request = GenerateRequest(limit=settings.num_images if subset == "GAN_images" else None)
         with console.progress_bar(subset) as bar:
             _raise_for_refusals(generate_fakes(workspace, subset, request, num_workers=num_workers, progress=bar))

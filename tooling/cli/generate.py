@@ -34,7 +34,8 @@ def generate(
 ) -> None:
     """Make the planned fakes of one subset, or of all in the catalogue's order."""
     from generation.generators.registry import LoadOptions
-    from tooling.stages.generate.run import GENERATED, GenerateRequest, generate_fakes
+    from homologous_deepfake import FAKES
+    from tooling.stages.generate.run import GenerateRequest, generate_fakes
 
     if subset == "all" and (generator or weights or only):
         raise UsageError("all: takes each family's default; name one subset with --generator, --weights or --only")
@@ -43,7 +44,7 @@ def generate(
     request = GenerateRequest(generator or None, names, limit or None, seed, factor, options, engine)
     opened, is_refused = open_workspace(workspace), False
     with opened.locked():
-        for name in GENERATED if subset == "all" else (subset,):
+        for name in FAKES if subset == "all" else (subset,):
             with console.progress_bar(name) as bar:
                 result = generate_fakes(opened, name, request, num_workers=workers, progress=bar)
             console.put_result(name, result, as_json=as_json)

@@ -75,7 +75,8 @@ def contact_sheet(
     rows: Annotated[int, typer.Option(min=1, help="Rows of each subset.")] = 8,
 ) -> None:
     """Show frames of fakes beside what they were made from: a JPEG."""
-    from tooling.views.contact_sheet import FAKES, write_contact_sheet
+    from homologous_deepfake import FAKES
+    from tooling.views.contact_sheet import write_contact_sheet
 
     if subset and subset not in FAKES:
         raise UsageError(f"{subset}: not a subset of fakes; use one of {', '.join(FAKES)}")

@@ -17,13 +17,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from homologous_deepfake import PAIRED_SUBSETS
+from homologous_deepfake import FAKES, PAIRED_SUBSETS
 from tooling.errors import UsageError, WorkspaceError, listed
 from tooling.workspace.files import write_text
 from tooling.workspace.identities import Identity
 from tooling.workspace.layout import Workspace
-from tooling.workspace.plan_file import Pair, Plan, format_plan
-from tooling.workspace.planned_fakes import PLANNED_SUBSETS, fakes_of
+from tooling.workspace.plan_file import Pair, Plan, fakes_of, format_plan
 from tooling.workspace.records import natural_key
 
 # Five folds. Small sets fill training first, then test, then validation (homologous_deepfake.py: SPLIT_FOLDS).
@@ -103,9 +102,9 @@ def change_plan(workspace: Workspace, change: PlanChange) -> PlanResult:
     unplanned = _unplanned(workspace, plan)
     gone = before - {name for subset in PAIRED_SUBSETS for name in fakes_of(plan, subset)}
     removed = [name for name in unplanned if change.is_pruning or name in gone]
-    there = {name for subset in PLANNED_SUBSETS for name in workspace.records(subset)}
+    there = {name for subset in FAKES for name in workspace.records(subset)}
     removed += [name for name in change.exclude if name in plan.left_out and name in there and name not in removed]
-    for subset in PLANNED_SUBSETS:
+    for subset in FAKES:
         if of_subset := [name for name in removed if name.startswith(f"{subset}/")]:
             workspace.forget(subset, of_subset)
     return PlanResult(plan, redrawn, removed, [name for name in unplanned if name not in removed])
@@ -115,7 +114,7 @@ def _unplanned(workspace: Workspace, plan: Plan) -> list[str]:
     """Fakes made here that a plan does not have, or leaves out."""
     return [
         name
-        for subset in PLANNED_SUBSETS
+        for subset in FAKES
         for planned in [set(fakes_of(plan, subset))]
         for name, record in workspace.records(subset).items()
         if record.origin == "made" and (name not in planned or name in plan.left_out)
@@ -124,10 +123,8 @@ def _unplanned(workspace: Workspace, plan: Plan) -> list[str]:
 
 def _check_planned(plan: Plan, name: str) -> None:
     subset = name.partition("/")[0]
-    if subset not in PLANNED_SUBSETS:
-        raise UsageError(
-            f"{name}: is of no subset of fakes; name it as in {PLANNED_SUBSETS[0]}/1_2 or edit_video/age/1"
-        )
+    if subset not in FAKES:
+        raise UsageError(f"{name}: is of no subset of fakes; name it as in {FAKES[0]}/1_2 or edit_video/age/1")
     planned = fakes_of(plan, subset)
     if name not in planned:
         raise UsageError(f"{name}: is not planned; planned are {listed(planned, 8) or 'none'}")

@@ -30,8 +30,7 @@ from tooling.workspace.files import append_line, file_sha256, sync_folder, write
 from tooling.workspace.identities import format_identities, is_identity_id
 from tooling.workspace.layout import Workspace
 from tooling.workspace.path_kinds import KINDS, kind_of, people_in, unknown_paths
-from tooling.workspace.plan_file import Pair, Plan, format_plan
-from tooling.workspace.planned_fakes import without_person
+from tooling.workspace.plan_file import Pair, Plan, format_plan, without_person
 from tooling.workspace.records import natural_key
 from tooling.workspace.verification_file import remove_rows, verified_paths
 

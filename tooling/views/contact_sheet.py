@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from generation.arrays import Frame
 from generation.faces.track import FaceTrack
 from generation.media.reader import pick_frames, read_image
-from homologous_deepfake import ATTRIBUTES, METHODS, SUBSETS
+from homologous_deepfake import ATTRIBUTES, FAKES, SUBSETS
 from tooling.errors import UsageError, WorkspaceError
 from tooling.views.previews import draw_label
 from tooling.work.engine import Progress, no_progress
@@ -40,7 +40,6 @@ QUALITIES = (90, 85, 80, 75, 70, 60, 50, 40)  # of JPEG, until one fits
 SUFFIXES = (".jpg", ".jpeg")
 BACKGROUND, PLAIN, WARNING = (24, 26, 30), (200, 204, 210), (235, 90, 80)
 Item = TypeVar("Item")
-FAKES = tuple(name for name, subset in SUBSETS.items() if subset.method != METHODS[0])
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from tooling.errors import DiskFullError, ToolingError
 from tooling.work.engine import Outcome, Progress, no_progress, run_side_by_side
 from tooling.workspace.files import file_sha256, naming_full_disk
 from tooling.workspace.layout import Workspace
-from tooling.workspace.readiness import files_to_make_again
+from tooling.workspace.readiness import files_to_make_again, way_out_of
 from tooling.workspace.records import FileRecord, Origin, StageResult
 from tooling.workspace.signing_keys import read_keys
 
@@ -142,6 +142,7 @@ def settle(workspace: Workspace, subset: str, planned: FileRecord, outcome: Outc
     if isinstance(error, (ToolingError, GenerationError)) and not isinstance(error, DiskFullError):
         result.refused[name] = str(error)
         if isinstance(error, RejectedOutputError):
+            result.refused[name] += f"; {way_out_of(name)}"
             workspace.note_rejects(planned, error.attempts)
     elif error is not None:
         raise error

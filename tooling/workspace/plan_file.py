@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from homologous_deepfake import ATTRIBUTES, PAIRED_SUBSETS, SUBSETS, people_of
 from tooling.workspace.decoding import read_json
+from tooling.workspace.records import natural_key
 
 PLAN_FORMAT = 1
 NUM_FOLDS = 5
@@ -65,3 +68,30 @@ def read_plan(path: Path) -> Plan:
     """
     way_out = "delete it and run `tooling plan` again"
     return read_json(path, Plan, way_out, newest_format=PLAN_FORMAT, ignores_unknown=True)
+
+
+def fakes_of(plan: Plan, subset: str) -> list[str]:
+    """sample_ids of the planned fakes of a subset in natural order, also of those that are left out."""
+    names: Iterable[str]
+    if subset in PAIRED_SUBSETS:
+        names = (f"{target}_{source}" for target, source in plan.pairs.get(subset, []))
+    elif "{attribute}" in SUBSETS[subset].pattern:
+        names = (f"{attribute}/{person}" for attribute in ATTRIBUTES for person in plan.folds)
+    else:
+        names = (f"{number:06d}" for number in range(1, SUBSETS[subset].count + 1))
+    return sorted((f"{subset}/{name}" for name in names), key=natural_key)
+
+
+def without_person(plan: Plan, identity: str) -> Plan:
+    """The plan without one person's fold, pairs and fakes."""
+
+    def others(pairs: dict[str, list[Pair]]) -> dict[str, list[Pair]]:
+        return {subset: [pair for pair in drawn if identity not in pair] for subset, drawn in pairs.items()}
+
+    return dataclasses.replace(
+        plan,
+        folds={name: fold for name, fold in plan.folds.items() if name != identity},
+        pairs=others(plan.pairs),
+        left_out={name: why for name, why in plan.left_out.items() if identity not in people_of(name)},
+        turned_down=others(plan.turned_down),
+    )

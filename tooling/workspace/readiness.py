@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from homologous_deepfake import PAIRED_SUBSETS, SUBSETS
+from homologous_deepfake import FAKES, PAIRED_SUBSETS, SUBSETS
 from tooling.errors import VerificationError, WorkspaceError, listed
 from tooling.workspace.decoding import decode_json, read_json_lines
 from tooling.workspace.layout import Workspace
-from tooling.workspace.plan_file import Plan
-from tooling.workspace.planned_fakes import PLANNED_SUBSETS, fakes_of
+from tooling.workspace.plan_file import Plan, fakes_of
 from tooling.workspace.records import FileRecord, natural_key
 from tooling.workspace.verification_file import Finding, read_verification
 
@@ -52,7 +51,7 @@ def find_unverified(workspace: Workspace, records: Mapping[str, FileRecord]) -> 
         VerificationError: there was no verification, or one by another version of the checks.
         WorkspaceError: the table is damaged.
     """
-    verified = read_verification(workspace)
+    verified = read_verification(workspace, ["findings"])
     errors: list[tuple[str, Finding]] = []
     changed = []
     for record in records.values():
@@ -71,7 +70,7 @@ def files_to_make_again(workspace: Workspace) -> dict[str, str]:
     Errors of marks are not among them: `tooling keys sign` corrects those.
     """
     try:
-        rows = read_verification(workspace).values()
+        rows = read_verification(workspace, ["findings"]).values()
     except (VerificationError, WorkspaceError):
         return {}
     kinds = ("record", "encoding", "content")
@@ -79,6 +78,23 @@ def files_to_make_again(workspace: Workspace) -> dict[str, str]:
         row.path: row.sha256
         for row in rows
         if any(finding.severity == "error" and finding.kind in kinds for finding in row.findings)
+    }
+
+
+def stale_tracks(clips: Mapping[str, FileRecord], crops: Mapping[str, FileRecord]) -> dict[str, str]:
+    """Path of a track -> that of its clip, of tracks that were made from an older clip than the present one.
+
+    Args:
+        clips: records of `raw_video`.
+        crops: records of `face_video`, beside whose files the tracks lie.
+    """
+    digests = {clip.path: clip.input_sha256 for clip in clips.values()}
+    return {
+        track: clip
+        for crop in crops.values()
+        for clip, digest in crop.inputs.items()
+        if digests.get(clip, digest) != digest
+        for track in crop.companions
     }
 
 
@@ -109,7 +125,7 @@ def find_missing(workspace: Workspace, plan: Plan, records: Mapping[str, Mapping
     """
     rejects = read_rejects(workspace)
     missing: dict[str, str] = {}
-    for subset in PLANNED_SUBSETS:
+    for subset in FAKES:
         found = records.get(subset, {})
         is_complete = SUBSETS[subset].media == "video" and any(record.origin == "made" for record in found.values())
         for name in fakes_of(plan, subset):

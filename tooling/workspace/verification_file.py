@@ -8,7 +8,7 @@ and `check` are for the next verification, which takes an unchanged file's check
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -102,8 +102,12 @@ COLUMNS = pa.schema(
 )
 
 
-def read_verification(workspace: Workspace) -> dict[str, VerifiedFile]:
+def read_verification(workspace: Workspace, columns: Collection[str] = COLUMNS.names) -> dict[str, VerifiedFile]:
     """Path -> what the last verification found.
+
+    Args:
+        workspace: whose table is read.
+        columns: those that are needed; `check` and `traces` of a full release are large. Paths and digests always are.
 
     Raises:
         VerificationError: there is none, or one by another version of the checks.
@@ -112,13 +116,14 @@ def read_verification(workspace: Workspace) -> dict[str, VerifiedFile]:
     path = workspace.verification_path
     if not path.is_file():
         raise VerificationError(f"{workspace.root}: not verified; run `tooling verify`")
-    table = _read_table(workspace)
+    needed = list(dict.fromkeys(("path", "sha256", *columns)))
+    table = _read_table(workspace, needed)
     if (table.schema.metadata or {}).get(b"version") != COLUMNS.metadata[b"version"]:
         raise VerificationError(
             f"{workspace.root}: not verified any more, the checks have changed; run `tooling verify`"
         )
     try:
-        return {row["path"]: _parse_row(row) for row in table.to_pylist()}
+        return {row["path"]: _parse_row({name: row[name] for name in needed}) for row in table.to_pylist()}
     except (KeyError, TypeError, ValueError) as error:
         raise WorkspaceError(f"{path}: damaged ({error}); run `tooling verify` again") from error
 
@@ -146,7 +151,7 @@ def verified_paths(workspace: Workspace) -> list[str]:
     """
     if not workspace.verification_path.is_file():
         return []
-    return [str(path) for path in _read_table(workspace)["path"].to_pylist()]
+    return [str(path) for path in _read_table(workspace, ["path"])["path"].to_pylist()]
 
 
 def remove_rows(workspace: Workspace, paths: Collection[str]) -> None:
@@ -162,16 +167,18 @@ def remove_rows(workspace: Workspace, paths: Collection[str]) -> None:
 
 
 def _parse_row(row: dict[str, Any]) -> VerifiedFile:
-    findings = tuple(Finding(**finding) for finding in row["findings"])
-    traces = {group: dict(features) for group, features in row["traces"]}
-    measurements = dict(row["measurements"])
-    return VerifiedFile(row["path"], row["sha256"], findings, measurements, row["digest"], row["check"], traces)
+    """A row of the table, or of some of its columns."""
+    findings = tuple(Finding(**finding) for finding in row.get("findings", ()))
+    traces = {group: dict(features) for group, features in row.get("traces", ())}
+    texts = {name: row[name] for name in ("digest", "check") if name in row}
+    return VerifiedFile(row["path"], row["sha256"], findings, dict(row.get("measurements", ())), traces=traces, **texts)
 
 
-def _read_table(workspace: Workspace) -> pa.Table:
+def _read_table(workspace: Workspace, columns: Sequence[str] | None = None) -> pa.Table:
     path = workspace.verification_path
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            table = file.read(columns)  # of another version's table, those that it has
         table.schema.field("path")
     except (OSError, pa.ArrowException, KeyError) as error:
         raise WorkspaceError(f"{path}: damaged ({error}); run `tooling verify` again") from error

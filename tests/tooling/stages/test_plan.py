@@ -14,8 +14,7 @@ from tooling.stages.plan import PlanChange, change_plan, draw_plan, make_plan, r
 from tooling.workspace.files import write_text
 from tooling.workspace.identities import Identity, format_identities
 from tooling.workspace.layout import Workspace
-from tooling.workspace.plan_file import Plan, format_plan
-from tooling.workspace.planned_fakes import fakes_of
+from tooling.workspace.plan_file import Plan, fakes_of, format_plan
 from tooling.workspace.records import natural_key
 
 

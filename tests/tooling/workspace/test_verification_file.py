@@ -40,6 +40,9 @@ def test_rows_come_back_as_written(workspace: Workspace) -> None:
     write_verification(workspace, FILES)
     assert read_verification(workspace) == {file.path: file for file in FILES}
     assert pq.read_table(workspace.verification_path)["is_ok"].to_pylist() == [True, True, False]
+    first = read_verification(workspace, ["findings"])["raw_video/2.mp4"], read_verification(workspace, ["check"])
+    assert first[0] == FILES[1]
+    assert first[1]["raw_video/1.mp4"] == VerifiedFile("raw_video/1.mp4", "0" * 64, check='{"path": "x"}')
 
 
 def test_no_table_is_not_verified(workspace: Workspace) -> None:

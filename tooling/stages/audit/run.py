@@ -157,7 +157,8 @@ def _measure(
 def _verified_traces(workspace: Workspace) -> dict[str, Traces]:
     """Digest of a file -> what the verification measured while it decoded it; of all files that it measured."""
     try:
-        return {file.sha256: file.traces for file in read_verification(workspace).values() if file.traces}
+        files = read_verification(workspace, ["traces"]).values()
+        return {file.sha256: file.traces for file in files if file.traces}
     except ToolingError:  # none, or of another version: everything is decoded here
         return {}
 

@@ -8,19 +8,22 @@ from typing import Any
 import torch
 
 from generation.crops.masks import MaskWriter
-from generation.errors import RejectedOutputError
 from generation.media.writer import VideoWriter
 from generation.quality.output import OutputMeter, limits_of
 from generation.quality.presence import FaceCheck
 from homologous_deepfake import SUBSETS
 from tooling.errors import WorkspaceError
-from tooling.stages.generate.inputs import clip_inputs, face_clip, refuse_without_consent, select, stale_tracks
+from tooling.stages.generate.inputs import (
+    clip_inputs,
+    face_clip,
+    people_with_stale_tracks,
+    refuse_without_consent,
+    select,
+)
 from tooling.stages.generate.request import GenerateRequest, GeneratorChoice, loaded, sample_seed, tried_twice
 from tooling.work.tasks import Made, Task, finished_record, planned_record
 from tooling.workspace.layout import Workspace
-from tooling.workspace.plan_file import Plan
-from tooling.workspace.planned_fakes import fakes_of
-from tooling.workspace.readiness import way_out_of
+from tooling.workspace.plan_file import Plan, fakes_of
 from tooling.workspace.records import FileRecord, natural_key
 
 
@@ -64,7 +67,7 @@ def clip_tasks(
     people = sorted({person for fake in chosen.values() for person in fake.people}, key=natural_key)
     refuse_without_consent(workspace, people)
     known = clip_inputs(workspace, people)
-    stale = stale_tracks(workspace, people)
+    stale = people_with_stale_tracks(workspace, people)
     clips = workspace.records("raw_video")
     settings = choice.parameters()
     tasks: list[Task] = []
@@ -101,10 +104,7 @@ def make_clip(workspace: Workspace, task: Task) -> Made:
         return _write_fake(workspace, task, pipeline, torch.Generator().manual_seed(seed))
 
     seed = task.planned.seed or 0
-    try:
-        (results, num_frames), notes = tried_twice(attempt, seed, getattr(pipeline, "draws", True))
-    except RejectedOutputError as error:
-        raise RejectedOutputError(f"{error}; {way_out_of(task.planned.sample_id)}", error.attempts) from error
+    (results, num_frames), notes = tried_twice(attempt, seed, getattr(pipeline, "draws", True))
     staged = {name: workspace.staging_path(name) for name in (task.planned.path, mask_name(task.planned))}
     settings = workspace.settings.clip
     shape = {"width": settings.width_px, "height": settings.height_px, "fps": work.fps, "num_frames": num_frames}

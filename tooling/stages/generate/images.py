@@ -18,7 +18,6 @@ import torch
 from PIL import Image
 
 from generation.arrays import Frame
-from generation.errors import RejectedOutputError
 from generation.faces.detector import one_thread
 from generation.generators.prompts import plan_prompt
 from generation.generators.registry import GENERATORS, imported
@@ -28,7 +27,13 @@ from generation.quality.descriptor import Descriptor, describe_image, find_near_
 from generation.quality.presence import check_image
 from homologous_deepfake import SUBSETS
 from tooling.errors import WorkspaceError
-from tooling.stages.generate.inputs import clip_inputs, face_clip, refuse_without_consent, select, stale_tracks
+from tooling.stages.generate.inputs import (
+    clip_inputs,
+    face_clip,
+    people_with_stale_tracks,
+    refuse_without_consent,
+    select,
+)
 from tooling.stages.generate.request import GenerateRequest, GeneratorChoice, loaded, tried_twice
 from tooling.work.engine import Progress
 from tooling.work.tasks import Made, Task, finished_record, make_files, planned_record
@@ -118,10 +123,7 @@ def make_image(workspace: Workspace, task: Task) -> Made:
         return image
 
     first = (task.planned.seed or 0) + work.round * SEEDS_OF_A_ROUND
-    try:
-        image, notes = tried_twice(attempt, first, pipeline.draws)
-    except RejectedOutputError as error:
-        raise RejectedOutputError(f"{error}; {way_out_of(task.planned.sample_id)}", error.attempts) from error
+    image, notes = tried_twice(attempt, first, pipeline.draws)
     staged = workspace.staging_path(task.planned.path)
     Image.fromarray(image).save(staged, format="PNG")
     sync_file(staged)
@@ -185,7 +187,7 @@ def _fold_generators(
 def _fitted(workspace: Workspace, choice: GeneratorChoice, fold: int, people: Sequence[str]) -> FoldGenerator:
     """The generator fitted to one fold's people; saved in the workspace, and fitted again if a clip has changed."""
     inputs = clip_inputs(workspace, people)
-    if stale := stale_tracks(workspace, people):
+    if stale := people_with_stale_tracks(workspace, people):
         raise WorkspaceError(next(iter(stale.values())))
     folder = workspace.models_path / choice.name / f"fold{fold}"
     options = dataclasses.replace(choice.options, weights=str(folder))

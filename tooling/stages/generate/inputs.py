@@ -11,6 +11,7 @@ from generation.media.reader import read_frames
 from tooling.errors import ConsentError, InputError, UsageError, WorkspaceError
 from tooling.stages.generate.request import GenerateRequest
 from tooling.workspace.layout import Workspace
+from tooling.workspace.readiness import stale_tracks
 from tooling.workspace.records import command_for
 
 Planned = TypeVar("Planned")
@@ -85,16 +86,14 @@ def clip_inputs(workspace: Workspace, people: Sequence[str]) -> dict[str, str]:
     return dict(sorted(inputs.items()))
 
 
-def stale_tracks(workspace: Workspace, people: Sequence[str]) -> dict[str, str]:
+def people_with_stale_tracks(workspace: Workspace, people: Sequence[str]) -> dict[str, str]:
     """Identity -> one line, of people whose track was made from another clip than the present one."""
-    raw, faces = workspace.records("raw_video"), workspace.records("face_video")
+    stale = stale_tracks(workspace.records("raw_video"), workspace.records("face_video"))
     found = {}
     for person in people:
-        clip, crop = raw[f"raw_video/{person}"], faces[f"face_video/{person}"]
-        if crop.inputs.get(clip.path, clip.input_sha256) != clip.input_sha256:
-            track = workspace.track_name(person)
+        if (track := workspace.track_name(person)) in stale:
             way_out = f"run `tooling faces --only {person}`, and if it refuses, choose another start_seconds"
-            found[person] = f"{track}: was made from an older {clip.path}; {way_out}"
+            found[person] = f"{track}: was made from an older {stale[track]}; {way_out}"
     return found
 
 

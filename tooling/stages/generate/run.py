@@ -9,19 +9,16 @@ generator uses one. If it fails again, it is refused: rejects.jsonl has the reas
 from __future__ import annotations
 
 from generation.generators.registry import GENERATORS, SCHEMES, Family, generators_of
-from homologous_deepfake import SUBSETS
+from homologous_deepfake import FAKES, SUBSETS
 from tooling.errors import UsageError
 from tooling.stages.generate.clips import clip_tasks, make_clip
 from tooling.stages.generate.request import GenerateRequest, GeneratorChoice, num_devices
 from tooling.work.engine import Progress, no_progress
 from tooling.work.tasks import make_files
 from tooling.workspace.layout import Workspace
-from tooling.workspace.planned_fakes import PLANNED_SUBSETS
 from tooling.workspace.records import StageResult
 
-__all__ = ["GENERATED", "GenerateRequest", "generate_fakes"]
-
-GENERATED = PLANNED_SUBSETS
+__all__ = ["GenerateRequest", "generate_fakes"]
 
 
 def generate_fakes(
@@ -36,7 +33,7 @@ def generate_fakes(
 
     Args:
         workspace: with clips, tracks and plan.json; locked by the caller.
-        subset: one of GENERATED.
+        subset: one of FAKES.
         request: None takes all planned fakes, with the family's default generator.
         num_workers: processes; 0 means one per processor, or one per GPU if the generator runs on GPUs.
         progress: called after each fake.
@@ -50,8 +47,8 @@ def generate_fakes(
         WorkspaceError: plan, clips or tracks are missing.
         GenerationError: the generator's weights are missing or do not fit, or the device is not available.
     """
-    if subset not in GENERATED:
-        raise UsageError(f"{subset}: cannot be generated; generated are {', '.join(GENERATED)}")
+    if subset not in FAKES:
+        raise UsageError(f"{subset}: cannot be generated; generated are {', '.join(FAKES)}")
     request = request or GenerateRequest()
     family: Family = SUBSETS[subset].method  # type: ignore[assignment]
     choice = GeneratorChoice(_generator_name(subset, family, request.generator), family, request.options)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from homologous_deepfake import CROSSING, SUBSETS, people_of
+from homologous_deepfake import CROSSING, FAKES, SUBSETS, people_of
 from tooling.errors import listed
 from tooling.stages.verify.file_check import is_imported
 from tooling.workspace.identities import Identity
 from tooling.workspace.layout import Workspace
 from tooling.workspace.path_kinds import KINDS, unknown_paths
-from tooling.workspace.plan_file import Plan
-from tooling.workspace.planned_fakes import PLANNED_SUBSETS, fakes_of
-from tooling.workspace.readiness import describe_left_out, describe_missing, find_missing
+from tooling.workspace.plan_file import Plan, fakes_of
+from tooling.workspace.readiness import describe_left_out, describe_missing, find_missing, stale_tracks
 from tooling.workspace.records import FileRecord, command_for, natural_key
 from tooling.workspace.verification_file import Finding, Kind, Severity
 
@@ -37,7 +36,7 @@ def check_people(workspace: Workspace, records: Records, plan: Plan) -> list[Fin
 def _check_plan(workspace: Workspace, records: Records, plan: Plan) -> list[Finding]:
     """Fakes that the plan does not have or leaves out, planned ones that are missing, and how many are left out."""
     findings = []
-    for subset in PLANNED_SUBSETS:
+    for subset in FAKES:
         planned = set(fakes_of(plan, subset)) if subset in plan.pairs else set(records[subset])
         for name, record in records[subset].items():
             if name in plan.left_out:
@@ -143,14 +142,7 @@ def check_inputs(records: Records) -> list[Finding]:
 
 def _check_tracks(records: Records) -> list[Finding]:
     """Fakes made by the track of an older clip, which lies beside the faces of the present one."""
-    clips = {record.path: record.input_sha256 for record in records["raw_video"].values()}
-    stale = {
-        track: clip
-        for crop in records["face_video"].values()
-        for clip, digest in crop.inputs.items()
-        if clips.get(clip, digest) != digest
-        for track in crop.companions
-    }
+    stale = stale_tracks(records["raw_video"], records["face_video"])
     return [
         Finding(
             "error",

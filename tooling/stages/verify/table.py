@@ -44,7 +44,7 @@ def read_known(workspace: Workspace, digests: Mapping[str, str]) -> dict[str, Fi
         digests: path -> `check_digest` as it is now.
     """
     try:
-        rows = read_verification(workspace).values()
+        rows = read_verification(workspace, ["digest", "check"]).values()
         texts = [row.check for row in rows if row.check and digests.get(row.path) == row.digest]
         checks = [decode_json(text, FileCheck) for text in texts]
     except (VerificationError, WorkspaceError, ValueError):

@@ -111,7 +111,7 @@ def read_overview(workspace: Workspace, since: str | None) -> Overview:
     verified: dict[str, VerifiedFile] = {}
     unverified = ""
     try:
-        verified = read_verification(workspace)
+        verified = read_verification(workspace, ["findings", "measurements"])
     except VerificationError as error:
         unverified = str(error).removeprefix(f"{workspace.root}: ")
     plan = workspace.plan()

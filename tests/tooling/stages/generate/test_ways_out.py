@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from generation.quality import output as checks
+from homologous_deepfake import FAKES
 from tooling.cli.app import app
 from tooling.errors import UsageError, WorkspaceError
 from tooling.stages.generate import clips as generate_clips
@@ -53,7 +54,7 @@ def test_a_rejected_fake_is_left_out_by_the_command_that_is_named(
         {name: workspace.records(name) for name in ("edit_video", "raw_video", "face_video")},
     )
     assert plan is not None
-    found = check_people(workspace, {**{name: {} for name in generate.GENERATED}, **records}, plan)
+    found = check_people(workspace, {**{name: {} for name in FAKES}, **records}, plan)
     assert [(one.severity, one.message) for one in found] == [("note", "1 of 4 is left out: no hair")]
     assert CliRunner().invoke(app, ["plan", "--include", "edit_video/age/1", "-w", root]).exit_code == 0
     assert run(workspace, "edit_video", factor=0.0, only=["age/1"]).made == ["edit_video/age/1"]
