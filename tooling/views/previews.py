@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -129,24 +129,26 @@ def _label_plate(width: int, height: int) -> Frame:
     raise InputError(f"a picture of {width}x{height} px: too small for a legible label; make it larger")
 
 
-def face_square(
-    workspace: Workspace, identity: str, frames: range, *, zoom: float = 1.3
-) -> tuple[int, int, int] | None:
-    """Square around a person's face in a clip: x, y, side in px; None if the person has no track.
+def read_track(workspace: Workspace, identity: str) -> FaceTrack | None:
+    """The track of a person's clip; None if there is none.
+
+    Raises:
+        FaceError: it is damaged.
+    """
+    path = workspace.path(workspace.track_name(identity))
+    return FaceTrack.from_json(path.read_text(encoding="utf-8"), name=str(path)) if path.is_file() else None
+
+
+def face_square(track: FaceTrack, frames: range, *, zoom: float = 1.3) -> tuple[int, int, int]:
+    """Square around a person's face in a clip: x, y, side in px.
 
     It is the same for all frames, so that what moves in a preview is the person, and lies within the picture.
 
     Args:
+        track: of the clip.
         frames: numbers of the frames that will be shown.
         zoom: side of the square divided by the side of the crop.
-
-    Raises:
-        FaceError: the track is damaged.
     """
-    path = workspace.path(workspace.track_name(identity))
-    if not path.is_file():
-        return None
-    track = FaceTrack.from_json(path.read_text(encoding="utf-8"), name=str(path))
     x, y, side = (float(value) for value in track.crop[frames.start : frames.stop].mean(axis=0))
     larger = min(round(zoom * side), track.width, track.height)
     left, top = (round(corner + side / 2 - larger / 2) for corner in (x, y))
@@ -160,45 +162,37 @@ def shown_frames(record: FileRecord, seconds: float) -> range:
     return range(start, start + num_frames)
 
 
-def read_small(
-    workspace: Workspace,
-    record: FileRecord,
-    frames: range,
-    size: tuple[int, int],
-    *,
-    square: tuple[int, int, int] | None = None,
-) -> Iterator[Frame]:
-    """Decodes a file's frames, crops and shrinks them, and labels those of a fake.
+def shrink(picture: Frame, subset: str, size: tuple[int, int], square: tuple[int, int, int] | None = None) -> Frame:
+    """A small copy of a picture; that of a fake has the visible label.
 
     Args:
-        frames: see `shown_frames`; a step above 1 leaves frames out. Ignored for an image.
+        picture: RGB uint8 (H, W, 3).
+        subset: that it belongs to.
         size: width and height of the result, px.
-        square: x, y, side of the crop in px; None shows the whole picture.
+        square: x, y, side of the part that is shown, px; None shows the whole picture.
 
-    Yields:
-        RGB uint8 (H, W, 3).
+    Returns:
+        RGB uint8 (height, width, 3).
 
     Raises:
-        VideoError: the file cannot be decoded.
+        InputError: the size is too small for a legible label.
     """
-    path, subset = workspace.path(record.path), SUBSETS[record.path.partition("/")[0]]
-    is_image = subset.media == "image"
-    pictures = iter([read_image(path)]) if is_image else read_frames(path, frames.start, frames.stop, frames.step)
-    for picture in pictures:
-        if square:
-            x, y, side = square
-            picture = picture[y : y + side, x : x + side]
-        small = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-        yield small if subset.method == "real" else draw_label(small)
+    if square:
+        x, y, side = square
+        picture = picture[y : y + side, x : x + side]
+    small = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return small if SUBSETS[subset].method == "real" else draw_label(small)
 
 
 def _write_preview(item: tuple[Workspace, FileRecord, Path, PreviewSettings]) -> list[Path]:
     """Preview of one file; runs in a worker. No unmarked file is in the folder at any time."""
     workspace, record, out, settings = item
-    shrink = min(1.0, settings.side_px / max(record.width, record.height))
-    width, height = (max(2, round(side * shrink / 2) * 2) for side in (record.width, record.height))
-    pictures = read_small(workspace, record, shown_frames(record, settings.seconds), (width, height))
-    first, is_video = next(pictures), record.fps is not None
+    scale = min(1.0, settings.side_px / max(record.width, record.height))
+    width, height = (max(2, round(side * scale / 2) * 2) for side in (record.width, record.height))
+    path, shown, is_video = workspace.path(record.path), shown_frames(record, settings.seconds), record.fps is not None
+    whole = read_frames(path, shown.start, shown.stop) if is_video else iter([read_image(path)])
+    pictures = (shrink(picture, record.subset, (width, height)) for picture in whole)
+    first = next(pictures)
     made = []
     with tempfile.TemporaryDirectory() as folder:
         poster = Path(folder, "poster.png")

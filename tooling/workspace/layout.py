@@ -101,6 +101,15 @@ class Workspace:
         """Relative name of what an identity's clip and its fakes are encoded from."""
         return f"masters/{identity}.mp4"
 
+    def excerpt_name(self, record: FileRecord, identity: str) -> str:
+        """Relative name of a small excerpt of a video, cut around an identity's face, or whole where that is ""."""
+        view = ".face" if identity else ""
+        return f"excerpts/{record.sample_id}{view}.{record.sha256[:16]}.mp4"
+
+    def excerpts(self) -> list[str]:
+        """Relative names of all excerpts."""
+        return [path.relative_to(self.root).as_posix() for path in (self.root / "excerpts").rglob("*.mp4")]
+
     def identities(self) -> dict[str, Identity]:
         """The checked rows of identities.csv."""
         return read_identities(self.identities_path)

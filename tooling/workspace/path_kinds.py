@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from homologous_deepfake import SUBSETS
+from homologous_deepfake import SUBSETS, Subset
 from tooling.workspace.layout import IMPORTING, PULLING, STAGING, Workspace
 
 Owner = Literal["nobody", "named", "rows", "fitted", "leftover"]
@@ -45,7 +45,13 @@ class PathKind:
         return _regex(self.pattern).fullmatch(name) is not None
 
 
-_FAKE_VIDEOS = [subset for subset in SUBSETS.values() if subset.media == "video" and subset.method != "real"]
+_VIDEOS = [subset for subset in SUBSETS.values() if subset.media == "video"]
+_FAKE_VIDEOS = [subset for subset in _VIDEOS if subset.method != "real"]
+
+
+def _excerpt(subset: Subset) -> str:
+    return f"excerpts/{subset.pattern}".replace(".mp4", ".{version}.mp4")
+
 
 KINDS = (
     PathKind("workspace.toml", "format version and settings", "nobody"),
@@ -65,6 +71,7 @@ KINDS = (
     PathKind("tracks/{identity}.json", "boxes and landmarks of a clip, frame by frame", "named"),
     *(PathKind(subset.pattern, subset.description, "named") for subset in SUBSETS.values()),
     *(PathKind(f"masks/{subset.pattern}", "where a fake replaces pixels", "named") for subset in _FAKE_VIDEOS),
+    *(PathKind(_excerpt(subset), "two seconds of a video, small, for the report", "named") for subset in _VIDEOS),
     *(PathKind(f"{subset}/metadata.jsonl", "the record of each file", "rows") for subset in SUBSETS),
     PathKind("models/identity/**", "the network by which verification tells people apart", "nobody"),
     PathKind("models/{generator}/fold{fold}/**", "a generator that was fitted to the faces of a fold", "fitted"),

@@ -23,6 +23,7 @@ from tooling.views.previews import (
     PreviewSettings,
     draw_label,
     face_square,
+    read_track,
     shown_frames,
     write_previews,
 )
@@ -125,12 +126,12 @@ def test_long_clips_show_their_middle(small_workspace: Workspace) -> None:
 
 
 def test_square_lies_in_the_picture_around_the_face(small_workspace: Workspace) -> None:
-    square = face_square(small_workspace, "1", range(8))
-    assert square is not None
-    x, y, side = square
+    track = read_track(small_workspace, "1")
+    assert track is not None
+    x, y, side = face_square(track, range(8))
     assert 0 <= x <= 30 < 50 <= x + side <= 96  # the track's face, in the picture
     assert 0 <= y <= 20 < 40 <= y + side <= 64
-    assert face_square(small_workspace, "99", range(8)) is None
+    assert read_track(small_workspace, "99") is None
 
 
 def test_previews_have_the_requested_size(small_workspace: Workspace, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from fractions import Fraction
 from html.parser import HTMLParser
 from pathlib import Path
 from unittest import mock
@@ -22,6 +23,7 @@ from tests.workspaces import add_file, make_workspace
 from tooling.errors import InputError, WorkspaceError
 from tooling.settings import Settings
 from tooling.stages import build as shards
+from tooling.views.excerpts import SIDE_PX, encode
 from tooling.views.report import grids as cards
 from tooling.views.report import posters as media
 from tooling.views.report.audit_matrix import lay_out_audit, outcome_of
@@ -203,7 +205,7 @@ def test_black_bars_are_told_by_person(copied: Workspace, tmp_path: Path) -> Non
     records[2]["results"]["bars"] = {"width": 0.0, "height": 0.0}  # the others are from before it was measured
     records[0]["inputs"] = {"1.mov": "0" * 64}
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    with mock.patch.object(media, "share_out", return_value=media.Sizes(64, 64, 0)):
+    with mock.patch.object(media, "share_out", return_value=media.Sizes(64, 0)):
         page = write_report(open_workspace(copied.root), tmp_path / "r.html", num_workers=1)
     text = " ".join(Reader(page.read_text(encoding="utf-8")).text.split())
     assert "check Black bars in 1 of 4 clips, up to 44 % of the width" in text
@@ -266,7 +268,7 @@ def test_what_was_not_done_is_named_with_its_command(bare: Workspace, tmp_path: 
 def test_unreadable_and_missing_files_do_not_stop_the_page(copied: Workspace, tmp_path: Path) -> None:
     copied.path("raw_video/1.mp4").write_bytes(b"no video")
     copied.path("GAN_images/000002.png").unlink()
-    with mock.patch.object(media, "share_out", return_value=media.Sizes(64, 64, 20_000)):
+    with mock.patch.object(media, "share_out", return_value=media.Sizes(64, 20_000)):
         page = write_report(copied, tmp_path / "r.html", num_workers=1)
     read = Reader(page.read_text(encoding="utf-8"))
     text = " ".join(read.text.split())
@@ -318,25 +320,26 @@ def test_bytes_are_shared_out_within_the_bound(full: Workspace) -> None:
         cards.Shot(str(at), "", image) for at in range(360)
     ]
     shares = media.share_out(whole)
-    posters = 700 * shares.side_px**2 + 360 * shares.image_px**2
-    assert shares.side_px >= 160  # still large enough to judge
+    posters = 700 * SIDE_PX**2 + 360 * shares.image_px**2
+    assert shares.clip_bytes > SIDE_PX**2 * 0.25  # still good enough to judge
     assert (700 * shares.clip_bytes + posters * media.POSTER_BYTES_PER_PX) * 4 / 3 <= media.MEDIA_BYTES <= 18_000_000
-    assert media.share_out(whole[:9]).side_px == 256
     assert media.share_out([]).clip_bytes <= media.MAX_CLIP_BYTES
 
 
 def test_clip_takes_no_more_than_its_share(tmp_path: Path) -> None:
     noise = list(np.random.default_rng(0).integers(0, 256, (30, 64, 64, 3), np.uint8))
+    excerpt = encode(noise, Fraction(15), 10)
+    assert media._fit(excerpt, Fraction(15), len(excerpt)) is excerpt
     sizes = []
     for most in (40_000, 12_000):
-        content = media._encode(noise, 15, most)  # type: ignore[arg-type]
+        content = media._fit(excerpt, Fraction(15), most)
         assert content is not None
         assert len(content) <= most
         (tmp_path / "clip.mp4").write_bytes(content)
         assert read_clip(tmp_path / "clip.mp4").shape == (30, 64, 64, 3)
         sizes.append(len(content))
     assert sizes[0] > sizes[1]
-    assert media._encode(noise, 15, 500) is None  # type: ignore[arg-type]
+    assert media._fit(excerpt, Fraction(15), 500) is None
 
 
 def test_colours_have_enough_contrast() -> None:

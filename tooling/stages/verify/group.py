@@ -21,11 +21,13 @@ from tooling.stages.verify.meters.in_step import Window
 from tooling.stages.verify.meters.meter import DecodedFrame, Meter
 from tooling.stages.verify.meters.mouths import MouthMeter
 from tooling.stages.verify.meters.recognition import EncoderChoice, IdentityMeter
+from tooling.stages.verify.meters.shown import ExcerptMeter
 from tooling.stages.verify.meters.statistics import TracesMeter
 from tooling.stages.verify.meters.stills import check_image
 from tooling.stages.verify.meters.views import ViewMeter, landmarks_of
 from tooling.stages.verify.signatures import check_marks
 from tooling.stages.verify.video_pass import VideoPass
+from tooling.views.excerpts import identities_of
 from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace
 from tooling.workspace.records import FileRecord, command_for
@@ -193,6 +195,7 @@ def choose_meters(item: CheckItem, record: FileRecord, check: FileCheck, target:
         ContentMeter(check, num_frames, boxes_of(track, crop_px)),
         TracesMeter(check, record.num_frames),
         ViewMeter(check, num_frames, landmarks),
+        *(ExcerptMeter(item.workspace, record, one, track if one else None) for one in identities_of(record)),
     ]
     if track is not None and (subset == "raw_video" or SUBSETS[subset].method == "expression_driven"):
         meters.append(MouthMeter(check, track))

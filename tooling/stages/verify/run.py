@@ -21,6 +21,7 @@ from tooling.stages.verify.meters.mouths import check_motion
 from tooling.stages.verify.meters.recognition import EncoderChoice, check_identities, load_encoder
 from tooling.stages.verify.people import Records, check_counts, check_folders, check_inputs, check_people
 from tooling.stages.verify.table import check_digest, read_known, write_table
+from tooling.views.excerpts import drop_excerpts
 from tooling.work.engine import Progress, no_progress, run_side_by_side
 from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace
@@ -103,6 +104,7 @@ def verify_files(
     groups = _groups(workspace, records, context, set(known))
     _check_files(state, groups, num_workers, progress)
     progress(len(state.all_records), len(state.all_records), "comparing files with each other")
+    drop_excerpts(workspace, state.all_records)
     findings += check_people(workspace, records, plan) + check_folders(workspace, records)
     findings += check_inputs(records) + check_counts(records, plan) + state.broken
     findings += [finding for check in state.checks.values() for finding in check.findings]

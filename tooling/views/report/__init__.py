@@ -7,7 +7,7 @@ In: the workspace as it is, its last verification and audit, and an earlier rele
     checklist     what stands between the workspace and a release
     audit_matrix  the audit by probe and subset
     grids         which pictures stand beside which
-    posters       posters and short clips, within a number of bytes
+    posters       posters and excerpts, within a number of bytes
     plots         geometry of the plots
     page.*        template, style and script
     parts.*       parts of the template

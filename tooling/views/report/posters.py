@@ -1,8 +1,7 @@
 """Posters and short clips for the page, within a number of bytes.
 
-Posters go into one picture for each shape of a subset, so that a browser decodes few. Each clip is encoded at the best
-quality that fits into its share; if none does, the poster stands alone. Nothing is kept between two runs: stored
-previews would still show a person who was taken down.
+Posters go into one picture for each shape of a subset, so that a browser decodes few. A clip is the excerpt of its file
+(`tooling.views.excerpts`), or that in the best quality that fits into its share; if none does, the poster stands alone.
 """
 
 from __future__ import annotations
@@ -10,34 +9,29 @@ from __future__ import annotations
 import base64
 import io
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from generation.arrays import Frame
-from generation.media.writer import VideoWriter, to_picture
-from homologous_deepfake import SUBSETS
-from tooling.views.previews import ENCODER_OPTIONS, face_square, read_small, shown_frames
+from generation.media.reader import read_image
+from tooling.views.excerpts import SIDE_PX, decode, encode, fps_of, read_excerpt, size_of
+from tooling.views.previews import shrink
 from tooling.views.report.grids import Shot
 from tooling.work.engine import Progress, no_progress, run_side_by_side
 from tooling.workspace.layout import Workspace
 
 MEDIA_BYTES = 18_000_000  # of the page, for posters and clips, base64 and all
 TEXT_RATIO = 4 / 3  # base64
-SECONDS, CLIP_FPS = 2.0, 15
-SIDES_PX = (256, 224, 192, 160)
 IMAGE_SIDES_PX = (192, 128, 96)
 MAX_CLIP_BYTES = 90_000
-BYTES_PER_PX = 0.28  # of a clip's picture area, below which a smaller side looks better
 POSTER_BYTES_PER_PX = 0.16
 QUALITIES = (82, 72, 60, 48, 36, 24, 12)
-RATE_FACTORS = (22, 25, 28, 31, 35, 39, 44)
+RATE_FACTORS = (25, 28, 31, 35, 39, 44)
 SHEET_COLUMNS = 10
 MAX_SHEET_PX = 16_000  # WebP's largest side is 16383
 
@@ -47,12 +41,10 @@ class Sizes:
     """Sizes that fit into the page.
 
     Attributes:
-        side_px: shorter side of a video's picture.
         image_px: side of an image.
         clip_bytes: of one clip.
     """
 
-    side_px: int
     image_px: int
     clip_bytes: int
 
@@ -124,57 +116,40 @@ def share_out(shots: Sequence[Shot]) -> Sizes:
     num_images = len(shots) - num_clips
     image_px = next((px for px in IMAGE_SIDES_PX if num_images * px**2 < 6_000_000), IMAGE_SIDES_PX[-1])
     room = MEDIA_BYTES / TEXT_RATIO - num_images * image_px**2 * POSTER_BYTES_PER_PX
-    for side in SIDES_PX:
-        clip_bytes = int(room / max(num_clips, 1) - side**2 * POSTER_BYTES_PER_PX)
-        if clip_bytes >= side**2 * BYTES_PER_PX:
-            break
-    return Sizes(side, image_px, max(0, min(clip_bytes, MAX_CLIP_BYTES)))
+    clip_bytes = int(room / max(num_clips, 1) - SIDE_PX**2 * POSTER_BYTES_PER_PX)
+    return Sizes(image_px, max(0, min(clip_bytes, MAX_CLIP_BYTES)))
 
 
 def _size(shot: Shot, shares: Sizes) -> tuple[int, int]:
-    record = shot.record
-    if record.fps is None:
-        return shares.image_px, shares.image_px
-    ratio = 1.0 if shot.identity else record.width / max(record.height, 1)
-    width, height = (shares.side_px * max(ratio, 1), shares.side_px / min(ratio, 1))
-    shrink = min(1.0, math.sqrt(shares.side_px**2 * 4 / 3 / (width * height)))
-    return max(2, round(width * shrink / 2) * 2), max(2, round(height * shrink / 2) * 2)
+    is_image = shot.record.fps is None
+    return (shares.image_px, shares.image_px) if is_image else size_of(shot.record, shot.identity)
 
 
 def _make(item: tuple[Workspace, Shot, tuple[int, int], int, int]) -> tuple[Frame, bytes | None]:
     """Poster, RGB uint8 (H, W, 3), and clip of one shot; runs in a worker."""
     workspace, shot, size, clip_bytes, _ = item
     record = shot.record
-    shown = shown_frames(record, SECONDS)
-    step = max(1, round((record.fps or CLIP_FPS) / CLIP_FPS))
-    square = face_square(workspace, shot.identity, shown) if shot.identity else None
-    if square is None and size[0] == size[1]:  # no track, or an image
+    if record.fps is None:
         side = min(record.width, record.height)
         square = (record.width - side) // 2, (record.height - side) // 2, side
-    small = read_small(workspace, record, range(shown.start, shown.stop, step), size, square=square)
-    frames = list(small)
-    if SUBSETS[record.subset].media == "image":
-        return frames[0], None
-    return frames[0], _encode(frames, Fraction(record.fps or CLIP_FPS).limit_denominator(1001) / step, clip_bytes)
+        return shrink(read_image(workspace.path(record.path)), record.subset, size, square), None
+    excerpt = read_excerpt(workspace, record, shot.identity)
+    return decode(excerpt, 1)[0], _fit(excerpt, fps_of(record), clip_bytes)
 
 
-def _encode(frames: Sequence[Frame], fps: Fraction, most: int) -> bytes | None:
-    """MP4 (H.264) of the best quality that fits into `most` bytes; None if none does."""
-    height, width = frames[0].shape[:2]
-    pictures = [to_picture(frame) for frame in frames]
+def _fit(excerpt: bytes, fps: Fraction, most: int) -> bytes | None:
+    """An excerpt itself if it fits into `most` bytes, else again in the best quality that fits; None if none does."""
+    if len(excerpt) <= most:
+        return excerpt
+    frames = decode(excerpt)
     best, low, high = None, 0, len(RATE_FACTORS)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "clip.mp4")
-        while low < high:  # sizes fall with the rate factor
-            middle = (low + high) // 2
-            options = {**ENCODER_OPTIONS, "crf": str(RATE_FACTORS[middle])}
-            with VideoWriter(path, width=width, height=height, fps=fps, options=options) as writer:
-                for picture in pictures:
-                    writer.write_picture(picture)
-            if path.stat().st_size <= most:
-                best, high = path.read_bytes(), middle
-            else:
-                low = middle + 1
+    while low < high:  # sizes fall with the rate factor
+        middle = (low + high) // 2
+        content = encode(frames, fps, RATE_FACTORS[middle])
+        if len(content) <= most:
+            best, high = content, middle
+        else:
+            low = middle + 1
     return best
 
 

@@ -267,12 +267,30 @@ def test_imported_fakes_have_no_masks_and_are_beside_their_target_all_the_same(v
 
 
 METERS = {
-    "raw_video/1.mp4": ["ContentMeter", "TracesMeter", "ViewMeter", "MouthMeter", "IdentityMeter", "Window"],
-    "face_video/1.mp4": ["ContentMeter", "TracesMeter", "ViewMeter", "IdentityMeter", "FaceMeter", "CropMeter"],
+    "raw_video/1.mp4": [
+        "ContentMeter",
+        "TracesMeter",
+        "ViewMeter",
+        "ExcerptMeter",
+        "ExcerptMeter",
+        "MouthMeter",
+        "IdentityMeter",
+        "Window",
+    ],
+    "face_video/1.mp4": [
+        "ContentMeter",
+        "TracesMeter",
+        "ViewMeter",
+        "ExcerptMeter",
+        "IdentityMeter",
+        "FaceMeter",
+        "CropMeter",
+    ],
     "swap_video/1_2.mp4": [
         "ContentMeter",
         "TracesMeter",
         "ViewMeter",
+        "ExcerptMeter",
         "IdentityMeter",
         "TargetMeter",
         "SwappedFaceMeter",
@@ -281,11 +299,19 @@ METERS = {
         "ContentMeter",
         "TracesMeter",
         "ViewMeter",
+        "ExcerptMeter",
         "MouthMeter",
         "IdentityMeter",
         "TargetMeter",
     ],
-    "edit_video/age/1.mp4": ["ContentMeter", "TracesMeter", "ViewMeter", "IdentityMeter", "TargetMeter"],
+    "edit_video/age/1.mp4": [
+        "ContentMeter",
+        "TracesMeter",
+        "ViewMeter",
+        "ExcerptMeter",
+        "IdentityMeter",
+        "TargetMeter",
+    ],
 }
 
 
@@ -301,6 +327,7 @@ def test_subset_decides_what_is_measured(path: str, verified: Workspace) -> None
         "ContentMeter",
         "TracesMeter",
         "ViewMeter",
+        "ExcerptMeter",
         "FaceMeter",
         "Window",
     }

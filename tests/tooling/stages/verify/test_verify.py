@@ -21,6 +21,10 @@ from tooling.stages.audit import run as audit
 from tooling.stages.verify import group
 from tooling.stages.verify import run as verify
 from tooling.stages.verify.table import read_known
+from tooling.views import excerpts
+from tooling.views.report.grids import lay_out, shots_of
+from tooling.views.report.overview import read_overview
+from tooling.views.report.posters import make_media
 from tooling.workspace.audit_file import MEASURED
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import format_identities
@@ -267,3 +271,27 @@ def test_audit_decodes_no_verified_file(pair_copy: Workspace, monkeypatch: pytes
     pair_copy.verification_path.unlink()
     audit.audit_files(pair_copy, num_workers=1)
     assert kept.read_bytes() == without_decoding
+
+
+def test_report_decodes_no_verified_video(
+    pair_copy: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(pair_copy.root / "excerpts", ignore_errors=True)
+    shots = shots_of(lay_out(read_overview(pair_copy, None)))
+    made = make_media(pair_copy, shots, num_workers=1)
+    verify.verify_files(pair_copy, verify.VerifyOptions(recheck_all=True), num_workers=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(excerpts, "read_track", None)  # of a file that is cut and decoded
+        kept = make_media(pair_copy, shots, num_workers=1)
+    assert kept.clips
+    assert (kept.clips, kept.sheets, kept.errors) == (made.clips, made.sheets, {})
+
+
+def test_excerpts_of_files_that_are_gone_go(pair_copy: Workspace) -> None:
+    verify.verify_files(pair_copy, verify.VerifyOptions(recheck_all=True), num_workers=1)
+    before = set(pair_copy.excerpts())
+    record = pair_copy.records("swap_video")["swap_video/1_2"]
+    assert pair_copy.excerpt_name(record, "1") in before
+    pair_copy.forget("swap_video", ["swap_video/1_2"])
+    assert not [line for line in errors_of(pair_copy) if "excerpts" in line]
+    assert before - set(pair_copy.excerpts()) == {pair_copy.excerpt_name(record, "1")}

@@ -11,6 +11,7 @@ In: decoded frames, with the frames of the target's clip. Out: measurements and 
     mouths            a driven mouth beside its source's
     swaps             landmarks of a swap
     recognition       whose face a file shows
+    shown             excerpts for the report
     statistics        plain pixels, for the audit
     stills            generated images
 """

@@ -1,0 +1,148 @@
+"""Excerpts: two seconds of a video, small, around the face, fakes with their visible label: what a report plays.
+
+A verification makes them while it decodes the files anyway and keeps them in the workspace, under names that hold the
+file's digest, so that one of an older file is never shown. A takedown clears them like every file that is named by a
+person. Where none is kept, it is made from the file, with the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from generation.arrays import Frame
+from generation.faces.track import FaceTrack
+from generation.media.reader import read_frames
+from generation.media.writer import VideoWriter
+from homologous_deepfake import METHODS, SUBSETS, people_of
+from tooling.views.previews import ENCODER_OPTIONS, face_square, read_track, shown_frames, shrink
+from tooling.workspace.files import write_bytes
+from tooling.workspace.layout import Workspace
+from tooling.workspace.records import FileRecord
+
+SECONDS, FPS = 2.0, 15
+SIDE_PX = 208  # of a square; other shapes have a third more pixels at most
+RATE_FACTOR = 22
+
+
+class Excerpt:
+    """One excerpt while its frames are taken.
+
+    Args:
+        record: of the video.
+        identity: the person around whose face it is cut; "" shows the whole picture.
+        track: of that person's clip; without one that fits the middle of the picture is shown. None for the whole.
+
+    Attributes:
+        numbers: of the frames to take, in order.
+        fps: of the excerpt.
+    """
+
+    def __init__(self, record: FileRecord, identity: str, track: FaceTrack | None) -> None:
+        shown = shown_frames(record, SECONDS)
+        self.numbers, self.fps = range(shown.start, shown.stop, _step(record)), fps_of(record)
+        self._subset, self._size, self._square = record.subset, size_of(record, identity), None
+        if track is not None and _is_of(track, record):
+            self._square = face_square(track, shown)
+        elif identity:
+            side = min(record.width, record.height)
+            self._square = (record.width - side) // 2, (record.height - side) // 2, side
+        self._frames: list[Frame] = []
+
+    def add(self, picture: Frame) -> None:
+        """Takes the next of `numbers`: RGB uint8 (H, W, 3)."""
+        self._frames.append(shrink(picture, self._subset, self._size, self._square))
+
+    def encode(self) -> bytes:
+        """MP4 (H.264) of the frames taken."""
+        return encode(self._frames, self.fps, RATE_FACTOR)
+
+
+def _is_of(track: FaceTrack, record: FileRecord) -> bool:
+    found = track.width, track.height, len(track.crop)
+    return found == (record.width, record.height, record.num_frames)
+
+
+def identities_of(record: FileRecord) -> tuple[str, ...]:
+    """Whose faces the excerpts of a file are cut around: one for each; "" for the whole picture."""
+    if SUBSETS[record.subset].method != METHODS[0]:
+        return people_of(record.sample_id)[:1]
+    return ("", *people_of(record.sample_id)) if record.subset == "raw_video" else ("",)
+
+
+def fps_of(record: FileRecord) -> Fraction:
+    """Frames per second of a video's excerpts."""
+    return Fraction(record.fps or FPS).limit_denominator(1001) / _step(record)
+
+
+def _step(record: FileRecord) -> int:
+    return max(1, round((record.fps or FPS) / FPS))
+
+
+def size_of(record: FileRecord, identity: str) -> tuple[int, int]:
+    """Width and height of an excerpt, px."""
+    ratio = 1.0 if identity else record.width / max(record.height, 1)
+    width, height = SIDE_PX * max(ratio, 1), SIDE_PX / min(ratio, 1)
+    smaller = min(1.0, math.sqrt(SIDE_PX**2 * 4 / 3 / (width * height)))
+    return max(2, round(width * smaller / 2) * 2), max(2, round(height * smaller / 2) * 2)
+
+
+def keep_excerpt(workspace: Workspace, record: FileRecord, identity: str, excerpt: Excerpt) -> None:
+    """Writes an excerpt to its path in the workspace."""
+    path = workspace.path(workspace.excerpt_name(record, identity))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, excerpt.encode())
+
+
+def drop_excerpts(workspace: Workspace, records: Iterable[FileRecord]) -> None:
+    """Removes the excerpts of all files but those recorded."""
+    kept = {workspace.excerpt_name(record, identity) for record in records for identity in identities_of(record)}
+    for name in workspace.excerpts():
+        if name not in kept:
+            workspace.path(name).unlink()
+
+
+def read_excerpt(workspace: Workspace, record: FileRecord, identity: str) -> bytes:
+    """The excerpt that is kept, or one made from the file.
+
+    Raises:
+        VideoError: the file cannot be decoded.
+        FaceError: the track is damaged.
+    """
+    path = workspace.path(workspace.excerpt_name(record, identity))
+    if path.is_file():
+        return path.read_bytes()
+    excerpt = Excerpt(record, identity, read_track(workspace, identity) if identity else None)
+    numbers = excerpt.numbers
+    for picture in read_frames(workspace.path(record.path), numbers.start, numbers.stop, numbers.step):
+        excerpt.add(picture)
+    return excerpt.encode()
+
+
+def encode(frames: Sequence[Frame], fps: Fraction, rate_factor: int) -> bytes:
+    """Frames as MP4 (H.264).
+
+    Args:
+        frames: RGB uint8 (H, W, 3), one at least.
+        fps: frames per second.
+        rate_factor: of x264, 0 to 51.
+    """
+    height, width = frames[0].shape[:2]
+    options = {**ENCODER_OPTIONS, "crf": str(rate_factor)}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "excerpt.mp4")
+        with VideoWriter(path, width=width, height=height, fps=fps, options=options) as writer:
+            for frame in frames:
+                writer.write(frame)
+        return path.read_bytes()
+
+
+def decode(content: bytes, most: int | None = None) -> list[Frame]:
+    """Frames of an excerpt, `most` at most: RGB uint8 (H, W, 3)."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "excerpt.mp4")
+        path.write_bytes(content)
+        return list(read_frames(path, 0, most))
