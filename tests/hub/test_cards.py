@@ -58,6 +58,8 @@ def test_missing_block_is_a_warning(content: str) -> None:
         ("license: {a: b}", '"license" must be'),
         ("tags: [[a]]", '"tags" must be'),
         ("viewer: maybe", '"viewer" must be'),
+        ("license: my-own", '"license" must be one of [afl-3.0, '),
+        ("license: [mit, my-own]", 'got "my-own"'),
         ("configs: {a: b}", '"configs" must be'),
         ("configs: [{data_files: x}]", "config_name"),
         ("dataset_info: text", '"dataset_info" must be'),

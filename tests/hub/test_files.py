@@ -209,7 +209,10 @@ def test_file_system(served: Served) -> None:
     assert files.read_text(f"datasets/{REPO}/new.txt") == "hello"
 
 
-def test_xet_is_declined_with_what_to_set(served: Served) -> None:
-    answer = get(served, f"/api/datasets/{REPO}/xet-write-token/main")
+@pytest.mark.parametrize("kind", ["read", "write"])
+def test_xet_is_declined_with_what_to_set(served: Served, kind: str) -> None:
+    """hf_xet shows the status and the address of an answer alone."""
+    answer = get(served, f"/api/datasets/{REPO}/xet-{kind}-token/main")
     assert answer.status_code == 404
     assert "HF_HUB_DISABLE_XET=1" in answer.headers["x-error-message"]
+    assert "HF_HUB_DISABLE_XET=1" in str(answer.url)

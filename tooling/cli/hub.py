@@ -46,6 +46,7 @@ def token(
     root: RootOption,
     role: Annotated[str, typer.Option(help="read or write.")] = "write",
     scope: Annotated[str | None, typer.Option(help="Only these repositories, such as datasets/lab/*.")] = None,
+    name: Annotated[str | None, typer.Option(help="Under which `hf auth` keeps it.  [default: USER-ROLE]")] = None,
     fullname: Annotated[str | None, typer.Option(help="Of a new user.")] = None,
     email: Annotated[
         str | None, typer.Option(help="Of a new user; shown to authors of gated repositories that the user requests.")
@@ -56,7 +57,7 @@ def token(
 
     database = _database(root)
     add_user(database, user, fullname, email)
-    console.put(add_token(database, user, role, scope=scope))
+    console.put(add_token(database, user, role, scope=scope, name=name))
 
 
 @hub_app.command()
@@ -74,10 +75,9 @@ def organisation(
 
 
 def _database(root: Path) -> Database:
-    from tooling.hub.store.database import Database
+    from tooling.hub.root import open_database
 
-    root.mkdir(parents=True, exist_ok=True)
-    return Database(root / "hub.sqlite3")
+    return open_database(root)
 
 
 def _announce(address: str, root: Path) -> None:

@@ -17,7 +17,7 @@ from tooling.hub.store.repository import Repository
 
 @dataclass(frozen=True)
 class Call:
-    """The argument of an endpoint. `body` is a JSON object, the lists of a form, bytes or a spooled file."""
+    """The argument of an endpoint. `body` is what a JSON object or form has (`Fields`), bytes, or a spooled file."""
 
     hub: Hub
     request: Request

@@ -8,6 +8,7 @@ import uuid
 from sqlite3 import Row
 from typing import Any
 
+from tooling.hub.fields import Fields
 from tooling.hub.responses import HubError, timestamp
 from tooling.hub.rights import Account, Repo, is_member
 from tooling.hub.store.database import Database
@@ -68,7 +69,7 @@ def list_access(database: Database, repo: Repo, status: str) -> list[dict[str, A
     return [_show_request(row) for row in rows]
 
 
-def grant_access(database: Database, repo: Repo, user: str | None, granted_by: str) -> None:
+def grant_access(database: Database, repo: Repo, user: str, granted_by: str) -> None:
     """Gives access to a user who has not asked; the e-mail address of such a user is not shown to the authors."""
     if database.row("SELECT 1 FROM namespaces WHERE name = ? AND kind = 'user'", (user,)) is None:
         raise HubError(404, f"User {user} does not exist")
@@ -81,12 +82,13 @@ def grant_access(database: Database, repo: Repo, user: str | None, granted_by: s
         raise HubError(400, f"User {user} already has access to {repo.id}")
 
 
-def handle_access(database: Database, repo: Repo, request: dict[str, Any], handled_by: str) -> None:
+def handle_access(database: Database, repo: Repo, request: Fields, handled_by: str) -> None:
     """Sets the status of one request, named by its user or by its id."""
-    status, reason = request.get("status"), request.get("rejectionReason")
+    status, reason = request.text("status"), request.text("rejectionReason") or None
     if status not in ("accepted", "rejected", "pending"):
         raise HubError(400, f"status must be accepted, rejected or pending, got {status!r}")
-    column, value = ("user", request["user"]) if request.get("user") else ("id", request.get("requestId"))
+    user = request.text("user")
+    column, value = ("user", user) if user else ("id", request.text("requestId"))
     row = database.row(f"SELECT * FROM access_requests WHERE repo = ? AND {column} = ?", (repo.key, value))  # noqa: S608
     if row is None:
         raise HubError(404, f"{repo.id} has no access request of {value}")

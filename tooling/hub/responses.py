@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +18,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from tooling.errors import ToolingError
+
+NOT_PRINTABLE = re.compile(r"[^ -~]+")
+NUMBER = re.compile("[0-9]{1,16}")
 
 
 class HubError(ToolingError):
@@ -33,7 +37,7 @@ class HubError(ToolingError):
 
 def error_response(error: HubError) -> JSONResponse:
     """The error as the client expects it; header values are reduced to printable ASCII."""
-    plain = error.message.encode("ascii", "replace").decode().replace("\n", " ")
+    plain = NOT_PRINTABLE.sub(" ", error.message.encode("ascii", "replace").decode())
     headers = {"X-Error-Message": plain, **error.headers}
     if error.code is not None:
         headers["X-Error-Code"] = error.code
@@ -105,9 +109,15 @@ def _whole_number(request: Request, name: str, default: int) -> int:
     value = request.query_params.get(name)
     if value is None:
         return default
-    if not value.isdigit():
+    number = read_number(value)
+    if number is None:
         raise HubError(400, f"{name} must be a whole number, got {value!r}")
-    return int(value)
+    return number
+
+
+def read_number(text: str) -> int | None:
+    """The number that a text is in decimal digits, 16 at most; None for any other text."""
+    return int(text) if NUMBER.fullmatch(text) else None
 
 
 def _read_cursor(cursor: str | None) -> int:

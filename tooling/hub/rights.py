@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import hmac
+import itertools
 import re
 import secrets
 import time
@@ -82,19 +83,36 @@ def add_organisation(
             database.execute("INSERT OR IGNORE INTO members VALUES (?, ?)", (name, user))
 
 
-def add_token(database: Database, user: str, role: str, *, scope: str | None = None, token: str | None = None) -> str:
+def add_token(
+    database: Database,
+    user: str,
+    role: str,
+    *,
+    scope: str | None = None,
+    name: str | None = None,
+    token: str | None = None,
+) -> str:
     """Makes a token for an existing user and returns it; it cannot be read again later.
 
+    Args:
+        name: under which a client keeps it, so no other token of this Hub has it; None makes one of user and role.
+
     Raises:
-        InputError: the user or the role does not exist.
+        InputError: the user or the role does not exist, or the name is taken.
     """
     if role not in ROLES:
         raise InputError(f"token role {role!r}: must be one of {', '.join(ROLES)}")
     if database.row("SELECT 1 FROM namespaces WHERE name = ? AND kind = 'user'", (user,)) is None:
         raise InputError(f"user {user!r} does not exist on this Hub: add it first")
     token = token or f"hf_{secrets.token_urlsafe(32)}"
-    values = (_digest(token), user, role, scope, scope or role, time.time())
-    database.execute("INSERT OR REPLACE INTO tokens VALUES (?, ?, ?, ?, ?, ?)", values)
+    with database.transaction():
+        taken = {row["name"] for row in database.rows("SELECT name FROM tokens")}
+        if name in taken:
+            raise InputError(f"token name {name!r}: there is one of that name; choose another")
+        numbered = itertools.chain([""], (f"-{count}" for count in itertools.count(2)))
+        name = name or next(one for number in numbered if (one := f"{user}-{role}{number}") not in taken)
+        values = (_digest(token), user, role, scope, name, time.time())
+        database.execute("INSERT OR REPLACE INTO tokens VALUES (?, ?, ?, ?, ?, ?)", values)
     return token
 
 

@@ -16,12 +16,12 @@ import uuid
 from dataclasses import replace
 from pathlib import Path
 from sqlite3 import Row
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from tooling.errors import InputError
 from tooling.hub import rights
+from tooling.hub.fields import Fields
 from tooling.hub.responses import HubError, repo_not_found
 from tooling.hub.rights import Account, Repo, repo_record
 from tooling.hub.store import discussions
@@ -45,15 +45,15 @@ class Hub:
             InputError: another process serves this folder.
         """
         self.root = root
+        make_root(root)
         for folder in ("repos", "uploads", "trash"):
-            (root / folder).mkdir(parents=True, exist_ok=True)
+            (root / folder).mkdir(exist_ok=True)
         self._lock = FileLock(root / "lock", thread_local=False)  # a server may be closed by another thread
         try:
             self._lock.acquire(blocking=False)
         except Timeout as error:
             raise InputError(f"{root}: another process serves this Hub; stop it or choose another --root") from error
-        os.chmod(root, 0o700)
-        self.database = Database(root / "hub.sqlite3")
+        self.database = open_database(root)
         self.secret = self._secret()
         self._open: dict[str, Repository] = {}
         self._open_lock = threading.Lock()
@@ -132,7 +132,7 @@ class Hub:
         rows = self.database.rows(f"{DATASETS} ORDER BY created_at DESC, key")
         return [repo for repo in map(repo_record, rows) if rights.may_read(self.database, account, repo)]
 
-    def create(self, account: Account, request: dict[str, Any]) -> Repo:
+    def create(self, account: Account, request: Fields) -> Repo:
         """Creates a repository with its first commit.
 
         Raises:
@@ -149,16 +149,16 @@ class Hub:
         self._insert(repo, folder)
         return repo
 
-    def _requested(self, account: Account, request: dict[str, Any]) -> Repo:
-        if request.get("type") != "dataset":
+    def _requested(self, account: Account, request: Fields) -> Repo:
+        if request.text("type") != "dataset":
             raise HubError(400, 'This Hub holds datasets only: create it with repo_type="dataset"')
-        namespace, name = str(request.get("organization") or account.user), str(request.get("name") or "")
+        namespace, name = request.text("organization") or account.user, request.text("name")
         if "/" in name:
             namespace, _, name = name.partition("/")
         check_name(name)
         row = self._own_namespace(account, namespace, name)
-        visibility = request.get("visibility") or ("private" if request.get("private") else None)
-        is_private = bool(row["is_private_default"]) if visibility is None else check_visibility(visibility)
+        visibility = request.text("visibility") or ("private" if request.flag("private") else "")
+        is_private = bool(row["is_private_default"]) if not visibility else check_visibility(visibility)
         return Repo(uuid.uuid4().hex, row["name"], name, is_private, None, False, time.time())
 
     def _own_namespace(self, account: Account, namespace: str, name: str) -> Row:
@@ -211,20 +211,35 @@ class Hub:
         repository.close()
         shutil.rmtree(doomed)
 
-    def update(self, repo: Repo, request: dict[str, Any]) -> Repo:
+    def update(self, repo: Repo, request: Fields) -> Repo:
         """Settings: `visibility` (or the older `private`) and `gated`."""
         is_private, gated = repo.is_private, repo.gated
         if "private" in request:
-            is_private = bool(request["private"])
-        if request.get("visibility") is not None:
-            is_private = check_visibility(request["visibility"])
+            is_private = request.flag("private")
+        if request.text("visibility"):
+            is_private = check_visibility(request.text("visibility"))
         if "gated" in request:
-            if request["gated"] not in ("auto", "manual", False):
-                raise HubError(400, f'gated must be "auto", "manual" or false, got {request["gated"]!r}')
-            gated = request["gated"] or None
+            gated = request.values["gated"] or None
+            if gated not in ("auto", "manual", None):
+                request.refuse("gated", '"auto", "manual" or false')
         sql = "UPDATE repos SET is_private = ?, gated = ? WHERE key = ?"
         self.database.execute(sql, (is_private, gated, repo.key))
         return replace(repo, is_private=is_private, gated=gated)
+
+
+def make_root(root: Path) -> None:
+    """Makes the folder if it is missing; only its owner may enter it."""
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.chmod(root, 0o700)
+
+
+def open_database(root: Path) -> Database:
+    """The database of a root folder, made if it is missing; only its owner may read it."""
+    make_root(root)
+    path = root / "hub.sqlite3"
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # its journals get the same mode
+    os.chmod(path, 0o600)
+    return Database(path)
 
 
 def check_name(name: str) -> None:
@@ -232,7 +247,7 @@ def check_name(name: str) -> None:
         raise HubError(400, f"Invalid repository name {name!r}: letters, digits, '-', '_' and '.' only, at most 96")
 
 
-def check_visibility(visibility: Any) -> bool:
+def check_visibility(visibility: str) -> bool:
     """Whether a visibility means private."""
     if visibility not in ("public", "private"):
         raise HubError(400, f"visibility must be public or private, got {visibility!r}")

@@ -7,7 +7,6 @@ has method, path, status and time of a request, never its headers or query: thos
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import re
 import sqlite3
@@ -17,7 +16,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, quote, unquote
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -31,6 +30,7 @@ from tooling.hub import gates, rights
 from tooling.hub.call import Call
 from tooling.hub.endpoints import community, repos, revisions
 from tooling.hub.endpoints import content as files
+from tooling.hub.fields import Fields, read_json
 from tooling.hub.responses import HubError, error_response, only_datasets, out_of_space
 from tooling.hub.root import Hub
 from tooling.hub.store.large_files import CHUNK_BYTES
@@ -38,6 +38,7 @@ from tooling.hub.store.large_files import CHUNK_BYTES
 logger = logging.getLogger(__name__)
 
 BODY_BYTES = 8 << 20
+ASCII = "".join(map(chr, range(128)))
 COMMIT_BYTES = 2 << 30
 
 
@@ -81,8 +82,9 @@ ENDPOINTS = (
     Endpoint("POST", f"{API}/super-squash/{{branch}}", revisions.squash, "write"),
     Endpoint("POST", f"{API}/lfs-files/batch", files.delete_large_files, "write"),
     Endpoint("GET", f"{API}/lfs-files", files.list_large_files, "write"),
-    Endpoint("GET", f"{API}/xet-read-token/{{revision}}", repos.no_xet),
-    Endpoint("GET", f"{API}/xet-write-token/{{revision}}", repos.no_xet),
+    Endpoint("GET", f"{API}/xet-read-token/{{revision}}", repos.decline_xet),
+    Endpoint("GET", f"{API}/xet-write-token/{{revision}}", repos.decline_xet),
+    Endpoint("GET", f"/{repos.NO_XET}", repos.no_xet, "nothing"),
     Endpoint("GET", f"{API}/revision/{{revision}}", repos.info),
     Endpoint("GET", f"{API}/commits/{{revision}}", revisions.commits),
     Endpoint("GET", f"{API}/refs", revisions.refs),
@@ -175,16 +177,11 @@ async def _read_body(request: Request, kind: str, hub: Hub) -> Any:
     if kind == "bytes":
         return bytes(body)
     if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-        return parse_qs(body.decode(errors="replace"), keep_blank_values=True)
-    try:
-        parsed = json.loads(body) if body.strip() else {}
-    except ValueError as error:
-        raise HubError(400, "The body is not JSON") from error
-    if parsed is None:
-        return {}
-    if not isinstance(parsed, dict):
+        return Fields(parse_qs(body.decode(errors="replace"), keep_blank_values=True), is_form=True)
+    parsed = read_json(bytes(body)) if body.strip() else {}
+    if not isinstance(parsed, dict | None):
         raise HubError(400, "The body must be a JSON object")
-    return parsed
+    return Fields(parsed or {})
 
 
 async def _spool(request: Request, hub: Hub) -> BinaryIO:
@@ -224,7 +221,7 @@ class _Envelope:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        raw_path = scope["raw_path"].decode("ascii")
+        raw_path = quote(scope["raw_path"], safe=ASCII)  # what is not ASCII is escaped
         headers = dict(scope["headers"])
         # huggingface_hub sends the second of the two.
         given = headers.get(b"x-request-id") or headers.get(b"x-amzn-trace-id") or b""

@@ -6,7 +6,7 @@ from starlette.responses import JSONResponse, Response
 
 from tooling.hub import gates, rights
 from tooling.hub.call import Call
-from tooling.hub.responses import HubError, is_set, paged
+from tooling.hub.responses import HubError, is_set, paged, read_number
 from tooling.hub.store import discussions
 
 
@@ -27,13 +27,13 @@ def handle_access_request(call: Call) -> Response:
 
 def grant_access(call: Call) -> Response:
     _require_gated(call)
-    gates.grant_access(call.hub.database, call.repo, call.body.get("user"), call.user)
+    gates.grant_access(call.hub.database, call.repo, call.body.text("user"), call.user)
     return JSONResponse({})
 
 
 def ask_access(call: Call) -> Response:
     """POST {repo}/ask-access: files a request; the body's fields are shown to the authors."""
-    fields = {key: value[0] if isinstance(value, list) else value for key, value in call.body.items()}
+    fields = {key: value[0] if isinstance(value, list) and value else value for key, value in call.body.values.items()}
     return JSONResponse({"status": gates.ask_access(call.hub.database, call.account, call.repo, fields)})
 
 
@@ -64,12 +64,12 @@ def change_status(call: Call) -> Response:
 
 
 def merge_pull_request(call: Call) -> Response:
-    merged = discussions.merge(call.board, _number(call), call.user, call.body.get("comment"))
+    merged = discussions.merge(call.board, _number(call), call.user, call.body.text("comment"))
     return JSONResponse({"mergeCommitId": merged})
 
 
 def _number(call: Call) -> int:
-    number = call.part("number")
-    if not number.isdigit():
-        raise HubError(404, f"Pull request {number} does not exist in {call.repo.id}")
-    return int(number)
+    number = read_number(call.part("number"))
+    if number is None:
+        raise HubError(404, f"Pull request {call.part('number')} does not exist in {call.repo.id}")
+    return number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+import re
 import time
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +19,7 @@ from tooling.hub.store import commits, discussions, graph, history
 from tooling.hub.store import large_files as large
 from tooling.hub.store.repository import NewCommit, Repository, TreeEntry
 
+RANGE = re.compile(r"bytes\s*=\s*([0-9]{0,16})-([0-9]{0,16})\s*")
 SCAN = {"status": "unscanned", "message": "this Hub does not scan files"}
 
 
@@ -49,11 +51,9 @@ def tree(call: Call) -> Response:
 def paths_info(call: Call) -> Response:
     """POST paths-info/{revision}: the entries of the given paths; those that do not exist are left out."""
     commit_id = call.repository.resolve(call.part("revision"))
-    paths, expand = call.body.get("paths", []), call.body.get("expand", False)
-    paths = [paths] if isinstance(paths, str) else paths
-    found = [call.repository.entry(commit_id, str(path).strip("/")) for path in paths]
+    found = [call.repository.entry(commit_id, path.strip("/")) for path in call.body.texts("paths")]
     entries = [entry for entry in found if entry is not None]
-    if str(expand[0] if isinstance(expand, list) else expand).lower() in ("true", "1"):
+    if call.body.flag("expand"):
         return JSONResponse(_expanded(call.repository, commit_id, entries))
     return JSONResponse([show_entry(entry) for entry in entries])
 
@@ -114,12 +114,9 @@ def resolve(call: Call) -> Response:
 
 def _part_of(content: bytes, request: Request, headers: dict[str, str], kind: str) -> Response:
     """A regular file, or the one requested range of it."""
-    unit, _, limits = request.headers.get("range", "").partition("=")
-    first, dash, last = limits.strip().partition("-")
-    is_range = (
-        unit.strip() == "bytes" and dash and "," not in limits and all(not n or n.isdigit() for n in (first, last))
-    )
-    if not is_range or not (first or last):
+    wanted = RANGE.fullmatch(request.headers.get("range", ""))
+    first, last = wanted.groups() if wanted else ("", "")
+    if not (first or last):
         return Response(content, headers=headers, media_type=kind)
     size = len(content)
     start = int(first) if first else max(size - int(last), 0)
@@ -203,15 +200,15 @@ def _require_own_pull(call: Call, name: str) -> None:
 
 def lfs_batch(call: Call) -> Response:
     """POST {repo}.git/info/lfs/objects/batch: upload addresses, also for whoever may propose a pull request."""
-    rights.require_write_role(call.account)
-    if call.body.get("operation") != "upload":
+    is_writer = rights.may_write(call.hub.database, call.account, call.repo)
+    if not is_writer and not rights.in_scope(rights.require_write_role(call.account), call.repo.full_name):
+        rights.require_write(call.hub.database, call.account, call.repo)
+    if call.body.text("operation") != "upload":
         raise HubError(422, "Only the operation upload is served: download with /resolve/")
-    requested = call.body.get("objects")
-    if not isinstance(requested, list):
-        raise HubError(422, "objects must be a list")
+    requested = call.body.records("objects")
     large.remove_stale_uploads(call.hub.uploads, time.time())
-    base = origin(call.request)
-    answer = large.batch_answer(call.repository.large_files, call.repo.key, requested, base, call.hub.secret)
+    base, most = origin(call.request), large.WRITER_BYTES if is_writer else large.PROPOSAL_BYTES
+    answer = large.batch_answer(call.repository.large_files, call.repo.key, requested, base, call.hub.secret, most)
     return JSONResponse(answer, media_type="application/vnd.git-lfs+json")
 
 
@@ -264,11 +261,11 @@ def list_large_files(call: Call) -> Response:
 
 def delete_large_files(call: Call) -> Response:
     """POST lfs-files/batch: removes large files from every revision, rewriting the history."""
-    deletions = call.body.get("deletions") or {}
-    oids = deletions.get("sha", [])
-    if not isinstance(oids, list) or not all(isinstance(oid, str) and large.OID.fullmatch(oid) for oid in oids):
-        raise HubError(400, "deletions.sha must be a list of SHA-256 digests")
-    if not deletions.get("rewriteHistory", True):
+    deletions = call.body.fields("deletions")
+    oids = deletions.texts("sha")
+    if not all(large.OID.fullmatch(oid) for oid in oids):
+        deletions.refuse("sha", "a list of SHA-256 digests")
+    if not deletions.flag("rewriteHistory", default=True):
         raise HubError(400, "This Hub removes large files only together with the history that names them")
     history.remove_large_files(call.repository, oids)
     return JSONResponse({"success": True})

@@ -6,7 +6,7 @@ import hashlib
 from typing import Any, get_args
 
 from huggingface_hub import hf_api
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from tooling.hub import cards, rights
 from tooling.hub.call import Call
@@ -15,6 +15,7 @@ from tooling.hub.rights import Repo
 from tooling.hub.store.repository import Repository
 
 EXPANDABLE = get_args(hf_api.ExpandDatasetProperty_T)
+NO_XET = "this-Hub-does-not-serve-Xet/set-HF_HUB_DISABLE_XET=1-for-the-client"
 SUMMARY_KEYS = (
     "_id",
     "id",
@@ -48,9 +49,9 @@ def create(call: Call) -> Response:
 
 
 def delete(call: Call) -> Response:
-    name = str(call.body.get("name") or "")
+    name = call.body.text("name")
     if "/" not in name:
-        name = f"{call.body.get('organization') or call.user}/{name}"
+        name = f"{call.body.text('organization') or call.user}/{name}"
     repo = _named_in_body(call, name)
     rights.require_write(call.hub.database, call.account, repo)
     call.hub.delete(repo)
@@ -58,7 +59,7 @@ def delete(call: Call) -> Response:
 
 
 def move(call: Call) -> Response:
-    source, target = str(call.body.get("fromRepo", "")), str(call.body.get("toRepo", ""))
+    source, target = call.body.text("fromRepo"), call.body.text("toRepo")
     repo = _named_in_body(call, source)
     account = rights.require_write(call.hub.database, call.account, repo)
     moved = call.hub.move(repo, target, account)
@@ -74,16 +75,24 @@ def auth_check(call: Call) -> Response:
     return JSONResponse({})
 
 
+def decline_xet(call: Call) -> Response:
+    """GET xet-read-token, xet-write-token: sent to an address that says what to set.
+
+    hf_xet shows nothing of an answer but its status and its address, so the words are in the address.
+    """
+    return RedirectResponse(f"{origin(call.request)}/{NO_XET}", status_code=307)
+
+
 def no_xet(call: Call) -> Response:
-    """GET xet-read-token, xet-write-token: refused, and the message says what to set."""
+    """The address that xet clients are sent to."""
     raise HubError(404, "This Hub does not serve Xet: set HF_HUB_DISABLE_XET=1 for the client")
 
 
 def validate_card(call: Call) -> Response:
-    if call.body.get("repoType") != "dataset":
+    if call.body.text("repoType") != "dataset":
         message = 'This Hub checks the cards of datasets only: use repo_type="dataset"'
         raise HubError(400, message, errors=[{"message": message}])
-    result = cards.check_card(str(call.body.get("content", "")))
+    result = cards.check_card(call.body.text("content"))
     return JSONResponse(result, status_code=400 if result["errors"] else 200)
 
 
@@ -181,7 +190,7 @@ def _metadata(repository: Repository, commit_id: str) -> dict[str, Any]:
 
 def _named_in_body(call: Call, name: str) -> Repo:
     rights.require_write_role(call.account)
-    if call.body.get("type") != "dataset":
+    if call.body.text("type") != "dataset":
         raise only_datasets()
     repo = call.hub.find(name, call.account)
     if repo.id.lower() != name.lower():  # a former name reads, but neither deletes nor moves

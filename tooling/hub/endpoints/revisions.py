@@ -49,9 +49,9 @@ def check_short_name(name: str) -> None:
 
 
 def create_branch(call: Call) -> Response:
-    branch, start = call.part("branch"), call.body.get("startingPoint") or "main"
+    branch, start = call.part("branch"), call.body.text("startingPoint") or "main"
     with call.repository.writing():
-        commit_id = call.repository.resolve(str(start))
+        commit_id = call.repository.resolve(start)
         name = branch
         if not branch.startswith("refs/convert/"):
             check_short_name(branch)
@@ -71,9 +71,8 @@ def delete_branch(call: Call) -> Response:
 
 def create_tag(call: Call) -> Response:
     commit_id = call.repository.resolve(call.part("revision"))
-    message = call.body.get("message")
-    new = NewCommit(call.user, str(message)) if message else None
-    tag = str(call.body.get("tag") or "")
+    message, tag = call.body.text("message"), call.body.text("tag")
+    new = NewCommit(call.user, message) if message else None
     check_short_name(tag)
     call.repository.add_tag(tag, commit_id, new)
     return JSONResponse({})
@@ -93,5 +92,5 @@ def _remove_ref(call: Call, name: str, shown: str) -> None:
 def squash(call: Call) -> Response:
     """POST super-squash/{branch}: one commit instead of the history; what only the history held is deleted."""
     branch = call.part("branch")
-    message = str(call.body.get("message") or f"Super-squash branch '{branch}' using huggingface_hub")
+    message = call.body.text("message") or f"Super-squash branch '{branch}' using huggingface_hub"
     return JSONResponse({"commitOid": history.squash(call.repository, branch, NewCommit(call.user, message))})

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any, BinaryIO
 
-from dulwich.attrs import GitAttributes, Pattern, parse_git_attributes
-from dulwich.ignore import IgnoreFilter, read_ignore_patterns
 from dulwich.lfs import LFSPointer
 
+from tooling.hub.cards import read_metadata
+from tooling.hub.fields import Fields, read_json
 from tooling.hub.responses import HubError, entry_not_found
 from tooling.hub.store.large_files import OID
+from tooling.hub.store.patterns import is_ignored, read_ignore_rules, read_large_rules
 from tooling.hub.store.repository import NewCommit, Repository, branch_moved, parse_pointer
 
 REGULAR_BYTES = 10 << 20  # a larger file must be sent as a large file
@@ -47,25 +46,27 @@ class Operations:
     summary: str
     description: str
     parent_commit: str | None
-    lines: Iterator[tuple[str, dict[str, Any]]]
+    lines: Iterator[tuple[str, Fields]]
 
     def new_commit(self, user: str) -> NewCommit:
         return NewCommit(user, f"{self.summary}\n\n{self.description}" if self.description else self.summary)
 
 
-def upload_modes(repository: Repository, commit_id: str, request: dict[str, Any]) -> list[dict[str, Any]]:
+def upload_modes(repository: Repository, commit_id: str, request: Fields) -> list[dict[str, Any]]:
     """For each file of a preupload request: large or regular, whether .gitignore leaves it out, and the present oid."""
-    attributes = _attributes(repository, commit_id)
-    ignored = _ignore_filter(repository, commit_id, request.get("gitIgnore"))
+    large_rules = read_large_rules(_content_of(repository, commit_id, ".gitattributes"))
+    is_given = request.values.get("gitIgnore") is not None
+    ignored = request.text("gitIgnore").encode() if is_given else _content_of(repository, commit_id, ".gitignore")
+    ignore_rules = read_ignore_rules(ignored)
     answers: list[dict[str, Any]] = []
-    for file in request.get("files", []):
-        path = checked_path(file.get("path"))
-        size, sample = int(file.get("size", 0)), _decode(file.get("sample", ""))
-        is_large = size > 0 and (size > REGULAR_BYTES or _is_attributed(attributes, path) or _is_binary(sample))
+    for file in request.records("files"):
+        path = checked_path(file.text("path"))
+        size, sample = file.whole_number("size"), _decode(file.text("sample"))
+        is_large = size > 0 and (size > REGULAR_BYTES or large_rules.decide(path) or _is_binary(sample))
         answer = {
             "path": path,
             "uploadMode": "lfs" if is_large else "regular",
-            "shouldIgnore": _is_ignored(ignored, path),
+            "shouldIgnore": is_ignored(ignore_rules, path),
         }
         present = repository.entry(commit_id, path)
         if present is not None and not present.is_folder:
@@ -81,11 +82,11 @@ def read_operations(spooled: BinaryIO) -> Operations:
         HubError: 400, this is not such a commit.
     """
     lines = _lines(spooled)
-    key, header = next(lines, ("", {}))
-    summary = header.get("summary")
-    if key != "header" or not isinstance(summary, str) or not summary.strip():
+    key, header = next(lines, ("", Fields({})))
+    summary = header.text("summary")
+    if key != "header" or not summary.strip():
         raise HubError(400, "The first line of a commit must be its header with a summary")
-    return Operations(summary, str(header.get("description") or ""), header.get("parentCommit"), lines)
+    return Operations(summary, header.text("description"), header.text("parentCommit") or None, lines)
 
 
 def apply_operations(repository: Repository, head: str, operations: Operations, new: NewCommit) -> str:
@@ -102,18 +103,29 @@ def apply_operations(repository: Repository, head: str, operations: Operations, 
     changes: dict[str, str | None] = {}
     for key, value in operations.lines:
         changes.update(_change(repository, head, key, value))
+    _check_card(repository, changes.get("README.md"))
     tree = repository.commit(head).tree
     changed = repository.changed_tree(tree, changes)
     return head if changed == tree else repository.add_commit(changed, [head], new)
 
 
-def checked_path(path: Any) -> str:
+def _check_card(repository: Repository, oid: str | None) -> None:
+    """Refuses a card whose metadata could not be read by whoever asks for it."""
+    if oid is None or repository.blob_head(oid.encode())[1] is not None:
+        return
+    try:
+        read_metadata(repository.content(oid).decode(errors="replace"))
+    except ValueError as error:
+        raise HubError(400, f"README.md: {error}") from error
+
+
+def checked_path(path: str) -> str:
     """A path that a file of a repository may have.
 
     Raises:
         HubError: 422, for anything that could leave the folder it is downloaded to.
     """
-    if not isinstance(path, str) or len(path) > 1000 or ESCAPES.match(path) or _has_controls(path):
+    if len(path) > 1000 or ESCAPES.match(path) or _has_controls(path):
         raise HubError(422, f"Invalid path in repository: {path!r}")
     if any(name in ("", ".", "..") or name.lower() == ".git" for name in path.split("/")):
         raise HubError(422, f"Invalid path in repository: {path!r}")
@@ -124,17 +136,18 @@ def _has_controls(path: str) -> bool:
     return any(unicodedata.category(character) in ("Cc", "Cs") for character in path)
 
 
-def _change(repository: Repository, head: str, key: str, value: dict[str, Any]) -> dict[str, str | None]:
-    path = checked_path(str(value.get("path", "")).rstrip("/") if key.startswith("deleted") else value.get("path"))
+def _change(repository: Repository, head: str, key: str, value: Fields) -> dict[str, str | None]:
+    path = checked_path(value.text("path").rstrip("/") if key.startswith("deleted") else value.text("path"))
     if key == "file":
         return {path: repository.add_blob(_regular_content(repository, path, value))}
     if key == "lfsFile":
         return {path: _add_pointer(repository, path, value)}
     if key == "copyFile":
-        commit_id = repository.resolve(value["srcRevision"]) if value.get("srcRevision") else head
-        source = repository.entry(commit_id, checked_path(value.get("srcPath")))
+        revision, source_path = value.text("srcRevision"), checked_path(value.text("srcPath"))
+        commit_id = repository.resolve(revision) if revision else head
+        source = repository.entry(commit_id, source_path)
         if source is None or source.is_folder:
-            raise entry_not_found(str(value.get("srcPath")), commit_id)
+            raise entry_not_found(source_path, commit_id)
         return {path: source.oid}
     if key in ("deletedFile", "deletedFolder"):
         present = repository.entry(head, path)
@@ -148,9 +161,9 @@ def _change(repository: Repository, head: str, key: str, value: dict[str, Any]) 
     )
 
 
-def _regular_content(repository: Repository, path: str, value: dict[str, Any]) -> bytes:
-    text = value.get("content", "")
-    content = _decode(text) if value.get("encoding") == "base64" else str(text).encode()
+def _regular_content(repository: Repository, path: str, value: Fields) -> bytes:
+    text = value.text("content")
+    content = _decode(text) if value.text("encoding") == "base64" else text.encode()
     if len(content) > REGULAR_BYTES:
         raise HubError(413, f"{path} has more than {REGULAR_BYTES >> 20} MiB: upload it as a large file")
     pointer = parse_pointer(content)
@@ -159,30 +172,27 @@ def _regular_content(repository: Repository, path: str, value: dict[str, Any]) -
     return content
 
 
-def _add_pointer(repository: Repository, path: str, value: dict[str, Any]) -> str:
-    oid = value.get("oid")
-    if value.get("algo") != "sha256" or not isinstance(oid, str) or not OID.fullmatch(oid):
+def _add_pointer(repository: Repository, path: str, value: Fields) -> str:
+    oid = value.text("oid")
+    if value.text("algo") != "sha256" or not OID.fullmatch(oid):
         raise HubError(400, f"{path}: a large file is named by algo sha256 and its oid in lower case")
     size = repository.large_files.size(oid)
-    if size is None or value.get("size", size) != size:
+    if size is None or value.whole_number("size", size) != size:
         raise HubError(400, f"{path} names the large file {oid}, which was not uploaded completely: upload it again")
     return repository.add_blob(LFSPointer(oid, size).to_bytes())
 
 
-def _lines(spooled: BinaryIO) -> Iterator[tuple[str, dict[str, Any]]]:
+def _lines(spooled: BinaryIO) -> Iterator[tuple[str, Fields]]:
     while line := spooled.readline(LINE_BYTES + 1):
         if len(line) > LINE_BYTES:
             raise HubError(413, f"A regular file has more than {REGULAR_BYTES >> 20} MiB: upload it as a large file")
         if not line.strip():
             continue
-        try:
-            parsed = json.loads(line)
-            key, value = parsed["key"], parsed["value"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise HubError(400, "Each line of a commit must be a JSON object with key and value") from error
-        if not isinstance(value, dict):
-            raise HubError(400, f"The value of a {key!r} line must be an object")
-        yield key, value
+        parsed = read_json(line)
+        if not isinstance(parsed, dict) or not {"key", "value"} <= parsed.keys():
+            raise HubError(400, "Each line of a commit must be a JSON object with key and value")
+        line_fields = Fields(parsed)
+        yield line_fields.text("key"), line_fields.fields("value")
 
 
 def _decode(text: str) -> bytes:
@@ -204,25 +214,8 @@ def _is_binary(sample: bytes) -> bool:
     return bool(sample)
 
 
-def _attributes(repository: Repository, commit_id: str) -> GitAttributes:
-    entry = repository.entry(commit_id, ".gitattributes")
-    content = repository.read(entry) if entry is not None and not entry.is_folder and not entry.large_oid else b""
-    rules = [(Pattern(pattern), attributes) for pattern, attributes in parse_git_attributes(BytesIO(content))]
-    return GitAttributes(rules)
-
-
-def _is_attributed(attributes: GitAttributes, path: str) -> bool:
-    return attributes.match_path(path.encode()).get(b"filter") == b"lfs"
-
-
-def _ignore_filter(repository: Repository, commit_id: str, given: str | None) -> IgnoreFilter:
-    entry = repository.entry(commit_id, ".gitignore")
-    if given is None and entry is not None and not entry.is_folder and not entry.large_oid:
-        given = repository.read(entry).decode(errors="replace")
-    return IgnoreFilter(read_ignore_patterns(BytesIO((given or "").encode())))
-
-
-def _is_ignored(ignored: IgnoreFilter, path: str) -> bool:
-    names = path.split("/")
-    folders = ["/".join(names[:count]) + "/" for count in range(1, len(names))]
-    return any(ignored.is_ignored(candidate) for candidate in [*folders, path])
+def _content_of(repository: Repository, commit_id: str, path: str) -> bytes:
+    """Content of a regular file; empty if there is none."""
+    entry = repository.entry(commit_id, path)
+    is_there = entry is not None and not entry.is_folder and not entry.large_oid
+    return repository.read(entry) if is_there and entry is not None else b""

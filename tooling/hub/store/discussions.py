@@ -15,7 +15,8 @@ from typing import Any
 
 from dulwich.patch import write_tree_diff
 
-from tooling.hub.responses import HubError, timestamp
+from tooling.hub.fields import Fields
+from tooling.hub.responses import HubError, read_number, timestamp
 from tooling.hub.rights import Repo
 from tooling.hub.store import graph, history
 from tooling.hub.store.database import Database
@@ -105,7 +106,7 @@ def list_page(board: Board, query: dict[str, str]) -> dict[str, Any]:
         and (status == "all" or (status == "open") == (row["status"] in ("open", "draft")))
         and (author is None or row["author"] == author)
     ]
-    page = int(query.get("p", "0")) if query.get("p", "0").isdigit() else 0
+    page = read_number(query.get("p", "0")) or 0
     start = page * PAGE_SIZE
     shown = [_summary(board.repo, row) for row in chosen[start : start + PAGE_SIZE]]
     return {"discussions": shown, "count": len(chosen), "start": start}
@@ -133,25 +134,25 @@ def details(board: Board, number: int, *, with_diff: bool) -> dict[str, Any]:
     return shown
 
 
-def change_status(board: Board, number: int, author: str, request: dict[str, Any]) -> dict[str, Any]:
+def change_status(board: Board, number: int, author: str, request: Fields) -> dict[str, Any]:
     """Opens or closes a pull request, with an optional comment."""
-    status = request.get("status")
+    status, comment = request.text("status"), request.text("comment")
     if status not in ("open", "closed"):
         raise HubError(400, f"status must be open or closed, got {status!r}")
     if find(board, number)["status"] == "merged":
         raise HubError(400, f"Pull request {number} is merged: its status cannot change")
     with board.database.transaction():
-        if request.get("comment"):
-            _add_event(board, number, "comment", author, _comment(str(request["comment"])))
+        if comment:
+            _add_event(board, number, "comment", author, _comment(comment))
         return _set_status(board, number, author, status)
 
 
-def merge(board: Board, number: int, author: str, text: str | None) -> str:
+def merge(board: Board, number: int, author: str, text: str) -> str:
     """Merges a pull request into its base and returns the merge commit."""
     row = find(board, number)
     if row["status"] != "open":
         raise HubError(400, f"Pull request {number} is {row['status']}, not open")
-    message = f"{row['title']} (#{number})\n\n{text or ''}".strip()
+    message = f"{row['title']} (#{number})\n\n{text}".strip()
     head = board.repository.resolve(pull_ref(number))
     merged = history.merge(board.repository, row["base"], head, NewCommit(author, message))
     with board.database.transaction():

@@ -21,10 +21,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from tooling.hub.fields import Fields
 from tooling.hub.responses import HubError
 from tooling.workspace.files import sync_folder
 
 CHUNK_BYTES = 16 << 20
+LARGEST_BYTES = 64 << 30  # of one file; shards have half a gigabyte, and each part needs an address of 300 bytes
+WRITER_BYTES = 256 << 30  # of all files of one request by somebody who may write
+PROPOSAL_BYTES = 1 << 30  # and by somebody who may only propose a pull request
 UPLOAD_SECONDS = 24 * 3600  # validity of an address, and how long an upload without a commit is kept
 OID = re.compile(r"[0-9a-f]{64}")
 
@@ -114,17 +118,25 @@ def read_ticket(key: str, oid: str, query: Mapping[str, str], secret: bytes) -> 
     return ticket
 
 
-def batch_answer(files: LargeFiles, key: str, requested: list[Any], base: str, secret: bytes) -> dict[str, Any]:
+def batch_answer(
+    files: LargeFiles, key: str, requested: list[Fields], base: str, secret: bytes, most: int
+) -> dict[str, Any]:
     """The answer of the LFS batch endpoint: no actions for present files, signed addresses for the others."""
     objects: list[dict[str, Any]] = []
-    is_multipart = False
+    is_multipart, total = False, 0
     for entry in requested:
-        oid, size = entry.get("oid"), entry.get("size")
-        if not isinstance(oid, str) or not OID.fullmatch(oid) or not isinstance(size, int) or size < 0:
+        oid, size = entry.text("oid"), entry.whole_number("size")
+        if not OID.fullmatch(oid) or "size" not in entry:
             raise HubError(422, "Each object needs an oid (SHA-256, lower case) and a size in bytes")
+        if size > LARGEST_BYTES:
+            raise HubError(422, f"{oid} has {size} bytes; a file may have {LARGEST_BYTES >> 30} GiB: split it")
         if files.size(oid) == size and files.touch(oid):
             objects.append({"oid": oid, "size": size})
             continue
+        total += size
+        if total > most:
+            text = f"These files have more than {most >> 30} GiB together, as much as you may send at a time"
+            raise HubError(413, f"{text}: send fewer, or have somebody send them who may write")
         actions = _actions(
             Ticket(key, oid, size, secrets.token_hex(16), 0, int(time.time()) + UPLOAD_SECONDS), base, secret
         )

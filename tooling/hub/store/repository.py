@@ -249,9 +249,13 @@ class Repository:
 
     def read(self, entry: TreeEntry) -> bytes:
         """Content of a regular file."""
-        found = graph.read_object(self.objects, entry.oid.encode())
+        return self.content(entry.oid)
+
+    def content(self, oid: str) -> bytes:
+        """Content of a blob."""
+        found = graph.read_object(self.objects, oid.encode())
         if not isinstance(found, Blob):
-            raise entry_not_found(entry.path)
+            raise entry_not_found(oid)
         return bytes(found.data)
 
     # Writing: the caller is in `writing`
@@ -266,8 +270,12 @@ class Repository:
         removed = [(path.encode(), None, None) for path, oid in changes.items() if oid is None]
         added = [(path.encode(), FILE_MODE, ObjectID(oid.encode())) for path, oid in changes.items() if oid is not None]
         result = commit_tree_changes(self.objects, ObjectID(tree), removed) if removed else ObjectID(tree)
-        for path, _, _ in added:
+        names = {path for path, _, _ in added}
+        for path in names:
             self._check_room(result, path)
+            for parent in _parents(path):
+                if parent in names:
+                    raise HubError(422, f"{path.decode()} cannot be a file: {parent.decode()} is one in this commit")
         return commit_tree_changes(self.objects, result, added) if added else result
 
     def _check_room(self, tree_id: bytes, path: bytes) -> None:
@@ -364,6 +372,12 @@ def create_repository(folder: Path, files: Mapping[str, bytes], new: NewCommit) 
     tree = repository.changed_tree(empty.id, {path: repository.add_blob(content) for path, content in files.items()})
     repository.set_ref("refs/heads/main", None, repository.add_commit(tree, [], new))
     repository.close()
+
+
+def _parents(path: bytes) -> Iterator[bytes]:
+    """Paths of all folders that a file lies in."""
+    parts = path.split(b"/")
+    return (b"/".join(parts[:count]) for count in range(1, len(parts)))
 
 
 def parse_pointer(content: bytes) -> LFSPointer | None:
