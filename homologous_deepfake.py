@@ -14,6 +14,7 @@ import csv
 import dataclasses
 import glob
 import hashlib
+import io
 import json
 import os
 import re
@@ -204,7 +205,7 @@ def _read_track(workspace: str, row: dict[str, Any], subset: Subset) -> dict[str
 def _read_records(workspace: str, name: str) -> list[dict[str, Any]]:
     """The last record of each sample; an incomplete last line, left by a killed run, is ignored."""
     path, records = os.path.join(workspace, name, "metadata.jsonl"), {}
-    for line in _read(path).rpartition(b"\n")[0].splitlines():
+    for line in _read(path).removeprefix(b"\xef\xbb\xbf").rpartition(b"\n")[0].splitlines():
         try:
             record = json.loads(line)
             records[record["sample_id"]] = record
@@ -219,8 +220,9 @@ def _read_people(workspace: str) -> dict[str, tuple[str, Any]]:
     for path, command in ((table, "`tooling ingest SOURCES`"), (plan, "`tooling plan`")):
         if not _read(path):
             raise ValueError(f"{path}: not found; run {command}")
-    folds, lines = json.loads(_read(plan))["folds"], _read(table).decode("utf-8-sig").splitlines()
-    return {row["id"].strip(): (row["gender"].strip(), folds.get(row["id"].strip())) for row in csv.DictReader(lines)}
+    folds, text = json.loads(_read(plan))["folds"], _read(table).decode("utf-8-sig")
+    people = [row for row in csv.DictReader(io.StringIO(text, newline="")) if (row["id"] or "").strip()]
+    return {row["id"].strip(): (row["gender"].strip(), folds.get(row["id"].strip())) for row in people}
 
 
 def _read(path: str) -> bytes:

@@ -41,9 +41,11 @@ def build(workspace: WorkspaceOption = WORKSPACE, out: ReleaseOption = RELEASE) 
 
 def card(workspace: WorkspaceOption = WORKSPACE, out: ReleaseOption = RELEASE, since: SinceOption = "") -> None:
     """Write the release's dataset card, README.md, and its papers; list the answers that are still missing."""
+    from tooling.release.changes import check_version
     from tooling.stages.card.run import make_card, missing_answers
 
     opened = open_workspace(workspace)
+    check_version(opened.settings.card.version)
     with console.progress_bar("card"):
         path = make_card(opened, out, since=since or None)
     console.put(str(path))

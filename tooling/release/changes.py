@@ -23,8 +23,23 @@ HEADING = "## Changes"
 FIRST = "The first release."
 CARD = "README.md"
 
+VERSION = re.compile(r"(?!.*\.\.)(?!.*\.lock$)(?![0-9a-f]{7,40}$)[A-Za-z0-9](?:[A-Za-z0-9._+-]{0,62}[A-Za-z0-9])?")
+
 Entries = dict[str, str]
 """Version -> Markdown of its entry without heading, newest first."""
+
+
+def check_version(version: str) -> None:
+    """Refuses a version that the Hub would not take as a tag, before anything is sent.
+
+    Raises:
+        UsageError: it has other signs than a tag may have, or looks like a commit.
+    """
+    if not VERSION.fullmatch(version):
+        problem = f"'{version}' cannot be a tag at the Hub"
+        raise UsageError(
+            f"workspace.toml: [card] version {problem}; use letters, digits, '.', '-' and '+', as in 1.0.0"
+        )
 
 
 def read_entries(card: str) -> Entries:

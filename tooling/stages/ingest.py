@@ -25,11 +25,17 @@ from generation.media.normalise import ClipShape, bar_shares, write_clip_of
 from generation.media.reader import read_frames
 from generation.media.source import Source, survey_source
 from generation.media.writer import MASTER_OPTIONS, write_clip
-from tooling.errors import ConsentError, InputError, ToolingError
+from tooling.errors import ConsentError, InputError, ToolingError, listed
 from tooling.work.engine import Progress, no_progress
 from tooling.work.tasks import Made, Task, finished_record, make_files, planned_record
 from tooling.workspace.files import file_sha256, write_text
-from tooling.workspace.identities import Identity, format_identities, is_identity_id, read_identities
+from tooling.workspace.identities import (
+    Identity,
+    find_identities,
+    format_identities,
+    is_identity_id,
+    read_identities,
+)
 from tooling.workspace.layout import Workspace
 from tooling.workspace.records import StageResult, format_bars, natural_key
 
@@ -63,7 +69,7 @@ def ingest_clips(
     """
     if not sources.is_dir():
         raise InputError(f"{sources}: is not a folder; give the folder with the source videos")
-    identities = _merge_identities(workspace, sources)
+    identities, notes = _merge_identities(workspace, sources)
     files, refused = _assign_files(workspace, sources, identities)
     if not files and not refused:
         raise InputError(f"{sources}: has no source videos; name them 1.mp4, 2.mov, ... by identity")
@@ -73,7 +79,9 @@ def ingest_clips(
     tasks = [_task(workspace, identities[name], path, digests[name]) for name, path in files.items()]
     result = make_files(workspace, SUBSET, tasks, make_clip, num_workers=num_workers, progress=progress)
     result.refused = refused | result.refused
-    result.notes = _notes_of_bars(workspace, [task for task in tasks if task.planned.sample_id not in result.refused])
+    result.notes = notes + _notes_of_bars(
+        workspace, [task for task in tasks if task.planned.sample_id not in result.refused]
+    )
     return result
 
 
@@ -89,17 +97,19 @@ def _notes_of_bars(workspace: Workspace, tasks: Sequence[Task]) -> list[str]:
     ]
 
 
-def _merge_identities(workspace: Workspace, sources: Path) -> dict[str, Identity]:
+def _merge_identities(workspace: Workspace, sources: Path) -> tuple[dict[str, Identity], list[str]]:
     table, own = sources / workspace.identities_path.name, workspace.identities_path
-    if not table.exists() and own.exists():
-        return workspace.identities()
+    if not find_identities(table) and own.exists():
+        return workspace.identities(), []
     added = read_identities(table)
     known = workspace.identities() if own.exists() else {}
     taken_down = workspace.tombstones()
     text = format_identities({name: row for name, row in (known | added).items() if name not in taken_down})
     if not own.exists() or own.read_text(encoding="utf-8") != text:
         write_text(own, text)
-    return workspace.identities()
+    absent = [name for name in known if name not in added]
+    kept = f"{table}: has no row of identity {listed(absent, 20)}; their rows in the workspace stay as they are"
+    return workspace.identities(), [kept] if absent else []
 
 
 def _assign_files(

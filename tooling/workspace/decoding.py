@@ -73,7 +73,7 @@ def read_json(
         WorkspaceError: the file is damaged or of a newer format.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
         if newest_format is not None:
             check_format(path, content, newest_format)
         return decode({**content, **given} if given else content, kind, ignores_unknown=ignores_unknown)
@@ -108,7 +108,7 @@ def read_toml(path: Path, error_type: type[ToolingError] = WorkspaceError) -> di
         ToolingError: of the given type: the file cannot be read as TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise error_type(f"{path}: not readable as TOML ({error}); restore or correct it") from error
 

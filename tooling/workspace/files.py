@@ -6,6 +6,7 @@ reader finds the old content or the new one, and at most a torn last line, which
 
 from __future__ import annotations
 
+import codecs
 import errno
 import hashlib
 import os
@@ -89,7 +90,7 @@ def naming_full_disk(folder: Path) -> Iterator[None]:
 
 def whole_lines(path: Path) -> list[str]:
     """Lines of a file that `append_line` wrote, without a torn last one."""
-    content = path.read_bytes()
+    content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     return [line.decode("utf-8", "replace") for line in content[: content.rfind(b"\n") + 1].splitlines()]
 
 

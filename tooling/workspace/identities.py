@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import math
+import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,6 +21,7 @@ ConsentStatus = Literal["granted", "refused", "withdrawn", "unknown"]
 
 SYNTHETIC_EVIDENCE = "synthetic actor, no person"  # consent evidence of whom `tooling actors` draws
 IDENTITY_COLUMNS = ("id", "gender", "consent_status", "consent_date", "consent_evidence")
+MEANT = re.compile(r"identit(y|ies)( \(\d+\))?\.(csv|xlsx?|ods|numbers|tsv|txt)(\.txt|\.csv)?", re.IGNORECASE)
 PART_COLUMNS = ("start_seconds", "end_seconds")  # optional: which part of the source video becomes the clip
 
 
@@ -54,35 +59,95 @@ def is_identity_id(text: str) -> bool:
     return text.isascii() and text.isdigit() and text[0] != "0"
 
 
+def find_identities(path: Path) -> bool:
+    """Whether there is an identities.csv at a path.
+
+    Raises:
+        InputError: there is none, but a file beside it that was meant as one: Identities.csv, identities.csv.txt.
+    """
+    if path.is_file() and path.name in os.listdir(path.parent):  # some disks take any case
+        return True
+    beside = sorted(os.listdir(path.parent)) if path.parent.is_dir() else []
+    meant = [name for name in beside if MEANT.fullmatch(name)]
+    if meant:
+        problem = f"not found, but there is {meant[0]}"
+        raise InputError(f"{path}: {problem}; save it as CSV in UTF-8 under the name {path.name}")
+    return False
+
+
 def read_identities(path: Path) -> dict[str, Identity]:
     """Reads identities.csv, checked, in natural order of the ids.
 
+    A row is one line: a quote that is not closed must not swallow the next person. Empty lines are left out.
+
     Raises:
-        InputError: missing file or column, duplicate id, unknown gender or consent status.
+        InputError: missing file or column, a row of more than one line, more cells than columns, duplicate id, unknown
+            gender or consent status.
     """
+    if not find_identities(path):
+        raise InputError(f"{path}: not found; write it with the columns {','.join(IDENTITY_COLUMNS)}")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in IDENTITY_COLUMNS[:3] if name not in (reader.fieldnames or [])]
-            if missing:
-                raise InputError(f"{path}: column '{missing[0]}' is missing; needed: {', '.join(IDENTITY_COLUMNS)}")
-            rows = list(enumerate(reader, start=2))
-    except FileNotFoundError as error:
-        needed = ",".join(IDENTITY_COLUMNS)
-        raise InputError(f"{path}: not found; write it with the columns {needed}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not readable as UTF-8 CSV ({error}); save it as UTF-8") from error
+        text = path.read_bytes().decode("utf-8-sig")
+        rows = list(_read_rows(path, csv.reader(io.StringIO(text, newline=""), strict=True)))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not readable as UTF-8 ({error}); save it as CSV in UTF-8") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); correct that") from error
     identities: dict[str, Identity] = {}
-    for line, row in rows:
-        identity = _parse_identity(f"{path}:{line}", row)
+    for where, row in rows:
+        identity = _parse_identity(where, row)
         if identity.id in identities:
-            raise InputError(f"{path}:{line}: id '{identity.id}' appears twice; keep one of the two rows")
+            raise InputError(f"{where}: id '{identity.id}' appears twice; keep one of the two rows")
         identities[identity.id] = identity
     return dict(sorted(identities.items(), key=lambda item: natural_key(item[0])))
 
 
-def _parse_identity(where: str, row: dict[str, Any]) -> Identity:
-    values = {key: (row.get(key) or "").strip() for key in (*IDENTITY_COLUMNS, *PART_COLUMNS)}
+def _read_rows(path: Path, reader: Any) -> Iterator[tuple[str, dict[str, str]]]:
+    """Place, and column -> cell, of each row that is not empty."""
+    columns: list[str] = []
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            problem = f"a quote is not closed, or stands inside of a cell ({error})"
+            raise InputError(f'{path}:{line}: {problem}; write a cell with quotes as "a ""b"" c"') from error
+        if cells is None:
+            break
+        if reader.line_num > line:
+            problem = f"a quote is open until line {reader.line_num}"
+            raise InputError(f"{path}:{line}: {problem}; close it, a row must be one line")
+        is_split_at_tabs = any("\t" in cell for cell in cells)
+        cells = [" ".join(cell.split()) for cell in cells]  # also line separators that other readers would split at
+        if not any(cells):
+            continue
+        if not columns:
+            columns = _check_columns(path, cells, is_split_at_tabs=is_split_at_tabs)
+        elif any(cells[len(columns) :]):
+            problem = f"has {len(cells)} cells, the first line {len(columns)}"
+            raise InputError(f"{path}:{line}: {problem}; put a cell that has a comma in quotes")
+        else:
+            yield f"{path}:{line}", dict(zip(columns, cells, strict=False))
+    if not columns:
+        raise InputError(f"{path}: is empty; write the columns {','.join(IDENTITY_COLUMNS)} and a row for each person")
+
+
+def _check_columns(path: Path, columns: list[str], *, is_split_at_tabs: bool) -> list[str]:
+    shown = ", ".join(columns)[:80]
+    if is_split_at_tabs or ";" in columns[0] or columns[0].startswith("sep="):
+        raise InputError(f"{path}: its first line is '{shown}'; separate the columns by commas (CSV in UTF-8)")
+    missing = [name for name in IDENTITY_COLUMNS[:3] if name not in columns]
+    if missing:
+        needed = ", ".join(IDENTITY_COLUMNS)
+        raise InputError(f"{path}: column '{missing[0]}' is missing, there are {shown}; needed: {needed}")
+    twice = [name for name in (*IDENTITY_COLUMNS, *PART_COLUMNS) if columns.count(name) > 1]
+    if twice:
+        raise InputError(f"{path}: column '{twice[0]}' appears twice; keep one of the two")
+    return columns
+
+
+def _parse_identity(where: str, row: dict[str, str]) -> Identity:
+    values = {key: row.get(key, "") for key in (*IDENTITY_COLUMNS, *PART_COLUMNS)}
     if not is_identity_id(values["id"]):
         raise InputError(f"{where}: id '{values['id']}' is not a number from 1 up without leading zeros; renumber it")
     for key, allowed in (("gender", get_args(Gender)), ("consent_status", get_args(ConsentStatus))):

@@ -277,11 +277,16 @@ def test_whole_folder_is_refused_before_any_work(place: Workspace, sources: Path
 def test_rows_of_the_folder_are_merged_into_the_workspace(people: People, place: Workspace, sources: Path) -> None:
     place.identities_path.write_text(HEADER + "1,female,unknown,,,\n12,female,granted,,,\n")
     put(sources, "1.mp4", shown(people.man, 2))
-    assert run(place, sources).made == ["raw_video/1"]
+    result = run(place, sources)
+    assert result.made == ["raw_video/1"]
+    assert result.notes[0].endswith("has no row of identity 12; their rows in the workspace stay as they are")
     identities = place.identities()
     assert list(identities) == ["1", "2", "3", "12"]
     assert (identities["1"].gender, identities["1"].consent_status) == ("male", "granted")
-    (sources / "identities.csv").unlink()
+    (sources / "identities.csv").rename(sources / "Identities.CSV.txt")
+    with pytest.raises(InputError, match=r"identities\.csv: not found, but there is Identities\.CSV\.txt"):
+        run(place, sources)
+    (sources / "Identities.CSV.txt").unlink()
     assert run(place, sources).kept == ["raw_video/1"]
 
 

@@ -118,6 +118,14 @@ def test_consent_is_unknown_until_it_is_brought(hub: Served, original: Workspace
     )
     assert any("consent of identity 1 is 'unknown'" in line for line in errors_of(pulled))
     assert all_rows(pulled) == all_rows(original)
+    people["2"] = dataclasses.replace(people["2"], consent_status="withdrawn")
+    write_text(pulled.identities_path, format_identities(people))
+    later = pull.pull_release(REPO, pulled.root, identities=original.identities_path)
+    status = {name: row.consent_status for name, row in pulled.identities().items()}
+    assert status == {"1": "granted", "2": "withdrawn", "3": "granted", "4": "granted"}
+    assert later.notes == [
+        f"{original.identities_path}: the workspace's own rows of identity 2 stay; change them in its identities.csv"
+    ]
 
 
 def fetched(hub: Served, monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -21,7 +21,8 @@ from tooling.takedown.receipt import Receipt, read_receipt, receipt_path
 from tooling.work.tasks import finished_record, planned_record
 from tooling.workspace import records as records_module
 from tooling.workspace.audit_file import Audit, ProbeResult, read_audit, records_digest, write_audit
-from tooling.workspace.files import append_line, file_sha256, write_text
+from tooling.workspace.decoding import read_json
+from tooling.workspace.files import append_line, file_sha256, whole_lines, write_text
 from tooling.workspace.identities import format_identities, read_identities
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 from tooling.workspace.plan_file import Plan, format_plan
@@ -256,8 +257,25 @@ HEAD = "id,gender,consent_status,consent_date,consent_evidence\n"
         (HEAD + "1,male,yes,,\n", "consent_status 'yes' of identity 1; use granted, refused, withdrawn, unknown"),
         (HEAD + "01,male,granted,,\n", "id '01' is not a number from 1 up"),
         (HEAD + ",male,granted,,\n", "id '' is not a number from 1 up"),
-        ("id,gender\n1,male\n", "column 'consent_status' is missing"),
-        ("", "column 'id' is missing"),
+        ("id,gender\n1,male\n", "column 'consent_status' is missing, there are id, gender; needed"),
+        ("ID,Geschlecht\n1,male\n", "column 'id' is missing, there are ID, Geschlecht; needed"),
+        (
+            "id;gender;consent_status\n1;male;granted\n",
+            "first line is 'id;gender;consent_status'; separate .* by commas",
+        ),
+        ("id\tgender\tconsent_status\n", "separate the columns by commas"),
+        ("sep=,\nid,gender,consent_status\n", "first line is 'sep=.*'; separate the columns by commas"),
+        ("id,gender,consent_status,gender\n", "column 'gender' appears twice"),
+        ("\n\n", "is empty; write the columns id"),
+        ("", "is empty; write the columns id"),
+        (HEAD + '3,male,granted,,"form 3\n4,female,withdrawn,,\n', r"csv:2: a quote is not closed"),
+        (HEAD + '3,male,granted,,"form 3\n4,female,withdrawn,,"\n', r"csv:2: a quote is open until line 3; close it"),
+        (
+            HEAD + '3,male,granted,,"form 3\n4,female,withdrawn,,"x"\n',
+            r"csv:2: a quote is not closed, or stands inside",
+        ),
+        (HEAD + "3,male,granted,,form 3, shelf 2\n", "csv:2: has 6 cells, the first line 5; put a cell .* in quotes"),
+        (HEAD + "\n,,,,\n\n3,male,yes,,\n", r"csv:5: consent_status 'yes'"),
         ("id,gender,consent_status,start_seconds\n1,male,granted,soon\n", "start_seconds 'soon' is not a number"),
     ],
 )
@@ -279,7 +297,31 @@ def test_identities_survive_a_round_trip(tmp_path: Path) -> None:
     path.write_text(format_identities(found), encoding="utf-8")
     assert read_identities(path) == found
     with pytest.raises(InputError, match=r"nobody\.csv: not found; write it with the columns id,gender"):
-        read_identities(tmp_path / "nobody.csv")
+        read_identities(tmp_path / "b" / "nobody.csv")
+
+
+def test_cells_of_a_table_hold_no_line_separators(tmp_path: Path) -> None:
+    path = tmp_path / "identities.csv"
+    path.write_text(HEAD + "3,male,granted,,form\x0b3\u2028 shelf\x852,,\n,,,,\n", encoding="utf-8")
+    found = read_identities(path)
+    assert found["3"].consent_evidence == "form 3 shelf 2"
+    assert len(format_identities(found).splitlines()) == 2
+
+
+@pytest.mark.parametrize("name", ["Identities.csv", "identities.csv.txt", "identities.xlsx", "identities (1).csv"])
+def test_table_of_another_name_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(HEAD)
+    with pytest.raises(InputError, match=f"identities.csv: not found, but there is {re.escape(name)}; save it as CSV"):
+        read_identities(tmp_path / "identities.csv")
+
+
+def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("\ufeffformat = 1\n[clip]\nseconds = 3", encoding="utf-8")
+    assert read_settings(path).clip.seconds == 3.0
+    path.write_text('\ufeff{"a": 1}\n', encoding="utf-8")
+    assert read_json(path, dict[str, int], "") == {"a": 1}
+    assert whole_lines(path) == ['{"a": 1}']
 
 
 @pytest.mark.parametrize(

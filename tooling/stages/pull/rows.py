@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import homologous_deepfake as definition
 from generation.faces.track import FaceTrack, round_px
 from homologous_deepfake import GENDERS, LABELS, METHODS, PAIRED_SUBSETS, SUBSETS, subset_of
-from tooling.errors import InputError, WorkspaceError
+from tooling.errors import InputError, WorkspaceError, listed
 from tooling.marks.manifest import CAPTURED, read_marks
 from tooling.settings import ClipSettings, FaceSettings, Settings
 from tooling.work.tasks import finished_record, planned_record
@@ -222,14 +222,24 @@ def check_settings(workspace: Workspace, settings: Settings) -> None:
         )
 
 
-def merge_identities(workspace: Workspace, rows: list[Row], table: Path | None) -> dict[str, Identity]:
+def merge_identities(
+    workspace: Workspace, rows: list[Row], table: Path | None
+) -> tuple[dict[str, Identity], list[str]]:
     """Rows for everyone in the release: the workspace's own, else those in `table`, else with consent unknown.
+
+    A row of the workspace that says `unknown` gives way to the table's.
+
+    Returns:
+        The rows, and one line where the workspace's own stay though the table has others.
 
     Raises:
         InputError: a gender differs from the release's, or the release does not say one.
     """
     known = workspace.identities() if workspace.identities_path.exists() else {}
-    merged = (read_identities(table) if table else {}) | known
+    offered = read_identities(table) if table else {}
+    merged = offered | {
+        name: row for name, row in known.items() if name not in offered or row.consent_status != "unknown"
+    }
     genders = {row["identity"]: GENDERS[row["gender"]] for row in rows if row["identity"] and row["gender"] is not None}
     for person in sorted({person for row in rows for person in people_of(row)}, key=natural_key):
         gender = genders.get(person)
@@ -243,7 +253,10 @@ def merge_identities(workspace: Workspace, rows: list[Row], table: Path | None) 
             own = merged[person].gender
             raise InputError(f"identity {person}: is {gender} in the release, {own} in identities.csv; correct that")
     taken_down = workspace.tombstones()
-    return {person: row for person, row in merged.items() if person not in taken_down}
+    differ = [person for person, row in offered.items() if person in known and merged[person] != row]
+    kept = f"{table}: the workspace's own rows of identity {listed(differ, 20)} stay; change them in its identities.csv"
+    people = {person: row for person, row in merged.items() if person not in taken_down}
+    return people, [kept] if differ else []
 
 
 def merge_plan(workspace: Workspace, rows: list[Row]) -> Plan:

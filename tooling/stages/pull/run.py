@@ -240,7 +240,7 @@ def _write_tables(work: _Pull, identities: Path | None) -> None:
                 work.result.refused[name] = f"identity {person} was taken down on {taken_down[person]}; it stays out"
                 del work.rows[name]
     rows = list(work.rows.values())
-    people = merge_identities(workspace, rows, identities)
+    people, work.result.notes = merge_identities(workspace, rows, identities)
     plan = merge_plan(workspace, rows)
     write_text(workspace.identities_path, format_identities(people))
     write_text(workspace.plan_path, format_plan(plan))

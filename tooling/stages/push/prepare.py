@@ -9,7 +9,7 @@ from typing import Literal
 from huggingface_hub import DatasetInfo
 
 from tooling.errors import InputError, UsageError
-from tooling.release.changes import CARD, read_entries, remote_card
+from tooling.release.changes import CARD, check_version, read_entries, remote_card
 from tooling.release.folder import CHECKSUMS, Release
 from tooling.remote import Remote, RemoteError, connect
 from tooling.stages.push.checks import LocalFile, check_release, read_files
@@ -99,10 +99,12 @@ def prepare_push(
         progress: called with the bytes of which the digests were taken.
 
     Raises:
+        UsageError: [card] version cannot be a tag.
         InputError: the release is missing, incomplete, changed on disk, or does not fit the repository.
         ConsentError, VerificationError, WorkspaceError: the release may not be pushed there.
         RemoteError: the Hub refuses or cannot be reached.
     """
+    check_version(workspace.settings.card.version)
     remote = connect(repo_id)
     info = repository_info(remote)
     is_private, is_gated = options.access_after(info)

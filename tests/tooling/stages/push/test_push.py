@@ -328,6 +328,12 @@ def test_shard_changed_while_it_is_sent_is_refused(built: Built, hub: Watched, m
     assert hub.files() == {".gitattributes"}
 
 
+@pytest.mark.parametrize("version", ["1.0 rc", "", "v1..2", "1.0.lock", "-1", "refs/heads/x", "0123456789abcdef", "一"])
+def test_version_that_cannot_be_a_tag_stops_before_anything_is_sent(built: Built, version: str) -> None:
+    with pytest.raises(UsageError, match=r"\[card\] version '.*' cannot be a tag"):
+        built.with_version(version).prepare()
+
+
 def test_version_names_one_release(built: Built, hub: Watched) -> None:
     first = built.push()
     (built.out / "README.md").write_text((built.out / "README.md").read_text() + "\nmore\n")
