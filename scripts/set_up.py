@@ -104,7 +104,8 @@ def install_packages() -> None:
         num_installed = sum(path.stat().st_mtime >= started for path in sizes)
         return packages_progress(lines, num_installed, sum(sizes.values()))
 
-    run([*PIP, "--editable", ".[dev,identity]"], describe)
+    # Without a finder of setuptools' own, a release folder named like the module hides nothing.
+    run([*PIP, "--config-settings", "editable_mode=compat", "--editable", ".[dev,identity]"], describe)
     measure_packages(sizes)
     say(f"      {len(sizes)} packages, {amount(sum(sizes.values()))}")
 

@@ -145,8 +145,9 @@ def fail(line: str) -> None:
 
 
 def put(line: str) -> None:
-    """One line of data, on stdout."""
-    sys.stdout.write(line + "\n")
+    """One line of data, on stdout; nowhere if it is closed."""
+    if sys.stdout is not None:
+        sys.stdout.write(line + "\n")
 
 
 def put_result(subset: str, result: StageResult, *, as_json: bool) -> None:

@@ -10,17 +10,20 @@ token nor the signature of an upload address leaves this module in a message or 
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 import logging
+import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar, cast
+from urllib.parse import urlsplit
 
 from huggingface_hub import HfApi, HfFileSystem, constants, errors, get_session, get_token, set_client_factory
 from huggingface_hub.errors import (
@@ -36,7 +39,7 @@ from huggingface_hub.utils._validators import validate_repo_id
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from tooling import __version__
-from tooling.errors import ToolingError
+from tooling.errors import ToolingError, UsageError
 from tooling.workspace.files import file_sha256
 
 TIMEOUT_SECONDS = 300.0  # for one read or write on a connection, not for a whole file; the client's own has none
@@ -74,6 +77,10 @@ _CLIENT_ERRORS = (
     TimeoutError,
 )
 
+CONNECTION_NAMES = frozenset(
+    {"ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "SSL_CERT_DIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"}
+)
+
 Answer = TypeVar("Answer")
 Kind = Literal[
     "bad_card",  # the Hub refuses the card's metadata
@@ -97,6 +104,7 @@ _OF_STATUS: dict[int, tuple[Kind, str]] = {
     401: ("denied", "{endpoint} does not accept the token ({reason}); set another HF_TOKEN or run `hf auth login`"),
     403: ("denied", "this token may not do that ({reason}); use a token with write access to the repository"),
     404: ("not_found", "not found ({reason}); check the name and the revision"),
+    407: ("denied", "the proxy of the environment asks for a password ({reason}); put it into the proxy's address"),
     408: ("busy", "the Hub waited too long for the request ({reason}); run the same command again, it goes on"),
     409: ("conflict", "exists already or is in the way ({reason}); open the repository, then run the command again"),
     412: ("changed", "someone else changed it meanwhile; run the same command again, it shows the difference first"),
@@ -270,9 +278,10 @@ def connect(repo_id: str) -> Remote:
     """The repository at the endpoint of the environment; it need not exist yet.
 
     Raises:
+        UsageError: HF_ENDPOINT is not an address, or a proxy or certificate of the environment cannot be used.
         RemoteError: `repo_id` is not a repository id, or the endpoint cannot be reached.
     """
-    _prepare_client()
+    _prepare_client(constants.ENDPOINT)
     remote = Remote(HfApi(library_name="homologous-deepfake", library_version=__version__), repo_id)
 
     def check_id() -> None:
@@ -331,7 +340,9 @@ def _explain(error: BaseException, endpoint: str) -> tuple[Kind, str]:
     if isinstance(error, json.JSONDecodeError):
         return "unreachable", f"{endpoint} answers with something else than JSON, as busy proxies do; {again}"
     what = _one_line(str(error)) or type(error).__name__
-    return "unreachable", f"{endpoint} cannot be reached or cut the connection ({what}); {again}"
+    names = [] if is_on_this_machine(endpoint) else connection_settings()
+    way_out = f"check {', '.join(names)}, then {again}" if names else again
+    return "unreachable", f"{endpoint} cannot be reached or cut the connection ({what}); {way_out}"
 
 
 def _explain_response(error: BaseException, response: Any, endpoint: str) -> tuple[Kind, str]:
@@ -362,18 +373,56 @@ def _one_line(text: str) -> str:
     return redact(" ".join(text.split()))[:300].rstrip(" .")
 
 
+def is_on_this_machine(endpoint: str) -> bool:
+    """Whether an address leads back to this machine, where no proxy belongs in between."""
+    host = urlsplit(endpoint).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def connection_settings() -> list[str]:
+    """Variables of the environment that are set and change how a Hub is reached: proxies and certificates."""
+    return [name for name in os.environ if name.upper() in CONNECTION_NAMES and os.environ[name]]
+
+
+@contextmanager
+def _without(names: Iterable[str]) -> Iterator[None]:
+    kept = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
+def _failing(make_client: Callable[[], Any], without: str = "") -> str:
+    """Why a client cannot be made, also without one variable of the environment; "" if it can."""
+    with _without([without] if without else []):
+        try:
+            make_client().close()
+        except Exception as error:  # whatever the HTTP library has for it
+            return _one_line(str(error)) or type(error).__name__
+    return ""
+
+
 _is_switched_off = bool(constants.HF_HUB_DISABLE_XET)
-_is_prepared = False
+_prepared_for = ""
 
 
-def _prepare_client() -> None:
-    """Once per process: time limits and bounded waits for the client's connections, redacted logs."""
-    global _is_prepared
-    if _is_prepared:
+def _prepare_client(endpoint: str) -> None:
+    """Once per process and endpoint: time limits and bounded waits for the client's connections, redacted logs."""
+    global _prepared_for
+    if not re.match(r"https?://[^/]", endpoint):
+        raise UsageError(f"HF_ENDPOINT={endpoint}: is not an address; write it with http:// or https:// in front")
+    if _prepared_for == endpoint:
         return
-    _is_prepared = True
-    first = get_session()
+    if not _prepared_for:
+        _redact_logs()
+    with _without(connection_settings()):
+        first = get_session()
     hooks, client_class = first.event_hooks, type(first)
+    is_local = is_on_this_machine(endpoint)
 
     def bound_wait(response: Any) -> None:
         asked = response.headers.get("Retry-After", "")
@@ -381,7 +430,18 @@ def _prepare_client() -> None:
             response.headers["Retry-After"] = str(MAX_WAIT_SECONDS)
 
     bounded = {**hooks, "response": [*hooks.get("response", []), bound_wait]}
-    set_client_factory(lambda: client_class(event_hooks=bounded, follow_redirects=True, timeout=TIMEOUT_SECONDS))
+
+    def make_client() -> Any:
+        return client_class(event_hooks=bounded, follow_redirects=True, timeout=TIMEOUT_SECONDS, trust_env=not is_local)
+
+    if reason := _failing(make_client):
+        names = [name for name in connection_settings() if not _failing(make_client, name)] or connection_settings()
+        raise UsageError(f"{', '.join(names)}: cannot be used to reach {endpoint} ({reason}); correct or unset it")
+    set_client_factory(make_client)
+    _prepared_for = endpoint
+
+
+def _redact_logs() -> None:
     make_record = logging.getLogRecordFactory()
 
     def make_redacted(*arguments: Any, **named: Any) -> logging.LogRecord:

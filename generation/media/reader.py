@@ -22,7 +22,14 @@ from generation.errors import VideoError
 # and one level darker each time.
 EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 FAST = Interpolation.BILINEAR
-PLAYLIST_HEADS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"v=0")  # FFmpeg would open what they name
+_LIST = "is a list of videos; hand in the video file itself"  # FFmpeg would open what it names
+_PAGE = "is a web page, as file hosts (Google Drive) send in place of a large file; download the file itself"
+STAND_INS = {
+    b"version https://git-lfs.github.com/spec": "is a pointer of Git LFS; run `git lfs pull` for the file itself",
+    b"<!doctype html": _PAGE,
+    b"<html": _PAGE,
+    **dict.fromkeys((b"#extm3u", b"ffconcat", b"<?xml", b"<mpd", b"v=0"), _LIST),
+}
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,13 @@ class VideoInfo:
     has_audio: bool
 
 
+def stand_in(path: Path) -> str:
+    """What lies there in place of a media file or archive, and what to do; "" if it may be one."""
+    with path.open("rb") as file:
+        head = file.read(64).lstrip(b"\xef\xbb\xbf \r\n").lower()
+    return next((text for start, text in STAND_INS.items() if head.startswith(start)), "")
+
+
 @contextmanager
 def open_video(path: Path) -> Iterator[av.container.InputContainer]:
     """Opens a file that has a video stream.
@@ -59,13 +73,15 @@ def open_video(path: Path) -> Iterator[av.container.InputContainer]:
         raise VideoError(f"{path}: not found")
     if path.stat().st_size == 0:
         raise VideoError(f"{path}: is empty; copy it again")
-    with path.open("rb") as file:
-        if file.read(16).lstrip(b"\xef\xbb\xbf \r\n").startswith(PLAYLIST_HEADS):
-            raise VideoError(f"{path}: is a list of videos; hand in the video file itself")
+    if problem := stand_in(path):
+        raise VideoError(f"{path}: {problem}")
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise VideoError(f"{path}: has no video stream; hand in the video file")
+            if any(stream.codec_context is None for stream in container.streams.video):
+                problem = "is encrypted (protected against copying), or of a codec that FFmpeg does not know"
+                raise VideoError(f"{path}: {problem}; export it as H.264")
             yield container
     except (av.error.FFmpegError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import CommitOperationAdd
+from huggingface_hub import CommitOperationAdd, close_session, constants
 from starlette.responses import JSONResponse, Response
 
 from tests.hub.served import READER
 from tests.tooling.pushing import TARGET, Watched, use_hub
+from tooling import remote as client
+from tooling.errors import UsageError
 from tooling.remote import CALLED_ONCE, MAX_TRIES, Kind, Remote, RemoteError, connect
 
 
@@ -111,3 +114,40 @@ def test_file_is_read_in_ranges(remote: Remote, tmp_path: Path, hub: Watched) ->
     commit = remote.head()
     assert remote.read("a.bin", commit, lambda file: (file.seek(-4, 2), file.read())[1], block_bytes=64) == content[-4:]
     assert remote.download("a.bin", commit, tmp_path).read_bytes() == content
+
+
+@pytest.fixture
+def unprepared(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process that has not reached for a Hub yet; the client is made anew afterwards."""
+    monkeypatch.setattr(client, "_prepared_for", "")
+    close_session()
+    yield
+    client._prepared_for = ""
+    close_session()
+
+
+@pytest.mark.parametrize("name", ["ALL_PROXY", "all_proxy", "HTTP_PROXY"])
+def test_hub_on_this_machine_is_reached_without_a_proxy(
+    hub: Watched, monkeypatch: pytest.MonkeyPatch, unprepared: None, name: str
+) -> None:
+    monkeypatch.setenv(name, "socks5://127.0.0.1:1")
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere.pem")
+    opened = connect(TARGET)
+    opened.create(private=True)
+    assert opened.files().keys() == {".gitattributes"}
+
+
+@pytest.mark.parametrize(("name", "value"), [("ALL_PROXY", "socks5://[::1"), ("SSL_CERT_FILE", "/nowhere.pem")])
+def test_setting_of_the_environment_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, unprepared: None, name: str, value: str
+) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "https://hub.example")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=f"^{name}: cannot be used to reach https://hub.example .*; correct or unset"):
+        connect(TARGET)
+
+
+def test_endpoint_without_a_scheme_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "localhost:8900")
+    with pytest.raises(UsageError, match="HF_ENDPOINT=localhost:8900: is not an address; write it with http://"):
+        connect(TARGET)

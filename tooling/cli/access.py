@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tooling import console
-from tooling.cli.options import RELEASE, WORKSPACE, RepoArgument, WorkspaceOption
+from tooling.cli.options import RELEASE, WORKSPACE, RepoArgument, WorkspaceOption, repo_alone
 from tooling.workspace.layout import open_workspace
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ def takedown(
     identity: Annotated[str, typer.Argument(metavar="ID", help="The person, by number.")],
     workspace: WorkspaceOption = WORKSPACE,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The built release, if there is one.")] = None,
-    repo: Annotated[str, typer.Option("--repo", help="The release's repository at the Hub, OWNER/NAME.")] = "",
+    repo: Annotated[
+        str, typer.Option("--repo", help="The release's repository at the Hub, OWNER/NAME.", callback=repo_alone)
+    ] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only list.")] = False,
     purge_history: Annotated[
         bool, typer.Option("--purge-history", help="Remove old revisions at the Hub too.")

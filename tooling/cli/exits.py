@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import signal
 import sys
 from types import FrameType
@@ -18,14 +20,18 @@ class Terminated(BaseException):
     """The process was asked to end: by a scheduler, systemd or docker (SIGTERM), or its terminal is gone (SIGHUP)."""
 
 
+PIPE_CLOSED = 128 + signal.SIGPIPE
+# Variables that huggingface_hub and datasets read as numbers when they are imported.
+NUMBERS = {"HF_HUB_DOWNLOAD_TIMEOUT": int, "HF_HUB_ETAG_TIMEOUT": int, "HF_DATASETS_IN_MEMORY_MAX_SIZE": float}
+GO_ON = "run the same command again, it goes on where it stopped"
 # Type of exception -> exit code and what to do next, where the message itself does not end with that. The first type of
 # an exception's ancestry counts; everything else is a defect and ends with a traceback.
-GO_ON = "run the same command again, it goes on where it stopped"
 EXITS: dict[type[BaseException], tuple[int, str]] = {
     ToolingError: (1, ""),
     UsageError: (2, ""),
     GenerationError: (1, ""),
     OSError: (1, "correct that and run the same command again"),
+    UnicodeEncodeError: (1, "rename it"),  # of a path; what is printed is always encoded
     KeyboardInterrupt: (130, GO_ON),
     Terminated: (143, GO_ON),
 }
@@ -33,17 +39,46 @@ EXITS: dict[type[BaseException], tuple[int, str]] = {
 
 def run(app: typer.Typer) -> None:
     """Runs the command line; an exception of EXITS becomes one line on stderr and its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names in scripts that a terminal does not have
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
             signal.signal(number, _terminate)
     try:
-        app()
+        _check_environment()
+        _run_and_flush(app)
     except tuple(EXITS) as error:
         sys.exit(print_error(error))
     except SystemExit as error:
         if error.code == EXITS[KeyboardInterrupt][0]:  # typer catches the interrupt itself
             print_error(KeyboardInterrupt())
         raise
+
+
+def _check_environment() -> None:
+    for name, kind in NUMBERS.items():
+        try:
+            kind(os.environ.get(name) or "0")
+        except ValueError as error:
+            raise UsageError(f"{name}={os.environ[name]}: is not a number; correct or unset it") from error
+
+
+def _run_and_flush(app: typer.Typer) -> None:
+    """What stdout does not take is an error of the command, not of the interpreter's end."""
+    try:
+        app()
+    finally:
+        try:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except OSError as error:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
+            if isinstance(error, BrokenPipeError):  # as after `| head`: the reader has what it wanted
+                sys.exit(PIPE_CLOSED)
+            raise OSError(error.errno, error.strerror, "stdout") from error
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -56,6 +91,8 @@ def print_error(error: BaseException) -> int:
     what = str(error)
     if isinstance(error, (KeyboardInterrupt, Terminated)):
         what = "interrupted"
+    elif isinstance(error, UnicodeEncodeError):
+        what = f"{error.object.encode('utf-8', 'backslashreplace').decode()}: a name that is not UTF-8"
     elif isinstance(error, OSError):
         what = f"{error.filename or 'input/output'}: {error.strerror or error}"
     console.fail(f"{what}; {next_step}" if next_step else what)

@@ -18,6 +18,7 @@ from tooling.cli.options import (
     SinceOption,
     WorkersOption,
     WorkspaceOption,
+    read_repo,
     split_names,
 )
 from tooling.errors import UsageError
@@ -26,11 +27,12 @@ from tooling.workspace.layout import open_or_create_workspace, open_workspace
 
 def build(workspace: WorkspaceOption = WORKSPACE, out: ReleaseOption = RELEASE) -> None:
     """Write the release's Parquet shards; warn of what it lacks and of what a push would refuse."""
+    from tooling.release.shards import locked_release
     from tooling.stages.build import build_release
     from tooling.workspace.readiness import release_warnings
 
     opened = open_workspace(workspace)
-    with opened.locked():
+    with opened.locked(), locked_release(out):
         with console.progress_bar("build shards") as bar:
             build_release(opened, out, progress=bar)
         warnings = release_warnings(opened)
@@ -42,11 +44,12 @@ def build(workspace: WorkspaceOption = WORKSPACE, out: ReleaseOption = RELEASE) 
 def card(workspace: WorkspaceOption = WORKSPACE, out: ReleaseOption = RELEASE, since: SinceOption = "") -> None:
     """Write the release's dataset card, README.md, and its papers; list the answers that are still missing."""
     from tooling.release.changes import check_version
+    from tooling.release.shards import locked_release
     from tooling.stages.card.run import make_card, missing_answers
 
     opened = open_workspace(workspace)
     check_version(opened.settings.card.version)
-    with console.progress_bar("card"):
+    with locked_release(out), console.progress_bar("card"):
         path = make_card(opened, out, since=since or None)
     console.put(str(path))
     if missing := missing_answers(opened):
@@ -71,6 +74,7 @@ def push(
     ] = "",
 ) -> None:
     """Publish the release at a Hub: shows what changes, makes one commit, tags it and reads it back."""
+    from tooling.release.shards import locked_release
     from tooling.stages.push.comparison import format_plan
     from tooling.stages.push.prepare import PushOptions, prepare_push
     from tooling.stages.push.run import publish
@@ -85,7 +89,7 @@ def push(
         allow_unconsented=split_names(allow_unconsented),
     )
     opened = open_workspace(workspace)
-    with opened.locked():
+    with opened.locked(), locked_release(out):
         with console.progress_bar("check", is_bytes=True) as bar:
             prepared = prepare_push(opened, out, repo_id, options, progress=bar)
         for note in prepared.notes:
@@ -115,7 +119,9 @@ def diff(
 
 
 def pull(
-    repo_id: RepoArgument,
+    repo: Annotated[
+        str, typer.Argument(metavar="REPO_ID", help="Dataset repository, OWNER/NAME or OWNER/NAME@REVISION.")
+    ],
     workspace: WorkspaceOption = WORKSPACE,
     revision: Annotated[str, typer.Option(help="Branch, tag or commit; main if not given.")] = "",
     identities: Annotated[
@@ -127,9 +133,18 @@ def pull(
     """Bring a release from a Hub back into a workspace and check every digest."""
     from tooling.stages.pull.run import pull_release
 
+    repo_id, named = read_repo(repo)
+    if named and revision not in ("", named):
+        raise UsageError(f"{repo}: --revision names another revision, {revision}; name one")
+    chosen = revision or named or None
     with console.progress_bar("pull") as bar:
         result = pull_release(
-            repo_id, workspace, revision=revision or None, identities=identities, num_workers=workers, progress=bar
+            repo_id,
+            workspace,
+            revision=chosen,
+            identities=identities,
+            num_workers=workers,
+            progress=bar,
         )
     for line in result.lacks:
         console.say(f"note: not in the release: {line}")

@@ -13,11 +13,10 @@ import shutil
 import threading
 import time
 import uuid
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from sqlite3 import Row
-
-from filelock import FileLock, Timeout
 
 from tooling.errors import InputError
 from tooling.hub import rights
@@ -29,6 +28,7 @@ from tooling.hub.store.commits import default_attributes
 from tooling.hub.store.database import Database
 from tooling.hub.store.large_files import remove_stale_uploads
 from tooling.hub.store.repository import NewCommit, Repository, create_repository
+from tooling.workspace.locks import hold_lock
 
 DATASETS = "SELECT * FROM repos WHERE type = 'dataset'"
 FORGET_NAME = "DELETE FROM former_names WHERE type = 'dataset' AND namespace = ? AND name = ?"
@@ -42,17 +42,15 @@ class Hub:
         """Opens the folder, makes it if it is missing, and removes what a killed server left.
 
         Raises:
-            InputError: another process serves this folder.
+            WorkspaceError: another process serves this folder, or the disk has no locks.
         """
         self.root = root
         make_root(root)
         for folder in ("repos", "uploads", "trash"):
             (root / folder).mkdir(exist_ok=True)
-        self._lock = FileLock(root / "lock", thread_local=False)  # a server may be closed by another thread
-        try:
-            self._lock.acquire(blocking=False)
-        except Timeout as error:
-            raise InputError(f"{root}: another process serves this Hub; stop it or choose another --root") from error
+        taken = f"{root}: another process serves this Hub; stop it or choose another --root"
+        self._lock = ExitStack()
+        self._lock.enter_context(hold_lock(root / "lock", taken))
         self.database = open_database(root)
         self.secret = self._secret()
         self._open: dict[str, Repository] = {}
@@ -67,7 +65,7 @@ class Hub:
         for repository in self._open.values():
             repository.close()
         self.database.close()
-        self._lock.release()
+        self._lock.close()
 
     def _secret(self) -> bytes:
         self.database.execute("INSERT OR IGNORE INTO secrets VALUES ('uploads', ?)", (secrets.token_bytes(32),))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from homologous_deepfake import METADATA
 from tooling.release.folder import CHECKSUMS, arrow_schema
 from tooling.settings import ShardSettings
 from tooling.workspace.files import sync_file, write_text
+from tooling.workspace.locks import hold_lock
 
 # What the Hub's own uploads use; equal values let it store equal chunks of two releases once.
 CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
@@ -100,6 +101,18 @@ def rewrite_checksums(out: Path, changed: Mapping[str, str | None]) -> None:
 def staging_folder(out: Path) -> Path:
     """Where a build or rewrite of a release writes first: beside it, on the same file system."""
     return out.with_name(f".{out.name}.building")
+
+
+def locked_release(out: Path) -> AbstractContextManager[None]:
+    """Holds a release's folder for one command that writes or sends it; the lock's file lies beside it.
+
+    Raises:
+        WorkspaceError: another command has it, or the disk has no locks.
+    """
+    out = out.resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    taken = f"{out}: another command is writing or sending this release; wait until it ends"
+    return hold_lock(out.with_name(f".{out.name}.lock"), taken)
 
 
 def recover(out: Path) -> None:

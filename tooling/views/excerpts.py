@@ -19,7 +19,7 @@ from generation.media.reader import read_frames
 from generation.media.writer import VideoWriter
 from homologous_deepfake import METHODS, SUBSETS, people_of
 from tooling.views.previews import ENCODER_OPTIONS, face_square, read_track, shown_frames, shrink
-from tooling.workspace.files import write_bytes
+from tooling.workspace.files import naming_full_disk, write_bytes
 from tooling.workspace.layout import Workspace
 from tooling.workspace.records import FileRecord
 
@@ -56,9 +56,9 @@ class Excerpt:
         """Takes the next of `numbers`: RGB uint8 (H, W, 3)."""
         self._frames.append(shrink(picture, self._subset, self._size, self._square))
 
-    def encode(self) -> bytes:
-        """MP4 (H.264) of the frames taken."""
-        return encode(self._frames, self.fps, RATE_FACTOR)
+    def encode(self, scratch: Path | None = None) -> bytes:
+        """MP4 (H.264) of the frames taken, written in a folder `scratch` first."""
+        return encode(self._frames, self.fps, RATE_FACTOR, scratch)
 
 
 def _is_of(track: FaceTrack, record: FileRecord) -> bool:
@@ -91,10 +91,12 @@ def size_of(record: FileRecord, identity: str) -> tuple[int, int]:
 
 
 def keep_excerpt(workspace: Workspace, record: FileRecord, identity: str, excerpt: Excerpt) -> None:
-    """Writes an excerpt to its path in the workspace."""
-    path = workspace.path(workspace.excerpt_name(record, identity))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, excerpt.encode())
+    """Writes an excerpt to its path in the workspace.
+
+    Raises:
+        DiskFullError: no space is left.
+    """
+    write_bytes(workspace.path(workspace.excerpt_name(record, identity)), excerpt.encode(workspace.staging_folder))
 
 
 def drop_excerpts(workspace: Workspace, records: Iterable[FileRecord]) -> None:
@@ -122,17 +124,23 @@ def read_excerpt(workspace: Workspace, record: FileRecord, identity: str) -> byt
     return excerpt.encode()
 
 
-def encode(frames: Sequence[Frame], fps: Fraction, rate_factor: int) -> bytes:
+def encode(frames: Sequence[Frame], fps: Fraction, rate_factor: int, scratch: Path | None = None) -> bytes:
     """Frames as MP4 (H.264).
 
     Args:
         frames: RGB uint8 (H, W, 3), one at least.
         fps: frames per second.
         rate_factor: of x264, 0 to 51.
+        scratch: folder that it is written in first; None takes the system's for temporary files.
+
+    Raises:
+        DiskFullError: no space is left there.
     """
     height, width = frames[0].shape[:2]
     options = {**ENCODER_OPTIONS, "crf": str(rate_factor)}
-    with tempfile.TemporaryDirectory() as folder:
+    place = scratch or Path(tempfile.gettempdir())
+    place.mkdir(parents=True, exist_ok=True)
+    with naming_full_disk(place), tempfile.TemporaryDirectory(dir=place) as folder:
         path = Path(folder, "excerpt.mp4")
         with VideoWriter(path, width=width, height=height, fps=fps, options=options) as writer:
             for frame in frames:

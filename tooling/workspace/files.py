@@ -10,6 +10,7 @@ import codecs
 import errno
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,25 @@ def write_bytes(path: Path, content: bytes) -> None:
         finally:
             beside.unlink(missing_ok=True)
         sync_folder(path.parent)
+
+
+def move_file(source: Path, target: Path) -> None:
+    """Moves a synced file to its path, also to a folder that is a link to another disk; a reader sees it whole."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        beside = unfinished_path(target)
+        try:
+            shutil.copyfile(source, beside)
+            sync_file(beside)
+            os.replace(beside, target)
+        finally:
+            beside.unlink(missing_ok=True)
+        source.unlink()
+    sync_folder(target.parent)
 
 
 def unfinished_path(path: Path) -> Path:

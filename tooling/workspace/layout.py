@@ -7,7 +7,6 @@ a kill at any moment every record names a complete file, and a rerun makes what 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,20 +14,19 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from tooling.errors import ConsentError, UsageError, WorkspaceError
 from tooling.settings import ClipSettings, Settings
 from tooling.workspace.decoding import decode_json, read_json_lines
 from tooling.workspace.files import (
     append_line,
     file_sha256,
+    move_file,
     naming_full_disk,
-    sync_folder,
     unfinished_path,
     write_text,
 )
 from tooling.workspace.identities import Identity, read_identities
+from tooling.workspace.locks import hold_lock
 from tooling.workspace.plan_file import Plan, read_plan
 from tooling.workspace.records import FileRecord, format_record, natural_key, parse_record
 from tooling.workspace.settings_file import format_settings, read_settings
@@ -151,9 +149,14 @@ class Workspace:
                 if path.is_file():
                     yield path.relative_to(self.root).as_posix()
 
+    @property
+    def staging_folder(self) -> Path:
+        """Where files lie that are on their way to their paths, and what is needed for a moment."""
+        return self.root / STAGING
+
     def staging_path(self, relative: str) -> Path:
-        """Where a worker writes a file before `publish` moves it to its path; same file system, same suffix."""
-        staged = self.root / STAGING / relative
+        """Where a worker writes a file before `publish` moves it to its path; same suffix."""
+        staged = self.staging_folder / relative
         staged.parent.mkdir(parents=True, exist_ok=True)
         return staged
 
@@ -202,10 +205,7 @@ class Workspace:
             raise WorkspaceError(f"{record.path}: carries no mark and stays out of the workspace; mark it first")
         with naming_full_disk(self.root):
             for relative, source in staged.items():
-                target = self.path(relative)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(source, target)
-                sync_folder(target.parent)
+                move_file(source, self.path(relative))
             append_line(self.records_path(subset), format_record(record))
 
     def note_rejects(self, planned: FileRecord, attempts: Iterable[tuple[int, str]]) -> None:
@@ -219,7 +219,11 @@ class Workspace:
         records = self.records(subset)
         if records:
             write_text(self.records_path(subset), "".join(format_record(r) + "\n" for r in records.values()))
-        shutil.rmtree(self.root / STAGING, ignore_errors=True)
+        self.clear_staging()
+
+    def clear_staging(self) -> None:
+        """Removes what was staged and not published."""
+        shutil.rmtree(self.staging_folder, ignore_errors=True)
 
     def forget(self, subset: str, sample_ids: Iterable[str]) -> None:
         """Removes the records and then the files of some samples."""
@@ -235,13 +239,9 @@ class Workspace:
         """Holds the workspace for one writing command; released by the system even after a kill.
 
         Raises:
-            WorkspaceError: another command is writing.
+            WorkspaceError: another command is writing, or the disk has no locks.
         """
-        try:
-            held = FileLock(self.root / ".lock").acquire(blocking=False)
-        except Timeout as error:
-            raise WorkspaceError(f"{self.root}: another command is writing here; wait until it ends") from error
-        with held:
+        with hold_lock(self.root / ".lock", f"{self.root}: another command is writing here; wait until it ends"):
             yield
 
 

@@ -98,6 +98,9 @@ def test_failed_writing_leaves_nothing(tmp_path: Path) -> None:
         (b"", "is empty; copy it again"),
         (b"hello" * 100, "cannot be read as video"),
         (b"#EXTM3U\nhttp://example.org/a.ts\n", "is a list of videos"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a pointer of Git LFS; run `git lfs pull`"),
+        (b"<!DOCTYPE html><html><head><title>Google Drive", "is a web page, as file hosts"),
+        (b"\n<html>", "is a web page, as file hosts"),
     ],
 )
 def test_unreadable_files_are_one_line(tmp_path: Path, content: bytes | None, message: str) -> None:
@@ -107,3 +110,11 @@ def test_unreadable_files_are_one_line(tmp_path: Path, content: bytes | None, me
     with pytest.raises(VideoError, match=f"a.mp4: .*{message}") as caught:
         list(read_frames(path))
     assert "\n" not in str(caught.value)
+
+
+def test_encrypted_film_is_said_to_be_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    write_clip(path, moving(2))
+    path.write_bytes(path.read_bytes().replace(b"avc1\0\0\0\0", b"encv\0\0\0\0"))
+    with pytest.raises(VideoError, match=r"a\.mp4: is encrypted .* export it as H\.264"):
+        list(read_frames(path))

@@ -333,6 +333,30 @@ def test_encrypted_members_are_refused_by_name(published: Workspace, workspace: 
     assert list(result.imported) == ["raw_video/2.mp4"]
 
 
+def test_methods_and_stand_ins_of_archives_are_named(
+    published: Workspace, workspace: Workspace, tmp_path: Path
+) -> None:
+    archive = write_zip(tmp_path / "a.zip", {"raw_video/1.mp4": clip(published), "raw_video/2.mp4": clip(published)})
+    content = bytearray(archive.read_bytes())
+    for magic, offset in ((b"PK\x01\x02", 10), (b"PK\x03\x04", 8)):
+        content[content.index(magic) + offset] = 9
+    archive.write_bytes(content)
+    assert (
+        "is packed with Deflate64, as Windows packs large files" in run(workspace, archive).refused["raw_video/1.mp4"]
+    )
+    with pytest.raises(InputError, match=r"b.zip: has no files in it; pack or copy it again"):
+        run(workspace, write_zip(tmp_path / "b.zip", {}))
+    for start, message in (
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+        (b"<!doctype html>", "web page"),
+    ):
+        (tmp_path / "c.zip").write_bytes(start * 20)
+        with pytest.raises(InputError, match=f"c.zip: is a .*{message}"):
+            run(workspace, tmp_path / "c.zip")
+        image = write_zip(tmp_path / "d.zip", {"GAN_images/000001.png": start * 20})
+        assert message in run(workspace, image, subset="GAN_images", generator="x").refused["GAN_images/000001.png"]
+
+
 def test_bombs_are_refused(published: Workspace, workspace: Workspace, tmp_path: Path) -> None:
     bomb = {"raw_video/1.mp4": bytes(40 << 20), "raw_video/2.mp4": clip(published)}
     with pytest.raises(InputError, match="more than 200 times its size"):

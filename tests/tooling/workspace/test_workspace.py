@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
@@ -24,7 +25,7 @@ from tooling.workspace.audit_file import Audit, ProbeResult, read_audit, records
 from tooling.workspace.decoding import read_json
 from tooling.workspace.files import append_line, file_sha256, whole_lines, write_text
 from tooling.workspace.identities import format_identities, read_identities
-from tooling.workspace.layout import Workspace, create_workspace, open_workspace
+from tooling.workspace.layout import STAGING, Workspace, create_workspace, open_workspace
 from tooling.workspace.plan_file import Plan, format_plan
 from tooling.workspace.records import FileRecord, format_record, natural_key
 from tooling.workspace.settings_file import format_settings, read_settings
@@ -179,6 +180,35 @@ def test_lock_admits_one_writer(place: Workspace) -> None:
         pass
     with place.locked():
         pass
+
+
+def test_disks_without_flock_are_locked_all_the_same(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", fails)
+    with place.locked():
+        pass
+    monkeypatch.setattr(fcntl, "lockf", fails)
+    with (
+        pytest.raises(WorkspaceError, match=r"\.lock: its disk has no file locks \(No locks available\); work on"),
+        place.locked(),
+    ):
+        pass
+
+
+def test_folder_that_is_a_link_to_another_disk_takes_files(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_file = os.replace
+
+    def across_disks(source: Path, target: Path) -> None:
+        if STAGING in str(source):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        replace_file(source, target)
+
+    monkeypatch.setattr(os, "replace", across_disks)
+    publish(place, "1")
+    assert place.path("raw_video/1.mp4").is_file()
+    assert [name for name in place.files() if STAGING in name or name.endswith(".new")] == []
 
 
 def test_lock_is_free_after_a_kill_and_what_is_left_of_it_does_not_block(place: Workspace) -> None:

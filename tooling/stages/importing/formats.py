@@ -24,9 +24,11 @@ from typing import IO, Any, Self
 
 import pyarrow as pa
 
+from generation.media.reader import stand_in
 from tooling.errors import InputError
 
 BLOCK_BYTES = 1 << 20
+DEFLATE64 = 9  # APPNOTE.TXT 4.4.5
 MAX_NAME_CHARACTERS = 1024
 MAX_HEADER_BYTES = 1 << 20  # of a long name or extended header inside a tar
 SLACK_BYTES = 16 << 20  # small archives may be packed as tightly as they like
@@ -94,6 +96,8 @@ def container_kind(path: Path) -> str:
             return f"tar.{name}"
     if head[257:262] == b"ustar":
         return "tar"
+    if problem := stand_in(path):
+        raise InputError(f"{path}: {problem}")
     raise InputError(f"{path}: is not a zip or tar archive, nor a folder; unpack it yourself and import the folder")
 
 
@@ -126,6 +130,8 @@ def _zip_problem(info: zipfile.ZipInfo, limits: Limits) -> str:
     if info.flag_bits & 0x1:
         return "is encrypted; pack it without a password"
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        if info.compress_type == DEFLATE64:
+            return "is packed with Deflate64, as Windows packs large files; unpack the archive and import the folder"
         return "is packed with a method other than 'deflate'; pack it again"
     if info.file_size > limits.ratio * info.compress_size + BLOCK_BYTES:
         return f"unpacks to more than {limits.ratio} times its packed size"

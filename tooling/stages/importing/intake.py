@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from generation.media.contract import Difference, VideoContract, differences
-from generation.media.reader import open_video, to_rgb
+from generation.media.reader import open_video, stand_in, to_rgb
 from generation.media.writer import VideoWriter
 from tooling.errors import InputError
 from tooling.work.tasks import Made, Task, finished_record
@@ -90,6 +90,8 @@ def _take_image(workspace: Workspace, task: Task, work: ImportWork) -> Made:
 
 def _read_image(work: ImportWork) -> tuple[Image.Image, list[Difference]]:
     """The decoded picture as RGB, and how its file differs from the dataset's."""
+    if problem := stand_in(work.path):
+        raise InputError(f"{work.name}: {problem}")
     try:
         with Image.open(work.path, formats=IMAGE_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:

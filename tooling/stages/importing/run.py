@@ -142,7 +142,13 @@ def _check_request(subset: str | None, generator: str | None) -> None:
 
 
 def _read_names(job: _Import, subset: str | None) -> None:
-    """Finds the members that name a sample; ignores or refuses the others, but for tables of identities."""
+    """Finds the members that name a sample; ignores or refuses the others, but for tables of identities.
+
+    Raises:
+        InputError: there is no member at all.
+    """
+    if not job.archive.members:
+        raise InputError(f"{job.archive.path}: has no files in it; pack or copy it again")
     for member in job.archive.members:
         if member.problem:
             job.refuse(member, f"{member.problem}; left out")

@@ -67,9 +67,10 @@ def read_files(out: Path, progress: Progress) -> tuple[Release, dict[str, LocalF
         for split in config.splits.values()
         for shard in split.shards
     }
-    pictures = (path for path in (out / PICTURES).rglob("*") if path.is_file() and not path.is_symlink())
+    pictures = ((out / PICTURES / f"{subset}.jpg") for subset in SUBSETS)
     papers = (name for name in PAPERS if (out / name).is_file())
-    others = [CARD, f"data/{CHECKSUMS}", *papers, *(path.relative_to(out).as_posix() for path in pictures)]
+    shown = (path.relative_to(out).as_posix() for path in pictures if path.is_file() and not path.is_symlink())
+    others = [CARD, f"data/{CHECKSUMS}", *papers, *shown]
     names = sorted([*digests, *others])
     total, done, found = sum((out / name).stat().st_size for name in names), 0, {}
     progress(0, total, "")

@@ -17,7 +17,7 @@ from huggingface_hub import constants, get_token
 
 from homologous_deepfake import SUBSETS
 from tooling.release.folder import Release
-from tooling.remote import Remote, RemoteError, redact
+from tooling.remote import Remote, RemoteError, connection_settings, is_on_this_machine, redact
 from tooling.stages.push.checks import LocalFile
 from tooling.stages.push.comparison import same_content
 
@@ -90,7 +90,12 @@ def check_first_row(remote: Remote, commit: str, release: Release, out: Path) ->
 
 def _environment(remote: Remote, home: str) -> dict[str, str]:
     """The caller's, with an empty cache."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGINGFACE_"))}
+    left_out = connection_settings() if is_on_this_machine(remote.api.endpoint) else []
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("HF_", "HUGGINGFACE_")) and name not in left_out
+    }
     own = {
         "HF_ENDPOINT": remote.api.endpoint,
         "HF_HOME": home,

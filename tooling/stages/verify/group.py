@@ -181,7 +181,7 @@ def _open_files(
         check = found.get(record.path) or FileCheck(record.path)
         contract = contract_of(workspace, record.subset)
         assert contract is not None  # images are not in a group with videos
-        film = VideoPass(workspace.path(record.path), record, contract, check)
+        film = VideoPass(workspace.path(record.path), record, contract, check, workspace.staging_folder)
         files.append(OpenFile(film, choose_meters(item, record, check, target)))
     return files
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from generation.faces.identity import DlibIdentity
 from homologous_deepfake import SUBSETS, people_of
-from tooling.errors import InputError, VerificationError, WorkspaceError
+from tooling.errors import DiskFullError, InputError, VerificationError, WorkspaceError
 from tooling.stages.verify.duplicates import check_duplicates, name_real_clips
 from tooling.stages.verify.file_check import FileCheck, contract_of, is_image, split_of_file
 from tooling.stages.verify.group import CheckContext, CheckItem, check_group
@@ -113,6 +113,7 @@ def verify_files(
         set(findings), key=lambda found: (found.severity, natural_key(found.path), found.message, found.kind)
     )
     state.write(findings)
+    workspace.clear_staging()
     return findings
 
 
@@ -204,6 +205,8 @@ def _check_files(state: _Verification, groups: Iterator[CheckItem], num_workers:
     try:
         for outcome in run_side_by_side(check_group, groups, num_workers=num_workers):
             work: CheckItem = outcome.item
+            if isinstance(outcome.error, DiskFullError):
+                raise outcome.error
             if outcome.error:
                 message = f"could not be checked: {outcome.error}"
                 state.broken += [Finding("error", "unfinished", record.path, message) for record in work.checked]

@@ -35,6 +35,7 @@ from generation.media.writer import write_clip
 from tooling.marks.manifest import LABEL_FIELD, NOTE_FIELD
 from tooling.stages.verify.file_check import FileCheck, is_imported
 from tooling.stages.verify.meters.meter import DecodedFrame
+from tooling.workspace.files import naming_full_disk
 from tooling.workspace.records import FileRecord
 
 SETTINGS = re.compile(rb"x264 - core [^\0]*? - options: ([ -~]+)")
@@ -50,10 +51,13 @@ class VideoPass:
     Args:
         path, record, contract: of the file.
         check: takes the findings.
+        scratch: folder for a small film that the file's encoder settings are compared with.
     """
 
-    def __init__(self, path: Path, record: FileRecord, contract: VideoContract, check: FileCheck) -> None:
-        self.path, self.record, self.contract, self.check = path, record, contract, check
+    def __init__(
+        self, path: Path, record: FileRecord, contract: VideoContract, check: FileCheck, scratch: Path
+    ) -> None:
+        self.path, self.record, self.contract, self.check, self._scratch = path, record, contract, check, scratch
         self.is_whole = False  # decoded to its end
         self._order = FrameOrder(contract)
         self._frames = self._decoded()
@@ -93,7 +97,7 @@ class VideoPass:
             self.check.error("encoding", f"{difference.name}: {difference}")
 
     def _compare_settings(self, found: str) -> None:
-        expected = _own_settings(self.contract.size, self.contract.fps)
+        expected = _own_settings(self.contract.size, self.contract.fps, self._scratch)
         if found == expected:
             return
         if is_imported(self.record):
@@ -152,8 +156,9 @@ def encoder_settings(first: Packet[VideoStream]) -> str:
 
 
 @lru_cache(maxsize=8)
-def _own_settings(size: tuple[int, int], fps: int) -> str:
-    with tempfile.TemporaryDirectory() as folder:
+def _own_settings(size: tuple[int, int], fps: int, scratch: Path) -> str:
+    scratch.mkdir(parents=True, exist_ok=True)
+    with naming_full_disk(scratch), tempfile.TemporaryDirectory(dir=scratch) as folder:
         path = Path(folder) / "settings.mp4"
         write_clip(path, [np.zeros((size[1], size[0], 3), np.uint8)] * 4, fps=fps)  # the last packet is padded
         with open_video(path) as container:

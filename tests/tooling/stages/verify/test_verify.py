@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +18,9 @@ import pytest
 from generation.media.writer import write_clip
 from homologous_deepfake import SUBSETS
 from tests.workspaces import add_file
-from tooling.errors import VerificationError
+from tooling.errors import DiskFullError, VerificationError
 from tooling.stages.audit import run as audit
-from tooling.stages.verify import group
+from tooling.stages.verify import group, video_pass
 from tooling.stages.verify import run as verify
 from tooling.stages.verify.table import read_known
 from tooling.views import excerpts
@@ -271,6 +273,24 @@ def test_audit_decodes_no_verified_file(pair_copy: Workspace, monkeypatch: pytes
     pair_copy.verification_path.unlink()
     audit.audit_files(pair_copy, num_workers=1)
     assert kept.read_bytes() == without_decoding
+
+
+def test_full_folder_for_temporary_files_is_not_needed(pair_copy: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    video_pass._own_settings.cache_clear()
+    found = verify.verify_files(pair_copy, verify.VerifyOptions(recheck_all=True), num_workers=1)
+    assert [finding for finding in found if finding.severity == "error"] == []
+    assert not pair_copy.staging_folder.exists()
+
+
+def test_full_disk_ends_the_run_and_blames_no_file(pair_copy: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: object, **named: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    video_pass._own_settings.cache_clear()
+    monkeypatch.setattr(video_pass, "write_clip", fails)
+    with pytest.raises(DiskFullError, match="the disk is full; free space"):
+        verify.verify_files(pair_copy, verify.VerifyOptions(recheck_all=True), num_workers=1)
 
 
 def test_report_decodes_no_verified_video(
