@@ -106,3 +106,10 @@ def test_release_that_another_command_writes_is_left_alone(tmp_path: Path) -> No
             assert code == 1
             assert "rel: another command is writing or sending this release; wait until it ends" in errors
     assert not (tmp_path / "rel").exists()
+
+
+def test_release_folder_named_like_the_module_hides_nothing(tmp_path: Path) -> None:
+    (tmp_path / "homologous_deepfake").mkdir()
+    code = "from homologous_deepfake import SUBSETS"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

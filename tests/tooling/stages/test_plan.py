@@ -6,9 +6,11 @@ import dataclasses
 from collections import Counter
 
 import pytest
+from typer.testing import CliRunner
 
 from homologous_deepfake import PAIRED_SUBSETS
 from tests import workspaces
+from tooling.cli.app import app
 from tooling.errors import UsageError
 from tooling.stages.plan import PlanChange, change_plan, draw_plan, make_plan, redraw_pair
 from tooling.workspace.files import write_text
@@ -167,7 +169,11 @@ def test_files_of_a_pair_that_is_redrawn_go_and_others_only_if_pruned(workspace_
     workspaces.add_file(workspace_copy, "swap_video/1_12.mp4", "weightfree-swap", {})
     stale = change_plan(workspace_copy, PlanChange())
     assert (stale.unplanned, stale.removed) == (["swap_video/1_12"], [])
-    assert change_plan(workspace_copy, PlanChange(is_pruning=True)).removed == stale.unplanned
+    told = CliRunner().invoke(app, ["plan", "-w", str(workspace_copy.root)])
+    assert "swap_video/1_12; `tooling plan --prune` removes them" in told.stderr
+    pruned = CliRunner().invoke(app, ["plan", "-w", str(workspace_copy.root), "--prune"])
+    assert (pruned.exit_code, pruned.stderr) == (0, "swap_video/1_12: removed\n")
+    assert "swap_video/1_12" not in workspace_copy.records("swap_video")
     kept = {subset: set(workspace_copy.records(subset)) for subset in PAIRED_SUBSETS}
     assert all(kept[subset] <= set(fakes_of(stale.plan, subset)) for subset in PAIRED_SUBSETS)
     pair = fakes_of(stale.plan, "swap_video")[0]
