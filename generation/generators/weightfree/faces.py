@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from generation.errors import GenerationError
 from generation.generators.base import FaceImagePipeline
 from generation.generators.weightfree.portrait.fitting import FitSettings, Person, fit_space
-from generation.generators.weightfree.portrait.painting import VIEW, Painter
+from generation.generators.weightfree.portrait.framing import VIEW
+from generation.generators.weightfree.portrait.painting import Painter
 from generation.generators.weightfree.portrait.space import FaceSpace
 
 

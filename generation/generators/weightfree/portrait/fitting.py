@@ -1,6 +1,6 @@
 """Fits a space of faces to clips of a few people: examples, dense correspondence, shape, tone, mattes and seams.
 
-1. Of every person some frames with open eyes and a closed mouth are kept, spread over the clip.
+1. Of every person the frames with open eyes, a closed mouth and the face to the front are kept, without black bars.
 2. Each is brought into correspondence with one reference face by a smooth field through its landmarks. (Optical flow
    between different people was tried: it bends eyes, rims of glasses and fringes.)
 3. Shape and tone of the people become linear modes (Cootes, Edwards and Taylor 2001).
@@ -17,23 +17,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from generation.arrays import Floats
-from generation.crops.align import align, smooth_landmarks
 from generation.crops.clip import FaceClip
-from generation.errors import FaceError, GenerationError
+from generation.errors import GenerationError
+from generation.generators.weightfree.portrait.examples import choose_examples
 from generation.generators.weightfree.portrait.parts import has_glasses, is_fringed, matte, seams
 from generation.generators.weightfree.portrait.reference import fine_grey, offsets_of, texture_of, tone
 from generation.generators.weightfree.portrait.space import GENDER_CODES, FaceSpace, SpaceSizes
-from generation.motion.expression import ANALYSIS_PX, eye_darkness, mouth_darkness, small_grey
 
 FEWEST_PEOPLE = 2
 MOST_MODES = 16
-LARGEST_CLOSURE = 0.3  # of the eyes in an example
-CANDIDATES_PER_EXAMPLE = 4
-
-Crops = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -75,10 +69,10 @@ def fit_space(people: Sequence[Person], settings: FitSettings | None = None) -> 
     for person in people:
         if person.gender not in GENDER_CODES:
             raise GenerationError(f"{person.clip.name}: gender {person.gender!r}; use male, female or an empty text")
-    chosen = [_choose_examples(person.clip, settings) for person in people]
-    owners = np.repeat(np.arange(len(people)), [len(crops) for crops, _ in chosen])
-    crops = np.concatenate([crops for crops, _ in chosen])
-    points = np.concatenate([points for _, points in chosen])
+    chosen = [choose_examples(person.clip, settings.examples_per_person, settings.crop_px) for person in people]
+    owners = np.repeat(np.arange(len(people)), [len(one.crops) for one in chosen])
+    crops = np.concatenate([one.crops for one in chosen])
+    points = np.concatenate([one.points for one in chosen])
     offsets = np.stack([offsets_of(own) for own in points])
     textures = np.stack([texture_of(crop, offset) for crop, offset in zip(crops, offsets, strict=True)])
     greys = [fine_grey(crop, offset) for crop, offset in zip(crops, offsets, strict=True)]
@@ -86,11 +80,12 @@ def fit_space(people: Sequence[Person], settings: FitSettings | None = None) -> 
         "crops": crops,
         "people": owners,
         "genders": np.array([GENDER_CODES[person.gender] for person in people]),
+        "to_picture": np.concatenate([one.to_picture for one in chosen]),
         "offsets": offsets,
         "textures": textures,
         "mattes": np.stack([matte(crop, offset) for crop, offset in zip(crops, offsets, strict=True)]),
         "is_fringed": np.array([is_fringed(grey) for grey in greys]),
-        "has_glasses": np.array([has_glasses(grey) for grey in greys]),
+        "has_glasses": has_glasses(greys, owners),
         "seams": seams(textures, offsets),
     }
     num_modes = min(len(people) - 1, MOST_MODES)
@@ -102,31 +97,6 @@ def fit_space(people: Sequence[Person], settings: FitSettings | None = None) -> 
     tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in values.items()}
     space: FaceSpace = FaceSpace.of(sizes, tensors)
     return space
-
-
-def _choose_examples(clip: FaceClip, settings: FitSettings) -> tuple[Crops, Floats]:
-    """The examples of one person, uint8 (K, P, P, 3), and their landmarks, float32 (K, 5, 2), shares of the side."""
-    requested = min(settings.examples_per_person, len(clip))
-    numbers = np.unique(np.linspace(0, len(clip) - 1, requested * CANDIDATES_PER_EXAMPLE).round().astype(int))
-    smoothed, wanted_numbers = smooth_landmarks(clip.landmarks), set(numbers.tolist())
-    crops, points, eyes, mouths = [], [], [], []
-    for number, frame in zip(range(len(clip)), clip.frames(), strict=False):
-        if number not in wanted_numbers:
-            continue
-        crop, landmarks, _ = align(frame, smoothed[number], settings.crop_px, "portrait")
-        face, where, _ = align(frame, smoothed[number], 2 * ANALYSIS_PX)
-        grey, shares = small_grey(face), where / np.float32(2 * ANALYSIS_PX)
-        crops.append(crop)
-        points.append(landmarks / np.float32(settings.crop_px))
-        eyes.append(float(eye_darkness(grey, shares).mean()))
-        mouths.append(mouth_darkness(grey, shares))
-    if len(crops) < len(numbers):
-        raise FaceError(f"{clip.name}: has fewer frames than its track; delete its track and run `tooling faces`")
-    closure = 1 - np.array(eyes) / max(float(np.quantile(eyes, 0.8)), 1e-3)
-    badness = np.maximum(closure - 0.05, 0) + 2 * np.array(mouths)
-    best = [int(part[badness[part].argmin()]) for part in np.array_split(np.arange(len(crops)), requested)]
-    kept = [number for number in best if closure[number] < LARGEST_CLOSURE] or [int(badness.argmin())]
-    return np.stack([crops[number] for number in kept]), np.stack([points[number] for number in kept])
 
 
 def _modes(name: str, means: Floats, num_modes: int) -> dict[str, Floats]:

@@ -14,7 +14,18 @@ from generation.crops import blending
 from generation.crops.align import transform
 from generation.errors import GenerationError
 from generation.generators.prompts import gender_of
+from generation.generators.weightfree.portrait.framing import (
+    STILL,
+    VIEW,
+    View,
+    bend,
+    draw_proportions,
+    draw_view,
+    fit_view,
+    unbend,
+)
 from generation.generators.weightfree.portrait.reference import (
+    core_masks,
     grid_places,
     light_of,
     logit,
@@ -35,17 +46,15 @@ from generation.generators.weightfree.portrait.space import (
 from generation.quality.descriptor import Descriptor, describe_image, find_near_duplicate
 
 MOST_DRAWS = 40
+MOST_CASTS = 12  # choices of examples, of which the first that fits well is taken, else the best
 FIELD_PX = 96  # grid of the finished picture on which places are computed
 INVERSION_ROUNDS = 6
-VIEW = 1 / 1.3  # of an example's side that a portrait shows; the rest is room for the camera
-LARGEST_ROLL_DEGREES = 5.0
-LARGEST_ZOOM = 0.13  # logarithm
-LARGEST_SHIFT = 0.04  # of an example's side
-CORE = 0.68  # of a region's radii: within it all is exchanged, beyond it only what is skin in both
 OWN_SHAPE = 0.4  # of a region's own bends that it keeps in the drawn shape
 LARGEST_CODE = 1.8  # standard deviations
 SEAM_SOFTNESS = 0.12  # logits
 LARGEST_SEAM = 0.75
+FEW_PEOPLE = 4  # of a gender; with fewer, noses and mouths are those of others too
+OTHER_GENDER = 0.3  # logits
 LARGEST_BEND = 0.016  # of the picture's side; about a tenth of the distance between the eyes
 LARGEST_STRETCH = 0.05  # change of that from point to point
 # Logits by which the colours of `MATTES` vary, all channels alike and each by itself.
@@ -55,6 +64,7 @@ LARGEST_COLOUR = 0.9
 LARGEST_COMPLEXION = 0.3
 LARGEST_SHADING = 0.3
 LARGEST_SLOPE = 1.6  # logits from side to side of the background
+SIDE_LIGHT, LARGEST_LEAN = 0.7, 1.2  # logits from side to side: of light from a side, and of what is evened out
 GRAIN = 0.005  # of white
 TONE_SHARE = 0.6
 COMPARED_BLUR = 1.6  # places of the reference face
@@ -70,6 +80,7 @@ class Draw:
         donors: region -> number of the example that gives it.
         shape: float32 (K,), tone: float32 (K,), codes.
         camera: float32 (2, 3), from shares of the picture's side to shares of an example's.
+        proportions: float32, see `generation.generators.weightfree.portrait.framing.bend`.
         changes: float32 (len(MATTES) + 1, 3), logits added to the mattes' colours and, last, to the skin's.
         light: float32 (3, 3), logits added: everywhere, growing to the right, growing downwards.
         backdrop: float32 (2,), logits added to the background's light: growing to the right, growing downwards.
@@ -80,6 +91,7 @@ class Draw:
     shape: Floats
     tone: Floats
     camera: Floats
+    proportions: Floats
     changes: Floats
     light: Floats
     backdrop: Floats
@@ -98,10 +110,13 @@ class Painter:
         self.skins = np.stack([skin_of(texture) for texture in self.textures])
         self.tones = np.stack([tone(texture) for texture in self.textures])
         self.masks = dict(zip(REGIONS, region_masks(), strict=True))
-        self.cores = dict(zip(REGIONS, region_masks(CORE), strict=True))
+        self.cores = dict(zip(REGIONS, core_masks(), strict=True))
         self.outline = blending.face_outline(REFERENCE, 0.5)
         self.compared = blending.face_outline(REFERENCE, 0.3, shrink=0.85)
         self.bare = self.outline * (1 - 0.85 * blending.feature_areas(REFERENCE))
+        self.leans = _leans(self.lights, self.skins)
+        views = [fit_view(STILL, matrix) for matrix in self.values["to_picture"]]
+        self.tight = {int(self.people[number]) for number, view in enumerate(views) if view is None}
         mean_light = logit(self.lights)[:, 16:48, 16:48].mean((1, 2))
         count = len(self.values["genders"])
         self.complexions = np.stack([mean_light[self.people == number].mean(0) for number in range(count)])
@@ -109,8 +124,7 @@ class Painter:
     @cached_property
     def descriptors(self) -> list[Descriptor]:
         """Of the examples, seen as a camera that does not move sees them."""
-        still = _camera(0, 1, np.zeros(2), is_mirrored=False)
-        return [describe_image(self._seen(crop, still)) for crop in self.values["crops"]]
+        return [describe_image(self._seen(crop, STILL.camera)) for crop in self.values["crops"]]
 
     @cached_property
     def usual_difference(self) -> float:
@@ -144,21 +158,21 @@ class Painter:
     def draw(self, prompt: str, random: np.random.Generator) -> Draw:
         """Draws everything that the portrait is made of."""
         allowed = self._allowed(prompt)
-        base = int(random.choice(np.flatnonzero(np.isin(self.people, allowed))))
-        donors = self._donors(base, allowed, random)
+        base, donors = self._cast(allowed, random)
         shape, tones = (self._code(self.values[f"{name}_codes"], allowed, random) for name in ("shape", "tone"))
-        camera = _camera(
-            float(random.uniform(-LARGEST_ROLL_DEGREES, LARGEST_ROLL_DEGREES)),
-            float(np.exp(random.uniform(-LARGEST_ZOOM, LARGEST_ZOOM))),
-            random.uniform(-LARGEST_SHIFT, LARGEST_SHIFT, 2),
-            is_mirrored=bool(random.random() < 0.5),
-        )
+        drawn = draw_view(random)
+        view = fit_view(drawn, self.values["to_picture"][base]) or drawn
         grey, hue = random.normal(0, 1, (len(MATTES), 1)), random.normal(0, 1, (len(MATTES), 3))
         colours = np.clip(GREY_SPREAD * grey + HUE_SPREAD * hue, -LARGEST_COLOUR, LARGEST_COLOUR)
         skin = self._code(self.complexions, allowed, random) - self.complexions[self.people[base]]
         changes = np.vstack([colours, np.clip(skin, -LARGEST_COMPLEXION, LARGEST_COMPLEXION)]).astype(np.float32)
         backdrop = random.uniform(-LARGEST_SLOPE, LARGEST_SLOPE, 2).astype(np.float32)
-        return Draw(base, donors, shape, tones, camera, changes, _light(prompt, random), backdrop)
+        light = _light(prompt, self._lean(base, view), random)
+        return Draw(base, donors, shape, tones, view.camera, draw_proportions(random), changes, light, backdrop)
+
+    def _lean(self, base: int, view: View) -> float:
+        """How much lighter the right side of an example's face is, logits from side to side of the picture."""
+        return float(self.leans[base] / np.exp(view.zoom)) * (-1 if view.is_mirrored else 1)
 
     def _allowed(self, prompt: str) -> NDArray[np.intp]:
         """The people that a prompt's gender asks for; all where there is none of it."""
@@ -173,33 +187,64 @@ class Painter:
         weights = np.clip(random.normal(0, 1, len(some)), -LARGEST_CODE, LARGEST_CODE)
         return np.asarray(centre + weights @ (some - some.mean(0)) / np.sqrt(len(some) - 1), np.float32)
 
-    def _donors(self, base: int, allowed: NDArray[np.intp], random: np.random.Generator) -> dict[str, int]:
-        """An example for each region: of another person than the base where one fits, one at least.
+    def _cast(self, allowed: NDArray[np.intp], random: np.random.Generator) -> tuple[int, dict[str, int]]:
+        """Examples of different people that fit together: one that gives the head, and one for each region."""
+        best: tuple[float, int, dict[str, int]] = (np.inf, 0, {})
+        heads = self._heads(allowed)
+        for _ in range(MOST_CASTS):
+            base = int(random.choice(np.flatnonzero(self.people == random.choice(heads))))
+            donors, cost = self._donors(base, allowed, random)
+            if cost < best[0]:
+                best = cost, base, donors
+            if cost <= LARGEST_SEAM:
+                break
+        return best[1:]
+
+    def _heads(self, allowed: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Of the people allowed those whose head can be shown: without glasses, and filmed with room around it."""
+        glasses = np.array([self.values["has_glasses"][self.people == who].any() for who in allowed])
+        tight = np.array([who in self.tight for who in allowed])
+        for is_good in (~glasses & ~tight, ~tight, ~glasses):
+            if is_good.any():
+                return allowed[is_good]
+        return allowed
+
+    def _donors(
+        self, base: int, allowed: NDArray[np.intp], random: np.random.Generator
+    ) -> tuple[dict[str, int], float]:
+        """An example for each region, each of another person while there are enough, and how badly the worst fits.
 
         Rims of glasses cannot be cut through: the eyes behind them stay, and nobody else's are set beside a nose that
         carries some.
         """
-        owner = self.people[base]
-        others = allowed[allowed != owner]
-        if not len(others):
-            others = np.flatnonzero(np.arange(len(self.values["genders"])) != owner)
-        is_other = np.isin(self.people, others)
-        fringed, glasses = self.values["is_fringed"], self.values["has_glasses"]
+        glasses = self.values["has_glasses"]
+        others = np.flatnonzero(np.arange(len(self.values["genders"])) != self.people[base])
+        same = np.intersect1d(others, allowed)
         donors: dict[str, int] = {}
-        fallback = (np.inf, "mouth", base)
-        for region in ("eyes", "nose", "mouth"):
-            usable = is_other & (glasses == glasses[base]) if region != "mouth" else is_other
-            if not usable.any() or (region == "eyes" and glasses[base]):
+        used: list[int] = []
+        worst = 0.0
+        for region in ("eyes", "mouth", "nose"):
+            if region == "eyes" and glasses[base]:
                 continue
-            chosen, cost = self._donor(region, base, np.flatnonzero(usable), random)
+            # The eyes say most about a gender.
+            offered = same if len(same) and (region == "eyes" or len(same) + 1 >= FEW_PEOPLE) else others
+            usable = np.isin(self.people, offered)
+            if region != "mouth":
+                usable &= glasses == glasses[base]
+            fresh = usable & ~np.isin(self.people, used)
+            usable = fresh if fresh.any() else usable
+            if not usable.any():
+                continue
+            chosen, cost = self._donor(region, base, np.flatnonzero(usable), allowed, random)
+            fringed = self.values["is_fringed"]
             name = "eyes_below_fringe" if region == "eyes" and (fringed[base] or fringed[chosen]) else region
-            fallback = min(fallback, (cost, name, chosen))
-            if cost <= LARGEST_SEAM:
-                donors[name] = chosen
-        return donors or {fallback[1]: fallback[2]}
+            donors[name] = chosen
+            used.append(int(self.people[chosen]))
+            worst = max(worst, cost)
+        return donors, worst
 
     def _donor(
-        self, region: str, base: int, offered: NDArray[np.intp], random: np.random.Generator
+        self, region: str, base: int, offered: NDArray[np.intp], allowed: NDArray[np.intp], random: np.random.Generator
     ) -> tuple[int, float]:
         """One of the examples offered, the likelier the better it fits, and its cost."""
         costs = self.values["seams"][REGIONS.index(region), base, offered]
@@ -207,7 +252,8 @@ class Painter:
             fringed = self.values["is_fringed"]
             low = self.values["seams"][REGIONS.index("eyes_below_fringe"), base, offered]
             costs = np.where(fringed[base] | fringed[offered], low, costs)
-        odds = np.exp(-(costs - costs.min()) / SEAM_SOFTNESS)
+        unlike = costs + OTHER_GENDER * ~np.isin(self.people[offered], allowed)
+        odds = np.exp(-(unlike - unlike.min()) / SEAM_SOFTNESS)
         place = int(random.choice(len(offered), p=odds / odds.sum()))
         return int(offered[place]), float(costs[place])
 
@@ -216,7 +262,7 @@ class Painter:
     def render(self, draw: Draw, random: np.random.Generator) -> Frame:
         """Paints what was drawn: RGB uint8 (S, S, 3)."""
         offsets = self.values["offsets"]
-        picture = transform(draw.camera, grid_places(FIELD_PX))
+        picture = bend(transform(draw.camera, grid_places(FIELD_PX)), draw.proportions)
         requested = self._drawn_offset(draw)
         face = _inverted(picture, requested)
         base_places = transform(TO_CROP, face) + sample(offsets[draw.base], face, is_grid=True)
@@ -226,9 +272,9 @@ class Painter:
             mask = sample(self._region(region, draw), face, is_grid=True) * _inside(face)[..., 0]
             mask = blending.enlarge(mask, self.side_px)[..., None]
             places = transform(TO_CROP, face) + sample(self._donor_offset(region, donor, requested), face, is_grid=True)
-            part = self._crop(donor, places)
-            change = blending.light_change(self.lights[donor], self.lights[draw.base], self.skins[donor])
-            part = self._relit(part, sample(change, face, is_grid=True))
+            here, light = (sample(self.lights[number], face, is_grid=True) for number in (donor, draw.base))
+            skin = sample(self.skins[donor], face, is_grid=True)
+            part = blending.relight(self._crop(donor, places), here, light, skin)
             image += mask * (part - image)
         image = self._relit(image, self._changes(draw, face, base_places))
         return self._finished(image, random)
@@ -252,10 +298,13 @@ class Painter:
         return np.asarray(own_middle + bent, np.float32)
 
     def _region(self, region: str, draw: Draw) -> Floats:
-        """How much of each place of the reference face a region's donor gives: float32 (G, G); no hair of either."""
+        """How much of each place of the reference face a region's donor gives: float32 (G, G).
+
+        All of the features, so that no second brow or lip stays beside them; around them only what is skin in both.
+        """
         core = self.cores[region]
         bare = np.minimum(*(blending.fill_thin(self.skins[number]) for number in (draw.base, draw.donors[region])))
-        return np.asarray(self.masks[region] * (core + (1 - core) * bare), np.float32)
+        return np.asarray(np.maximum(core, self.masks[region] * bare), np.float32)
 
     def _crop(self, example: int, places: Floats) -> Floats:
         """An example seen at places (F, F, 2), shares of its side: RGB float32 [0, 1] (S, S, 3)."""
@@ -304,8 +353,8 @@ class Painter:
 
     def novelty(self, image: Frame, draw: Draw) -> float:
         """Difference of a finished face from the nearest example's, as a share of that usual between two people."""
-        back = cv2.invertAffineTransform(draw.camera)
-        places = transform(back.astype(np.float32), transform(TO_CROP, grid_places()) + self._drawn_offset(draw))
+        places = transform(TO_CROP, grid_places()) + self._drawn_offset(draw)
+        places = transform(cv2.invertAffineTransform(draw.camera).astype(np.float32), unbend(places, draw.proportions))
         texture = sample(cv2.GaussianBlur(image, (0, 0), 0.4 * self.side_px / GRID_PX), places, is_grid=False) / 255
         face = self._face(np.asarray(texture, np.float32))
         return min(_difference(face, other) for other in self._faces) / self.usual_difference
@@ -321,26 +370,36 @@ def _difference(first: Floats, second: Floats) -> float:
     return float(np.sqrt(np.square(first - second).mean()))
 
 
-def _camera(roll_degrees: float, zoom: float, shift: NDArray[np.float64], *, is_mirrored: bool) -> Floats:
-    """From shares of the picture's side to shares of an example's, about the middle: float32 (2, 3)."""
-    angle, scale = np.deg2rad(roll_degrees), VIEW / zoom
-    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    turn[:, 0] *= -1 if is_mirrored else 1
-    middle = np.array([0.5, 0.5])
-    return np.hstack([turn, (middle + shift - turn @ middle)[:, None]]).astype(np.float32)
+def _light(prompt: str, lean: float, random: np.random.Generator) -> Floats:
+    """Logits of the light that a prompt asks for, with some chance: float32 (3, 3), see `Draw.light`.
 
-
-def _light(prompt: str, random: np.random.Generator) -> Floats:
-    """Logits of the light that a prompt asks for, with some chance: float32 (3, 3), see `Draw.light`."""
+    Args:
+        prompt: of which the direction of light and its warmth are read.
+        lean: of the example's own light, which makes way for the direction that is asked for.
+        random: of the portrait.
+    """
     light = np.zeros((3, 3))
     light[0] = random.normal(0, 0.12) + random.normal(0, 0.03, 3)
     light[1] = random.normal(0, 0.08)
     light[2] = random.normal(0, 0.08)
     text = prompt.lower()
-    light[1] += 0.7 * (("light from the right" in text) - float("light from the left" in text))
+    is_right, is_left = ("light from the right" in text), ("light from the left" in text)
+    if is_right or is_left or "even light" in text:
+        light[1] += SIDE_LIGHT * (float(is_right) - float(is_left)) - np.clip(lean, -LARGEST_LEAN, LARGEST_LEAN)
     if "warm" in text:
         light[0] += [0.18, 0.0, -0.22]
     return light.astype(np.float32)
+
+
+def _leans(lights: Floats, skins: Floats) -> Floats:
+    """How much lighter each face (E, G, G, 3) grows to the right, logits from side to side of a still picture: (E,)."""
+    x = grid_places()[..., 0] - 0.5
+    weights = skins * blending.face_outline(REFERENCE, 0.5) + 1e-4
+    values = logit(lights).mean(-1)
+    weights = weights / weights.sum((1, 2), keepdims=True)
+    middle, mean = ((weights * part).sum((1, 2), keepdims=True) for part in (x[None], values))
+    slopes = (weights * (x - middle) * (values - mean)).sum((1, 2)) / (weights * np.square(x - middle)).sum((1, 2))
+    return np.asarray(slopes / TO_CROP[0, 0] * VIEW, np.float32)
 
 
 def _inverted(picture: Floats, offset: Floats) -> Floats:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,7 @@ from generation.motion.expression import ANALYSIS_PX, are_brows_hidden
 
 RIM_PX = 9  # of FINE_PX; a wider dark line is no rim of glasses
 RIM_DARKNESS = 0.2  # of the skin's lightness; skin alone has up to 0.08, black rims have 0.5 and more
+WIRE_PX, WIRE_CONTRAST = 5, 0.1  # rims of metal: over the nose and below the eyes together; skin has up to 0.09
 TURN_COST = 8.0  # logits for a difference in turn by the reference face's side
 GRABCUT_ROUNDS = 4
 MATTE_SOFTNESS_PX = 1.2
@@ -36,10 +39,19 @@ def is_fringed(grey: Grey) -> bool:
     )
 
 
-def has_glasses(grey: Grey) -> bool:
-    """Whether a thin dark line runs over the nose's root or below both eyes: a rim. Grey uint8 (FINE_PX, FINE_PX)."""
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (RIM_PX, RIM_PX))
-    thin = np.asarray(cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, disc), np.uint8)
+def has_glasses(greys: Sequence[Grey], owners: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whose examples show rims around the eyes, by the median over each person's: bool (E,).
+
+    Args:
+        greys: uint8 (FINE_PX, FINE_PX), in the shape of the reference face.
+        owners: int64 (E,), whose example each is.
+    """
+    strengths = np.array([_rims(grey) for grey in greys])
+    return np.array([float(np.median(strengths[owners == owner])) > 1 for owner in owners])
+
+
+def _rims(grey: Grey) -> float:
+    """How distinct a thin line over the nose's root and below both eyes is, dark or bright; above 1 it is a rim."""
     unit, (x, y) = float(REFERENCE[1, 0] - REFERENCE[0, 0]), REFERENCE[:2].mean(0)
 
     def box(image: Grey, left: float, right: float, top: float, bottom: float) -> Grey:
@@ -50,9 +62,16 @@ def has_glasses(grey: Grey) -> bool:
         return image[slice(*rows), slice(*columns)]
 
     skin = max(float(np.median(box(grey, -0.6, 0.6, 0.3, 0.75))), 1.0)
-    places = ((-0.12, 0.12, -0.2, 0.25), (-0.78, -0.32, 0.17, 0.52), (0.32, 0.78, 0.17, 0.52))
-    bridge, below, other = (float(np.median(box(thin, *place).max(0))) / skin for place in places)
-    return max(bridge, min(below, other)) > RIM_DARKNESS
+
+    def lines(operation: int, width_px: int) -> list[float]:
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width_px, width_px))
+        thin = np.asarray(cv2.morphologyEx(grey, operation, disc), np.uint8)
+        return [float(np.median(box(thin, *place).max(0))) / skin for place in _RIM_PLACES]
+
+    bridge, below, other = lines(cv2.MORPH_BLACKHAT, RIM_PX)
+    broad = max(bridge, min(below, other)) / RIM_DARKNESS
+    either = np.maximum(lines(cv2.MORPH_BLACKHAT, WIRE_PX), lines(cv2.MORPH_TOPHAT, WIRE_PX))
+    return max(broad, float(either[0] + either[1:].min()) / WIRE_CONTRAST)
 
 
 def seams(textures: Floats, offsets: Floats) -> Floats:
@@ -138,3 +157,5 @@ def _skin_of_crop(small: Frame, offset: Floats) -> Floats:
 
 _TURN_POINTS = (REFERENCE[:2], REFERENCE[2:3])
 _CELLS = np.ones((3, 3), np.uint8)
+# From the middle of the eyes, in eye distances: left, right, top, bottom of the nose's root and below each eye.
+_RIM_PLACES = ((-0.12, 0.12, -0.2, 0.25), (-0.78, -0.32, 0.17, 0.6), (0.32, 0.78, 0.17, 0.6))

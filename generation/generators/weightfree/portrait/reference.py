@@ -96,21 +96,36 @@ def tone(texture: Floats) -> Floats:
     return logit(np.asarray(smooth, np.float32)) - logit(light_of(texture))
 
 
-def region_masks(scale: float = 1.0) -> Floats:
-    """Where each of `REGIONS` lies on the reference face, wider by a scale: float32 (R, G, G), 0 to 1, soft."""
-    left, right, nose, corner, other = REFERENCE
-    eye_gap, mouth_gap = float(right[0] - left[0]), float(other[0] - corner[0])
-    eyes, mouth = (left + right) / 2, (corner + other) / 2
-    ellipses = {
-        "eyes": ((eyes[0], eyes[1] - 0.14 * eye_gap), (1.00 * eye_gap, 0.52 * eye_gap)),
-        "eyes_below_fringe": ((eyes[0], eyes[1] + 0.08 * eye_gap), (0.80 * eye_gap, 0.20 * eye_gap)),
-        "nose": ((nose[0], nose[1] - 0.10 * eye_gap), (0.34 * eye_gap, 0.35 * eye_gap)),
-        "mouth": ((mouth[0], mouth[1] + 0.02 * eye_gap), (0.78 * mouth_gap, 0.42 * mouth_gap)),
-    }
-    chosen = [ellipses[name] for name in REGIONS]
-    return np.stack([_soft_ellipse(np.array(centre), scale * np.array(radii)) for centre, radii in chosen])
+def region_masks() -> Floats:
+    """Where each of `REGIONS` lies on the reference face: float32 (R, G, G), 0 to 1, soft."""
+    return np.stack([_soft_ellipse(*_ellipse(_REACHES[name]), 0.75, 1.25) for name in REGIONS])
 
 
-def _soft_ellipse(centre: NDArray[np.float64], radii: NDArray[np.float64]) -> Floats:
+def core_masks() -> Floats:
+    """What of each of `REGIONS` is its features, eyes with brows and lips: float32 (R, G, G), 0 to 1, soft."""
+    return np.stack([_soft_ellipse(*_ellipse(_CORES[name]), 0.9, 1.15) for name in REGIONS])
+
+
+# Middle and radii, sideways and down, in distances between the eyes, from the middle of the eyes.
+_REACHES = {
+    "eyes": ((0.0, -0.14), (1.00, 0.52)),
+    "eyes_below_fringe": ((0.0, 0.08), (0.80, 0.20)),
+    "nose": ((0.0, 0.50), (0.34, 0.38)),
+    "mouth": ((0.0, 1.20), (0.66, 0.42)),
+}
+_CORES = {
+    "eyes": ((0.0, -0.13), (0.92, 0.40)),
+    "eyes_below_fringe": ((0.0, 0.08), (0.72, 0.16)),
+    "nose": ((0.0, 0.52), (0.30, 0.30)),
+    "mouth": ((0.0, 1.18), (0.56, 0.33)),
+}
+
+
+def _ellipse(reach: tuple[tuple[float, float], tuple[float, float]]) -> tuple[Floats, Floats]:
+    middle, unit = REFERENCE[:2].mean(0), float(REFERENCE[1, 0] - REFERENCE[0, 0])
+    return np.asarray(middle + unit * np.array(reach[0]), np.float32), np.asarray(unit * np.array(reach[1]), np.float32)
+
+
+def _soft_ellipse(centre: Floats, radii: Floats, inner: float, outer: float) -> Floats:
     away = np.sqrt(np.square((grid_places() - centre) / radii).sum(-1))
-    return np.asarray(smoothstep(0, 1, (1.25 - away) / 0.5), np.float32)
+    return np.asarray(smoothstep(0, 1, (outer - away) / (outer - inner)), np.float32)

@@ -56,6 +56,7 @@ class FaceSpace(ModelMixin, ConfigMixin):  # type: ignore[misc]
     Buffers:
         crops: uint8 (E, P, P, 3), RGB.
         people: int64 (E,), whose example it is; genders: int64 (N,), of `GENDER_CODES`.
+        to_picture: float32 (E, 2, 3), from shares of the crop's side to shares of what was filmed, 0 to 1 inside.
         offsets: float32 (E, G, G, 2), added to `TO_CROP`: where in its crop each place of the reference face is.
         textures: float32 (E, G, G, 3), the example without its shape, RGB [0, 1].
         mattes: uint8 (E, M, M, 3), how much each place of a crop is one of `MATTES`, 255 is wholly.
@@ -72,6 +73,7 @@ class FaceSpace(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.register_buffer("crops", torch.zeros(examples, crop_px, crop_px, 3, dtype=torch.uint8))
         self.register_buffer("people", torch.zeros(examples, dtype=torch.int64))
         self.register_buffer("genders", torch.zeros(people, dtype=torch.int64))
+        self.register_buffer("to_picture", torch.zeros(examples, 2, 3))
         self.register_buffer("offsets", torch.zeros(examples, *grid, 2))
         self.register_buffer("textures", torch.zeros(examples, *grid, 3))
         self.register_buffer("mattes", torch.zeros(examples, MATTE_PX, MATTE_PX, len(MATTES), dtype=torch.uint8))
