@@ -23,9 +23,12 @@ ZOOM_STEP = 0.03
 LARGEST_SHIFT = 0.04  # of an example's side
 FARTHEST_SHIFT = 0.075  # of one that was filmed at the picture's edge
 MARGIN = 0.01  # of what was filmed, that proportions may bring into the picture
-# Changes of proportion, as shares: a head's width, its jaw's, the length below the eyes, the distance of the eyes, and
-# the sizes of eyes, nose and mouth.
-LARGEST_PROPORTIONS = np.array([0.08, 0.15, 0.10, 0.08, 0.12, 0.16, 0.12], np.float32)
+# Changes of proportion: of the head's width, its jaw's and the length below the eyes, of the distance between the eyes,
+# all as shares; of the brows' height, in eye distances; of the eyes' slant, radians; of widths and heights of eyes,
+# nose and mouth, as shares.
+LARGEST_PROPORTIONS: Floats = np.array(
+    [0.08, 0.13, 0.09, 0.08, 0.06, 0.10, 0.10, 0.12, 0.14, 0.12, 0.10, 0.15], np.float32
+)
 UNBEND_ROUNDS = 5
 SMALLEST_SHARE = 0.4  # of these; nobody keeps the proportions of an example
 
@@ -90,21 +93,21 @@ def draw_proportions(random: np.random.Generator) -> Floats:
 
 def bend(places: Floats, proportions: Floats) -> Floats:
     """Where in an example the head with other proportions shows what it has at places (..., 2) of its crop."""
-    width, jaw, length, distance, eyes, nose, mouth = (float(value) for value in proportions)
+    width, jaw, length, distance, brows, slant, *sizes = (float(value) for value in proportions)
     x, y = (places[..., 0] - 0.5) / _UNIT, (places[..., 1] - _EYES[0, 1]) / _UNIT
-    head = np.exp(-((x / 1.9) ** 4) - ((y - 0.3) / 2.2) ** 4)
+    head = np.exp(-((x / 2.0) ** 4) - ((y - 0.1) / 2.6) ** 4)
     across = x * (1 - head * (width + jaw * np.tanh((y - 0.6) / 0.7)))
     across -= distance * 0.5 * np.tanh(x / 0.25) * np.exp(-((x / 1.1) ** 4) - (y / 0.45) ** 2)
-    down = y - length * head * (y - 0.35)
-    for change, centre, reach in (
-        (eyes, (-0.5, 0.0), (0.34, 0.24)),
-        (eyes, (0.5, 0.0), (0.34, 0.24)),
-        (nose, (0.0, 0.5), (0.36, 0.40)),
-        (mouth, (0.0, 1.17), (0.60, 0.32)),
+    down = y - length * head * (y - 0.35) - brows * np.exp(-((x / 1.0) ** 4) - ((y + 0.38) / 0.22) ** 2)
+    for (middle, below), reach, (wider, higher), slope in (
+        ((-0.5, 0.0), (0.34, 0.24), sizes[0:2], slant),
+        ((0.5, 0.0), (0.34, 0.24), sizes[0:2], -slant),
+        ((0.0, 0.5), (0.36, 0.40), sizes[2:4], 0.0),
+        ((0.0, 1.17), (0.60, 0.32), sizes[4:6], 0.0),
     ):
-        aside, below = x - centre[0], y - centre[1]
-        near = change * np.exp(-((aside / reach[0]) ** 2) - (below / reach[1]) ** 2)
-        across, down = across - near * aside, down - near * below
+        aside, under = x - middle, y - below
+        near = np.exp(-((aside / reach[0]) ** 2) - (under / reach[1]) ** 2)
+        across, down = across - near * wider * aside, down - near * (higher * under + slope * aside)
     return np.asarray(np.stack([0.5 + across * _UNIT, _EYES[0, 1] + down * _UNIT], -1), np.float32)
 
 

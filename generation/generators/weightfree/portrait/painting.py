@@ -52,16 +52,16 @@ INVERSION_ROUNDS = 6
 OWN_SHAPE = 0.4  # of a region's own bends that it keeps in the drawn shape
 LARGEST_CODE = 1.8  # standard deviations
 SEAM_SOFTNESS = 0.12  # logits
-LARGEST_SEAM = 0.75
-FEW_PEOPLE = 4  # of a gender; with fewer, noses and mouths are those of others too
-OTHER_GENDER = 0.3  # logits
+LARGEST_SEAM = 0.9
+DARKENING = (0.1, 0.5)  # see `blending.relight`: highlights of pale skin would be left as a red glow
+OTHERS_LIGHT = 0.4  # of the light that brightens skin, by which eyes, brows and teeth grow brighter too
 LARGEST_BEND = 0.016  # of the picture's side; about a tenth of the distance between the eyes
 LARGEST_STRETCH = 0.05  # change of that from point to point
 # Logits by which the colours of `MATTES` vary, all channels alike and each by itself.
 GREY_SPREAD = np.array([[0.5], [0.2], [0.5]])
 HUE_SPREAD = np.array([[0.10], [0.0], [0.18]])
 LARGEST_COLOUR = 0.9
-LARGEST_COMPLEXION = 0.3
+LARGEST_COMPLEXION, LARGEST_TINT = 0.3, 0.12
 LARGEST_SHADING = 0.3
 LARGEST_SLOPE = 1.6  # logits from side to side of the background
 SIDE_LIGHT, LARGEST_LEAN = 0.7, 1.2  # logits from side to side: of light from a side, and of what is evened out
@@ -165,7 +165,9 @@ class Painter:
         grey, hue = random.normal(0, 1, (len(MATTES), 1)), random.normal(0, 1, (len(MATTES), 3))
         colours = np.clip(GREY_SPREAD * grey + HUE_SPREAD * hue, -LARGEST_COLOUR, LARGEST_COLOUR)
         skin = self._code(self.complexions, allowed, random) - self.complexions[self.people[base]]
-        changes = np.vstack([colours, np.clip(skin, -LARGEST_COMPLEXION, LARGEST_COMPLEXION)]).astype(np.float32)
+        lighter = np.clip(skin.mean(), -LARGEST_COMPLEXION, LARGEST_COMPLEXION)
+        skin = lighter + np.clip(skin - skin.mean(), -LARGEST_TINT, LARGEST_TINT)
+        changes = np.vstack([colours, skin]).astype(np.float32)
         backdrop = random.uniform(-LARGEST_SLOPE, LARGEST_SLOPE, 2).astype(np.float32)
         light = _light(prompt, self._lean(base, view), random)
         return Draw(base, donors, shape, tones, view.camera, draw_proportions(random), changes, light, backdrop)
@@ -215,36 +217,31 @@ class Painter:
         """An example for each region, each of another person while there are enough, and how badly the worst fits.
 
         Rims of glasses cannot be cut through: the eyes behind them stay, and nobody else's are set beside a nose that
-        carries some.
+        carries some. Where people are few, noses and mouths are of any gender.
         """
         glasses = self.values["has_glasses"]
-        others = np.flatnonzero(np.arange(len(self.values["genders"])) != self.people[base])
-        same = np.intersect1d(others, allowed)
+        is_other, is_allowed = self.people != self.people[base], np.isin(self.people, allowed)
         donors: dict[str, int] = {}
         used: list[int] = []
         worst = 0.0
         for region in ("eyes", "mouth", "nose"):
+            usable = is_other if region == "mouth" else is_other & (glasses == glasses[base])
             if region == "eyes" and glasses[base]:
                 continue
-            # The eyes say most about a gender.
-            offered = same if len(same) and (region == "eyes" or len(same) + 1 >= FEW_PEOPLE) else others
-            usable = np.isin(self.people, offered)
-            if region != "mouth":
-                usable &= glasses == glasses[base]
             fresh = usable & ~np.isin(self.people, used)
-            usable = fresh if fresh.any() else usable
-            if not usable.any():
+            tiers = (fresh & is_allowed, fresh, usable & is_allowed, usable)
+            offered = next((np.flatnonzero(tier) for tier in tiers if tier.any()), None)
+            if offered is None:
                 continue
-            chosen, cost = self._donor(region, base, np.flatnonzero(usable), allowed, random)
+            chosen, cost = self._donor(region, base, offered, random)
             fringed = self.values["is_fringed"]
-            name = "eyes_below_fringe" if region == "eyes" and (fringed[base] or fringed[chosen]) else region
-            donors[name] = chosen
+            donors["eyes_below_fringe" if region == "eyes" and (fringed[base] or fringed[chosen]) else region] = chosen
             used.append(int(self.people[chosen]))
             worst = max(worst, cost)
         return donors, worst
 
     def _donor(
-        self, region: str, base: int, offered: NDArray[np.intp], allowed: NDArray[np.intp], random: np.random.Generator
+        self, region: str, base: int, offered: NDArray[np.intp], random: np.random.Generator
     ) -> tuple[int, float]:
         """One of the examples offered, the likelier the better it fits, and its cost."""
         costs = self.values["seams"][REGIONS.index(region), base, offered]
@@ -252,8 +249,7 @@ class Painter:
             fringed = self.values["is_fringed"]
             low = self.values["seams"][REGIONS.index("eyes_below_fringe"), base, offered]
             costs = np.where(fringed[base] | fringed[offered], low, costs)
-        unlike = costs + OTHER_GENDER * ~np.isin(self.people[offered], allowed)
-        odds = np.exp(-(unlike - unlike.min()) / SEAM_SOFTNESS)
+        odds = np.exp(-(costs - costs.min()) / SEAM_SOFTNESS)
         place = int(random.choice(len(offered), p=odds / odds.sum()))
         return int(offered[place]), float(costs[place])
 
@@ -272,9 +268,10 @@ class Painter:
             mask = sample(self._region(region, draw), face, is_grid=True) * _inside(face)[..., 0]
             mask = blending.enlarge(mask, self.side_px)[..., None]
             places = transform(TO_CROP, face) + sample(self._donor_offset(region, donor, requested), face, is_grid=True)
-            here, light = (sample(self.lights[number], face, is_grid=True) for number in (donor, draw.base))
-            skin = sample(self.skins[donor], face, is_grid=True)
-            part = blending.relight(self._crop(donor, places), here, light, skin)
+            skin = 1 - self.cores["eyes"] * (1 - self.skins[donor])
+            light = _spared(self.lights[donor], self.lights[draw.base], skin)
+            here, light, skin = (sample(field, face, is_grid=True) for field in (self.lights[donor], light, skin))
+            part = blending.relight(self._crop(donor, places), here, light, skin, DARKENING)
             image += mask * (part - image)
         image = self._relit(image, self._changes(draw, face, base_places))
         return self._finished(image, random)
@@ -302,9 +299,8 @@ class Painter:
 
         All of the features, so that no second brow or lip stays beside them; around them only what is skin in both.
         """
-        core = self.cores[region]
-        bare = np.minimum(*(blending.fill_thin(self.skins[number]) for number in (draw.base, draw.donors[region])))
-        return np.asarray(np.maximum(core, self.masks[region] * bare), np.float32)
+        own, other = (blending.fill_thin(self.skins[number]) for number in (draw.base, draw.donors[region]))
+        return np.asarray(np.maximum(self.cores[region], self.masks[region] * np.minimum(own, other)), np.float32)
 
     def _crop(self, example: int, places: Floats) -> Floats:
         """An example seen at places (F, F, 2), shares of its side: RGB float32 [0, 1] (S, S, 3)."""
@@ -389,6 +385,14 @@ def _light(prompt: str, lean: float, random: np.random.Generator) -> Floats:
     if "warm" in text:
         light[0] += [0.18, 0.0, -0.22]
     return light.astype(np.float32)
+
+
+def _spared(here: Floats, light: Floats, skin: Floats) -> Floats:
+    """A light (G, G, 3) that brightens what is not skin only partly: the dark of eyes and brows stays dark."""
+    change = logit(light) - logit(here)
+    share = OTHERS_LIGHT + (1 - OTHERS_LIGHT) * skin[..., None]
+    change = np.where(change > 0, share * change, change)
+    return np.asarray(1 / (1 + np.exp(-(logit(here) + change))), np.float32)
 
 
 def _leans(lights: Floats, skins: Floats) -> Floats:

@@ -18,6 +18,7 @@ from generation.generators.weightfree.portrait.reference import (
     logit,
     region_masks,
     sample,
+    skin_of,
 )
 from generation.generators.weightfree.portrait.space import GRID_PX, MATTE_PX, REFERENCE, REGIONS, TO_CROP
 from generation.motion.expression import ANALYSIS_PX, are_brows_hidden
@@ -26,6 +27,7 @@ RIM_PX = 9  # of FINE_PX; a wider dark line is no rim of glasses
 RIM_DARKNESS = 0.2  # of the skin's lightness; skin alone has up to 0.08, black rims have 0.5 and more
 WIRE_PX, WIRE_CONTRAST = 5, 0.1  # rims of metal: over the nose and below the eyes together; skin has up to 0.09
 TURN_COST = 8.0  # logits for a difference in turn by the reference face's side
+LIGHT_COST = 0.3  # logits for a logit by which the light differs
 GRABCUT_ROUNDS = 4
 MATTE_SOFTNESS_PX = 1.2
 SMALLEST_HAIR_PX = 60  # of a matte
@@ -77,17 +79,22 @@ def _rims(grey: Grey) -> float:
 def seams(textures: Floats, offsets: Floats) -> Floats:
     """How badly examples fit together: float32 (R, E, E).
 
-    The mean difference along a region's edge, logits, once the light is the same; and that of the heads' turns.
+    The mean difference along a region's edge where both are skin, logits, once the light is the same; that of the
+    heads' turns; and that of the light, as what is relit far is not what it was.
     """
     eyes, nose = (np.stack([sample(own, where[None], is_grid=True)[0] for own in offsets]) for where in _TURN_POINTS)
     turns = (nose - eyes.mean(1, keepdims=True))[:, 0] / TO_CROP[0, 0]
     unlike = TURN_COST * np.abs(turns[:, None] - turns).sum(-1)
-    even = np.stack([logit(texture) - logit(light_of(texture)) for texture in textures])
+    lights = [light_of(texture) for texture in textures]
+    even = np.stack([logit(texture) - logit(light) for texture, light in zip(textures, lights, strict=True)])
+    skins = np.stack([blending.fill_thin(skin_of(texture)) for texture in textures])
+    means = np.stack([logit(light)[_MIDDLE].mean((0, 1)) for light in lights])
+    unlike += LIGHT_COST * np.abs(means[:, None] - means).mean(-1)
     result = np.zeros((len(REGIONS), len(textures), len(textures)), np.float32)
     for region, mask in enumerate(region_masks()):
-        edge = 4 * mask * (1 - mask)
         for first, own in enumerate(even):
-            result[region, first] = (np.abs(even - own).mean(-1) * edge).sum((1, 2)) / edge.sum()
+            edge = 4 * mask * (1 - mask) * np.minimum(skins, skins[first]) + 1e-4
+            result[region, first] = (np.abs(even - own).mean(-1) * edge).sum((1, 2)) / edge.sum((1, 2))
     return result + np.asarray(unlike, np.float32)
 
 
@@ -156,6 +163,7 @@ def _skin_of_crop(small: Frame, offset: Floats) -> Floats:
 
 
 _TURN_POINTS = (REFERENCE[:2], REFERENCE[2:3])
+_MIDDLE = slice(GRID_PX // 4, 3 * GRID_PX // 4), slice(GRID_PX // 4, 3 * GRID_PX // 4)
 _CELLS = np.ones((3, 3), np.uint8)
 # From the middle of the eyes, in eye distances: left, right, top, bottom of the nose's root and below each eye.
 _RIM_PLACES = ((-0.12, 0.12, -0.2, 0.25), (-0.78, -0.32, 0.17, 0.6), (0.32, 0.78, 0.17, 0.6))

@@ -102,20 +102,20 @@ def region_masks() -> Floats:
 
 
 def core_masks() -> Floats:
-    """What of each of `REGIONS` is its features, eyes with brows and lips: float32 (R, G, G), 0 to 1, soft."""
+    """What of each of `REGIONS` is its features, brows, eyes and lips: float32 (R, G, G), 0 to 1, soft."""
     return np.stack([_soft_ellipse(*_ellipse(_CORES[name]), 0.9, 1.15) for name in REGIONS])
 
 
 # Middle and radii, sideways and down, in distances between the eyes, from the middle of the eyes.
 _REACHES = {
     "eyes": ((0.0, -0.14), (1.00, 0.52)),
-    "eyes_below_fringe": ((0.0, 0.08), (0.80, 0.20)),
+    "eyes_below_fringe": ((0.0, 0.06), (0.84, 0.24)),
     "nose": ((0.0, 0.50), (0.34, 0.38)),
     "mouth": ((0.0, 1.20), (0.66, 0.42)),
 }
 _CORES = {
-    "eyes": ((0.0, -0.13), (0.92, 0.40)),
-    "eyes_below_fringe": ((0.0, 0.08), (0.72, 0.16)),
+    "eyes": ((0.0, -0.12), (0.80, 0.38)),
+    "eyes_below_fringe": ((0.0, 0.04), (0.80, 0.18)),
     "nose": ((0.0, 0.52), (0.30, 0.30)),
     "mouth": ((0.0, 1.18), (0.56, 0.33)),
 }
