@@ -190,13 +190,7 @@ def low_band(small: FloatImage, weight: Floats) -> Floats:
     return np.asarray(trust * total / share[..., None] + (1 - trust) * mean, np.float32)
 
 
-def relight(
-    crop: FloatImage,
-    here: FloatImage,
-    target: FloatImage,
-    skin_share: Floats,
-    darkening: tuple[float, float] = DARKENING,
-) -> FloatImage:
+def relight(crop: FloatImage, here: FloatImage, target: FloatImage, skin_share: Floats) -> FloatImage:
     """Brings a crop from the light that it has to a target light, keeping black black and white white.
 
     Every colour value x becomes a x / (1 + (a - 1) x): the one family of tone curves through (0, 0), (1, 1) and
@@ -208,12 +202,11 @@ def relight(
         crop: (S, S, 3).
         here, target: (GRID_PX, GRID_PX, 3), from `low_band`.
         skin_share: float32 (GRID_PX, GRID_PX), from `skin`.
-        darkening: logarithms of the odds, negative: from where colours are multiplied, and wholly.
     """
     change = light_change(here, target, skin_share)
     odds = enlarge(np.asarray(np.exp(change), np.float32), len(crop))
     result = apply_odds(crop, odds)
-    dark = np.asarray(smoothstep(*darkening, -change.mean(2)), np.float32)
+    dark = np.asarray(smoothstep(*DARKENING, -change.mean(2)), np.float32)
     if not dark.any():
         return result
     gain = enlarge(np.asarray(target / np.maximum(here, 0.02), np.float32), len(crop))

@@ -27,7 +27,7 @@ MARGIN = 0.01  # of what was filmed, that proportions may bring into the picture
 # all as shares; of the brows' height, in eye distances; of the eyes' slant, radians; of widths and heights of eyes,
 # nose and mouth, as shares.
 LARGEST_PROPORTIONS: Floats = np.array(
-    [0.08, 0.13, 0.09, 0.08, 0.06, 0.10, 0.10, 0.12, 0.14, 0.12, 0.10, 0.15], np.float32
+    [0.07, 0.11, 0.08, 0.07, 0.05, 0.08, 0.08, 0.10, 0.12, 0.10, 0.09, 0.13], np.float32
 )
 UNBEND_ROUNDS = 5
 SMALLEST_SHARE = 0.4  # of these; nobody keeps the proportions of an example
@@ -84,11 +84,11 @@ def fit_view(view: View, to_picture: Floats) -> View | None:
     return None
 
 
-def draw_proportions(random: np.random.Generator) -> Floats:
-    """Changes of proportion, each by some of its largest either way: float32 (len(LARGEST_PROPORTIONS),)."""
+def draw_proportions(random: np.random.Generator, strength: float = 1.0) -> Floats:
+    """Changes of proportion, each by some of its largest either way, times `strength`: float32 (12,)."""
     count = len(LARGEST_PROPORTIONS)
     signs = np.where(random.random(count) < 0.5, -1, 1)
-    return np.asarray(signs * random.uniform(SMALLEST_SHARE, 1, count) * LARGEST_PROPORTIONS, np.float32)
+    return np.asarray(strength * signs * random.uniform(SMALLEST_SHARE, 1, count) * LARGEST_PROPORTIONS, np.float32)
 
 
 def bend(places: Floats, proportions: Floats) -> Floats:

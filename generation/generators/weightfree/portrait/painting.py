@@ -44,12 +44,14 @@ from generation.generators.weightfree.portrait.space import (
     FaceSpace,
 )
 from generation.quality.descriptor import Descriptor, describe_image, find_near_duplicate
+from generation.smoothing import smoothstep
 
 MOST_DRAWS = 40
 MOST_CASTS = 12  # choices of examples, of which the first that fits well is taken, else the best
 FIELD_PX = 96  # grid of the finished picture on which places are computed
 INVERSION_ROUNDS = 6
 OWN_SHAPE = 0.4  # of a region's own bends that it keeps in the drawn shape
+OWN_EYES_STRENGTH = 1.6  # of changes of proportion around eyes that stay, which say most about a person
 LARGEST_CODE = 1.8  # standard deviations
 SEAM_SOFTNESS = 0.12  # logits
 LARGEST_SEAM = 0.9
@@ -69,6 +71,9 @@ GRAIN = 0.005  # of white
 TONE_SHARE = 0.6
 COMPARED_BLUR = 1.6  # places of the reference face
 SMALLEST_NOVELTY = 0.24  # of the usual difference between two people
+
+
+Box = tuple[slice, slice]
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,9 @@ class Painter:
         changes = np.vstack([colours, skin]).astype(np.float32)
         backdrop = random.uniform(-LARGEST_SLOPE, LARGEST_SLOPE, 2).astype(np.float32)
         light = _light(prompt, self._lean(base, view), random)
-        return Draw(base, donors, shape, tones, view.camera, draw_proportions(random), changes, light, backdrop)
+        keeps_eyes = not donors.keys() & {"eyes", "eyes_below_fringe"}
+        proportions = draw_proportions(random, OWN_EYES_STRENGTH if keeps_eyes else 1.0)
+        return Draw(base, donors, shape, tones, view.camera, proportions, changes, light, backdrop)
 
     def _lean(self, base: int, view: View) -> float:
         """How much lighter the right side of an example's face is, logits from side to side of the picture."""
@@ -267,12 +274,12 @@ class Painter:
         for region, donor in draw.donors.items():
             mask = sample(self._region(region, draw), face, is_grid=True) * _inside(face)[..., 0]
             mask = blending.enlarge(mask, self.side_px)[..., None]
+            if not mask.any():
+                continue
+            box = _box(mask)
             places = transform(TO_CROP, face) + sample(self._donor_offset(region, donor, requested), face, is_grid=True)
-            skin = 1 - self.cores["eyes"] * (1 - self.skins[donor])
-            light = _spared(self.lights[donor], self.lights[draw.base], skin)
-            here, light, skin = (sample(field, face, is_grid=True) for field in (self.lights[donor], light, skin))
-            part = blending.relight(self._crop(donor, places), here, light, skin, DARKENING)
-            image += mask * (part - image)
+            part = self._lit_part(self._crop(donor, places, box), donor, draw.base, face, box)
+            image[box] += mask[box] * (part - image[box])
         image = self._relit(image, self._changes(draw, face, base_places))
         return self._finished(image, random)
 
@@ -302,10 +309,31 @@ class Painter:
         own, other = (blending.fill_thin(self.skins[number]) for number in (draw.base, draw.donors[region]))
         return np.asarray(np.maximum(self.cores[region], self.masks[region] * np.minimum(own, other)), np.float32)
 
-    def _crop(self, example: int, places: Floats) -> Floats:
-        """An example seen at places (F, F, 2), shares of its side: RGB float32 [0, 1] (S, S, 3)."""
+    def _lit_part(self, part: Floats, donor: int, base: int, face: Floats, box: Box) -> Floats:
+        """Brings a part of a donor (h, w, 3) into the base's light.
+
+        Colours are multiplied where they grow darker, as `blending.relight` does far down: its curve leaves white as it
+        is, and highlights of pale skin would glow red on darker skin. Where skin grows lighter, the dark of eyes and
+        brows hardly does.
+        """
+        here, light, skin = self.lights[donor], self.lights[base], self.skins[donor]
+        change = blending.light_change(here, light, np.maximum(skin, 1 - self.cores["eyes"]))
+        spared = (1 - OTHERS_LIGHT) * self.cores["eyes"] * (1 - skin)
+        change = np.where(change > 0, 1 - spared[..., None], 1) * change
+        dark = smoothstep(*DARKENING, -change.mean(2))
+        gain = light / np.maximum(here, 0.02)
+        odds, gain, dark = (
+            blending.enlarge(sample(field, face, is_grid=True), self.side_px)[box]
+            for field in (np.exp(change), gain, dark)
+        )
+        lit = blending.apply_odds(part, odds)
+        return np.asarray(lit + dark[..., None] * (gain * part - lit), np.float32)
+
+    def _crop(self, example: int, places: Floats, box: Box | None = None) -> Floats:
+        """An example seen at places (F, F, 2), shares of its side: RGB float32 [0, 1] (S, S, 3), or of it a box."""
         crop = self.values["crops"][example]
         at = blending.enlarge(np.asarray(places * len(crop), np.float32), self.side_px)
+        at = at if box is None else np.ascontiguousarray(at[box])
         seen = cv2.remap(crop, at[..., 0], at[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
         # uint8 [0, 255] -> float32 [0, 1]
         return np.asarray(seen, np.float32) / np.float32(255)
@@ -362,6 +390,12 @@ class Painter:
         return np.asarray(self.compared[..., None] * (smooth - light), np.float32)
 
 
+def _box(mask: Floats) -> Box:
+    """Rows and columns in which a mask (S, S, 1) is not 0."""
+    rows, columns = (np.flatnonzero(mask[..., 0].any(axis)) for axis in (1, 0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
 def _difference(first: Floats, second: Floats) -> float:
     return float(np.sqrt(np.square(first - second).mean()))
 
@@ -385,14 +419,6 @@ def _light(prompt: str, lean: float, random: np.random.Generator) -> Floats:
     if "warm" in text:
         light[0] += [0.18, 0.0, -0.22]
     return light.astype(np.float32)
-
-
-def _spared(here: Floats, light: Floats, skin: Floats) -> Floats:
-    """A light (G, G, 3) that brightens what is not skin only partly: the dark of eyes and brows stays dark."""
-    change = logit(light) - logit(here)
-    share = OTHERS_LIGHT + (1 - OTHERS_LIGHT) * skin[..., None]
-    change = np.where(change > 0, share * change, change)
-    return np.asarray(1 / (1 + np.exp(-(logit(here) + change))), np.float32)
 
 
 def _leans(lights: Floats, skins: Floats) -> Floats:
