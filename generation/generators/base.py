@@ -17,7 +17,7 @@ import functools
 import hashlib
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from dataclasses import replace as replace_fields
 from pathlib import Path
@@ -35,6 +35,7 @@ from generation.crops.align import AlignedFaces, Batching
 from generation.crops.clip import FaceClip, PastedFrame
 from generation.crops.paste import FaceOutput, replace_faces
 from generation.errors import GenerationError
+from generation.generators.prompts import ATTRIBUTES
 from generation.generators.registry import NETWORK_MODULES
 from generation.prefetch import prefetch
 
@@ -309,6 +310,15 @@ class FaceImagePipeline(RecordedPipeline):
 
         A pipeline that takes no prompt (an unconditional one) leaves it unread.
         """
+
+    @classmethod
+    def followed_attributes(cls, genders: Collection[str] = ()) -> frozenset[str]:
+        """Which of `prompts.ATTRIBUTES` its images follow: what may be said of them. All, unless a pipeline says less.
+
+        Args:
+            genders: of the people that it is fitted to.
+        """
+        return ATTRIBUTES
 
     @property
     def images_at_once(self) -> int:

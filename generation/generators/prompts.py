@@ -3,13 +3,16 @@
 Within every gender each value of an attribute comes up once in a block as long as the list of its values, in an order
 of its own drawn for each block. So any number of images, from a handful to the catalogue's 6802, is balanced to one
 image of each value, and attributes are independent of each other.
+
+A generator says which attributes it follows (`FaceImagePipeline.followed_attributes`); only these are recorded.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -23,8 +26,10 @@ HAIR: dict[Gender, tuple[str, ...]] = {
     "female": ("long straight black hair", "a black bob", "black hair tied back", "shoulder-length dark brown hair"),
 }
 EXPRESSIONS = ("neutral expression", "slight smile", "speaking")
-LIGHTS = ("even studio light", "soft light from the left", "soft light from the right", "warm evening light")
+LIGHTS = ("even light", "soft light from the left", "soft light from the right", "warm light")
+ATTRIBUTES = frozenset({"gender", "age", "hair", "expression", "light"})
 
+_NOUNS = {"male": "man", "female": "woman"}
 _WOMAN = re.compile(r"\b(?:woman|women|female|girl|lady)\b", re.IGNORECASE)
 _MAN = re.compile(r"\b(?:man|men|male|boy|gentleman)\b", re.IGNORECASE)
 
@@ -37,13 +42,27 @@ class PlannedPrompt:
         number: from 1, as in the file's name.
         text: the prompt, English.
         seed: of the image, 0 to 2**48 - 1.
-        attributes: gender, age, hair, expression, light; JSON values.
+        attributes: those of `ATTRIBUTES`; JSON values.
     """
 
     number: int
     text: str
     seed: int
     attributes: dict[str, Any]
+
+    def limited_to(self, names: Collection[str]) -> PlannedPrompt:
+        """What is true of an image by a generator that follows these attributes only; the text is empty without any.
+
+        Args:
+            names: some of `ATTRIBUTES`; with all of them the prompt stays as it is.
+        """
+        if set(names) >= ATTRIBUTES:
+            return self
+        kept = {name: value for name, value in self.attributes.items() if name in names}
+        noun = _NOUNS.get(kept.get("gender", ""), "person")
+        age = f" {AGES[kept['age']]}" if "age" in kept else ""
+        parts = [f"portrait photograph of a {noun}{age}", *(v for n, v in kept.items() if n not in ("gender", "age"))]
+        return replace(self, text=", ".join(parts) if kept else "", attributes=kept)
 
 
 def plan_prompt(number: int, seed: int = 0) -> PlannedPrompt:
@@ -82,9 +101,8 @@ def gender_of(prompt: str) -> Gender | None:
 
 
 def _text(gender: Gender, chosen: dict[str, str]) -> str:
-    noun = "man" if gender == "male" else "woman"
     return (
-        f"portrait photograph of a Chinese {noun} {AGES[chosen['age']]}, {chosen['hair']}, "
+        f"portrait photograph of a Chinese {_NOUNS[gender]} {AGES[chosen['age']]}, {chosen['hair']}, "
         f"{chosen['expression']}, {chosen['light']}, looking at the camera"
     )
 

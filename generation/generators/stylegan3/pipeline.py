@@ -6,7 +6,7 @@ Karras et al. 2021, "Alias-Free Generative Adversarial Networks". The network is
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,11 @@ class Stylegan3Faces(FaceImagePipeline):
         """One image for each seed: RGB uint8 (N, S, S, 3); the prompts are unread."""
         step = self.images_at_once
         return np.concatenate([self._images(seeds[at : at + step]) for at in range(0, len(seeds), step)])
+
+    @classmethod
+    def followed_attributes(cls, genders: Collection[str] = ()) -> frozenset[str]:
+        """None."""
+        return frozenset()
 
     @torch.no_grad()
     def _images(self, seeds: Sequence[int]) -> NDArray[np.uint8]:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from generation.arrays import Frame
 from generation.faces.detector import one_thread
-from generation.generators.prompts import plan_prompt
+from generation.generators.prompts import ATTRIBUTES, plan_prompt
 from generation.generators.registry import GENERATORS, imported
 from generation.generators.weightfree.portrait.fitting import Person
 from generation.media.reader import read_image
@@ -52,11 +52,19 @@ SEEDS_OF_A_ROUND = 2  # see `tried_twice`
 
 @dataclass(frozen=True)
 class FoldGenerator:
-    """What makes the images of a fold: the generator, and path -> SHA-256 of the files that it was fitted to."""
+    """What makes the images of a fold.
+
+    Attributes:
+        fold: its number.
+        choice: the generator.
+        inputs: path -> SHA-256 of the files that it was fitted to.
+        followed: attributes of a prompt that its images follow; only they are recorded.
+    """
 
     fold: int
     choice: GeneratorChoice
     inputs: dict[str, str]
+    followed: frozenset[str] = ATTRIBUTES
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,8 @@ def make_images(
     # Fold by fold, as a worker keeps no more than two generators.
     for name, number in sorted(chosen.items(), key=lambda one: (one[1] - 1) % len(folds)):
         prompt, of_fold = plan_prompt(number, request.seed), folds[(number - 1) % len(folds)]
-        about = {"prompt": prompt.text, "attributes": prompt.attributes, "fold": of_fold.fold}
+        shown = prompt.limited_to(of_fold.followed)
+        about = {"prompt": shown.text, "attributes": shown.attributes, "fold": of_fold.fold}
         path, parameters = f"{SUBSET}/{name}.png", settings[of_fold.fold] | about
         record = planned_record(f"{SUBSET}/{name}", path, of_fold.inputs, choice.recorded_name, parameters, prompt.seed)
         tasks.append(Task(record, ImageWork(prompt.text, of_fold.choice)))
@@ -167,8 +176,9 @@ def _fold_generators(
 ) -> list[FoldGenerator]:
     info = GENERATORS.get(choice.name)
     if info is None or not info.is_fitted:
+        followed = ATTRIBUTES if info is None else imported(info.location).followed_attributes()
         # Folds in the order of the images' numbers, evenly.
-        return [FoldGenerator(fold, choice, {}) for fold in (*range(1, NUM_FOLDS), 0)]
+        return [FoldGenerator(fold, choice, {}, followed) for fold in (*range(1, NUM_FOLDS), 0)]
     plan = workspace.plan()
     if plan is None:
         raise WorkspaceError(f"{workspace.plan_path}: not found; run `tooling plan` first")
@@ -191,16 +201,19 @@ def _fitted(workspace: Workspace, choice: GeneratorChoice, fold: int, people: Se
         raise WorkspaceError(next(iter(stale.values())))
     folder = workspace.models_path / choice.name / f"fold{fold}"
     options = dataclasses.replace(choice.options, weights=str(folder))
-    fitted = FoldGenerator(fold, dataclasses.replace(choice, options=options), inputs)
-    note = folder / "inputs.json"
-    if note.is_file() and read_json(note, dict[str, str], f"delete {folder}, it is fitted again") == inputs:
-        return fitted
     genders = {who: person.gender for who, person in workspace.identities().items()}
+    pipeline_class = imported(GENERATORS[choice.name].location)
+    followed = pipeline_class.followed_attributes({genders[who] for who in people})
+    fitted = FoldGenerator(fold, dataclasses.replace(choice, options=options), inputs, followed)
+    note = folder / "inputs.json"
+    known = read_json(note, dict[str, str], f"delete {folder}, it is fitted again") if note.is_file() else {}
+    if known == inputs and pipeline_class.is_current(folder):
+        return fitted
     clips = [Person(face_clip(workspace, who, inputs)[0], genders[who]) for who in people]
     beside = folder.with_name(f".{folder.name}")
     shutil.rmtree(beside, ignore_errors=True)
     with one_thread():
-        pipeline = imported(GENERATORS[choice.name].location).fit(clips)
+        pipeline = pipeline_class.fit(clips)
     pipeline.save_pretrained(beside)
     write_text(beside / "inputs.json", json.dumps(inputs, indent=1))
     _replace_folder(beside, folder)

@@ -22,7 +22,7 @@ CLOSEST_ZOOM = 0.34  # of an example that was filmed from near by
 ZOOM_STEP = 0.03
 LARGEST_SHIFT = 0.04  # of an example's side
 FARTHEST_SHIFT = 0.075  # of one that was filmed at the picture's edge
-MARGIN = 0.01  # of what was filmed, that proportions may bring into the picture
+MARGIN = 0.015  # of what was filmed, that proportions may bring into the picture
 # Changes of proportion: of the head's width, its jaw's and the length below the eyes, of the distance between the eyes,
 # all as shares; of the brows' height, in eye distances; of the eyes' slant, radians; of widths and heights of eyes,
 # nose and mouth, as shares.

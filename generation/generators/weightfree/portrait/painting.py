@@ -272,13 +272,13 @@ class Painter:
         base_places = picture + _inside(face) * (base_places - picture)
         image = self._crop(draw.base, base_places)
         for region, donor in draw.donors.items():
-            mask = sample(self._region(region, draw), face, is_grid=True) * _inside(face)[..., 0]
+            mask = sample(self.region(region, draw), face, is_grid=True) * _inside(face)[..., 0]
             mask = blending.enlarge(mask, self.side_px)[..., None]
             if not mask.any():
                 continue
             box = _box(mask)
             places = transform(TO_CROP, face) + sample(self._donor_offset(region, donor, requested), face, is_grid=True)
-            part = self._lit_part(self._crop(donor, places, box), donor, draw.base, face, box)
+            part = self.lit_part(self._crop(donor, places, box), donor, draw.base, face, box)
             image[box] += mask[box] * (part - image[box])
         image = self._relit(image, self._changes(draw, face, base_places))
         return self._finished(image, random)
@@ -301,7 +301,7 @@ class Painter:
         bent = OWN_SHAPE * (own - own_middle) + (1 - OWN_SHAPE) * (requested - middle)
         return np.asarray(own_middle + bent, np.float32)
 
-    def _region(self, region: str, draw: Draw) -> Floats:
+    def region(self, region: str, draw: Draw) -> Floats:
         """How much of each place of the reference face a region's donor gives: float32 (G, G).
 
         All of the features, so that no second brow or lip stays beside them; around them only what is skin in both.
@@ -309,7 +309,7 @@ class Painter:
         own, other = (blending.fill_thin(self.skins[number]) for number in (draw.base, draw.donors[region]))
         return np.asarray(np.maximum(self.cores[region], self.masks[region] * np.minimum(own, other)), np.float32)
 
-    def _lit_part(self, part: Floats, donor: int, base: int, face: Floats, box: Box) -> Floats:
+    def lit_part(self, part: Floats, donor: int, base: int, face: Floats, box: Box) -> Floats:
         """Brings a part of a donor (h, w, 3) into the base's light.
 
         Colours are multiplied where they grow darker, as `blending.relight` does far down: its curve leaves white as it
