@@ -43,10 +43,12 @@ class IdentityLimits:
     Attributes:
         largest_own: a clip and another that shows the same face, or a fake of it, are usually no farther apart.
         clear_margin: another person who is nearer than the expected one by this is the one who is shown.
+        smallest_invented: a face of nobody is at least so far from everybody's.
     """
 
     largest_own: float
     clear_margin: float
+    smallest_invented: float
 
 
 class FaceEncoder(Protocol):
@@ -79,7 +81,7 @@ class OnnxIdentity:
         GenerationError: onnxruntime is not installed, or the file is not such a network.
     """
 
-    limits: ClassVar = IdentityLimits(largest_own=0.75, clear_margin=0.1)  # cosines of published networks
+    limits: ClassVar = IdentityLimits(0.75, clear_margin=0.1, smallest_invented=0.55)  # of published networks
 
     def __init__(self, path: Path) -> None:
         from generation.weights.onnx_network import OnnxNetwork  # imports torch
@@ -120,7 +122,7 @@ class DlibIdentity:
         GenerationError: dlib or its weights are not installed.
     """
 
-    limits: ClassVar = IdentityLimits(largest_own=0.6, clear_margin=0.1)
+    limits: ClassVar = IdentityLimits(largest_own=0.6, clear_margin=0.1, smallest_invented=0.45)
 
     def __init__(self) -> None:
         try:

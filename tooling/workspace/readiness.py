@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +16,7 @@ from tooling.workspace.decoding import decode_json, read_json_lines
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import Plan, fakes_of
 from tooling.workspace.records import FileRecord, natural_key
-from tooling.workspace.verification_file import Finding, read_verification
+from tooling.workspace.verification_file import Finding, Kind, read_verification
 
 MAX_NAMES = 3
 
@@ -64,16 +64,19 @@ def find_unverified(workspace: Workspace, records: Mapping[str, FileRecord]) -> 
     return Unverified(errors, changed, sorted(gone, key=natural_key))
 
 
-def files_to_make_again(workspace: Workspace) -> dict[str, str]:
+def files_to_make_again(
+    workspace: Workspace, kinds: Collection[Kind] = ("record", "encoding", "content")
+) -> dict[str, str]:
     """Path -> sha256 of files in which the last verification found an error that making them again may correct.
 
-    Errors of marks are not among them: `tooling keys sign` corrects those.
+    Args:
+        workspace: with verification.parquet; without it there are none.
+        kinds: of the errors. Those of marks are left out: `tooling keys sign` corrects them.
     """
     try:
         rows = read_verification(workspace, ["findings"]).values()
     except (VerificationError, WorkspaceError):
         return {}
-    kinds = ("record", "encoding", "content")
     return {
         row.path: row.sha256
         for row in rows

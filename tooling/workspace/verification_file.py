@@ -66,7 +66,7 @@ class VerifiedFile:
         path, sha256: of the file as it was verified.
         findings: about it and its companions.
         measurements: face_px, sharpness, brightness; source_distance and target_distance, from the faces of the people
-            that it was made from; those that were measured.
+            that it was made from; person_distance, of an image from the nearest face; those that were measured.
         digest: of everything that its check depends on; "" if it was not checked by itself.
         check: what its check found by itself, JSON; "" likewise.
         traces: groups of features of its pixels (`generation.quality.traces`), for the audit; empty likewise.

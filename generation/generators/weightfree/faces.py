@@ -82,12 +82,11 @@ class WeightfreeFaces(FaceImagePipeline):
 
     @classmethod
     def is_current(cls, folder: Path) -> bool:
-        """Whether a folder was saved by this version of the method; one by an older version is to be fitted again.
-
-        Raises:
-            OSError: the folder has no pipeline, or it is damaged.
-        """
-        return bool(cls.load_config(folder).get("version") == VERSION)
+        """Whether a folder was saved by this version of the method; another one, or a damaged one, is fitted again."""
+        try:
+            return bool(cls.load_config(folder).get("version") == VERSION)
+        except OSError:
+            return False
 
     def make_images(self, prompts: Sequence[str], seeds: Sequence[int]) -> NDArray[np.uint8]:
         """One portrait for each prompt and seed: RGB uint8 (N, S, S, 3).

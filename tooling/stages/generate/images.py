@@ -41,7 +41,7 @@ from tooling.workspace.decoding import read_json
 from tooling.workspace.files import sync_file, write_text
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import NUM_FOLDS
-from tooling.workspace.readiness import way_out_of
+from tooling.workspace.readiness import files_to_make_again, way_out_of
 from tooling.workspace.records import StageResult, natural_key
 
 SUBSET = "GAN_images"
@@ -69,7 +69,7 @@ class FoldGenerator:
 
 @dataclass(frozen=True)
 class ImageWork:
-    """What a worker needs for one image; `round` counts how often it was a near-duplicate of another."""
+    """What a worker needs for one image; `round` counts how often it was too near to another or to a person."""
 
     prompt: str
     choice: GeneratorChoice
@@ -85,7 +85,7 @@ def make_images(
     chosen = select(SUBSET, planned, plan.left_out if plan else {}, request)
     folds = _fold_generators(workspace, choice, lambda what: progress(0, len(chosen), what))
     settings = {of_fold.fold: of_fold.choice.parameters() for of_fold in folds}
-    tasks = []
+    tasks, rounds = [], _rounds_after_errors(workspace)
     # Fold by fold, as a worker keeps no more than two generators.
     for name, number in sorted(chosen.items(), key=lambda one: (one[1] - 1) % len(folds)):
         prompt, of_fold = plan_prompt(number, request.seed), folds[(number - 1) % len(folds)]
@@ -93,7 +93,7 @@ def make_images(
         about = {"prompt": shown.text, "attributes": shown.attributes, "fold": of_fold.fold}
         path, parameters = f"{SUBSET}/{name}.png", settings[of_fold.fold] | about
         record = planned_record(f"{SUBSET}/{name}", path, of_fold.inputs, choice.recorded_name, parameters, prompt.seed)
-        tasks.append(Task(record, ImageWork(prompt.text, of_fold.choice)))
+        tasks.append(Task(record, ImageWork(prompt.text, of_fold.choice, rounds.get(path, 0))))
     result = StageResult()
 
     def show(done: int, total: int, name: str) -> None:
@@ -140,6 +140,19 @@ def make_image(workspace: Workspace, task: Task) -> Made:
     files = {task.planned.path: staged}
     record = finished_record(task.planned, files, width=width, height=height, fps=None, num_frames=1, results=notes)
     return Made(record, files)
+
+
+def _rounds_after_errors(workspace: Workspace) -> dict[str, int]:
+    """Path -> the next round of seeds, of images in whose picture the last verification found an error.
+
+    The same seed would give the same picture again, as near to a person as it was.
+    """
+    wrong = files_to_make_again(workspace, ["content"])
+    return {
+        record.path: (record.results.get("seed", record.seed) - record.seed) // SEEDS_OF_A_ROUND + 1
+        for record in workspace.records(SUBSET).values()
+        if record.seed is not None and wrong.get(record.path) == record.sha256
+    }
 
 
 def _merge_rounds(first: StageResult, later: StageResult) -> StageResult:

@@ -20,7 +20,8 @@ class FileCheck:
     Attributes:
         path: of the file.
         findings: about it and its companions, found without looking at other people's files.
-        measurements: face_px, sharpness, brightness, source_distance, target_distance; those that were measured.
+        measurements: face_px, sharpness, brightness, source_distance, target_distance, person_distance; those that were
+            measured.
         content: hex digest of what it shows, frame by frame; "" if it does not decode.
         descriptors: `descriptors.pack` of a few of its frames.
         mean_picture: mean of its frames as text, of an image the image itself.

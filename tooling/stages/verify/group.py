@@ -128,7 +128,7 @@ def check_group(item: CheckItem) -> dict[str, FileCheck]:
                 check_marks(item.workspace.path(record.path), record, keys, item.context.clips, check)
     if whole and is_image(whole[0]):
         for record in whole:
-            check_image(item.workspace.path(record.path), record, found[record.path])
+            check_image(item.workspace.path(record.path), record, found[record.path], item.context.encoder)
     elif whole:
         clip = item.clip if item.clip in (*whole, *unchanged) else None  # else it is missing or damaged
         _decode(_open_files(item, clip, whole, found))

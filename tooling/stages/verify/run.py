@@ -163,8 +163,7 @@ def _digests(workspace: Workspace, records: Records, context: CheckContext, root
             names = people_of(record.sample_id)
             beside = [clips.get(f"raw_video/{name}.mp4", "") for name in names]
             beside += [tracks.get(workspace.track_name(name), "") for name in names]
-            about = "" if is_image(record) else encoder
-            digests[record.path] = check_digest(record, contract_of(workspace, subset), *beside, root, about)
+            digests[record.path] = check_digest(record, contract_of(workspace, subset), *beside, root, encoder)
     return digests
 
 

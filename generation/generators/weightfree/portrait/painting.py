@@ -215,7 +215,7 @@ class Painter:
         tight = np.array([who in self.tight for who in allowed])
         for is_good in (~glasses & ~tight, ~tight, ~glasses):
             if is_good.any():
-                return allowed[is_good]
+                return np.asarray(allowed[is_good])
         return allowed
 
     def _donors(

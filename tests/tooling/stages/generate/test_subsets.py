@@ -10,11 +10,13 @@ import pytest
 from generation.crops.masks import read_masks
 from generation.generators.prompts import plan_prompt
 from generation.generators.registry import LoadOptions
+from generation.generators.weightfree.faces import WeightfreeFaces
+from generation.generators.weightfree.portrait.fitting import Person
 from generation.media.reader import read_clip, read_image
 from generation.quality.descriptor import Descriptor
 from homologous_deepfake import complete_row, read_rows
 from tests.workspaces import reproducible_state
-from tooling.errors import ConsentError, UsageError
+from tooling.errors import ConsentError, InputError, UsageError
 from tooling.stages.generate import images as generate_images
 from tooling.stages.generate import run as generate
 from tooling.stages.generate.images import FoldGenerator
@@ -23,6 +25,7 @@ from tooling.work.tasks import Task
 from tooling.workspace.layout import Workspace
 from tooling.workspace.path_kinds import unknown_paths
 from tooling.workspace.records import StageResult
+from tooling.workspace.verification_file import Finding, VerifiedFile, write_verification
 
 
 def run(workspace: Workspace, subset: str, **request: Any) -> StageResult:
@@ -108,6 +111,36 @@ def test_a_near_duplicate_is_made_again(fitted_copy: Workspace, monkeypatch: pyt
     assert "nearly identical to GAN_images/000001" in fitted_copy.rejects_path.read_text()
     seed = fitted_copy.records("GAN_images")["GAN_images/000002"].results["seed"]
     assert seed in (plan_prompt(2).seed + 2, plan_prompt(2).seed + 3)
+
+
+def test_an_image_that_is_too_near_to_a_person_is_drawn_again(fitted_copy: Workspace) -> None:
+    name = "GAN_images/000001"
+    assert run(fitted_copy, "GAN_images", limit=1).made == [name]
+    seeds = [plan_prompt(1).seed]
+    for _ in range(2):
+        record = fitted_copy.records("GAN_images")[name]
+        near = Finding(
+            "error", "content", record.path, "its face is at a distance of 0.30 from that of raw_video/1.mp4"
+        )
+        write_verification(fitted_copy, [VerifiedFile(record.path, record.sha256, (near,))])
+        assert run(fitted_copy, "GAN_images", limit=1).made == [name]
+        again = fitted_copy.records("GAN_images")[name]
+        assert again.sha256 != record.sha256
+        seeds.append(again.results["seed"])
+        assert seeds[-1] > seeds[-2]
+    assert run(fitted_copy, "GAN_images", limit=1).kept == [name]
+
+
+def test_a_space_of_an_older_version_is_fitted_again(fitted_copy: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(clips: list[Person]) -> None:
+        raise InputError(f"fitted to {len(clips)} people")
+
+    monkeypatch.setattr(WeightfreeFaces, "fit", fit)
+    run(fitted_copy, "GAN_images", limit=1)
+    for index in fitted_copy.models_path.glob("*/*/model_index.json"):
+        index.write_text(index.read_text().replace('"version": 2', '"version": 1'))
+    with pytest.raises(InputError, match="fitted to 2 people"):
+        run(fitted_copy, "GAN_images", limit=1)
 
 
 def test_what_stays_a_near_duplicate_is_refused_and_not_made(

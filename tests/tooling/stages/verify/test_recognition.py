@@ -78,6 +78,27 @@ def test_nobody_of_the_workspace() -> None:
     assert found == [("note", f"{message}; look at both")]
 
 
+def test_an_image_shows_nobody() -> None:
+    path = "GAN_images/000007.png"
+    assert findings_of(path, near(2, 3, 0.7)) == (
+        [
+            (
+                "error",
+                "its face is at a distance of 0.21 from that of raw_video/3.mp4, that of nobody is at least 0.45; "
+                "make it again, with another seed",
+            )
+        ],
+        {"person_distance": 0.2121},  # of half precision
+    )
+    assert findings_of(path, near(2, 3, 0.7), origin="imported")[0][0][0] == "note"
+    assert findings_of(path, np.full(4, -0.3, np.float32)) == ([], {"person_distance": 0.954})
+
+
+def test_images_are_not_compared_with_people_who_look_alike_to_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.PEOPLE", PEOPLE * 0.6)  # 0.42 apart
+    assert findings_of("GAN_images/000007.png", near(2)) == ([], {})
+
+
 def test_frames_with_the_least_turn_are_embedded() -> None:
     landmarks = np.tile(np.array([[60, 50], [100, 50], [80, 75], [62, 100], [98, 100]], np.float32), (30, 1, 1))
     landmarks[:, 2, 0] += 9

@@ -166,7 +166,9 @@ class FaceMeter(Meter):
         places = (np.arange(NUM_DETECTED) + 0.5) * self.num_frames / NUM_DETECTED
         self._numbers = frozenset(places.astype(int).tolist())
         self._pictures: list[Frame] = []
-        self.box: NDArray[np.float32] | None = None  # (4,), of the last picture in which a face is seen, px
+        # (4,) and (5, 2), of the last picture in which a face is seen, px
+        self.box: NDArray[np.float32] | None = None
+        self.landmarks: NDArray[np.float32] | None = None
 
     def wants(self, number: int) -> bool:
         """A few frames, evenly spread."""
@@ -199,7 +201,9 @@ class FaceMeter(Meter):
         if len(problems) > (len(found) > 1):  # a single frame of a clip may be a hand or a blur
             self.check.error("content", f"{problems[0]}; make it again")
         if seen:
-            self.box = np.asarray(seen[-1][1].boxes[0] / self._scale, np.float32)
+            faces = seen[-1][1]
+            self.box = np.asarray(faces.boxes[0] / self._scale, np.float32)
+            self.landmarks = np.asarray(faces.landmarks[0] / self._scale, np.float32)
 
     def _problem(self, faces: DetectedFaces, picture: Frame) -> str:
         height, width = picture.shape[:2]

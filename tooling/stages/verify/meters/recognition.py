@@ -4,6 +4,9 @@ Measured with dlib's network on seven real people, whose clips are 0.49 to 0.91 
 their source and 0.46 to 0.82 from their target, driven clips 0.10 to 0.31 and edits 0.10 to 0.33 from their person, who
 was the nearest to every one of them; 33 of 35 swaps with another source's name were found, and all driven clips and
 edits with another person's. Rendered people are 0.24 to 0.41 apart.
+
+A generated image shows nobody. It is compared with everybody, unless the network cannot tell the release's people apart
+(rendered ones): where a twentieth of all pairs is nearer than an image may be.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
@@ -21,12 +25,13 @@ from generation.faces.appearance import turn_of
 from generation.faces.identity import DlibIdentity, FaceEncoder, OnnxIdentity, mean_embedding
 from generation.faces.track import FaceTrack
 from homologous_deepfake import SUBSETS, people_of
-from tooling.stages.verify.file_check import FileCheck, is_imported
+from tooling.stages.verify.file_check import FileCheck, is_image, is_imported
 from tooling.stages.verify.meters.meter import DecodedFrame, Meter
 from tooling.workspace.records import FileRecord, natural_key
 from tooling.workspace.verification_file import Finding
 
 NUM_EMBEDDED = 3  # frames of a file
+ALIKE_SHARE = 0.05  # of all pairs of people, that may be nearer to each other than an image may be to a person
 
 EncoderChoice = Path | Literal["dlib"]
 """An ArcFace network in ONNX, or that of dlib."""
@@ -57,9 +62,14 @@ class IdentityMeter(Meter):
 
     def finish(self) -> None:
         """Leaves the embedding as text."""
-        mean = mean_embedding(load_encoder(self._encoder)(np.stack(self._crops))) if self._crops else None
-        if mean is not None:
-            self.check.identity = base64.b64encode(mean.astype(np.float16).tobytes()).decode("ascii")
+        embed(self.check, self._crops, self._encoder)
+
+
+def embed(check: FileCheck, crops: list[Frame], encoder: EncoderChoice) -> None:
+    """Leaves the mean embedding of crops, as the encoder cuts them, in a check as text; nothing without any."""
+    mean = mean_embedding(load_encoder(encoder)(np.stack(crops))) if crops else None
+    if mean is not None:
+        check.identity = base64.b64encode(mean.astype(np.float16).tobytes()).decode("ascii")
 
 
 def frontal_frames(track: FaceTrack) -> frozenset[int]:
@@ -72,13 +82,19 @@ def frontal_frames(track: FaceTrack) -> frozenset[int]:
 def check_identities(
     checks: Mapping[str, FileCheck], records: Mapping[str, FileRecord], encoder: EncoderChoice
 ) -> list[Finding]:
-    """Fakes and crops that show another person's face than they should; their distances go to their measurements."""
+    """Fakes and crops that show another person's face than they should, and images that show somebody's.
+
+    Their distances go to their measurements.
+    """
     kind = encoder_class(encoder)
     people = {
         people_of(records[path].sample_id)[0]: _embedding(found)
         for path, found in checks.items()
         if path.startswith("raw_video/") and found.identity and path in records
     }
+    smallest = kind.limits.smallest_invented
+    pairs = [kind.distance(*pair) for pair in combinations(people.values(), 2)]
+    are_told_apart = bool(pairs) and float(np.quantile(pairs, ALIKE_SHARE)) >= smallest
     findings = []
     for path, found in checks.items():
         record = records.get(path)
@@ -86,6 +102,10 @@ def check_identities(
             continue
         own = _embedding(found)
         distances = {person: kind.distance(own, other) for person, other in people.items()}
+        if is_image(record):
+            if distances and are_told_apart:
+                findings += _find_person(record, found, distances, smallest)
+            continue
         names = people_of(record.sample_id)
         for name, person in zip(("target_distance", "source_distance"), names, strict=False):
             if person in distances:
@@ -113,6 +133,21 @@ def _compare(record: FileRecord, shown: str, distances: Mapping[str, float], kin
         )
         return Finding("note", "content", record.path, message)
     return None
+
+
+def _find_person(
+    record: FileRecord, found: FileCheck, distances: Mapping[str, float], smallest: float
+) -> list[Finding]:
+    """An image that is too near to a person; the distance from the nearest goes to its measurements."""
+    nearest = min(distances, key=lambda person: (distances[person], natural_key(person)))
+    found.measurements["person_distance"] = round(distances[nearest], 4)
+    if distances[nearest] >= smallest:
+        return []
+    message = (
+        f"its face is at a distance of {distances[nearest]:.2f} from that of raw_video/{nearest}.mp4, "
+        f"that of nobody is at least {smallest}; make it again, with another seed"
+    )
+    return [Finding("note" if is_imported(record) else "error", "content", record.path, message)]
 
 
 def encoder_class(encoder: EncoderChoice) -> type[FaceEncoder]:

@@ -12,6 +12,7 @@ from generation.quality.traces import measure_frame
 from tooling.stages.verify.file_check import FileCheck
 from tooling.stages.verify.meters import descriptors
 from tooling.stages.verify.meters.crops import CropLimits, FaceMeter
+from tooling.stages.verify.meters.recognition import EncoderChoice, embed, encoder_class
 from tooling.stages.verify.video_pass import read_still
 from tooling.workspace.records import FileRecord
 
@@ -20,8 +21,8 @@ from tooling.workspace.records import FileRecord
 LIMITS = CropLimits(largest_seen_offcentre=0.18, smallest_face=0.25, smallest_other=0.0)
 
 
-def check_image(path: Path, record: FileRecord, check: FileCheck) -> None:
-    """Decodes and measures an image; findings and measurements go to `check`."""
+def check_image(path: Path, record: FileRecord, check: FileCheck, encoder: EncoderChoice | None) -> None:
+    """Decodes and measures an image, and embeds its face; findings and measurements go to `check`."""
     picture = read_still(path, record, check)
     if picture is None:
         return
@@ -32,6 +33,8 @@ def check_image(path: Path, record: FileRecord, check: FileCheck) -> None:
     face = FaceMeter(check, 1, LIMITS)
     face.add_picture(picture)
     face.finish()
+    if encoder is not None and face.landmarks is not None:
+        embed(check, [encoder_class(encoder).cut(picture, face.landmarks)], encoder)
     if face.box is not None:
         # RGB full range -> luma in a video's range, so that brightness has one scale
         grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.float32)
