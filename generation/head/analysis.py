@@ -74,7 +74,29 @@ def disc(radius: float) -> NDArray[np.uint8]:
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)), np.uint8)
 
 
+# Dark hair and what is dark behind it differ by few levels: bins are narrow in the dark.
+_LEVELS = np.floor(np.sqrt((np.arange(256) + 0.5) / 256) * (1 << COLOUR_BITS)).astype(np.intp)
+
+
 def colour_places(crop: Frame) -> NDArray[np.intp]:
     """Indices of the colours of RGB uint8 (..., 3) in a table of NUM_COLOURS."""
-    red, green, blue = np.moveaxis(crop >> (8 - COLOUR_BITS), -1, 0).astype(np.intp)
+    red, green, blue = np.moveaxis(_LEVELS[crop], -1, 0)
     return np.asarray((red << 2 * COLOUR_BITS) + (green << COLOUR_BITS) + blue, np.intp)
+
+
+def histogram(places: NDArray[np.intp], weights: Floats) -> NDArray[np.float64]:
+    """Share of each colour among pixels, by places from `colour_places` and weights of their shape: (NUM_COLOURS,)."""
+    counts = np.bincount(places.ravel(), weights.ravel(), NUM_COLOURS)
+    return np.asarray(counts / max(float(counts.sum()), 1.0), np.float64)
+
+
+def smoothed(frequencies: NDArray[np.float64], bins: float) -> NDArray[np.float64]:
+    """Frequencies of colours (NUM_COLOURS,) in which similar colours share, by a Gaussian of this many bins."""
+    size = 1 << COLOUR_BITS
+    cube = frequencies.reshape(size, size, size)
+    kernel = cv2.getGaussianKernel(2 * round(3 * bins) + 1, bins)
+    for axis in range(3):
+        first = np.ascontiguousarray(np.moveaxis(cube, axis, 0)).reshape(size, -1)
+        spread = cv2.sepFilter2D(first, -1, np.ones(1), kernel, borderType=cv2.BORDER_CONSTANT)
+        cube = np.moveaxis(np.asarray(spread, np.float64).reshape(size, size, size), 0, axis)
+    return np.ascontiguousarray(cube).ravel()

@@ -9,6 +9,7 @@ import numpy as np
 
 from generation.arrays import Floats, Frame, Grey, Mask
 from generation.head.analysis import ANALYSIS_PX, FLOW_PX, colour_places, disc
+from generation.head.guided import GuidedFilter
 from generation.head.segmentation import HeadModel
 from generation.motion.expression import small_grey
 from generation.motion.fields import pixels
@@ -16,8 +17,6 @@ from generation.motion.fields import pixels
 FLOW_SMOOTHING_PX = 2.0
 LARGEST_MOTION_PX = 8.0  # of FLOW_PX; more is a mismatch
 PRIOR_TRUST = 2.0  # of a carried mask, against the colours of the frame itself
-GUIDE_RADIUS_PX = 5
-GUIDE_TOLERANCE = 0.015  # of white: smaller differences are not an edge
 _NO_MAP: Any = None  # the map has both coordinates in one array
 
 
@@ -99,9 +98,6 @@ def _log_odds(share: Floats, floor: float) -> Floats:
 def matte(crop: Frame, small: Frame, mask: Mask) -> Mask:
     """Fits a rough mask to the edges and strands of a crop, by a guided filter in colour.
 
-    It is solved on the small crop and applied to the large one (He and Sun 2015, "Fast guided
-    filter").
-
     Args:
         crop: RGB uint8 (S, S, 3).
         small: the same at the size of the mask.
@@ -110,35 +106,6 @@ def matte(crop: Frame, small: Frame, mask: Mask) -> Mask:
     Returns:
         float32 (S, S), 0 to 1.
     """
-    # uint8 [0, 255] -> three of float32 [0, 1]
-    guide = [np.asarray(one / np.float32(255), np.float32) for one in cv2.split(small)]
-    means, middle = [_box(one) for one in guide], _box(mask)
-    spread = [_box(guide[i] * guide[j]) - means[i] * means[j] for i, j in _PAIRS]
-    joint = [_box(one * mask) - mean * middle for one, mean in zip(guide, means, strict=True)]
-    slopes = _solved(spread, joint)
-    offset = middle - (slopes[0] * means[0] + slopes[1] * means[1] + slopes[2] * means[2])
-    size = crop.shape[1::-1]
-    fitted = np.asarray(cv2.resize(_box(offset), size), np.float32)
-    for slope, channel in zip(slopes, cv2.split(crop), strict=True):
-        fitted += cv2.resize(_box(slope), size) * (channel * np.float32(1 / 255))
+    fitted = GuidedFilter(small).enlarged(mask, crop)
     # The filter leaves a little everywhere near an edge.
     return np.asarray(np.clip((fitted - 0.06) / 0.88, 0, 1), np.float32)
-
-
-_PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
-
-
-def _solved(spread: list[Floats], joint: list[Floats]) -> list[Floats]:
-    """Solves a symmetric 3 x 3 system in each pixel by Cramer's rule; `spread` are its upper entries by `_PAIRS`."""
-    xx, yy, zz = (spread[at] + np.float32(GUIDE_TOLERANCE**2) for at in (0, 3, 5))
-    xy, xz, yz = (spread[at] for at in (1, 2, 4))
-    first = (yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy)
-    second = (first[1], xx * zz - xz * xz, xy * xz - xx * yz)
-    third = (first[2], second[2], xx * yy - xy * xy)
-    scale = 1 / (xx * first[0] + xy * first[1] + xz * first[2])
-    return [scale * (row[0] * joint[0] + row[1] * joint[1] + row[2] * joint[2]) for row in (first, second, third)]
-
-
-def _box(values: Floats) -> Floats:
-    size = 2 * GUIDE_RADIUS_PX + 1
-    return np.asarray(cv2.blur(values, (size, size)), np.float32)
