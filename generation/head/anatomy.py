@@ -13,7 +13,7 @@ from generation.arrays import Floats
 HAIR, SKIN, OTHER = range(3)
 SKULL_HALF_WIDTH, SKULL_MIDDLE, SKULL_TOP, CHIN = 1.15, -0.25, -1.71, 1.70
 HAIR_REACH = 0.55  # above the skull, of hair that stands up
-HAIR_HALF_WIDTH = 2.1  # of long hair on shoulders
+HAIR_HALF_WIDTH = 2.4  # of long hair on shoulders
 _FEWEST = 1e-4
 
 
@@ -55,7 +55,7 @@ def usual_areas(u: Floats, v: Floats, across: Floats) -> Floats:
     hair = head * (1 - skin) * (1 - 0.8 * _below(1.1 - v, 0.15))
     standing = 0.45 * np.exp(-np.square(outside / 0.32)) + 0.12 * np.exp(-np.square(outside / 0.75))
     hair = np.maximum(hair, (1 - head) * standing * _below(v - 0.5, 0.2))
-    beside = _below(np.abs(u) - 1.8, 0.15) * _below(-0.2 - v, 0.1) * (1 - 0.9 * neck)
+    beside = _below(np.abs(u) - 2.1, 0.15) * _below(-0.2 - v, 0.1) * (1 - 0.9 * neck)
     hair = np.maximum(hair, (1 - head) * beside * (0.08 + 0.10 * _below(v - 2.2, 0.25)))
     skin = np.maximum(head * skin, 0.8 * neck)
     areas = np.stack([hair + _FEWEST, skin + _FEWEST, np.maximum(1 - hair - skin, 40 * _FEWEST)], -1)

@@ -44,10 +44,13 @@ SKIN_TRUST, TEXTURE_TRUST, NEIGHBOUR_TRUST = 0.8, 0.6, 3.0
 EDGE_TOLERANCE = 0.03
 COARSE_SHARE, COARSE_BINS = 0.3, 3.0  # of a colour's frequency, what similar colours give
 COLOUR_FLOOR, TEXTURE_FLOOR = 0.3 / NUM_COLOURS, 0.01
+EDGE_LIGHTNESS = 6.0  # deviation of lightness at an edge
+LEAST_HAIR = 0.4  # share from which a pixel is hair: strands at the border are partly what is behind them
 FOUND_HAIR = 0.15  # weight of hair that was found, against that of hair beside the skin
 FEWEST_BACKGROUND = 600.0  # px a key frame, from which a quarter's own colours count more than those of all
 NUM_TEXTURES = 16
 FARTHEST_HAIR = 0.005  # of the usual share of hair; where it is less, there is none
+HAIRLESS, NEVER = 0.75, -30.0
 SMALLEST_PART, SMALLEST_STRAND = 0.02, 0.1  # in squared face units
 
 
@@ -114,6 +117,8 @@ def cut_out(keys: Sequence[KeyCrop]) -> Floats:
     away = np.stack([away_from_head(*key.places[:2]) for key in keys])
     weights = np.stack([scalp * shares[..., HAIR], shares[..., SKIN], away], -1)
     looks = _Looks(keys)
+    if looks.likeness(np.square(weights)) > HAIRLESS:
+        first[..., HAIR] = NEVER
     for _ in range(NUM_ROUNDS):
         evidence = first + looks.likelihoods(np.square(weights))
         shares = np.stack([looks.agreed(at, one) for at, one in enumerate(evidence)])
@@ -121,7 +126,7 @@ def cut_out(keys: Sequence[KeyCrop]) -> Floats:
         weights[..., HAIR] *= np.sqrt(scalp + FOUND_HAIR * (1 - scalp))
     areas = []
     for key, one, is_usual, is_skin in zip(keys, shares, usual[..., HAIR] > FARTHEST_HAIR, skin > 0.5, strict=True):
-        hair = _of_the_head(key, (one[..., HAIR] > 0.5) & is_usual, is_skin)
+        hair = _of_the_head(key, (one[..., HAIR] > LEAST_HAIR) & is_usual, is_skin)
         areas.append(np.dstack([hair, one[..., SKIN] * _skin_region(*key.places[:2]) * (1 - hair)]))
     return np.stack(areas).astype(np.float32)
 
@@ -160,6 +165,17 @@ class _Looks:
         found += TEXTURE_TRUST * np.log(textures + TEXTURE_FLOOR)[self._textures]
         return np.asarray(found, np.float32)
 
+    def likeness(self, weights: Floats) -> float:
+        """How much what grows beside the skin looks as what is away from the head, 0 to 1: on a bald head it is that.
+
+        Bhattacharyya's coefficients of colours and of textures, multiplied.
+        """
+        weights = weights * self._inside[..., None]
+        upper = weights[..., OTHER] * self._quarters[..., :2].sum(-1)
+        colours = [smoothed(histogram(self._colours, one), 1.0) for one in (weights[..., HAIR], upper)]
+        textures = [self._texture_frequencies(one) for one in (weights[..., HAIR], upper)]
+        return float(np.sqrt(colours[0] * colours[1]).sum() * np.sqrt(textures[0] * textures[1]).sum())
+
     def agreed(self, number: int, evidence: Floats) -> Floats:
         """Shares (S, S, 3) of one key frame, in which neighbours of like colour agree."""
         shares = _shares(evidence)
@@ -188,12 +204,16 @@ def _quarters(u: Floats, v: Floats) -> Floats:
     return np.stack([(1 - right) * (1 - low), right * (1 - low), (1 - right) * low, right * low], -1)
 
 
-def _textures(crop: Frame) -> NDArray[np.intp]:
-    """How much lightness varies around each pixel, in steps of a logarithm, 0 to NUM_TEXTURES - 1."""
+def _deviation(crop: Frame) -> Floats:
+    """Standard deviation of the lightness around each pixel."""
     lightness = to_lab(crop)[..., 0]
     mean = cv2.blur(lightness, (5, 5))
-    deviation = np.sqrt(np.maximum(cv2.blur(lightness * lightness, (5, 5)) - mean * mean, 0))
-    return np.clip(np.floor(4 * np.log(deviation + 0.3) + 5), 0, NUM_TEXTURES - 1).astype(np.intp)
+    return np.asarray(np.sqrt(np.maximum(cv2.blur(lightness * lightness, (5, 5)) - mean * mean, 0)), np.float32)
+
+
+def _textures(crop: Frame) -> NDArray[np.intp]:
+    """How much lightness varies around each pixel, in steps of a logarithm, 0 to NUM_TEXTURES - 1."""
+    return np.clip(np.floor(4 * np.log(_deviation(crop) + 0.3) + 5), 0, NUM_TEXTURES - 1).astype(np.intp)
 
 
 def _skin_likelihood(key: KeyCrop) -> Floats:
@@ -214,8 +234,9 @@ def _beside_skin(key: KeyCrop, is_skin: Area) -> Floats:
     beyond = beyond_head(u, v)
     is_face = (is_skin & (beyond < -0.05)) | (np.hypot(u / 0.8, v - 0.45) < 1)
     gone = cv2.distanceTransform((~is_face).astype(np.uint8), cv2.DIST_L2, 3) / key.unit_px
-    near = np.exp(-np.square(gone / 0.25)) * ((gone > 0.08) & (v < 0) & (beyond < 0.1))
-    return np.asarray(near, np.float32)
+    near = np.exp(-np.square(gone / 0.3)) * ((gone > 0.08) & (v < 0) & (beyond < 0.1))
+    # Where skin passes into hair there are colours of neither.
+    return np.asarray(near / (1 + np.square(_deviation(key.crop) / EDGE_LIGHTNESS)), np.float32)
 
 
 def _skin_region(u: Floats, v: Floats) -> Floats:
@@ -231,13 +252,16 @@ def _of_the_head(key: KeyCrop, is_hair: Area, is_skin: Area) -> Floats:
     A separate part counts if it has the colour of the head's hair, begins beside skin above the chin and does not
     extend sideways: hair led behind an ear or the neck.
     """
-    u, v, _ = key.places
+    u, v, across = key.places
     unit = key.unit_px
     lab = to_lab(key.crop)
-    core = is_hair & (beyond_head(u, v) < 0.1) & (v < -0.4)
+    is_face = (np.abs(across) < 0.82) & (v > -0.55)  # its brows and glasses are not hair of the head
+    on_head = is_hair & (beyond_head(u, v) < 0.1) & (v < 0.9) & ~is_face
+    core = on_head & (v < -0.4)
     usual = np.median(lab[core], 0) if core.any() else np.zeros(3)
     is_near_skin = cv2.dilate(is_skin.astype(np.uint8), disc(0.25 * unit)) > 0
     thick = cv2.morphologyEx(is_hair.astype(np.uint8), cv2.MORPH_OPEN, disc(0.07 * unit))
+    thick[on_head] = 1  # thin before the ears
     count, parts = cv2.connectedComponents(thick)
     kept = np.zeros(is_hair.shape, np.uint8)
     for part in range(1, count):

@@ -25,7 +25,8 @@ from generation.generators.weightfree.editing.hair import COLOURS, choose_colour
 from generation.generators.weightfree.editing.wrinkles import draw_age_map
 from generation.head.analysis import ANALYSIS_PX
 from generation.head.matting import matte
-from generation.head.segmentation import cut_out, key_numbers, learn_head
+from generation.head.cutting import KeyCrop, cut_out
+from generation.head.segmentation import key_numbers, learn_head
 from generation.quality.output import OutputMeter
 from tests.actor_clips import TALK, film_person, film_talk
 from tooling.actors import render_clip, sample_actor
@@ -323,7 +324,8 @@ def test_key_frames_are_few_however_long_the_clip() -> None:
 
 
 def test_cutting_out_is_deterministic(clip: FaceClip) -> None:
-    crop, landmarks, _ = align(next(clip.frames()), clip.landmarks[0], ANALYSIS_PX, "head")
-    once = cut_out(crop, landmarks)
+    frame = next(clip.frames())
+    key = KeyCrop(*align(frame, clip.landmarks[0], ANALYSIS_PX, "head"), frame.shape[1::-1])
+    once = cut_out([key])
     cv2.setRNGSeed(99)
-    assert np.array_equal(once, cut_out(crop, landmarks))
+    assert np.array_equal(once, cut_out([key]))
