@@ -43,12 +43,14 @@ class ChangeMeter:
         self._sum += float(cv2.absdiff(cells, target)[is_replaced].sum())
         self._num += int(is_replaced.sum())
 
-    def add_pasted(self, pasted: PastedFrame) -> None:
-        """Takes a frame as it is before it is encoded."""
+    def add_pasted(self, pasted: PastedFrame) -> Cells:
+        """Takes a frame as it is before it is encoded; returns the cells of its mask."""
         mask = np.zeros(pasted.frame.shape[:2], np.uint8)
         # float32 [0, 1] -> uint8, as in the file of masks
         mask[pasted.region] = np.ceil(pasted.mask * 255).astype(np.uint8)
-        self.add(cells_of(luma_of(pasted.frame)), cells_of(luma_of(pasted.original)), cells_of(mask))
+        replaced = cells_of(mask)
+        self.add(cells_of(luma_of(pasted.frame)), cells_of(luma_of(pasted.original)), replaced)
+        return replaced
 
     @property
     def mean(self) -> float | None:

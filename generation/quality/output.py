@@ -13,9 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from generation.arrays import Landmarks
 from generation.crops.clip import PastedFrame
 from generation.errors import RejectedOutputError
 from generation.quality.change import ChangeMeter
+from generation.quality.reach import ReachMeter
 
 Plane = NDArray[np.int16]
 
@@ -39,6 +41,7 @@ class OutputLimits:
         largest_glow: by how much the 99th percentile exceeds the target's.
         largest_edge: mean difference from the target at the mask's edge, of the colour that differs most; hair or
             background that is pasted over skin is seen there.
+        largest_away: mean share of what is replaced that lies farther from the head than hair reaches.
         smallest_motion: mean difference between successive frames, as a share of the target's.
         largest_flicker: mean second difference over time, as a multiple of the target's, beyond `flicker_allowance`.
         largest_flash: the same for the single worst frame, beyond `flash_allowance`.
@@ -53,6 +56,7 @@ class OutputLimits:
     largest_reddening: float = 255.0
     largest_glow: float = 255.0
     largest_edge: float = 255.0
+    largest_away: float = 1.0
     smallest_motion: float = 0.25
     largest_flicker: float = 1.8
     largest_flash: float = 4.0
@@ -70,7 +74,7 @@ def limits_of(family: str, factor: float | None = None) -> OutputLimits:
     if factor == 0:
         return OutputLimits(smallest_change=0.0, smallest_mask=0.0)
     if family == "attribute_editing":
-        return OutputLimits(smallest_change=0.6 * min(1.0, abs(factor or 1.0)))
+        return OutputLimits(smallest_change=0.6 * min(1.0, abs(factor or 1.0)), largest_away=0.05)
     if family == "face_swap":
         return OutputLimits(largest_likeness=0.97, largest_reddening=12.0, largest_glow=30.0, largest_edge=27.0)
     if family == "expression_driven":
@@ -84,17 +88,25 @@ class OutputMeter:
     Args:
         limits: None takes the defaults.
         may_stay: bool (T,), frames that may stay as they are: those in which the target's face is not seen.
+        landmarks: float32 (T, 5, 2) of the target, px; None does not measure what lies away from the head.
     """
 
-    def __init__(self, limits: OutputLimits | None = None, may_stay: NDArray[np.bool_] | None = None) -> None:
+    def __init__(
+        self,
+        limits: OutputLimits | None = None,
+        may_stay: NDArray[np.bool_] | None = None,
+        landmarks: Landmarks | None = None,
+    ) -> None:
         self.limits = limits or OutputLimits()
         self.num_frames = 0
         self._may_stay = may_stay
+        self._landmarks = landmarks
         self._num_outside = 0
         self._num_left = 0
         self._num_passed = 0
         self._shares: list[float] = []
         self._change = ChangeMeter()
+        self._reach = ReachMeter()
         self._likenesses: list[float] = []
         self._clippings: list[float] = []
         self._tails: list[tuple[float, float]] = []
@@ -120,7 +132,9 @@ class OutputMeter:
             self._num_left += not is_allowed
             self._recent.clear()
             return
-        self._change.add_pasted(pasted)
+        mask = self._change.add_pasted(pasted)
+        if self._landmarks is not None and self.num_frames <= len(self._landmarks):
+            self._reach.add(mask, self._landmarks[self.num_frames - 1])
         self._likenesses.append(_likeness(before, after, inside))
         self._clippings.append(
             float(((after <= 0) | (after >= 255))[inside & (before > 0) & (before < 255)].sum() / inside.sum())
@@ -158,6 +172,7 @@ class OutputMeter:
             "reddening": float(np.mean([red for red, _ in self._tails] or [0.0])),
             "glow": float(np.mean([bright for _, bright in self._tails] or [0.0])),
             "edge": float(np.mean(self._edges or [0.0])),
+            "away": self._reach.mean,
             "frames_passed_through": float(self._num_passed),
             "target_motion": float(motions[:, 0].mean()),
             "motion": float(motions[:, 1].mean()),
@@ -200,6 +215,7 @@ class OutputMeter:
                 got["edge"] > limits.largest_edge,
                 f"its edge differs from the target by {got['edge']:.1f} levels; hair or background is pasted",
             ),
+            (got["away"] > limits.largest_away, f"{got['away']:.0%} of what is replaced lies away from the head"),
             (
                 got["motion"] < limits.smallest_motion * got["target_motion"],
                 f"it is frozen ({got['motion']:.2f} levels)",

@@ -131,7 +131,7 @@ def _write_fake(
     else:
         source, _ = face_clip(workspace, work.fake.source, task.planned.inputs)
         stream = pipeline.stream(target, source, generator=generator)
-    meter = OutputMeter(limits_of(work.choice.family, work.factor), ~track.is_detected)
+    meter = OutputMeter(limits_of(work.choice.family, work.factor), ~track.is_detected, track.landmarks)
     face_check = FaceCheck(track.landmarks, list(track.is_detected))
     settings = workspace.settings.clip
     shape: dict[str, Any] = {"width": settings.width_px, "height": settings.height_px, "fps": work.fps}

@@ -19,6 +19,7 @@ from generation.errors import VideoError
 from generation.faces.track import FaceTrack
 from generation.quality.change import CELL_PX, Cells, ChangeMeter, Luma, cells_of
 from generation.quality.output import CHANGE, limits_of
+from generation.quality.reach import ReachMeter
 from homologous_deepfake import SUBSETS
 from tooling.stages.verify.file_check import FileCheck, is_imported
 from tooling.stages.verify.meters.in_step import StepMeter, Window
@@ -42,6 +43,7 @@ class TargetLimits:
         share_of_limit: of the smallest change that `generate` accepts, by the same measure; what encoding may take,
         share_of_change: and of the change that was measured when the fake was made.
         smallest_change: of fakes of which none was, in multiples of the mean outside of the mask.
+        more_away: of the largest share away from the head that `generate` accepts; as above, for rounding.
         smallest_cover: share of the frames with a face in which the mask lies on the nose; hair is another matter.
     """
 
@@ -52,6 +54,7 @@ class TargetLimits:
     share_of_limit: float = 0.8
     share_of_change: float = 0.6
     smallest_change: float = 1.6
+    more_away: float = 1.2
     smallest_cover: float = 0.8
 
 
@@ -84,6 +87,7 @@ class TargetMeter(Meter):
         self._worst: tuple[float, int, tuple[int, int]] = (0.0, 0, (0, 0))  # levels, frame, row and column
         self._num_worst = 0
         self._change = ChangeMeter()
+        self._reach = ReachMeter()
         self._num_faces, self._num_covered = 0, 0
 
     def wants(self, number: int) -> bool:
@@ -125,7 +129,7 @@ class TargetMeter(Meter):
         self._note_worst(number, outside)
         self._change.add(cells, target, soft)
         if mask is not None:
-            self._note_cover(number, mask)
+            self._note_place(number, mask, soft)
         self._steps.add(number, cells, is_kept)
 
     def finish(self) -> None:
@@ -160,9 +164,10 @@ class TargetMeter(Meter):
         row, column = (int(part) for part in np.unravel_index(int(outside.argmax()), outside.shape))
         self._worst = max(self._worst, (float(outside[row, column]), number, (row, column)))
 
-    def _note_cover(self, number: int, mask: Luma) -> None:
+    def _note_place(self, number: int, mask: Luma, soft: Cells) -> None:
         if self.track is None or number >= len(self.track) or not self.track.is_detected[number]:
             return
+        self._reach.add(soft, self.track.landmarks[number])
         column, row = (int(value) for value in self.track.landmarks[number, NOSE])
         if 0 <= row < mask.shape[0] and 0 <= column < mask.shape[1]:
             self._num_faces += 1
@@ -192,7 +197,8 @@ class TargetMeter(Meter):
         if inside is None:
             self.check.error("content", "its masks are empty: nothing of its target was replaced; make it again")
             return
-        required = limits_of(subset.method, factor).smallest_change * self.limits.share_of_limit
+        limits = limits_of(subset.method, factor)
+        required = limits.smallest_change * self.limits.share_of_limit
         when_made = self.record.results.get(CHANGE)
         if when_made is None:  # from before it was recorded
             required = max(required, self.limits.smallest_change * outside)
@@ -202,6 +208,12 @@ class TargetMeter(Meter):
             self.check.error(
                 "content",
                 f"does not differ from {self.target} inside of its mask ({inside:.1f} levels, {outside:.1f} outside); "
+                "make it again",
+            )
+        if self._reach.mean > self.limits.more_away * limits.largest_away:
+            self.check.error(
+                "content",
+                f"{self._reach.mean:.0%} of what its mask replaces lies away from the head of {self.target}; "
                 "make it again",
             )
         is_hair = self.record.parameters.get("attribute") == "hair"
