@@ -10,9 +10,9 @@ thereby found is counted anew. Hair that is not connected with the head, or is f
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import cv2
 import numpy as np
@@ -37,7 +37,7 @@ from generation.motion.fields import pixels
 Area = NDArray[np.bool_]
 """Pixels that belong to something: bool (S, S)."""
 
-NUM_ROUNDS = 3
+NUM_SIFTINGS, NUM_ROUNDS = 2, 3
 NUM_MESSAGES = 2
 # Of logarithms: how far each is trusted against the place. Neighbouring pixels are not independent.
 SKIN_TRUST, TEXTURE_TRUST, NEIGHBOUR_TRUST = 0.8, 0.6, 3.0
@@ -70,7 +70,7 @@ class KeyCrop:
     matrix: Floats
     frame_px: tuple[int, int]
 
-    @cached_property
+    @functools.cached_property
     def _seen(self) -> Floats:
         """The pixel of the picture that each shows, px of the crop: float32 (S, S, 2)."""
         back = cv2.invertAffineTransform(self.matrix)
@@ -78,17 +78,17 @@ class KeyCrop:
         there = np.clip(there, 0, np.subtract(self.frame_px, 1))
         return np.asarray(there @ self.matrix[:, :2].T + self.matrix[:, 2], np.float32)
 
-    @cached_property
+    @functools.cached_property
     def is_inside(self) -> Area:
         """Pixels that show the picture itself, not its border repeated."""
         return np.asarray((np.abs(self._seen - pixels(ANALYSIS_PX)) < 1).all(-1))
 
-    @cached_property
+    @functools.cached_property
     def unit_px(self) -> float:
         """Length of a face unit."""
         return face_units(self.landmarks, ANALYSIS_PX)[2]
 
-    @cached_property
+    @functools.cached_property
     def places(self) -> tuple[Floats, Floats, Floats]:
         """u, from the middle of the skull, v and the column across the face, each float32 (S, S)."""
         u, v, unit = face_units(self.landmarks, ANALYSIS_PX)
@@ -119,6 +119,11 @@ def cut_out(keys: Sequence[KeyCrop]) -> Floats:
     looks = _Looks(keys)
     if looks.likeness(np.square(weights)) > HAIRLESS:
         first[..., HAIR] = NEVER
+    # Beside the skin there is background too, where the hair is short; it looks as what lies farther out.
+    beside = weights[..., HAIR].copy()
+    for _ in range(NUM_SIFTINGS):
+        found = looks.likelihoods(np.square(weights))
+        weights[..., HAIR] = beside * _shares(found[..., [HAIR, OTHER]])[..., 0]
     for _ in range(NUM_ROUNDS):
         evidence = first + looks.likelihoods(np.square(weights))
         shares = np.stack([looks.agreed(at, one) for at, one in enumerate(evidence)])
@@ -155,15 +160,16 @@ class _Looks:
         amounts = in_quarters.sum((0, 1, 2)).astype(np.float64)
         usual = amounts @ others / max(amounts.sum(), 1.0)
         fewest = FEWEST_BACKGROUND * len(weights)
-        likely = np.zeros(weights.shape)
-        likely[..., HAIR], likely[..., SKIN] = hair[self._colours], skin[self._colours]
-        for at, (amount, other) in enumerate(zip(amounts, others, strict=True)):
-            mixed = (amount * other + fewest * usual) / (amount + fewest)
-            likely[..., OTHER] += self._quarters[..., at] * mixed[self._colours]
-        textures = np.stack([self._texture_frequencies(weights[..., kind]) for kind in range(3)], -1)
-        found = np.log(likely + COLOUR_FLOOR)
-        found += TEXTURE_TRUST * np.log(textures + TEXTURE_FLOOR)[self._textures]
-        return np.asarray(found, np.float32)
+        other = np.full(weights.shape[:-1], COLOUR_FLOOR, np.float32)
+        for at, (amount, own) in enumerate(zip(amounts, others, strict=True)):
+            mixed = np.asarray((amount * own + fewest * usual) / (amount + fewest), np.float32)
+            other += self._quarters[..., at] * mixed[self._colours]
+        found = [np.log(one + COLOUR_FLOOR).astype(np.float32)[self._colours] for one in (hair, skin)]
+        found.append(np.log(other))
+        for kind, one in enumerate(found):
+            textures = np.log(self._texture_frequencies(weights[..., kind]) + TEXTURE_FLOOR).astype(np.float32)
+            one += np.float32(TEXTURE_TRUST) * textures[self._textures]
+        return np.stack(found, -1)
 
     def likeness(self, weights: Floats) -> float:
         """How much what grows beside the skin looks as what is away from the head, 0 to 1: on a bald head it is that.
@@ -194,8 +200,12 @@ class _Looks:
 
 
 def _shares(logarithms: Floats) -> Floats:
-    powers = np.exp(logarithms - logarithms.max(-1, keepdims=True))
-    return np.asarray(powers / powers.sum(-1, keepdims=True), np.float32)
+    # Along the last, short axis NumPy's own maxima and sums take three times as long.
+    kinds = range(logarithms.shape[-1])
+    top = functools.reduce(np.maximum, (logarithms[..., kind] for kind in kinds))
+    powers = np.exp(logarithms - top[..., None])
+    total = functools.reduce(np.add, (powers[..., kind] for kind in kinds))
+    return np.asarray(powers / total[..., None], np.float32)
 
 
 def _quarters(u: Floats, v: Floats) -> Floats:
@@ -234,7 +244,7 @@ def _beside_skin(key: KeyCrop, is_skin: Area) -> Floats:
     beyond = beyond_head(u, v)
     is_face = (is_skin & (beyond < -0.05)) | (np.hypot(u / 0.8, v - 0.45) < 1)
     gone = cv2.distanceTransform((~is_face).astype(np.uint8), cv2.DIST_L2, 3) / key.unit_px
-    near = np.exp(-np.square(gone / 0.3)) * ((gone > 0.08) & (v < 0) & (beyond < 0.1))
+    near = np.exp(-np.square(gone / 0.25)) * ((gone > 0.08) & (v < 0) & (beyond < 0.1))
     # Where skin passes into hair there are colours of neither.
     return np.asarray(near / (1 + np.square(_deviation(key.crop) / EDGE_LIGHTNESS)), np.float32)
 
