@@ -14,6 +14,7 @@ HAIR, SKIN, OTHER = range(3)
 SKULL_HALF_WIDTH, SKULL_MIDDLE, SKULL_TOP, CHIN = 1.15, -0.25, -1.71, 1.70
 HAIR_REACH = 0.55  # above the skull, of hair that stands up
 HAIR_HALF_WIDTH = 2.4  # of long hair on shoulders
+MARGIN = 0.25  # by which hair may reach farther than is usual; what is beyond it is none
 _FEWEST = 1e-4
 
 
@@ -49,7 +50,7 @@ def usual_areas(u: Floats, v: Floats, across: Floats) -> Floats:
     below_brows = _below(np.hypot(side / 0.85, v - 0.5) - 1, 0.05) * _below(-0.28 - v, 0.04)
     skin = 0.06 + 0.92 * _below(oval, 0.07)
     skin += (0.995 - skin) * below_brows
-    skin = np.where((v > 0.1) & (v < 0.9), np.maximum(skin, 0.35), skin)  # ears
+    skin = np.where((v > 0.1) & (v < 0.9), np.maximum(skin, 0.65), skin)  # ears
     neck = _below(np.abs(u) - 0.85, 0.08) * _below(1.2 - v, 0.15) * _below(v - 2.6, 0.2)
     skin = np.maximum(skin, 0.85 * neck)
     hair = head * (1 - skin) * (1 - 0.8 * _below(1.1 - v, 0.15))

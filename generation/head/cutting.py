@@ -30,7 +30,7 @@ from generation.head.analysis import (
     smoothed,
     to_lab,
 )
-from generation.head.anatomy import HAIR, OTHER, SKIN, away_from_head, beyond_head, usual_areas
+from generation.head.anatomy import HAIR, MARGIN, OTHER, SKIN, away_from_head, beyond_head, usual_areas
 from generation.head.guided import GuidedFilter
 from generation.motion.fields import pixels
 
@@ -49,7 +49,6 @@ LEAST_HAIR = 0.4  # share from which a pixel is hair: strands at the border are 
 FOUND_HAIR = 0.15  # weight of hair that was found, against that of hair beside the skin
 FEWEST_BACKGROUND = 600.0  # px a key frame, from which a quarter's own colours count more than those of all
 NUM_TEXTURES = 16
-FARTHEST_HAIR = 0.005  # of the usual share of hair; where it is less, there is none
 HAIRLESS, NEVER = 0.75, -30.0
 SMALLEST_PART, SMALLEST_STRAND = 0.02, 0.1  # in squared face units
 
@@ -130,9 +129,10 @@ def cut_out(keys: Sequence[KeyCrop]) -> Floats:
         weights = shares.copy()
         weights[..., HAIR] *= np.sqrt(scalp + FOUND_HAIR * (1 - scalp))
     areas = []
-    for key, one, is_usual, is_skin in zip(keys, shares, usual[..., HAIR] > FARTHEST_HAIR, skin > 0.5, strict=True):
-        hair = _of_the_head(key, (one[..., HAIR] > LEAST_HAIR) & is_usual, is_skin)
-        areas.append(np.dstack([hair, one[..., SKIN] * _skin_region(*key.places[:2]) * (1 - hair)]))
+    for key, one, is_skin in zip(keys, shares, skin > 0.5, strict=True):
+        u, v, _ = key.places
+        hair = _of_the_head(key, (one[..., HAIR] > LEAST_HAIR) & (away_from_head(u, v, MARGIN) < 0.5), is_skin)
+        areas.append(np.dstack([hair, one[..., SKIN] * _skin_region(u, v) * (1 - hair)]))
     return np.stack(areas).astype(np.float32)
 
 

@@ -7,10 +7,8 @@ import numpy as np
 from generation.arrays import Floats, Landmarks
 from generation.crops.align import similarity, transform
 from generation.crops.templates import TEMPLATES
-from generation.head.anatomy import away_from_head
+from generation.head.anatomy import MARGIN, away_from_head
 from generation.quality.change import CELL_PX, Cells
-
-MARGIN = 0.2  # in face units, by which hair may reach farther than is usual
 
 
 class ReachMeter:

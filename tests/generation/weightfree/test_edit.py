@@ -16,7 +16,7 @@ from generation.arrays import Floats, Frame
 from generation.crops.align import align
 from generation.crops.clip import FaceClip, PastedFrame
 from generation.crops.templates import TEMPLATES
-from generation.errors import GenerationError
+from generation.errors import GenerationError, RejectedOutputError
 from generation.generators.base import Attribute
 from generation.generators.loading import load_generator
 from generation.generators.registry import generators_of
@@ -27,7 +27,7 @@ from generation.head.analysis import ANALYSIS_PX
 from generation.head.matting import matte
 from generation.head.cutting import KeyCrop, cut_out
 from generation.head.segmentation import key_numbers, learn_head
-from generation.quality.output import OutputMeter
+from generation.quality.output import OutputMeter, limits_of
 from tests.actor_clips import TALK, film_person, film_talk
 from tooling.actors import render_clip, sample_actor
 
@@ -194,13 +194,25 @@ def test_younger_makes_grey_hair_brown() -> None:
 
 
 @pytest.mark.parametrize("result", ["dyed", "old"])
-def test_it_does_not_flicker(result: str, request: pytest.FixtureRequest) -> None:
-    meter = OutputMeter()
+def test_it_does_not_flicker_and_stays_at_the_head(result: str, request: pytest.FixtureRequest, clip: FaceClip) -> None:
+    meter = OutputMeter(limits_of("attribute_editing", 2.0), landmarks=clip.landmarks)
     for pasted in request.getfixturevalue(result):
         meter.add(pasted)
     meter.raise_if_rejected(result, NUM_FRAMES)
     measured = meter.results()
     assert measured["flicker"] < 1.4 * measured["target_flicker"] + 0.5
+    assert measured["away"] < 0.01
+
+
+def test_a_background_dyed_with_the_hair_is_rejected(clip: FaceClip, dyed: list[PastedFrame]) -> None:
+    meter = OutputMeter(limits_of("attribute_editing", 2.0), landmarks=clip.landmarks)
+    for pasted in dyed:
+        frame, mask = pasted.frame.copy(), weight_of(pasted)
+        frame[60:, :30] = frame[60:, :30] // 2 + 60
+        mask[60:, :30] = 1
+        meter.add(PastedFrame(pasted.original, frame, tuple(slice(0, size) for size in mask.shape), mask))  # type: ignore[arg-type]
+    with pytest.raises(RejectedOutputError, match=r"rejected, \d+% of what is replaced lies away from the head"):
+        meter.raise_if_rejected("4.mp4", len(dyed))
 
 
 @pytest.mark.parametrize(("attribute", "batch_frames"), [("age", 1), ("hair", 7), ("age", 50)])

@@ -28,6 +28,7 @@ from tests.tooling.stages.verify.verified import (
     CROP_PX,
     NUM_FRAMES,
     aged,
+    dyed,
     make_fake,
     make_image,
     move,
@@ -87,6 +88,15 @@ def change_background(workspace: Workspace, path: str, frames: slice) -> None:
     for frame in film[frames]:
         frame[200:232, 16:56] = frame[200:232, 16:56] // 2 + 90
     remake(workspace, path, film)
+
+
+def dye_curtain(number: int, target: Frame, landmarks: NDArray[np.float32]) -> PastedFrame:
+    """Hair, and as much of the background at the picture's side."""
+    pasted = dyed(number, target, landmarks)
+    mask, made = pasted.mask.copy(), pasted.frame.copy()
+    mask[100:, :40] = 1
+    made[100:, :40] = made[100:, :40] // 2 + 60
+    return PastedFrame(target, made, pasted.region, mask)
 
 
 def copy_as(workspace: Workspace, path: str, name: str) -> None:
@@ -185,6 +195,10 @@ FAULTS: dict[str, list[Fault]] = {
         (
             lambda w: change_background(w, "avatarify_video/1_2.mp4", slice(None)),
             "avatarify_video/1_2.mp4: its background differs from raw_video/1.mp4 outside of the mask, near (",
+        ),
+        (
+            lambda w: make_fake(w, "edit_video/hair/3.mp4", dye_curtain),
+            "% of what its mask replaces lies away from the head of raw_video/3.mp4",
         ),
         (lambda w: change_background(w, "edit_video/age/1.mp4", slice(7, 8)), " levels in frame 7"),
         (
