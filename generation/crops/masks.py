@@ -15,7 +15,7 @@ from av.video.reformatter import ColorRange
 
 from generation.arrays import Grey
 from generation.crops.clip import PastedFrame
-from generation.media.reader import open_video
+from generation.media.reader import main_stream, open_video
 from generation.media.writer import StreamWriter
 
 LOSSLESS_OPTIONS = {"preset": "ultrafast", "qp": "0", "g": "15", "mbtree": "0"}
@@ -53,7 +53,7 @@ def read_masks(path: Path) -> Iterator[Grey]:
         VideoError: the file cannot be read.
     """
     with open_video(path) as container:
-        stream = container.streams.video[0]
+        stream = main_stream(container)
         stream.codec_context.thread_count = 1
         for frame in container.decode(stream):
             # x264 keeps grey in the first plane, full range; the other two are empty

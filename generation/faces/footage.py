@@ -105,7 +105,7 @@ class Viewer:
             only_keys: only in pictures that can be decoded alone; much faster.
         """
         due = 0.0
-        for time, frame in decode_frames(self.source, only_keys=only_keys, is_strict=False):
+        for time, frame in decode_frames(self.source, only_keys=only_keys, damage=[]):
             if time >= due:
                 due = float(time) + step_seconds
                 footage.faces[round(float(time), 3)] = self._faces(frame)
@@ -117,7 +117,7 @@ class Viewer:
         sampled: dict[float, list[SeenFace]] = {}
         before: Grey | None = None
         due = start
-        for time, frame in decode_frames(self.source, start, is_strict=False):
+        for time, frame in decode_frames(self.source, start, damage=damage):
             if time >= stop:
                 break
             if time < start - self.sample_seconds / 4:

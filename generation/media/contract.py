@@ -14,7 +14,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from generation.errors import VideoError
-from generation.media.reader import open_video
+from generation.media.reader import main_stream, open_video
 from generation.media.writer import X264_OPTIONS
 
 KEY_FRAME_DISTANCE = int(X264_OPTIONS["g"])
@@ -64,7 +64,7 @@ def differences(path: Path, contract: VideoContract) -> list[Difference]:
 
 def stream_differences(container: InputContainer, contract: VideoContract) -> list[Difference]:
     """Differences that an open file and its stream show without decoding."""
-    stream, num_audio = container.streams.video[0], len(container.streams.audio)
+    stream, num_audio = main_stream(container), len(container.streams.audio)
     context: Any = stream.codec_context
     formats = container.format.name.split(",")
     rate = stream.average_rate or Fraction(0)
@@ -119,7 +119,7 @@ class FrameOrder:
 
 def strict_packets(container: InputContainer) -> Iterator[Packet[VideoStream]]:
     """Packets of an open file for `decode_strictly`, by one thread; to be called before anything of it is decoded."""
-    stream = container.streams.video[0]
+    stream = main_stream(container)
     stream.codec_context.thread_count = 1
     stream.codec_context.options = {"err_detect": "explode"}
     return container.demux(stream)

@@ -7,11 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -22,6 +25,8 @@ from generation.errors import VideoError
 # and one level darker each time.
 EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 FAST = Interpolation.BILINEAR
+STILLS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+DEFAULT_WEIGHT = 10  # of a default stream's area: one that is smaller than a tenth of another is a preview of it
 _LIST = "is a list of videos; hand in the video file itself"  # FFmpeg would open what it names
 _PAGE = "is a web page, as file hosts (Google Drive) send in place of a large file; download the file itself"
 STAND_INS = {
@@ -34,7 +39,7 @@ STAND_INS = {
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a container says of its first video stream.
+    """What a container says of its main video stream.
 
     Attributes:
         width, height: coded size in pixels.
@@ -64,7 +69,7 @@ def stand_in(path: Path) -> str:
 
 @contextmanager
 def open_video(path: Path) -> Iterator[av.container.InputContainer]:
-    """Opens a file that has a video stream.
+    """Opens a file that has a video stream. Tags and names are read whatever they are: what is not UTF-8 is replaced.
 
     Raises:
         VideoError: missing, empty, not a media file, or without a video stream; also for damage met while reading.
@@ -76,16 +81,34 @@ def open_video(path: Path) -> Iterator[av.container.InputContainer]:
     if problem := stand_in(path):
         raise VideoError(f"{path}: {problem}")
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             if not container.streams.video:
                 raise VideoError(f"{path}: has no video stream; hand in the video file")
-            if any(stream.codec_context is None for stream in container.streams.video):
+            if all(stream.codec_context is None for stream in container.streams.video):
                 problem = "is encrypted (protected against copying), or of a codec that FFmpeg does not know"
                 raise VideoError(f"{path}: {problem}; export it as H.264")
             yield container
-    except (av.error.FFmpegError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except av.error.FFmpegError as error:
+        reason = error.strerror or error
         raise VideoError(f"{path}: cannot be read as video ({reason}); copy or export it again") from error
+
+
+def film_streams(container: av.container.InputContainer) -> list[VideoStream]:
+    """The video streams of an open file, the film first, as FFmpeg ranks them: default ones and large ones before
+    others; covers, thumbnails and other single pictures are left out."""
+    films = [one for one in container.streams.video if not one.disposition & STILLS and one.frames != 1]
+    return sorted(films, key=_rank, reverse=True)
+
+
+def main_stream(container: av.container.InputContainer) -> VideoStream:
+    """The first of `film_streams`; the first video stream if all are single pictures."""
+    return next(iter(film_streams(container)), container.streams.video[0])
+
+
+def _rank(stream: VideoStream) -> int:
+    context: Any = stream.codec_context  # None if FFmpeg does not know the codec
+    weight = DEFAULT_WEIGHT if stream.disposition & Disposition.default else 1
+    return int(context.width * context.height * weight) if context else 0
 
 
 def probe_video(path: Path) -> VideoInfo:
@@ -95,7 +118,7 @@ def probe_video(path: Path) -> VideoInfo:
         VideoError: see `open_video`.
     """
     with open_video(path) as container:
-        stream = container.streams.video[0]
+        stream = main_stream(container)
         context = stream.codec_context
         duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
         return VideoInfo(
@@ -127,7 +150,7 @@ def read_frames(
         VideoError: see `open_video`.
     """
     with open_video(path) as container:
-        stream = container.streams.video[0]
+        stream = main_stream(container)
         stream.codec_context.thread_count = 1
         for number, frame in enumerate(container.decode(stream)):
             if stop is not None and number >= stop:
@@ -144,7 +167,7 @@ def pick_frames(path: Path, numbers: Collection[int]) -> dict[int, Frame]:
     """
     picked: dict[int, Frame] = {}
     with open_video(path) as container:
-        stream = container.streams.video[0]
+        stream = main_stream(container)
         step = 1 / (Fraction(stream.average_rate or 30) * Fraction(stream.time_base or 1))
         for number in sorted(set(numbers)):
             container.seek(int(number * step), stream=stream)  # the key frame before it

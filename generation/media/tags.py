@@ -11,7 +11,7 @@ import av
 from PIL import PngImagePlugin
 
 from generation.errors import VideoError
-from generation.media.reader import open_video
+from generation.media.reader import main_stream, open_video
 from generation.media.writer import CONTAINER_OPTIONS
 
 TEXT_CHUNKS = (b"tEXt", b"iTXt", b"zTXt", b"tIME", b"eXIf", b"caBX")  # metadata of a PNG
@@ -50,7 +50,7 @@ def read_tags(path: Path) -> list[tuple[str, str]]:
 def _write_mp4(source: Path, target: Path, tags: Mapping[str, str]) -> None:
     options = {**CONTAINER_OPTIONS, "movflags": CONTAINER_OPTIONS["movflags"] + "+use_metadata_tags"}
     with open_video(source) as given, av.open(str(target), "w", format="mp4", options=options) as made:
-        stream = given.streams.video[0]
+        stream = main_stream(given)
         copied = made.add_stream_from_template(stream)
         made.metadata.update(tags)
         for packet in given.demux(stream):

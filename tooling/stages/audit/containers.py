@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from generation.media.reader import open_video
+from generation.media.reader import main_stream, open_video
 from generation.media.tags import read_tags
 from tooling.marks.manifest import LABEL_FIELD, NOTE_FIELD
 from tooling.stages.audit.probes import Measured
@@ -57,7 +57,7 @@ def measure_container(path: Path) -> dict[str, Measured]:
     """
     boxes = list(read_boxes(path))
     with open_video(path) as container:
-        stream = container.streams.video[0]
+        stream = main_stream(container)
         context = stream.codec_context
         packets = [
             _read_packet(bytes(packet), packet.pts or 0, packet.dts, packet.is_keyframe)

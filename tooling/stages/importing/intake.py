@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from generation.media.contract import Difference, VideoContract, differences
-from generation.media.reader import open_video, stand_in, to_rgb
+from generation.media.reader import main_stream, open_video, stand_in, to_rgb
 from generation.media.writer import VideoWriter
 from tooling.errors import InputError
 from tooling.work.tasks import Made, Task, finished_record
@@ -61,7 +61,7 @@ def take_file(workspace: Workspace, task: Task) -> Made:
 def _encode_again(path: Path, writer: VideoWriter) -> None:
     """Encodes frame by frame; the values of frames in the writer's format, or of unspecified colour space, are kept."""
     with open_video(path) as container:
-        stream = container.streams.video[0]
+        stream = main_stream(container)
         stream.codec_context.thread_count = 1
         for frame in container.decode(stream):
             is_kept = frame.colorspace in KEPT_COLOURS and frame.color_range in KEPT_RANGES

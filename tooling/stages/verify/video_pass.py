@@ -30,7 +30,7 @@ from generation.media.contract import (
     stream_differences,
     strict_packets,
 )
-from generation.media.reader import open_video
+from generation.media.reader import main_stream, open_video
 from generation.media.writer import write_clip
 from tooling.marks.manifest import LABEL_FIELD, NOTE_FIELD
 from tooling.stages.verify.file_check import FileCheck, is_imported
@@ -114,7 +114,7 @@ def container_differences(path: Path, container: InputContainer) -> list[Differe
     Raises:
         VideoError: the file is truncated.
     """
-    tags = set(container.metadata) - CONTAINER_TAGS | set(container.streams.video[0].metadata) - STREAM_TAGS
+    tags = set(container.metadata) - CONTAINER_TAGS | set(main_stream(container).metadata) - STREAM_TAGS
     names = top_atoms(path)
     unusual = [name for name in names if name not in ATOMS]
     is_first = "moov" in names and "mdat" in names and names.index("moov") < names.index("mdat")
