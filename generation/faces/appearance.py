@@ -5,6 +5,9 @@ Ingest, tracking and the choice of frames for an identity share these measures; 
 
 from __future__ import annotations
 
+import bisect
+from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
@@ -19,6 +22,10 @@ CHANGE_BLOCKS = (32, 18)  # blocks that their difference is averaged in
 CUT_LEVELS = 8.0  # a cut changes the picture by at least so much, 8-bit levels,
 CUT_RATIO = 5.0  # and so much more than the pictures around it change,
 CUT_STEP = 3.0  # and than all but one of the nearest ones that move: fast motion takes more than two pictures
+STILL_LEVELS = 2  # a face none of whose blocks changes by more does not move: those of seven real people, by 6 or more,
+STILL_SECONDS = 0.25  # in this time; of a still that is encoded at any quality, most by 0
+FROZEN_SECONDS = 0.5  # shortest time without movement that counts
+JOINED_SECONDS = 0.1  # between two such times; key frames change a still picture a little
 REPEATED = 0.05  # of the change; pictures that change less are repeated, but for the noise of encoding them
 
 Histograms = NDArray[np.float32]
@@ -110,3 +117,60 @@ def is_cut(
     if len(alike) == 1:  # it may be the cut back from an insert
         moving = np.delete(moving, int(np.flatnonzero(moving == alike[0])[0]))
     return not len(moving) or bool(change >= CUT_RATIO * float(np.median(moving)))
+
+
+def blocks_of(box: Boxes, height_over_width: float) -> tuple[slice, slice]:
+    """Rows and columns of CHANGE_BLOCKS that a box (4,) covers, in units of the picture's height; at least one."""
+    unit = np.array([CHANGE_BLOCKS[0] * height_over_width, CHANGE_BLOCKS[1]] * 2)
+    x0, y0, x1, y1 = np.round(box * unit).astype(int)
+    columns = slice(min(max(x0, 0), CHANGE_BLOCKS[0] - 1), max(x1, 1))
+    return slice(min(max(y0, 0), CHANGE_BLOCKS[1] - 1), max(y1, 1)), columns
+
+
+class FreezeFinder:
+    """Finds the stretches of a film in which nothing moves: pictures that are equal, but for the noise of encoding.
+
+    Args:
+        height_over_width: of the picture.
+        is_complete: whether it is given every picture, so that one that stays for long is frozen.
+    """
+
+    def __init__(self, height_over_width: float, *, is_complete: bool = True) -> None:
+        self._height_over_width, self._is_complete = height_over_width, is_complete
+        self._recent: deque[tuple[float, Grey]] = deque()
+        self._changes: list[tuple[float, float, Grey]] = []
+        self._gaps: list[tuple[float, float]] = []
+
+    def add(self, time: float, picture: Grey) -> None:
+        """Takes the next picture, grey, of CHANGE_PX, and its time in seconds."""
+        recent = self._recent
+        if self._is_complete and recent and time - recent[-1][0] >= FROZEN_SECONDS:
+            self._gaps.append((recent[-1][0], time))
+        while len(recent) > 1 and recent[1][0] <= time - STILL_SECONDS:
+            recent.popleft()
+        if recent and recent[0][0] <= time - STILL_SECONDS:
+            self._changes.append((recent[0][0], time, change_between(recent[0][1], picture)))
+        recent.append((time, picture))
+
+    def stretches(self, boxes: Mapping[float, Boxes]) -> list[tuple[float, float]]:
+        """Begin and end of each stretch of at least FROZEN_SECONDS, in order.
+
+        Args:
+            boxes: (4,) of the face by time, in units of the picture's height, each until the next; without any, the
+                whole picture counts.
+        """
+        times, found = sorted(boxes), list(self._gaps)
+        for begin, end, change in self._changes:
+            region = change
+            if times:
+                box = boxes[times[max(bisect.bisect_right(times, end) - 1, 0)]]
+                region = change[blocks_of(box, self._height_over_width)]
+            if region.max() <= STILL_LEVELS:
+                found.append((begin, end))
+        joined: list[tuple[float, float]] = []
+        for begin, end in sorted(found):
+            if joined and begin - joined[-1][1] <= JOINED_SECONDS:
+                joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+            else:
+                joined.append((begin, end))
+        return [(begin, end) for begin, end in joined if end - begin >= FROZEN_SECONDS - 1e-6]

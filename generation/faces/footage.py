@@ -1,4 +1,4 @@
-"""What a source video shows: its faces, twice a second or less often, and where the picture is cut."""
+"""What a source video shows: its faces, twice a second or less often, where the picture is cut, frozen or damaged."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from av.video.frame import VideoFrame
 
 from generation.arrays import Boxes, Floats, Grey
 from generation.faces.appearance import (
-    CHANGE_BLOCKS,
     CHANGE_PX,
     CUT_LEVELS,
+    FreezeFinder,
     Histograms,
+    blocks_of,
     change_between,
     histograms_of,
     inside_box,
@@ -22,8 +23,9 @@ from generation.faces.appearance import (
     turn_of,
 )
 from generation.faces.detector import detect_faces, load_detector
+from generation.faces.upright import NUM_PICTURES, turned_face
 from generation.media.normalise import Normaliser
-from generation.media.source import Source, decode_frames
+from generation.media.source import Damage, Source, decode_frames
 
 DETECT_LINES = 360  # lines of the picture in which faces are detected
 MIN_PROBABILITY = 0.9
@@ -66,10 +68,19 @@ class SeenFace:
 
 @dataclass
 class Footage:
-    """What is known of a source: faces by time in seconds, in order; times of cuts; stretches decoded in full."""
+    """What is known of a source, times in seconds from its first picture.
+
+    Attributes:
+        faces: by time, in order.
+        cuts: times of the first pictures after them.
+        frozen, damaged: begin and end of stretches that no clip may have a part of.
+        stretches: begin and end of those that were decoded in full.
+    """
 
     faces: dict[float, list[SeenFace]] = field(default_factory=dict)
     cuts: set[float] = field(default_factory=set)
+    frozen: list[tuple[float, float]] = field(default_factory=list)
+    damaged: list[tuple[float, float]] = field(default_factory=list)
     stretches: list[tuple[float, float]] = field(default_factory=list)
 
     def is_known(self, start: float, stop: float) -> bool:
@@ -97,7 +108,7 @@ class Viewer:
         self._small = Normaliser(source, *CHANGE_PX, "gray", is_deinterlaced=False)
 
     def sample(self, footage: Footage, step_seconds: float, *, only_keys: bool) -> None:
-        """Detects faces in the whole source, at most once a step; finds no cuts.
+        """Detects faces in the whole source, at most once a step; finds no cuts, and only long frozen stretches.
 
         Args:
             footage: takes the faces.
@@ -105,10 +116,14 @@ class Viewer:
             only_keys: only in pictures that can be decoded alone; much faster.
         """
         due = 0.0
-        for time, frame in decode_frames(self.source, only_keys=only_keys, damage=[]):
+        damage: list[Damage] = []
+        freezes = FreezeFinder(self.height_over_width, is_complete=False)
+        for time, frame in decode_frames(self.source, only_keys=only_keys, damage=damage):
             if time >= due:
                 due = float(time) + step_seconds
                 footage.faces[round(float(time), 3)] = self._faces(frame)
+                freezes.add(float(time), self._shrunk(frame))
+        self._note_spoilt(footage, freezes, footage.faces, damage)
 
     def decode_in_full(self, footage: Footage, start: float, stop: float) -> None:
         """Detects faces in samples, and finds cuts between all pictures, from start to stop in seconds."""
@@ -117,12 +132,15 @@ class Viewer:
         sampled: dict[float, list[SeenFace]] = {}
         before: Grey | None = None
         due = start
+        damage: list[Damage] = []
+        freezes = FreezeFinder(self.height_over_width)
         for time, frame in decode_frames(self.source, start, damage=damage):
             if time >= stop:
                 break
             if time < start - self.sample_seconds / 4:
                 continue
-            picture = np.asarray(next(self._small.push(frame)).to_ndarray(), np.uint8)
+            picture = self._shrunk(frame)
+            freezes.add(float(time), picture)
             if before is not None:
                 times.append(float(time))
                 changes.append(change_between(before, picture))
@@ -134,6 +152,28 @@ class Viewer:
         footage.faces = dict(sorted((kept | sampled).items()))
         footage.cuts |= set(find_cuts(times, changes, sampled, self.height_over_width))
         footage.stretches.append((start, stop))
+        self._note_spoilt(footage, freezes, sampled, damage)
+
+    def turned(self, start: float, stop: float) -> str:
+        """How the face lies between start and stop in seconds, see `turned_face`; "" if it is upright."""
+        pictures = []
+        for number in range(NUM_PICTURES):
+            at = start + (number + 0.5) * (stop - start) / NUM_PICTURES
+            found = (frame for time, frame in decode_frames(self.source, at, damage=[]) if time >= at)
+            if (frame := next(found, None)) is not None:
+                pictures.append(np.asarray(next(self._pictures.push(frame)).to_ndarray(), np.uint8))
+        return turned_face(self._detector, pictures)
+
+    def _shrunk(self, frame: VideoFrame) -> Grey:
+        return np.asarray(next(self._small.push(frame)).to_ndarray(), np.uint8)
+
+    def _note_spoilt(
+        self, footage: Footage, freezes: FreezeFinder, faces: dict[float, list[SeenFace]], damage: Sequence[Damage]
+    ) -> None:
+        boxes = {time: max(found, key=lambda face: face.side).box for time, found in faces.items() if found}
+        footage.frozen += freezes.stretches(boxes)
+        end = self.source.duration_seconds
+        footage.damaged += [(float(one.begin), end if one.end is None else float(one.end)) for one in damage]
 
     def _faces(self, frame: VideoFrame) -> list[SeenFace]:
         picture = np.asarray(next(self._pictures.push(frame)).to_ndarray(), np.uint8)
@@ -172,17 +212,10 @@ def find_cuts(
         # The neighbours of the first and last picture between two samples lie outside.
         begin, end = (int(np.searchsorted(times, at)) for at in (first - NEIGHBOUR_SECONDS, last + NEIGHBOUR_SECONDS))
         for face in faces[first]:
-            rows, columns = _blocks(face.box, height_over_width)
+            rows, columns = blocks_of(face.box, height_over_width)
             peaks = _peaks(stack[begin:end, rows, columns].mean(axis=(1, 2)))
             suspects |= {begin + peak for peak in peaks if first <= times[begin + peak] <= last}
     return sorted(times[suspect] for suspect in suspects)
-
-
-def _blocks(box: Boxes, height_over_width: float) -> tuple[slice, slice]:
-    unit = np.array([CHANGE_BLOCKS[0] * height_over_width, CHANGE_BLOCKS[1]] * 2)
-    x0, y0, x1, y1 = np.round(box * unit).astype(int)
-    columns = slice(min(max(x0, 0), CHANGE_BLOCKS[0] - 1), max(x1, 1))
-    return slice(min(max(y0, 0), CHANGE_BLOCKS[1] - 1), max(y1, 1)), columns
 
 
 def _peaks(series: Floats) -> list[int]:

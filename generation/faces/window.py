@@ -1,10 +1,11 @@
 """Which part of a source video becomes the clip: one steady, frontal face, close enough and alone or clearly the main
-one, the same person throughout, and no cut.
+one, upright, moving, the same person throughout, and no cut.
 
 Faces are detected in a few pictures a second. Those that follow each other in place and size are joined, and those of
 like colours (hair, face and clothes) are taken for one person. The subject is who is shown largest, most frontal and
 for longest; the other person of an interview is usually shown seldom, small or from behind. Every possible start is
-rated; the best part is then decoded in full, and the next best taken if a cut or a bad stretch turns up in it.
+rated; the best part is then decoded in full, and the next best taken if a cut, or a stretch that is bad, frozen or
+damaged, turns up in it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from generation.faces.footage import Footage, SeenFace, Viewer
 from generation.media.normalise import ClipShape
 from generation.media.source import Source
 
-VERSION = 2  # of the choice and of what is written; a change makes every clip again
+VERSION = 3  # of the choice and of what is written; a change makes every clip again
 
 SAMPLE_SECONDS = 0.5  # between two sampled pictures,
 MIN_SAMPLES = 6  # of which a clip has at least so many
@@ -90,9 +91,23 @@ def choose_window(source: Source, shape: ClipShape, within: tuple[float, float] 
             best = max(candidates, key=lambda candidate: (candidate["score"], -candidate["start_seconds"]))
             start = float(best["start_seconds"])
             if footage.is_known(start, start + seconds):
+                _refuse_turned(source, viewer.turned(start, start + seconds))
                 return Window(start, best | _summary(footage, states, len(candidates)))
             viewer.decode_in_full(footage, start, start + seconds)
+        _refuse_turned(source, viewer.turned(first, last))
     raise _refusal(source, seconds, footage, states)
+
+
+def check_upright(source: Source, shape: ClipShape, start_seconds: float) -> None:
+    """Raises FaceError if a part of a source, as long as a clip, clearly shows its face upside down or on its side."""
+    with one_thread():
+        viewer = Viewer(source, shape.width_px, shape.height_px)
+        _refuse_turned(source, viewer.turned(start_seconds, start_seconds + shape.num_frames / shape.fps))
+
+
+def _refuse_turned(source: Source, turned: str) -> None:
+    if turned:
+        raise FaceError(f"{source.path}: shows its face {turned} and export it again")
 
 
 def _summary(footage: Footage, states: dict[float, str], num_candidates: int) -> dict[str, Any]:
@@ -101,6 +116,8 @@ def _summary(footage: Footage, states: dict[float, str], num_candidates: int) ->
         "num_candidates": num_candidates,
         "num_people": len(people),
         "num_cuts": len(footage.cuts),
+        "frozen_seconds": round(_seconds_of(footage.frozen), 2),
+        "damaged_seconds": round(_seconds_of(footage.damaged), 2),
         "num_samples": len(states),
         "samples": _shares(states),
     }
@@ -112,11 +129,23 @@ def _refusal(source: Source, seconds: float, footage: Footage, states: dict[floa
     ]
     if footage.cuts:
         shares.append(f"{len(footage.cuts)} cuts")
+    if footage.frozen:
+        shares.append(f"the picture is frozen for {_seconds_of(footage.frozen):.1f} s")
+    if footage.damaged:
+        shares.append(f"damaged for {_seconds_of(footage.damaged):.1f} s")
     found = ", ".join(shares) or "the face is not steady for long enough"
     return FaceError(
         f"{source.path}: no part of {seconds:g} s shows one steady, frontal face ({found}); film again, "
         "or choose start_seconds in identities.csv yourself, without end_seconds"
     )
+
+
+def _seconds_of(stretches: Sequence[tuple[float, float]]) -> float:
+    """Length of stretches that may overlap."""
+    total, until = 0.0, -math.inf
+    for begin, end in sorted(stretches):
+        total, until = total + max(0.0, end - max(begin, until)), max(until, end)
+    return total
 
 
 def _shares(states: dict[float, str]) -> dict[str, float]:
@@ -201,12 +230,17 @@ def _rate(
     starts = {first, latest, *footage.faces}
     starts |= {math.ceil(cut * 1000) / 1000 for cut in footage.cuts}
     starts |= {math.floor((cut - seconds) * 1000) / 1000 for cut in footage.cuts}
+    spoilt = np.array([*footage.frozen, *footage.damaged]).reshape(-1, 2)
+    starts |= {math.ceil(end * 1000) / 1000 for end in spoilt[:, 1].tolist()}
+    starts |= {math.floor((begin - seconds) * 1000) / 1000 for begin in spoilt[:, 0].tolist()}
     times = np.array(list(footage.faces))
     cuts = np.array(sorted(footage.cuts))
     sharpest = max((face.sharpness for faces in footage.faces.values() for face in faces), default=1.0)
     candidates = []
     for start in sorted(start for start in starts if first <= start <= latest):
         if np.any((cuts > start + 0.001) & (cuts < start + seconds - 0.001)):
+            continue
+        if np.any((spoilt[:, 0] < start + seconds - 0.001) & (spoilt[:, 1] > start + 0.001)):
             continue
         inside = [float(time) for time in times[(times >= start) & (times < start + seconds)]]
         good = [time for time in inside if states[time] == GOOD]

@@ -20,7 +20,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from generation.faces.window import VERSION, choose_window
+from generation.faces.window import VERSION, check_upright, choose_window
 from generation.media.normalise import ClipShape, bar_shares, write_clip_of
 from generation.media.reader import read_frames
 from generation.media.source import Source, survey_source
@@ -166,7 +166,7 @@ def make_clip(workspace: Workspace, task: Task) -> Made:
 
     Raises:
         InputError: the source is too short, or its start_seconds or end_seconds is out of range.
-        FaceError: no part of it shows one steady, frontal face.
+        FaceError: no part of it shows one steady, frontal face, or it shows it upside down.
         VideoError: it cannot be read.
     """
     path: Path = task.work
@@ -181,6 +181,7 @@ def make_clip(workspace: Workspace, task: Task) -> Made:
         window = choose_window(source, shape, None if end is None else (start or 0.0, end))
         start, results = window.start_seconds, window.results
     else:
+        check_upright(source, shape, start)
         results = {"start_seconds": start}
     names = (task.planned.path, workspace.master_name(task.planned.sample_id.rpartition("/")[2]))
     files = {name: workspace.staging_path(name) for name in names}
