@@ -162,7 +162,7 @@ class Viewer:
             found = (frame for time, frame in decode_frames(self.source, at, damage=[]) if time >= at)
             if (frame := next(found, None)) is not None:
                 pictures.append(np.asarray(next(self._pictures.push(frame)).to_ndarray(), np.uint8))
-        return turned_face(self._detector, pictures)
+        return turned_face(pictures)
 
     def _shrunk(self, frame: VideoFrame) -> Grey:
         return np.asarray(next(self._small.push(frame)).to_ndarray(), np.uint8)

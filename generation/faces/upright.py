@@ -8,17 +8,22 @@ in the same ones turned by a quarter or by half.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from generation.arrays import Frame
-from generation.faces.detector import DetectedFaces, detect_faces
+from generation.faces.detector import DetectedFaces, detect_faces, load_detector, one_thread
 
 if TYPE_CHECKING:
     from facenet_pytorch import MTCNN
 
 NUM_PICTURES = 3  # that suffice
+DETECT_LINES = 360  # at most, of a picture in which faces are detected
+SMALLEST_PX = 96  # MTCNN does not detect faces reliably in smaller pictures
+SMALLEST_FACE_PX = 24
 SURE_ODDS = 7.0  # mean log-odds from which faces are upright as they are,
 TURNED_ODDS, MUCH_SURER = 6.0, 3.0  # and from which, and by how much more, they are in a turned picture
 TURNED = {
@@ -28,24 +33,37 @@ TURNED = {
 }
 
 
-def turned_face(detector: MTCNN, pictures: Sequence[Frame], found: Sequence[DetectedFaces] | None = None) -> str:
+def turned_face(pictures: Sequence[Frame], found: Sequence[DetectedFaces] | None = None) -> str:
     """How the face lies in pictures and how to turn them, a value of TURNED; "" if it is upright or not clearly seen.
 
     Args:
-        detector: from `load_detector`.
         pictures: a few of one film and one size, RGB uint8 (H, W, 3).
         found: their faces, if they are known already.
     """
-    upright = _mean_odds(found if found is not None else detect_faces(detector, list(pictures)))
-    if upright >= SURE_ODDS or not pictures:
+    if not pictures:
         return ""
-    turned = {
-        turn: _mean_odds(detect_faces(detector, [np.ascontiguousarray(np.rot90(one, turn)) for one in pictures]))
-        for turn in TURNED
-    }
+    reduced = [_reduced(picture) for picture in pictures]
+    with one_thread():
+        upright = _mean_odds(detect_faces(_detector(), reduced) if found is None else found)
+        if upright >= SURE_ODDS:
+            return ""
+        turned = {
+            turn: _mean_odds(detect_faces(_detector(), [_turned(one, turn) for one in reduced])) for turn in TURNED
+        }
     best = max(turned, key=lambda turn: turned[turn])
     is_turned = turned[best] >= max(TURNED_ODDS, upright + MUCH_SURER)
     return TURNED[best] if is_turned else ""
+
+
+def _reduced(picture: Frame) -> Frame:
+    scale = DETECT_LINES / min(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    return np.asarray(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _turned(picture: Frame, turn: int) -> Frame:
+    return np.ascontiguousarray(np.rot90(picture, turn))
 
 
 def _mean_odds(found: Sequence[DetectedFaces]) -> float:
@@ -55,3 +73,8 @@ def _mean_odds(found: Sequence[DetectedFaces]) -> float:
         probability = min(float(faces.probabilities[0]), 1 - 1e-7) if len(faces) else 0.5
         odds.append(float(np.log(probability / (1 - probability))))
     return float(np.mean(odds)) if odds else 0.0
+
+
+@cache
+def _detector() -> MTCNN:
+    return load_detector(min_face_px=SMALLEST_FACE_PX)

@@ -28,6 +28,7 @@ from generation.media.writer import MASTER_OPTIONS, write_clip
 from tooling.errors import ConsentError, InputError, ToolingError, listed
 from tooling.work.engine import Progress, no_progress
 from tooling.work.tasks import Made, Task, finished_record, make_files, planned_record
+from tooling.workspace.clutter import CLUTTER, clutter_of, is_beside_video, is_companion
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import (
     Identity,
@@ -41,6 +42,7 @@ from tooling.workspace.records import StageResult, format_bars, natural_key
 
 SUBSET = "raw_video"
 GENERATOR = "ingest"
+IGNORED = ("identities.csv", "readme")  # what such files' names begin with
 DURATION_TOLERANCE_SECONDS = 0.001
 
 
@@ -70,7 +72,8 @@ def ingest_clips(
     if not sources.is_dir():
         raise InputError(f"{sources}: is not a folder; give the folder with the source videos")
     identities, notes = _merge_identities(workspace, sources)
-    files, refused = _assign_files(workspace, sources, identities)
+    paths, refused, left_out = _list_files(sources)
+    files = _assign_files(workspace, paths, identities, refused)
     if not files and not refused:
         raise InputError(f"{sources}: has no source videos; name them 1.mp4, 2.mov, ... by identity")
     num_threads = num_workers or len(os.sched_getaffinity(0))
@@ -79,9 +82,8 @@ def ingest_clips(
     tasks = [_task(workspace, identities[name], path, digests[name]) for name, path in files.items()]
     result = make_files(workspace, SUBSET, tasks, make_clip, num_workers=num_workers, progress=progress)
     result.refused = refused | result.refused
-    result.notes = notes + _notes_of_bars(
-        workspace, [task for task in tasks if task.planned.sample_id not in result.refused]
-    )
+    finished = [task for task in tasks if task.planned.sample_id not in result.refused]
+    result.notes = notes + left_out + _notes_of_bars(workspace, finished)
     return result
 
 
@@ -112,16 +114,36 @@ def _merge_identities(workspace: Workspace, sources: Path) -> tuple[dict[str, Id
     return workspace.identities(), [kept] if absent else []
 
 
-def _assign_files(
-    workspace: Workspace, sources: Path, identities: dict[str, Identity]
-) -> tuple[dict[str, Path], dict[str, str]]:
-    """Splits the files of a folder into identity -> source video, and file name -> why it was refused."""
-    ignored = ("identities.csv", "readme")
-    names = [path for path in sources.iterdir() if path.is_file() and not path.name.startswith(".")]
-    paths = [path for path in names if not path.name.lower().startswith(ignored)]
-    files: dict[str, Path] = {}
+def _list_files(sources: Path) -> tuple[list[Path], dict[str, str], list[str]]:
+    """The files of a folder that may be source videos; file name -> why it was refused; notes on what is left out."""
+    entries = sorted(sources.iterdir(), key=lambda path: natural_key(path.name))
+    names = [path.name for path in entries]
+    paths: list[Path] = []
     refused: dict[str, str] = {}
-    for path in sorted(paths, key=lambda path: natural_key(path.name)):
+    notes = []
+    for path in entries:
+        name, clutter = path.name, clutter_of([path.name])
+        if path.is_dir() or name.casefold().startswith(IGNORED):
+            continue
+        if clutter:
+            notes += [f"{path}: {CLUTTER[clutter]}; left out"] if clutter == "unfinished" else []
+        elif not path.exists():
+            refused[name] = f"{path}: is a link to {path.readlink()}, which is not there; put the video itself here"
+        elif not path.is_file():
+            refused[name] = f"{path}: is not a regular file; put the video itself here"
+        elif is_companion(name) and not is_identity_id(path.stem) and not is_beside_video(name, names):
+            notes.append(f"{path}: is not a video; left out")
+        elif not is_beside_video(name, names):
+            paths.append(path)
+    return paths, refused, notes
+
+
+def _assign_files(
+    workspace: Workspace, paths: Sequence[Path], identities: dict[str, Identity], refused: dict[str, str]
+) -> dict[str, Path]:
+    """Identity -> source video; adds file name -> reason to `refused`."""
+    files: dict[str, Path] = {}
+    for path in paths:
         others = [other.name for other in paths if other.stem == path.stem and other != path]
         try:
             workspace.refuse_taken_down(str(path), path.stem)
@@ -130,7 +152,7 @@ def _assign_files(
             refused[path.name] = str(error)
         else:
             files[path.stem] = path
-    return files, refused
+    return files
 
 
 def _check_file(path: Path, others: list[str], identities: dict[str, Identity]) -> None:

@@ -29,6 +29,7 @@ from tooling.errors import InputError
 
 BLOCK_BYTES = 1 << 20
 DEFLATE64 = 9  # APPNOTE.TXT 4.4.5
+FOLDER_ICONS = ("Icon\r", "._Icon\r")  # of macOS
 MAX_NAME_CHARACTERS = 1024
 MAX_HEADER_BYTES = 1 << 20  # of a long name or extended header inside a tar
 SLACK_BYTES = 16 << 20  # small archives may be packed as tightly as they like
@@ -62,6 +63,8 @@ def unsafe_name(name: str) -> str:
         return "has an absolute name"
     if ".." in (part.strip() for part in parts):
         return "leads out of the archive ('..' in its name)"
+    if parts[-1] in FOLDER_ICONS:
+        return ""
     if any(unicodedata.category(character) in ("Cc", "Cf", "Cs") for character in name):
         return "has invisible or control characters in its name"
     return ""

@@ -9,8 +9,9 @@ from typing import Any
 
 from PIL import Image
 
+from generation.faces.upright import NUM_PICTURES, SMALLEST_PX, turned_face
 from generation.media.contract import Difference, VideoContract, differences
-from generation.media.reader import main_stream, open_video, stand_in, to_rgb
+from generation.media.reader import main_stream, open_video, read_frames, stand_in, to_rgb
 from generation.media.writer import VideoWriter
 from tooling.errors import InputError
 from tooling.work.tasks import Made, Task, finished_record
@@ -37,7 +38,8 @@ def take_file(workspace: Workspace, task: Task) -> Made:
     """Checks one unpacked file and takes its bytes, or encodes it again; runs in a worker.
 
     Raises:
-        InputError: it does not meet the contract; the message has the differences.
+        InputError: it does not meet the contract; the message has the differences. Or it is a clip whose face is not
+            upright.
         VideoError: it does not decode.
     """
     work: ImportWork = task.work
@@ -46,6 +48,8 @@ def take_file(workspace: Workspace, task: Task) -> Made:
     contract = work.contract
     found = differences(work.path, contract)
     _raise_if_unfit(work, found, task.planned.subset)
+    if task.planned.subset == "raw_video":
+        _refuse_turned(work, contract)
     width, height = contract.size
     staged, results = work.path, {**work.results, "media": KEPT}
     if found:
@@ -56,6 +60,15 @@ def take_file(workspace: Workspace, task: Task) -> Made:
     files = {task.planned.path: staged}
     shape = {"width": width, "height": height, "num_frames": contract.num_frames}
     return Made(finished_record(task.planned, files, fps=float(contract.fps), results=results, **shape), files)
+
+
+def _refuse_turned(work: ImportWork, contract: VideoContract) -> None:
+    if min(contract.size) < SMALLEST_PX:
+        return
+    step = max(contract.num_frames // NUM_PICTURES, 1)
+    turned = turned_face(list(read_frames(work.path, step // 2, step=step)))
+    if turned:
+        raise InputError(f"{work.name}: shows its face {turned} and export it again")
 
 
 def _encode_again(path: Path, writer: VideoWriter) -> None:

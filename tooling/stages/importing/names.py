@@ -11,14 +11,13 @@ import unicodedata
 from dataclasses import dataclass
 
 from homologous_deepfake import ATTRIBUTES, SUBSETS
+from tooling.workspace.clutter import CLUTTER, clutter_of
 
 MEDIA_OF_SUFFIX = {
     **dict.fromkeys(["mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg", "wmv", "flv", "ts"], "video"),
     **dict.fromkeys(["png", "jpg", "jpeg", "bmp", "webp", "tif", "tiff"], "image"),
 }
 ARCHIVES = frozenset(["zip", "tar", "gz", "tgz", "bz2", "xz", "zst", "rar", "7z", "iso"])
-IGNORED_FILES = frozenset(("thumbs.db", "desktop.ini", "ehthumbs.db", "icon"))
-IGNORED_FOLDERS = frozenset(("__macosx", "@eadir", "$recycle.bin", "system volume information"))
 IDENTITIES = "identities.csv"
 MAX_DIGITS = 9
 
@@ -62,9 +61,8 @@ def read_name(parts: tuple[str, ...], only: str | None = None) -> Sample | Unrea
     plain = tuple(_plain(part) for part in parts)
     if any(part in ("", ".", "..") or "/" in part or "\\" in part for part in plain):
         return Unread("has a name that leads elsewhere once it is normalised")
-    clutter = _clutter(plain)
-    if clutter:
-        return Unread(clutter, is_ignored=True)
+    if clutter := clutter_of(plain):
+        return Unread(CLUTTER[clutter], is_ignored=True)
     suffix = plain[-1].rpartition(".")[2].casefold() if "." in plain[-1] else ""
     if suffix in ARCHIVES:
         return Unread("is an archive inside the archive, which is not opened; unpack it yourself and import the folder")
@@ -85,7 +83,7 @@ def read_name(parts: tuple[str, ...], only: str | None = None) -> Sample | Unrea
 def is_identities(parts: tuple[str, ...]) -> bool:
     """Whether a member is the table of identities: identities.csv outside the subsets' folders."""
     plain = [_plain(part).casefold() for part in parts]
-    return plain[-1] == IDENTITIES and not _clutter(tuple(plain)) and not any(_subset_of(part) for part in plain[:-1])
+    return plain[-1] == IDENTITIES and not clutter_of(plain) and not any(_subset_of(part) for part in plain[:-1])
 
 
 def _read_below(subset: str, below: tuple[str, ...]) -> Sample | Unread:
@@ -131,16 +129,6 @@ def _subset_of(folder: str) -> str | None:
 
 def _key(name: str) -> str:
     return re.sub(r"[\s_-]+", "", name.casefold())
-
-
-def _clutter(plain: tuple[str, ...]) -> str:
-    if any(part.casefold() in IGNORED_FOLDERS for part in plain):
-        return "belongs to a file manager, not to the dataset"
-    if plain[-1].startswith(".") or plain[-1].casefold().strip() in IGNORED_FILES:
-        return "belongs to a file manager, not to the dataset"
-    if any(part.startswith(".") for part in plain[:-1]):
-        return "is in a hidden folder"
-    return ""
 
 
 def _plain(text: str) -> str:

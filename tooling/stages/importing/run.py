@@ -21,6 +21,7 @@ from tooling.stages.importing.intake import REENCODED, ImportWork, take_file
 from tooling.stages.importing.names import Sample, is_identities, read_name
 from tooling.work.engine import Progress, no_progress
 from tooling.work.tasks import Task, make_files, planned_record
+from tooling.workspace.clutter import is_beside_video
 from tooling.workspace.files import naming_full_disk, write_text
 from tooling.workspace.identities import format_identities, read_identities
 from tooling.workspace.layout import IMPORTING, Workspace
@@ -149,6 +150,9 @@ def _read_names(job: _Import, subset: str | None) -> None:
     """
     if not job.archive.members:
         raise InputError(f"{job.archive.path}: has no files in it; pack or copy it again")
+    beside: dict[tuple[str, ...], list[str]] = {}
+    for member in job.archive.members:
+        beside.setdefault(member.parts[:-1], []).extend(member.parts[-1:])
     for member in job.archive.members:
         if member.problem:
             job.refuse(member, f"{member.problem}; left out")
@@ -162,6 +166,8 @@ def _read_names(job: _Import, subset: str | None) -> None:
             job.samples[member] = meant
         elif meant.is_ignored:
             job.result.ignored[member.name] = meant.reason
+        elif is_beside_video(member.parts[-1], beside[member.parts[:-1]]):
+            job.result.ignored[member.name] = "lies beside a video of its name"
         else:
             job.refuse(member, meant.reason)
 

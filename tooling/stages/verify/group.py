@@ -20,6 +20,7 @@ from tooling.stages.verify.meters.descriptors import ContentMeter, boxes_of
 from tooling.stages.verify.meters.in_step import Window
 from tooling.stages.verify.meters.meter import DecodedFrame, Meter
 from tooling.stages.verify.meters.mouths import MouthMeter
+from tooling.stages.verify.meters.raw_clip import FreezeMeter, UprightMeter
 from tooling.stages.verify.meters.recognition import EncoderChoice, IdentityMeter
 from tooling.stages.verify.meters.shown import ExcerptMeter
 from tooling.stages.verify.meters.statistics import TracesMeter
@@ -204,7 +205,8 @@ def choose_meters(item: CheckItem, record: FileRecord, check: FileCheck, target:
     if encoder is not None and track is not None and landmarks is not None and not is_driven_elsewhere:
         meters.append(IdentityMeter(check, track, landmarks, encoder))
     if subset == "raw_video":
-        meters.append(target.window)
+        freezes = FreezeMeter(check, item.workspace.settings.clip.fps, track)
+        meters += [target.window, freezes, UprightMeter(check, num_frames)]
     elif subset == "face_video":
         meters.append(FaceMeter(check, record.num_frames))
         is_tracked = item.workspace.track_name(people_of(record.sample_id)[0]) in record.companions

@@ -5,6 +5,7 @@ In: decoded frames, with the frames of the target's clip. Out: measurements and 
     meter             the protocol, and the forms of a decoded frame
     descriptors       what a video shows: digest, descriptors for near-duplicates, size and sharpness of its face
     views             small pictures that tell a copy from another film
+    raw_clip          a clip: it moves, and its face is upright
     crops             a crop beside its clip; one face, centred and steady
     against_target    a fake beside its target: equal outside of the mask, different inside, in step
     in_step           which frame of a reference each frame shows

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from generation.arrays import Frame
 from generation.faces.detector import DetectedFaces, detect_faces, load_detector, one_thread
 from generation.faces.track import FaceTrack
+from generation.faces.upright import SMALLEST_PX, turned_face
 from generation.quality.change import Cells, Luma
 from tooling.stages.verify.file_check import FileCheck
 from tooling.stages.verify.meters.in_step import StepMeter, Window
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 SIDE_CELLS = 64  # cells of a crop's side in which it is compared with its clip
 DETECT_PX = 192  # longer side of the picture in which faces are detected
 NUM_DETECTED = 4  # frames of a crop in which they are
-SMALLEST_PX = 96  # MTCNN does not detect faces reliably in smaller pictures
 SMALLEST_EYES_PX = 12.0  # distance of the eyes, below which its landmarks are too inaccurate
 SURE = 0.9
 
@@ -197,6 +197,8 @@ class FaceMeter(Meter):
         if len(seen) < self.limits.smallest_seen * len(found):
             in_frames = "" if len(found) == 1 else f" in {len(found) - len(seen)} of {len(found)} measured frames"
             self.check.error("content", f"no face is found{in_frames}; make it again")
+        if turned := turned_face(self._pictures, found):
+            self.check.error("content", f"shows its face {turned}, or make it again from a source that is upright")
         problems = [problem for number, faces in seen if (problem := self._problem(faces, self._pictures[number]))]
         if len(problems) > (len(found) > 1):  # a single frame of a clip may be a hand or a blur
             self.check.error("content", f"{problems[0]}; make it again")
