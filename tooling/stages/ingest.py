@@ -126,7 +126,8 @@ def _list_files(sources: Path) -> tuple[list[Path], dict[str, str], list[str]]:
         if path.is_dir() or name.casefold().startswith(IGNORED):
             continue
         if clutter:
-            notes += [f"{path}: {CLUTTER[clutter]}; left out"] if clutter == "unfinished" else []
+            if clutter == "unfinished":
+                notes.append(f"{path}: {CLUTTER[clutter]}, left out; complete or delete it")
         elif not path.exists():
             refused[name] = f"{path}: is a link to {path.readlink()}, which is not there; put the video itself here"
         elif not path.is_file():

@@ -9,7 +9,7 @@ Clutter = Literal["system", "hidden", "unfinished"]
 CLUTTER: dict[Clutter, str] = {
     "system": "belongs to a file manager or an office program, not to the dataset",
     "hidden": "is in a hidden folder",
-    "unfinished": "is an unfinished download; complete it, or delete it",
+    "unfinished": "is an unfinished download",
 }
 SYSTEM_FILES = frozenset(("thumbs.db", "desktop.ini", "ehthumbs.db", "ehthumbs_vista.db", "icon"))
 SYSTEM_FOLDERS = frozenset(

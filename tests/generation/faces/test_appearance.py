@@ -11,6 +11,7 @@ from generation.crops.templates import TEMPLATE
 from generation.faces.appearance import (
     CHANGE_BLOCKS,
     CHANGE_PX,
+    FreezeFinder,
     change_between,
     histogram_distance,
     histograms_of,
@@ -89,3 +90,21 @@ def test_fast_motion_of_a_low_cadence_is_no_cut() -> None:
     assert not is_cut(20.0, still, np.concatenate([noise, [8.0], noise, [12.0]]))  # it goes on
     assert not is_cut(20.0, np.insert(noise, 0, 9.0), np.append(noise, 9.0))
     assert not is_cut(20.0, np.tile([0.2, 0.1, 12.0, 0.3], 3), noise)
+
+
+def test_frozen_pictures_are_found_where_the_face_is() -> None:
+    random = np.random.default_rng(0)
+    canvas = random.integers(0, 256, (90, 400), np.uint8)
+    finder = FreezeFinder(9 / 16)
+    for number in range(40):  # moves, then stays but for the noise of encoding, then moves
+        shift = 3 * min(number, 15) + 3 * max(number - 30, 0)
+        picture = canvas[:, shift : shift + 160] // 2 + random.integers(0, 2, (90, 160), np.uint8)
+        picture[:10, :10] = 255 * (number % 2)  # a clock in the corner
+        finder.add(number / 10, picture)
+    assert finder.stretches({}) == []
+    ((begin, end),) = finder.stretches({0.0: np.array([0.5, 0.2, 1.2, 0.9])})
+    assert (begin, end) == (pytest.approx(1.5), pytest.approx(3.0))
+    sparse = FreezeFinder(9 / 16)
+    for time in (0.0, 0.1, 2.0, 2.1):
+        sparse.add(time, random.integers(0, 256, (90, 160), np.uint8))
+    assert sparse.stretches({}) == [(0.1, 2.0)]

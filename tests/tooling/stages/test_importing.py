@@ -203,7 +203,10 @@ UNREAD = {
     "inner.zip": "not opened",
     "．．/raw_video/1.mp4": "leads elsewhere",
 }
-CLUTTER = ["__MACOSX/raw_video/._1.mp4", "raw_video/.DS_Store", "raw_video/Thumbs.db", "README.txt", ".git/config"]
+CLUTTER = [
+    *("__MACOSX/raw_video/._1.mp4", "raw_video/.DS_Store", "raw_video/Thumbs.db", "README.txt", ".git/config"),
+    *("raw_video/Icon\r", "raw_video/1.mp4:Zone.Identifier", "raw_video/~$1.xlsx", "raw_video/1.mp4.part"),
+]
 
 
 def test_names_made_by_hand() -> None:
@@ -241,6 +244,15 @@ def test_reports_how_unusual_names_were_read(published: Workspace, workspace: Wo
     assert result.imported["数据/raw_video/3.mp4"] == "raw_video/3.mp4"
     assert result.notes == ["数据/raw_video/3.mp4: name read as GBK"]
     assert list(result.ignored) == ["__MACOSX/._x"]
+
+
+def test_what_lies_beside_videos_is_ignored(published: Workspace, workspace: Workspace, tmp_path: Path) -> None:
+    files = {f"raw_video/{name}": b"x" for name in ("1.srt", "1.jpg", "Icon\r", "Thumbs.db", "2.mp4.crdownload")}
+    result = run(workspace, write_zip(tmp_path / "a.zip", files | {"raw_video/1.mp4": clip(published)}))
+    assert list(result.imported) == ["raw_video/1.mp4"]
+    assert not result.refused
+    result = run(workspace, write_zip(tmp_path / "b.zip", {"raw_video/1.jpg": b"x"}))
+    assert "is a image" in result.refused["raw_video/1.jpg"]
 
 
 def test_two_members_that_mean_one_sample_are_both_refused(

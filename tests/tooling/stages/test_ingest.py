@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -142,6 +143,23 @@ def test_stretch_without_a_jump_cut_is_chosen(people: People, place: Workspace, 
     assert 0.99 <= chosen(place) <= 1.26
 
 
+def test_frozen_stretch_is_not_chosen(people: People, place: Workspace, sources: Path) -> None:
+    frozen = shown(people.man, 1.0) + [people.man[11]] * 2 * RATE
+    put(sources, "1.mp4", frozen + shown(people.man[11:0:-1], 1.75))
+    assert run(place, sources).made == ["raw_video/1"]
+    assert chosen(place) >= 2.9
+    put(sources, "1.mp4", frozen)
+    assert re.search(r"frozen for 2\.\d s", run(place, sources).refused["raw_video/1"])
+
+
+@pytest.mark.parametrize(
+    ("turn", "remedy"), [(2, "upside down; turn it by 180 degrees"), (1, "90 degrees to the right")]
+)
+def test_turned_film_is_refused(people: People, place: Workspace, sources: Path, turn: int, remedy: str) -> None:
+    put(sources, "1.mp4", [np.ascontiguousarray(np.rot90(picture, turn)) for picture in shown(people.man, 2)])
+    assert remedy in run(place, sources).refused["raw_video/1"]
+
+
 def test_black_bars_are_told_with_their_share_and_what_to_do(people: People, place: Workspace, sources: Path) -> None:
     square = [np.ascontiguousarray(picture[:, 70:250]) for picture in shown(people.man, 2)]
     write_source(sources, Kind("1.mp4", size=(180, 180), rate=Fraction(RATE), options={"g": str(RATE)}), square)
@@ -235,7 +253,9 @@ def test_every_bad_file_is_refused_by_name_and_the_others_are_made(
     cut_short(sources / "6.mp4", 0.5)
     put(sources, "7.mp4", shown(people.man, 1))
     (sources / "README.md").write_text("notes")
-    (sources / ".hidden").write_text("notes")
+    for name in (".hidden", "Thumbs.db", "~$x.xlsx", "1.mp4:Zone.Identifier", "1.srt", "1.jpg", "11.mp4.part", "a.pdf"):
+        (sources / name).write_text("notes")
+    (sources / "12.mp4").symlink_to(sources / "nowhere.mp4")
     result = run(place, sources)
     assert result.made == ["raw_video/1"]
     expected = {
@@ -246,6 +266,7 @@ def test_every_bad_file_is_refused_by_name_and_the_others_are_made(
         "8.mkv": "identity 8 also has 8.mp4",
         "9.mp4": "consent of identity 9 is 'refused'",
         "10.mp4": "consent of identity 10 is 'unknown'",
+        "12.mp4": "nowhere.mp4, which is not there",
         "raw_video/2": "2.mp4: is empty",
         "raw_video/4": "4.mp4: cannot be read as video",
         "raw_video/5": "5.mp4: has no video stream",
@@ -253,6 +274,10 @@ def test_every_bad_file_is_refused_by_name_and_the_others_are_made(
         "raw_video/7": "7.mp4: is 1.00 s long, shorter than the clip length of 1.5 s",
     }
     assert result.refused.keys() == expected.keys()
+    assert result.notes == [
+        f"{sources / '11.mp4.part'}: is an unfinished download, left out; complete or delete it",
+        f"{sources / 'a.pdf'}: is not a video; left out",
+    ]
     for name, message in expected.items():
         assert message in result.refused[name]
         assert "\n" not in result.refused[name]

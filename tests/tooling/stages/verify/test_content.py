@@ -21,6 +21,7 @@ from generation.crops.clip import PastedFrame
 from generation.crops.paste import paste
 from generation.faces.crop import crop_face
 from generation.media.reader import read_clip
+from generation.media.writer import to_picture
 from generation.quality.change import CELL_PX
 from generation.quality.output import CHANGE, OutputMeter, limits_of
 from tests.tooling.stages.verify.verified import (
@@ -46,6 +47,8 @@ from tooling.stages.verify import group
 from tooling.stages.verify import run as verify
 from tooling.stages.verify.file_check import FileCheck
 from tooling.stages.verify.meters.in_step import Window
+from tooling.stages.verify.meters.meter import DecodedFrame
+from tooling.stages.verify.meters.raw_clip import FreezeMeter, UprightMeter
 from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace
 from tooling.workspace.verification_file import read_verification
@@ -290,6 +293,8 @@ METERS = {
         "MouthMeter",
         "IdentityMeter",
         "Window",
+        "FreezeMeter",
+        "UprightMeter",
     ],
     "face_video/1.mp4": [
         "ContentMeter",
@@ -344,7 +349,24 @@ def test_subset_decides_what_is_measured(path: str, verified: Workspace) -> None
         "ExcerptMeter",
         "FaceMeter",
         "Window",
+        "FreezeMeter",
+        "UprightMeter",
     }
+
+
+def test_clip_that_is_frozen_or_upside_down_is_an_error() -> None:
+    check, pictures = FileCheck("raw_video/1.mp4"), move(render_still("1"), 20)
+    frozen = [*pictures, *[pictures[-1]] * 20]
+    meters = [FreezeMeter(check, 15, None), UprightMeter(check, 40)]
+    for number, picture in enumerate(frozen):
+        frame = DecodedFrame(number, to_picture(np.ascontiguousarray(picture[::-1, ::-1])))
+        for meter in meters:
+            if meter.wants(number):
+                meter.add(frame, None)
+    for meter in meters:
+        meter.finish()
+    messages = [finding.message.partition(";")[0] for finding in check.findings]
+    assert messages == ["is frozen for 1.3 s from frame 19", "shows its face upside down"]
 
 
 # --- whose face a file shows ---
