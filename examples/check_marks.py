@@ -18,4 +18,5 @@ for config in ("raw_video", "swap_video"):
         store = json.loads(reader.json())
         manifest = store["manifests"][store["active_manifest"]]
         parts = [part["title"] for part in manifest.get("ingredients", [])]
-        print(row["path"], reader.get_validation_state(), row["digital_source_type"], *parts)
+        failed = [failure["code"] for failure in reader.get_validation_results()["activeManifest"]["failure"]]
+        print(row["path"], reader.get_validation_state(), *failed, row["digital_source_type"], *parts)

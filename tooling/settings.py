@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from msgspec import Meta
 
@@ -71,6 +72,22 @@ class CardSettings:
 
 
 @dataclass(frozen=True)
+class KeySettings:
+    """How marks are signed.
+
+    Attributes:
+        timestamp_server: URL of an RFC 3161 server whose stamps let marks outlive their certificate; "" for none.
+    """
+
+    timestamp_server: str = ""
+
+    def __post_init__(self) -> None:
+        url = urlsplit(self.timestamp_server)
+        if self.timestamp_server and not (url.scheme in ("http", "https") and url.hostname):
+            raise ValueError(f"timestamp_server is not an http:// or https:// address: {self.timestamp_server!r}")
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of one workspace."""
 
@@ -79,6 +96,7 @@ class Settings:
     plan: PlanSettings = field(default_factory=PlanSettings)
     shards: ShardSettings = field(default_factory=ShardSettings)
     card: CardSettings = field(default_factory=CardSettings)
+    keys: KeySettings = field(default_factory=KeySettings)
 
     def video_size(self, subset: str) -> tuple[int, int]:
         """Width and height in pixels of a subset's videos."""

@@ -10,7 +10,7 @@ from tooling import console
 from tooling.cli.exits import finish
 from tooling.cli.options import WORKSPACE, JsonOption, WorkersOption, WorkspaceOption
 from tooling.workspace.layout import open_workspace
-from tooling.workspace.signing_keys import SigningKeys, init_keys, read_keys
+from tooling.workspace.signing_keys import SigningKeys, check_validity, init_keys, read_keys
 
 keys_app = typer.Typer(
     help="The certificate that marks are signed with.",
@@ -36,7 +36,10 @@ def init(
 @keys_app.command()
 def show(workspace: WorkspaceOption = WORKSPACE, as_json: JsonOption = False) -> None:
     """Check the keys and show whose they are; the private key is never shown."""
-    _show(read_keys(open_workspace(workspace).keys_path), as_json)
+    folder = open_workspace(workspace).keys_path
+    keys = read_keys(folder)
+    _show(keys, as_json)
+    check_validity(folder, keys)
 
 
 @keys_app.command()

@@ -15,7 +15,7 @@ from tooling.marks.manifest import Ingredient, Mark, mark_file
 from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace
 from tooling.workspace.records import FileRecord
-from tooling.workspace.signing_keys import read_keys
+from tooling.workspace.signing_keys import read_signing_keys
 
 
 def mark_made(workspace: Workspace, record: FileRecord, staged: Mapping[str, Path]) -> tuple[FileRecord, Path]:
@@ -29,10 +29,11 @@ def mark_made(workspace: Workspace, record: FileRecord, staged: Mapping[str, Pat
         The record of the marked file, and where it lies now.
 
     Raises:
-        WorkspaceError, InputError: no keys, or the file cannot be marked; see `read_keys` and `mark_file`.
+        WorkspaceError, InputError: no keys, or the file cannot be marked; see `read_signing_keys` and `mark_file`.
     """
     mark, target = mark_of(workspace, record), workspace.staging_path(record.path)
-    mark_file(staged[record.path], mark, read_keys(workspace.keys_path), target=target)
+    keys = read_signing_keys(workspace.keys_path, workspace.settings.keys.timestamp_server)
+    mark_file(staged[record.path], mark, keys, target=target)
     marked = replace(
         record,
         sha256=file_sha256(target),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from homologous_deepfake import SUBSETS
 from tooling.errors import InputError
@@ -13,11 +14,13 @@ from tooling.work.tasks import Made, settle
 from tooling.workspace.files import file_sha256, naming_full_disk
 from tooling.workspace.layout import Workspace
 from tooling.workspace.records import FileRecord, StageResult, command_for
-from tooling.workspace.signing_keys import read_keys
+from tooling.workspace.signing_keys import read_signing_keys
 
 
 def sign_files(workspace: Workspace, *, num_workers: int = 0, progress: Progress = no_progress) -> StageResult:
-    """Signs every file again that was not signed with the present keys; pulled files keep their own marks.
+    """Signs every file again that was not signed with the present keys, or has no time stamp although a server is set.
+
+    Pulled files keep their own marks.
 
     Real files come first: the marks of fakes name them by digest. A rerun goes on where it stopped.
 
@@ -33,7 +36,7 @@ def sign_files(workspace: Workspace, *, num_workers: int = 0, progress: Progress
         WorkspaceError, InputError: there are no keys, or they cannot be used.
         DiskFullError: no space is left; what was signed before is kept.
     """
-    read_keys(workspace.keys_path)
+    read_signing_keys(workspace.keys_path)
     result, order = StageResult(), sorted(SUBSETS, key=lambda subset: SUBSETS[subset].method != "real")
     records = {subset: list(workspace.records(subset).values()) for subset in order}
     total, done = sum(map(len, records.values())), 0
@@ -57,10 +60,14 @@ def _sign(item: tuple[Workspace, FileRecord]) -> Made | None:
         raise InputError(
             f"{record.path}: differs from its record (sha256); delete it and run {command_for(record.subset)}"
         )
-    if record.digital_source_type and (
-        record.origin == "pulled" or read_marks(path, read_keys(workspace.keys_path)).state == "trusted"
-    ):
+    if record.digital_source_type and (record.origin == "pulled" or _is_signed(workspace, path)):
         return None
     with naming_full_disk(workspace.root):
         marked, staged = mark_made(workspace, record, {record.path: path})
     return Made(replace(marked, unmarked_sha256=record.input_sha256), {record.path: staged})
+
+
+def _is_signed(workspace: Workspace, path: Path) -> bool:
+    found = read_marks(path, read_signing_keys(workspace.keys_path))
+    is_stamped = found.has_time_stamp or not workspace.settings.keys.timestamp_server
+    return found.state == "trusted" and not found.is_expired and is_stamped

@@ -32,7 +32,7 @@ from tooling.marks.manifest import Ingredient, Mark, mark_file
 from tooling.work.engine import Progress, no_progress, run_side_by_side
 from tooling.workspace.layout import Workspace
 from tooling.workspace.records import FileRecord
-from tooling.workspace.signing_keys import read_keys
+from tooling.workspace.signing_keys import read_signing_keys
 
 LABELS = ("AI生成 AI-generated", "AI生成")  # the longest that fits is used
 LABEL_SHARE = 0.05  # of the shorter side, at least, from the baseline to the top of a capital letter
@@ -83,7 +83,7 @@ def write_previews(
         raise UsageError(f"{settings.seconds:g} s: a visible label must stay for 2 s or more; make the clips longer")
     if out.resolve().is_relative_to(workspace.root):
         raise InputError(f"{out}: is in the workspace; name a folder outside of it")
-    read_keys(workspace.keys_path)  # an error once, before any work
+    read_signing_keys(workspace.keys_path)  # an error once, before any work
     records = [record for subset in subsets for record in workspace.records(subset).values()]
     items = [(workspace, record, out, settings) for record in records]
     progress(0, len(items), "")
@@ -215,5 +215,6 @@ def _mark_preview(workspace: Workspace, record: FileRecord, path: Path, out: Pat
     parent = Ingredient(record.path, record.sha256, "parentOf")
     method = SUBSETS[record.path.partition("/")[0]].method
     mark = Mark(f"previews/{name.as_posix()}", method, record.generator, (parent,))
-    mark_file(path, mark, read_keys(workspace.keys_path), target=out / name)
+    keys = read_signing_keys(workspace.keys_path, workspace.settings.keys.timestamp_server)
+    mark_file(path, mark, keys, target=out / name)
     return out / name

@@ -14,7 +14,7 @@ from tooling.workspace.files import file_sha256, naming_full_disk
 from tooling.workspace.layout import Workspace
 from tooling.workspace.readiness import files_to_make_again, way_out_of
 from tooling.workspace.records import FileRecord, Origin, StageResult
-from tooling.workspace.signing_keys import read_keys
+from tooling.workspace.signing_keys import read_signing_keys
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def make_files(
         else:
             todo.append((function, workspace, task))
     if todo:
-        read_keys(workspace.keys_path)  # raises once, before any work
+        read_signing_keys(workspace.keys_path)  # raises once, before any work
     num_kept = len(result.kept)
     total = num_kept + len(todo)
     progress(num_kept, total, "")

@@ -2,7 +2,7 @@
 
     keys/certificate.pem    the signing certificate, then those that vouch for it
     keys/private_key.pem    its private key; only the owner may read it
-    keys/root.pem           whom a verifier trusts
+    keys/root.pem           whom a verifier trusts; with a time stamp server, its root certificate as well
 
 A test chain carries an extension that says so, TEST_MARK. Replace the three files by your own from a certificate
 authority before you publish, and sign what is there again: `tooling keys sign`.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import datetime
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryptography import x509
@@ -27,7 +27,7 @@ from tooling.workspace.files import write_bytes
 
 TEST_NAME = "Homologous_deepfake TEST, not for publication"  # the organisation of every test chain
 TEST_MARK = ObjectIdentifier("2.25.74331296160331163526720341164907118934")  # of a random UUID, as X.667 has it
-ROOT_DAYS, LEAF_DAYS = 3650, 825
+ROOT_VALIDITY, LEAF_VALIDITY = datetime.timedelta(days=3650), datetime.timedelta(days=825)
 CERTIFICATE, PRIVATE_KEY, ROOT = "certificate.pem", "private_key.pem", "root.pem"
 
 
@@ -41,8 +41,10 @@ class SigningKeys:
         private_key: PEM.
         root: PEM of whom a verifier trusts.
         subject: the signing certificate's name.
-        expires: when it does.
+        serial_number: of the signing certificate.
+        begins, expires: from when until when it is valid.
         is_test: whether this is a chain that `tooling keys init` makes.
+        timestamp_server: URL of the RFC 3161 server that stamps what is signed; "" for none.
     """
 
     algorithm: str
@@ -50,15 +52,42 @@ class SigningKeys:
     private_key: bytes
     root: bytes
     subject: str
+    serial_number: int
+    begins: datetime.datetime
     expires: datetime.datetime
     is_test: bool
+    timestamp_server: str = ""
 
     def __repr__(self) -> str:
         return f"SigningKeys({self.subject!r}, expires={self.expires:%Y-%m-%d})"
 
+    def validity_problem(self) -> str:
+        """What is wrong with the certificate's time, and what to do; "" while it is valid."""
+        now = datetime.datetime.now(datetime.UTC)
+        clock = f"this machine's clock says {now:%Y-%m-%d %H:%M}"
+        if now < self.begins:
+            days = f"from {self.begins:%Y-%m-%d %H:%M} until {self.expires:%Y-%m-%d}"
+            return f"is valid {days}, and {clock} (UTC); set the clock, or put a certificate there that is valid now"
+        if now > self.expires:
+            way_out = "put a new one there and run `tooling keys sign`, or set the clock if it is wrong"
+            return f"expired on {self.expires:%Y-%m-%d %H:%M}, and {clock} (UTC); {way_out}"
+        return ""
 
-def init_keys(folder: Path, *, is_replacing: bool = False) -> SigningKeys:
+
+def init_keys(
+    folder: Path,
+    *,
+    is_replacing: bool = False,
+    begins: datetime.datetime | None = None,
+    validity: datetime.timedelta = LEAF_VALIDITY,
+) -> SigningKeys:
     """Makes a test chain: a root that signs one certificate.
+
+    Args:
+        folder: where the three files go.
+        is_replacing: whether existing keys may be replaced.
+        begins: from when on both are valid; None is a day ago.
+        validity: how long the signing certificate is valid.
 
     Raises:
         WorkspaceError: there are keys already, and they are not to be replaced.
@@ -67,8 +96,9 @@ def init_keys(folder: Path, *, is_replacing: bool = False) -> SigningKeys:
         raise WorkspaceError(f"{folder}: has keys already; --force replaces them; then `tooling keys sign` signs again")
     folder.mkdir(parents=True, exist_ok=True)
     root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    root = _certificate("root", "root", root_key, root_key, ROOT_DAYS)
-    leaf = _certificate("signer", "root", key, root_key, LEAF_DAYS)
+    begins = begins or datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+    root = _certificate("root", "root", root_key, root_key, begins, ROOT_VALIDITY)
+    leaf = _certificate("signer", "root", key, root_key, begins, validity)
     root_pem, leaf_pem = (one.public_bytes(serialization.Encoding.PEM) for one in (root, leaf))
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -79,12 +109,29 @@ def init_keys(folder: Path, *, is_replacing: bool = False) -> SigningKeys:
     return read_keys(folder)
 
 
+def read_signing_keys(folder: Path, timestamp_server: str = "") -> SigningKeys:
+    """`read_keys` for signing, which needs a certificate that is valid now.
+
+    Raises:
+        WorkspaceError, InputError: as `read_keys` and `check_validity`.
+    """
+    keys = read_keys(folder)
+    check_validity(folder, keys)
+    return replace(keys, timestamp_server=timestamp_server)
+
+
+def check_validity(folder: Path, keys: SigningKeys) -> None:
+    """Raises InputError if the certificate has expired or is not valid yet, with its time and this machine's."""
+    if problem := keys.validity_problem():
+        raise InputError(f"{folder / CERTIFICATE}: {problem}")
+
+
 def read_keys(folder: Path) -> SigningKeys:
-    """Reads and checks the three files.
+    """Reads and checks the three files; the certificate may have expired, as what it signed is still to be checked.
 
     Raises:
         WorkspaceError: there are none.
-        InputError: one is damaged, does not belong to the others, or the certificate has expired.
+        InputError: one is damaged or does not belong to the others.
     """
     if not (folder / CERTIFICATE).is_file():
         raise WorkspaceError(f"{folder}: no signing certificate; run `tooling keys init`, or put your own there")
@@ -100,16 +147,14 @@ def read_keys(folder: Path) -> SigningKeys:
         ) from error
     if leaf.public_key() != key.public_key():
         raise InputError(f"{folder}: {PRIVATE_KEY} is not the key of {CERTIFICATE}; put the right one there")
-    now = datetime.datetime.now(datetime.UTC)
-    if not leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc:
-        day = leaf.not_valid_after_utc.date().isoformat()
-        raise InputError(f"{folder / CERTIFICATE}: is not valid now (until {day}); put a valid one there")
     return SigningKeys(
         algorithm=_algorithm(folder, key),
         chain=chain,
         private_key=private,
         root=root,
         subject=leaf.subject.rfc4514_string(),
+        serial_number=leaf.serial_number,
+        begins=leaf.not_valid_before_utc,
         expires=leaf.not_valid_after_utc,
         is_test=any(map(_is_test, certificates)),
     )
@@ -133,9 +178,14 @@ def _algorithm(folder: Path, key: PrivateKeyTypes) -> str:
 
 
 def _certificate(
-    name: str, issuer: str, key: ec.EllipticCurvePrivateKey, signer: ec.EllipticCurvePrivateKey, num_days: int
+    name: str,
+    issuer: str,
+    key: ec.EllipticCurvePrivateKey,
+    signer: ec.EllipticCurvePrivateKey,
+    begins: datetime.datetime,
+    validity: datetime.timedelta,
 ) -> x509.Certificate:
-    is_root, now, public = key is signer, datetime.datetime.now(datetime.UTC), key.public_key()
+    is_root, public = key is signer, key.public_key()
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
     unused = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
     usage = dict.fromkeys((*unused, "encipher_only", "decipher_only"), False)
@@ -145,8 +195,8 @@ def _certificate(
         .issuer_name(_name(issuer))
         .public_key(public)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=num_days))
+        .not_valid_before(begins)
+        .not_valid_after(begins + validity)
         .add_extension(x509.BasicConstraints(ca=is_root, path_length=0 if is_root else None), critical=True)
         .add_extension(
             x509.KeyUsage(digital_signature=not is_root, key_cert_sign=is_root, crl_sign=is_root, **usage),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,13 @@ from generation.errors import VideoError
 from generation.media.reader import probe_video, read_clip, read_image
 from generation.media.tags import read_tags, write_tags
 from generation.media.writer import write_clip
+from tests.tooling.expiring import expiring_keys, outlive
+from tests.tooling.marks.time_stamps import StampServer, serving_stamps
 from tests.workspaces import HEIGHT, WIDTH, moving_pattern
 from tooling.errors import InputError, WorkspaceError
 from tooling.marks.manifest import Ingredient, Mark, mark_file, read_marks
 from tooling.workspace import signing_keys as signing
-from tooling.workspace.signing_keys import SigningKeys, init_keys, read_keys
+from tooling.workspace.signing_keys import SigningKeys, init_keys, read_keys, read_signing_keys
 
 PAIR = (
     Ingredient("raw_video/1.mp4", "a" * 64, "parentOf"),
@@ -167,3 +172,88 @@ def test_bad_keys_are_one_line(tmp_path: Path) -> None:
     key.write_text("nonsense")
     with pytest.raises(InputError, match="keys cannot be read"):
         read_keys(tmp_path / "keys")
+
+
+@pytest.fixture
+def stamps(tmp_path: Path) -> Iterator[StampServer]:
+    with serving_stamps(datetime.now(UTC)) as server:
+        yield server
+
+
+def flip(path: Path) -> Path:
+    """A copy with one bit of its pictures changed."""
+    content = bytearray(path.read_bytes())
+    content[-200] ^= 1
+    changed = path.with_stem(f"{path.stem}-changed")
+    changed.write_bytes(content)
+    return changed
+
+
+def with_stamps(folder: Path, keys: SigningKeys, stamps: StampServer) -> SigningKeys:
+    """The keys with a server whose root is trusted."""
+    (folder / signing.ROOT).write_bytes(keys.root + stamps.root)
+    return read_signing_keys(folder, stamps.url)
+
+
+def test_a_certificate_that_has_expired_is_judged_apart_from_changes(tmp_path: Path, stamps: StampServer) -> None:
+    plain, stamped = film(tmp_path), film(tmp_path, "2.mp4")
+    renewed, keys = init_keys(tmp_path / "renewed"), expiring_keys(tmp_path / "keys")
+    mark_file(plain, SWAP, keys)
+    keys = with_stamps(tmp_path / "keys", keys, stamps)
+    mark_file(stamped, SWAP, keys)
+    assert stamps.num_requests == 1
+    outlive(keys)
+    keys = read_keys(tmp_path / "keys")
+    found = {path: read_marks(path, keys) for path in (plain, flip(plain), stamped, flip(stamped))}
+    assert [(marks.state, marks.is_expired, marks.has_time_stamp) for marks in found.values()] == [
+        ("trusted", True, False),
+        ("invalid", False, False),
+        ("trusted", False, True),
+        ("invalid", False, True),
+    ]
+    assert found[plain].ingredients == ("raw_video/1.mp4", "raw_video/2.mp4")
+    others = read_marks(plain, renewed)
+    assert (others.state, others.is_expired) == ("untrusted", True)
+    with pytest.raises(
+        InputError, match=r"certificate\.pem: expired on 20.*clock says 20.*; put a new one there and run"
+    ):
+        read_signing_keys(tmp_path / "keys")
+
+
+def test_a_stamp_from_outside_the_certificates_time_is_no_change_either(tmp_path: Path, keys: SigningKeys) -> None:
+    path = film(tmp_path)
+    with serving_stamps(datetime.now(UTC) - timedelta(days=400)) as stamps:
+        trusting = dataclasses.replace(keys, root=keys.root + stamps.root, timestamp_server=stamps.url)
+        mark_file(path, REAL, trusting)
+        other = film(tmp_path, "2.mp4")
+        mark_file(other, SWAP, trusting)
+    assert path.stat().st_size == other.stat().st_size
+    found = read_marks(path, trusting)
+    assert (found.state, found.is_expired) == ("trusted", True)
+    assert read_marks(flip(path), trusting).state == "invalid"
+
+
+def test_without_a_stamp_that_can_be_trusted_nothing_is_marked(
+    tmp_path: Path, keys: SigningKeys, stamps: StampServer
+) -> None:
+    path = film(tmp_path)
+    before = path.read_bytes()
+    asking = dataclasses.replace(keys, timestamp_server=stamps.url)
+    with pytest.raises(InputError, match=rf"root\.pem does not vouch for the time stamps of {stamps.url}; append"):
+        mark_file(path, REAL, asking)
+    stamps.status = 503
+    with pytest.raises(InputError, match=rf"no time stamp from {stamps.url} .*503.*; run it again when") as caught:
+        mark_file(path, REAL, asking)
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == before
+
+
+def test_a_clock_that_is_wrong_is_named(tmp_path: Path) -> None:
+    begins = datetime.now(UTC) + timedelta(days=30)
+    init_keys(tmp_path / "keys", begins=begins)
+    now = datetime.now(UTC)
+    with pytest.raises(InputError) as caught:
+        read_signing_keys(tmp_path / "keys")
+    assert f"is valid from {begins:%Y-%m-%d %H:%M} until" in str(caught.value)
+    assert f"this machine's clock says {now:%Y-%m-%d}" in str(caught.value)
+    assert "; set the clock, or put a certificate there that is valid now" in str(caught.value)

@@ -26,6 +26,7 @@ from tooling.workspace.audit_file import format_table, read_audit
 from tooling.workspace.files import write_text
 from tooling.workspace.layout import Workspace
 from tooling.workspace.readiness import describe_left_out
+from tooling.workspace.signing_keys import read_keys
 
 BLOCK = re.compile(r"<!-- (repository only|release: (\w+)) -->\n(.*?)<!-- end -->\n", re.DOTALL)
 PICTURE = "pictures/swap_video.jpg"
@@ -57,6 +58,7 @@ def make_card(workspace: Workspace, out: Path, *, since: str | None = None, noti
         "generators": _generators(workspace) + _left_out(workspace),
         "pictures": _pictures(workspace, out),
         "audit": _audit(workspace),
+        "marks": _marks(workspace),
         "papers": papers.LINKS,
         "contact": _contact(workspace),
     }
@@ -158,6 +160,14 @@ def _audit(workspace: Workspace) -> str:
     if audit is None:
         return "The files of this release were not audited.\n"
     return f"{format_table(audit)}\n{audit.note} Probes above their limit are in bold.\n"
+
+
+def _marks(workspace: Workspace) -> str:
+    expires = read_keys(workspace.keys_path).expires
+    return (
+        f"The certificate of the marks is valid until {expires:%Y-%m-%d}. Marks with a time stamp can be checked after "
+        "that day as before.\n"
+    )
 
 
 def _contact(workspace: Workspace) -> str:

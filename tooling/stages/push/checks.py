@@ -173,9 +173,14 @@ def _check_marks(workspace: Workspace, records: dict[str, FileRecord], is_public
         )
     if unmarked:
         return [f"{len(unmarked)} fakes carry no mark; a public push would be refused"]
-    if is_public and (workspace.keys_path / CERTIFICATE).is_file() and read_keys(workspace.keys_path).is_test:
-        return ["marks are signed with the test certificate in keys/; put your own there and run `tooling keys sign`"]
-    return []
+    if not (workspace.keys_path / CERTIFICATE).is_file():
+        return []
+    keys = read_keys(workspace.keys_path)
+    problem = keys.validity_problem()
+    notes = [f"keys/{CERTIFICATE}: {problem}"] if problem else []
+    if is_public and keys.is_test:
+        notes += ["marks are signed with the test certificate in keys/; put your own there and run `tooling keys sign`"]
+    return notes
 
 
 def first_names(names: Collection[str]) -> str:

@@ -5,9 +5,8 @@ So a fake is beside the very frame of its target that it was made from, and no m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 
 from generation.crops.masks import read_masks
 from generation.errors import FaceError, GenerationError
@@ -125,7 +124,7 @@ def check_group(item: CheckItem) -> dict[str, FileCheck]:
         if _check_digests(item.workspace, record, check):
             whole.append(record)
             if item.context.has_keys:
-                keys = _keys(item.workspace.keys_path)
+                keys = _keys(item.workspace)
                 check_marks(item.workspace.path(record.path), record, keys, item.context.clips, check)
     if whole and is_image(whole[0]):
         for record in whole:
@@ -251,5 +250,5 @@ def _read_track(
 
 
 @lru_cache(maxsize=2)
-def _keys(folder: Path) -> SigningKeys:
-    return read_keys(folder)
+def _keys(workspace: Workspace) -> SigningKeys:
+    return replace(read_keys(workspace.keys_path), timestamp_server=workspace.settings.keys.timestamp_server)

@@ -27,7 +27,7 @@ from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import Plan
 from tooling.workspace.records import FileRecord, natural_key
-from tooling.workspace.signing_keys import read_keys
+from tooling.workspace.signing_keys import CERTIFICATE, read_keys
 from tooling.workspace.verification_file import Finding
 
 ENCODER_FILES = ("identity.onnx", "w600k_r50.onnx", "arcface_w600k_r50.onnx")
@@ -95,7 +95,7 @@ def verify_files(
     findings, root = _read_root(workspace)
     context = CheckContext(
         clips=frozenset(record.path for record in records["raw_video"].values()),
-        has_keys=not findings,
+        has_keys=bool(root),
         encoder=_choose_encoder(options.identity_encoder, workspace.models_path),
     )
     state = _Verification(workspace, records, _digests(workspace, records, context, root))
@@ -143,11 +143,18 @@ def _choose_encoder(requested: Path | None, models: Path) -> EncoderChoice | Non
 
 
 def _read_root(workspace: Workspace) -> tuple[list[Finding], str]:
-    """Digest of the root certificate that marks are checked by; a finding if there is none."""
+    """What marks are checked by, "" without keys; an error if there are none, a note if their time is over."""
+    name = workspace.keys_path.name
     try:
-        return [], read_keys(workspace.keys_path).root.hex()
+        keys = read_keys(workspace.keys_path)
     except (WorkspaceError, InputError) as error:
-        return [Finding("error", "marks", workspace.keys_path.name, f"marks were not checked: {error}")], ""
+        return [Finding("error", "marks", name, f"marks were not checked: {error}")], ""
+    problem = keys.validity_problem()
+    notes = [Finding("note", "marks", f"{name}/{CERTIFICATE}", f"{problem}; marks are intact where no error says else")]
+    return (
+        notes if problem else [],
+        f"{keys.root.hex()} {keys.serial_number} {workspace.settings.keys.timestamp_server}",
+    )
 
 
 def _digests(workspace: Workspace, records: Records, context: CheckContext, root: str) -> dict[str, str]:

@@ -38,12 +38,14 @@ def check_marks(path: Path, record: FileRecord, keys: SigningKeys, clips: Collec
             check.error("marks", f"was changed after it was signed; {again}")
         return
     if found.state == "untrusted":
+        time = ", with a certificate that is not valid at the time" if found.is_expired else ""
+        what = f"is signed by others than keys/{time}"
         if record.origin == "pulled":
-            check.note(
-                "marks", f"is signed by others than keys/: it was pulled from {record.results.get('repository')}"
-            )
+            check.note("marks", f"{what}: it was pulled from {record.results.get('repository')}")
         else:
-            check.error("marks", "is signed by others than keys/; run `tooling keys sign`, or put the right keys there")
+            check.error("marks", f"{what}; run `tooling keys sign`, or put the right keys there")
+    elif keys.timestamp_server and not found.has_time_stamp and record.origin != "pulled":
+        check.error("marks", "has no time stamp, as workspace.toml demands; run `tooling keys sign`")
     stated = found.source_types[-1] if found.source_types else ""
     if stated != mark.source_type:
         check.error("marks", f"its mark says {stated or 'nothing'}, must be {mark.source_type}; {again}")

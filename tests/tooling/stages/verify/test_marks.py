@@ -19,13 +19,14 @@ from av.video.frame import VideoFrame
 from generation.media.reader import read_clip
 from generation.media.tags import write_tags
 from generation.media.writer import X264_OPTIONS, VideoWriter
+from tests.tooling.expiring import expiring_keys, outlive
 from tests.tooling.stages.verify.verified import record_of, replace_record
 from tooling.marks import manifest as provenance
 from tooling.marks.manifest import Mark, label_text, mark_file
 from tooling.marks.mark import mark_of
 from tooling.stages.verify import run as verify
 from tooling.workspace.files import file_sha256
-from tooling.workspace.layout import Workspace
+from tooling.workspace.layout import Workspace, open_workspace
 from tooling.workspace.signing_keys import init_keys, read_keys
 
 REAL, STILL = "face_video/1.mp4", "GAN_images/000001.png"  # nothing else is decoded again with a crop
@@ -214,3 +215,30 @@ def test_settings_of_imported_files_are_a_note(pair_copy: Workspace) -> None:
     findings = [str(found) for found in verify.verify_files(pair_copy, num_workers=1)]
     assert "note: face_video: 1 files were encoded elsewhere, with other settings" in findings
     assert not [line for line in findings if line.startswith(f"error: {REAL}")]
+
+
+def test_a_certificate_that_has_expired_is_a_note_and_a_change_stays_an_error(pair_copy: Workspace) -> None:
+    pulled = swap_of(pair_copy)
+    keys = expiring_keys(pair_copy.root / "others")
+    mark_again(pair_copy, pulled, keys=pair_copy.root / "others")
+    rerecord(pair_copy, pulled, results={"repository": "lab/set"}, origin="pulled")
+    keys = expiring_keys(pair_copy.keys_path)
+    for path in (REAL, STILL):
+        mark_again(pair_copy, path)
+    outlive(keys)
+    flip(pair_copy, STILL)
+    findings = [str(found) for found in verify.verify_files(pair_copy, num_workers=1)]
+    assert len([line for line in findings if line.startswith("note: keys/certificate.pem: expired on 20")]) == 1
+    assert not [line for line in findings if REAL in line]
+    assert [line for line in findings if line.startswith(f"error: {STILL}: was changed after it was signed")]
+    note = (
+        "is signed by others than keys/, with a certificate that is not valid at the time: it was pulled from lab/set"
+    )
+    assert f"note: {pulled}: {note}" in findings
+
+
+def test_marks_without_the_time_stamp_that_is_demanded_are_an_error(pair_copy: Workspace) -> None:
+    with (pair_copy.root / "workspace.toml").open("a") as file:
+        file.write('\n[keys]\ntimestamp_server = "http://stamps.invalid/"\n')
+    found = errors_of(open_workspace(pair_copy.root))
+    assert f"{REAL}: has no time stamp, as workspace.toml demands; run `tooling keys sign`" in found
