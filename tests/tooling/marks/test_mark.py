@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +19,14 @@ from generation.media.reader import read_clip
 from generation.media.tags import read_tags
 from generation.media.writer import write_clip
 from homologous_deepfake import METHODS, SUBSETS, read_rows
+from tests.tooling.expiring import expiring_keys, outlive
+from tests.tooling.marks.time_stamps import serving_stamps
 from tests.workspaces import HEIGHT, NUM_FRAMES, WIDTH, make_workspace, moving_pattern, publish_marked
 from tooling.cli.app import app
 from tooling.errors import WorkspaceError
-from tooling.marks.manifest import LABEL_FIELD, NOTE_FIELD, read_marks
+from tooling.marks.manifest import LABEL_FIELD, NOTE_FIELD, mark_file, read_marks
 from tooling.marks.mark import mark_of
+from tooling.settings import KeySettings
 from tooling.stages import build as shards
 from tooling.stages.card import run as card
 from tooling.stages.sign import sign_files
@@ -101,22 +104,48 @@ def test_rows_say_it_too(made: Workspace) -> None:
     assert set(SOURCE_TYPES) == set(METHODS)
 
 
-def test_a_researcher_checks_marks_with_what_the_release_holds(made: Workspace, tmp_path: Path) -> None:
+def test_a_researcher_checks_marks_with_what_the_release_holds(workspace: Workspace, tmp_path: Path) -> None:
+    keys, own, fake = expiring_keys(tmp_path / "keys"), read_keys(workspace.keys_path), "swap_video/3_4"
+    record = workspace.records("swap_video")[fake]
+    mark_file(workspace.path(record.path), mark_of(workspace, record), keys)
+    again = dataclasses.replace(record, sha256=file_sha256(workspace.path(record.path)))
+    with workspace.records_path("swap_video").open("a") as file:
+        file.write(format_record(again) + "\n")
     out = tmp_path / "homologous_deepfake"
-    shards.build_release(made, out)
-    card.make_card(made, out)
-    assert (out / "root.pem").read_bytes() == (made.keys_path / "root.pem").read_bytes()
+    shards.build_release(workspace, out)
+    card.make_card(workspace, out)
+    assert (out / "root.pem").read_bytes() == own.root
     assert not any(b"PRIVATE" in path.read_bytes() for path in out.rglob("*") if path.is_file())
+    text = (out / "README.md").read_text("utf-8")
+    assert f"The certificate of the marks is valid until {own.expires:%Y-%m-%d}." in text
+    outlive(keys)
     example = Path(__file__).parents[3] / "examples" / "check_marks.py"
     environment = {**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, str(example)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    real, fake = done.stdout.splitlines()
-    assert re.fullmatch(r"raw_video/\d\.mp4 Trusted digitalCapture", real)
-    composed = r"Trusted compositeWithTrainedAlgorithmicMedia"
-    assert re.fullmatch(rf"swap_video/(\d)_(\d)\.mp4 {composed} raw_video/\1\.mp4 raw_video/\2\.mp4", fake)
+    state = "Invalid signingCredential.untrusted signingCredential.expired"
+    assert done.stdout.splitlines() == [
+        "raw_video/3.mp4 Trusted digitalCapture",
+        f"{fake}.mp4 {state} compositeWithTrainedAlgorithmicMedia raw_video/3.mp4 raw_video/4.mp4",
+    ]
+
+
+def test_a_time_stamp_server_that_is_set_stamps_all_files_once(workspace: Workspace) -> None:
+    workspace.forget("GAN_images", list(workspace.records("GAN_images")))
+    with serving_stamps(datetime.now(UTC)) as stamps:
+        settings = dataclasses.replace(workspace.settings, keys=KeySettings(stamps.url))
+        stamping, root = dataclasses.replace(workspace, settings=settings), workspace.keys_path / "root.pem"
+        root.write_bytes(root.read_bytes() + stamps.root)
+        made = sign_files(stamping, num_workers=1).made
+        assert len(made) == stamps.num_requests == sum(len(workspace.records(subset)) for subset in SUBSETS)
+        assert sign_files(stamping, num_workers=1).made == []
+    keys = read_keys(workspace.keys_path)
+    assert read_marks(workspace.path("raw_video/1.mp4"), keys).has_time_stamp
+    workspace.path("swap_video/1_2.mp4").unlink()
+    result = make_files(stamping, "swap_video", [swap_task()], make_swap, num_workers=1)
+    assert f"no time stamp from {stamps.url}" in result.refused["swap_video/1_2"]
 
 
 def test_what_a_stage_makes_is_marked_before_it_is_there(workspace: Workspace) -> None:

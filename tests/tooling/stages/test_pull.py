@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -18,8 +19,11 @@ from huggingface_hub import HfApi
 from homologous_deepfake import SUBSETS, complete_row, read_rows
 from tests.hub.served import DATASET, OWNER, REPO, Served, patch_endpoint
 from tests.tooling import children
+from tests.tooling.expiring import expiring_keys, outlive
 from tests.workspaces import make_workspace, reproducible_state, write_card
 from tooling.errors import InputError, WorkspaceError
+from tooling.marks.manifest import mark_file
+from tooling.marks.mark import mark_of
 from tooling.remote import RemoteError
 from tooling.settings import Settings
 from tooling.stages import build as shards
@@ -30,6 +34,7 @@ from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import format_identities
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 from tooling.workspace.path_kinds import unknown_paths
+from tooling.workspace.signing_keys import read_keys
 
 pytestmark = pytest.mark.thorough
 
@@ -218,6 +223,26 @@ def push_changed(hub: Served, release: Path, tmp_path: Path, change: Any, subset
     sums = (release / "data/SHA256SUMS").read_text().replace(file_sha256(shard), file_sha256(changed))
     (tmp_path / "changed/data/SHA256SUMS").write_text(sums)
     hub.api().upload_folder(**DATASET, folder_path=tmp_path / "changed")
+
+
+def test_a_certificate_that_has_expired_refuses_no_file_and_a_change_does(
+    hub: Served, original: Workspace, release: Path, tmp_path: Path
+) -> None:
+    row = pq.read_table(next((release / "data/swap_video").glob("*.parquet"))).to_pylist()[0]
+    record = original.records("swap_video")[row["sample_id"]]
+    keys, signed = expiring_keys(tmp_path / "keys"), tmp_path / "signed.mp4"
+    mark_file(original.path(record.path), mark_of(original, record), keys, target=signed)
+    content = signed.read_bytes()
+    changed = content[:-200] + bytes((content[-200] ^ 1,)) + content[-199:]
+    outlive(keys)
+    workspace = create_workspace(tmp_path / "workspace", original.settings)
+    found = pull_rows.read_source_type(signed, "shard", row, read_keys(workspace.keys_path))
+    assert found == "compositeWithTrainedAlgorithmicMedia"
+    signed.write_bytes(changed)
+    with pytest.raises(InputError, match=f"shard: {record.path} was changed after it was marked"):
+        pull_rows.read_source_type(signed, "shard", row, read_keys(workspace.keys_path))
+    shutil.copytree(tmp_path / "keys", workspace.keys_path, dirs_exist_ok=True)
+    assert not pull.pull_release(REPO, workspace.root).refused
 
 
 def test_media_that_differ_from_their_digest_are_refused(hub: Served, release: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tooling.errors import InputError, ToolingError, WorkspaceError
-from tooling.settings import CardSettings, ClipSettings, Settings
+from tooling.settings import CardSettings, ClipSettings, KeySettings, Settings
 from tooling.takedown.receipt import Receipt, read_receipt, receipt_path
 from tooling.work.tasks import finished_record, planned_record
 from tooling.workspace import records as records_module
@@ -255,7 +255,8 @@ def test_missing_newer_and_foreign_folders_are_refused(tmp_path: Path) -> None:
 
 def test_settings_survive_a_round_trip_and_bad_ones_are_named(tmp_path: Path) -> None:
     path = tmp_path / "workspace.toml"
-    chosen = Settings(clip=ClipSettings(seconds=2.5, fps=25), card=CardSettings(contact='a "b" c'))
+    card, keys = CardSettings(contact='a "b" c'), KeySettings(timestamp_server="https://stamps.invalid:3161/tsa")
+    chosen = Settings(clip=ClipSettings(seconds=2.5, fps=25), card=card, keys=keys)
     path.write_text(format_settings(chosen))
     assert read_settings(path) == chosen
     for text, message in [
@@ -266,6 +267,10 @@ def test_settings_survive_a_round_trip_and_bad_ones_are_named(tmp_path: Path) ->
         ("format = 1\n[clip]\nfps = true", "clip.fps: expected int, got True"),
         ("format = 1\n[clip]\nseconds = '3'", "clip.seconds: expected float, got '3'"),
         ("format = 1\nclip = 3", "clip: expected object, got 3"),
+        (
+            "format = 1\n[keys]\ntimestamp_server = 'stamps.org'",
+            "keys: timestamp_server is not an http:// or https:// address: 'stamps.org'; restore or correct it",
+        ),
         ("clip = ", "not readable as TOML"),
         ("[clip]\nfps = 25", "no format version, as in format = 1; restore"),
     ]:
