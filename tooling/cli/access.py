@@ -60,6 +60,8 @@ def takedown(
 
 def _say_what_is_left(receipt: Receipt, planned: TakedownPlan, is_purged: bool) -> None:
     console.put(f"identity {receipt.identity} is taken down; receipt: {receipt.path}")
+    for line in receipt.notes:
+        console.say(f"note: {line}; correct that and run this again")
     for user, repository in receipt.recipients.items():
         console.say(f"note: {user} was given the data of {repository}; ask for deletion")
     if planned.hub is not None and not is_purged:

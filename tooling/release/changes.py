@@ -20,6 +20,7 @@ from tooling.release.diff import changelog_entry, compare_rows, folder_rows, loc
 from tooling.remote import Remote
 
 HEADING = "## Changes"
+SECTION = re.compile(rf"^{HEADING}\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 FIRST = "The first release."
 CARD = "README.md"
 
@@ -44,7 +45,7 @@ def check_version(version: str) -> None:
 
 def read_entries(card: str) -> Entries:
     """The entries in a card's text; none if it has no such list."""
-    section = re.search(rf"^{HEADING}\n(.*?)(?=^## |\Z)", card, re.MULTILINE | re.DOTALL)
+    section = re.search(SECTION, card)
     parts = re.split(r"^### (.+)\n", section[1], flags=re.MULTILINE) if section else [""]
     return {version.strip(): body.strip() for version, body in zip(parts[1::2], parts[2::2], strict=True)}
 
@@ -98,6 +99,15 @@ def with_notice(entries: Entries, notice: str) -> Entries:
         return entries
     gap = "\n" if body.startswith("- ") else "\n\n"  # the line continues a list, or begins one after a sentence
     return {**entries, newest: f"{body}{gap}{notice}"}
+
+
+def add_notice(card: str, notice: str) -> str:
+    """The text of a card with a line in the newest entry of its list, where it has a list."""
+    entries = read_entries(card)
+    if not entries:
+        return card
+    body = format_entries(with_notice(entries, notice))
+    return re.sub(SECTION, lambda _: f"{HEADING}\n\n{body}\n", card, count=1)
 
 
 def remote_card(remote: Remote, commit: str) -> str:

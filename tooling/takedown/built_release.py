@@ -12,8 +12,9 @@ from typing import Any, BinaryIO
 
 import pyarrow.parquet as pq
 
+from generation.errors import one_line
 from homologous_deepfake import SUBSETS, people_of
-from tooling.errors import InputError
+from tooling.errors import InputError, ToolingError
 from tooling.release.folder import CHECKSUMS
 from tooling.release.shards import read_checksums, recover, rewrite_checksums, rewrite_shard, staging_folder
 from tooling.stages.card import run as card
@@ -88,7 +89,12 @@ def check_shards(out: Path, held: Collection[str], receipt: Receipt | None) -> N
 def clear_release(workspace: Workspace, out: Path, receipt: Receipt, *, is_pushed: bool) -> None:
     """Rewrites the shards that hold the person, then SHA256SUMS, then the card where there is one.
 
+    A card that cannot be made stops nothing: the existing one is corrected, and the receipt has a note.
+
     Args:
+        workspace: already without the person, or with `receipt.unfinished`.
+        out: the release.
+        receipt: of this takedown; learns what was done.
         is_pushed: whether the release goes to a Hub, where its card has to fit the shards.
     """
     with naming_full_disk(out.parent):
@@ -99,8 +105,25 @@ def clear_release(workspace: Workspace, out: Path, receipt: Receipt, *, is_pushe
     if shards and (entry["has_card"] or is_pushed):
         # A picture of the older card may show the person.
         shutil.rmtree(out / "pictures", ignore_errors=True)
-        card.make_card(workspace, out, notice=_notice(receipt))
+        _renew_card(workspace, out, receipt)
         sync_folder(out)
+
+
+def _renew_card(workspace: Workspace, out: Path, receipt: Receipt) -> None:
+    path, notice = out / "README.md", _notice(receipt)
+    problem = f"the workspace could not be cleared: {receipt.unfinished[0]}" if receipt.unfinished else ""
+    if not problem:  # a picture of the fakes that are left in the workspace may show the person
+        try:
+            card.make_card(workspace, out, notice=notice)
+        except Exception as error:  # nothing that is wrong with a card may keep a person at the Hub
+            problem = one_line(error, 400)
+    if problem:
+        shutil.rmtree(out / "pictures", ignore_errors=True)
+        receipt.notes.append(f"{path}: only its counts were corrected, the card could not be made again ({problem})")
+        try:
+            card.amend_card(out, notice)
+        except (ToolingError, OSError) as error:
+            receipt.notes.append(f"{path}: could not be corrected either ({one_line(error, 400)})")
 
 
 def _notice(receipt: Receipt) -> str:

@@ -36,6 +36,8 @@ class Receipt:
             the shard went because its split is empty now.
         hubs: repository -> {"commit", "purge"}; `purge` is null where old revisions were left.
         recipients: user who was given the data -> repository: they must be notified.
+        unfinished: what could not be removed from the workspace in the last run, one line each.
+        notes: what else could not be done then: a new card, the list of recipients.
         is_complete: whether the last run did all that it was asked.
     """
 
@@ -48,6 +50,8 @@ class Receipt:
     releases: dict[str, dict[str, Any]] = field(default_factory=dict)
     hubs: dict[str, dict[str, Any]] = field(default_factory=dict)
     recipients: dict[str, str] = field(default_factory=dict)
+    unfinished: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     is_complete: bool = False
 
     @classmethod

@@ -135,9 +135,6 @@ def clear_main(remote: Remote, out: Path | None, receipt: Receipt) -> None:
         RemoteError: main moved meanwhile, or the Hub refuses.
     """
     entry = receipt.hub(remote.repo_id)
-    if remote.call("repo_info").gated:
-        users = [request.user for request in list_requests(remote, "accepted")]
-        receipt.recipients = dict(sorted({**dict.fromkeys(users, remote.repo_id), **receipt.recipients}.items()))
     title = f"Take down identity {receipt.identity}"
     if out is not None:
         head = remote.head()
@@ -150,6 +147,23 @@ def clear_main(remote: Remote, out: Path | None, receipt: Receipt) -> None:
         titled = (commit.commit_id for commit in remote.history() if commit.title == title)
         entry["commit"] = next(titled, None)
     receipt.save()
+
+
+def check_write_access(remote: Remote) -> None:
+    """Raises RemoteError if the token may not commit to the repository: asks how a file would be sent, sends none."""
+    with quiet_client():
+        remote.call("preupload_lfs_files", additions=[CommitOperationAdd("README.md", b"-")])
+
+
+def note_recipients(remote: Remote, receipt: Receipt) -> None:
+    """Adds to the receipt who was let in to a gated repository.
+
+    Raises:
+        RemoteError: the token may not see that, or the Hub cannot be reached.
+    """
+    if remote.call("repo_info").gated:
+        users = [request.user for request in list_requests(remote, "accepted")]
+        receipt.recipients = dict(sorted({**dict.fromkeys(users, remote.repo_id), **receipt.recipients}.items()))
 
 
 def _operations(

@@ -3,6 +3,9 @@
 A tombstone comes first: from then on ingest, plan and generate refuse the person, whatever becomes of this run. Then
 the receipt, WORKSPACE/takedowns/{identity}.json, notes what goes before it goes, and what was done once it is done; a
 rerun after a kill goes on from it and ends with the same workspace, release and Hub.
+
+What removing needs is checked before anything is removed. Nothing else keeps a person at the Hub: a card that cannot be
+made, or a file of the workspace that cannot be removed, is noted, and the takedown goes on.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from generation.errors import one_line
 from homologous_deepfake import SUBSETS, people_of
-from tooling.errors import InputError, UsageError
+from tooling.errors import InputError, ToolingError, UsageError, WorkspaceError
 from tooling.remote import connect
 from tooling.takedown import recipients as access
 from tooling.takedown import remote_copies as takedown_hub
@@ -178,56 +182,87 @@ def take_down(workspace: Workspace, request: TakedownRequest, *, progress: Progr
         progress: called for each finished step.
 
     Raises:
-        UsageError, InputError: as `plan_takedown`; `date` is not a day; a Hub without its release.
+        UsageError, InputError: as `plan_takedown`; `date` is not a day; a Hub without its release. At the end: release
+            and Hub are cleared, but something in the workspace could not be removed.
         RemoteError: the Hub refuses or cannot be reached; run it again, it goes on.
     """
     access.check_date(request.date)
     plan = plan_takedown(workspace, request.identity, out=request.out, repo_id=request.repo_id)
     if plan.hub is not None and plan.hub.main_files and request.out is None:
         raise UsageError(f"{request.repo_id}: name the release folder that was pushed there with --out")
+    remote = connect(request.repo_id) if request.repo_id is not None else None
+    if remote is not None:
+        takedown_hub.check_write_access(remote)
     date = plan.taken_down_on or request.date
     if plan.taken_down_on is None:
         append_line(workspace.tombstones_path, json.dumps({"identity": request.identity, "date": date}))
         sync_folder(workspace.root)
     receipt = read_receipt(workspace, request.identity) or Receipt.new(workspace, request.identity, date)
     receipt.note(plan.samples, plan.files, plan.pairs)
-    receipt.recipients = {**receipt.recipients, **{user: e.repo for user, e in access.recipients(workspace).items()}}
-    receipt.is_complete = False
+    receipt.unfinished, receipt.notes, receipt.is_complete = [], [], False
+    _attempt(receipt.notes, lambda: _note_known_recipients(workspace, receipt))
     receipt.save()
     steps: list[Callable[[], None]] = [lambda: clear_workspace(workspace, receipt)]
     if request.out is not None:
         out = request.out
         steps.append(lambda: clear_release(workspace, out, receipt, is_pushed=bool(request.repo_id)))
-    if request.repo_id is not None:
-        remote = connect(request.repo_id)
-        steps.append(lambda: takedown_hub.clear_main(remote, request.out, receipt))
+    if remote is not None:
+        hub = remote
+        steps.append(lambda: takedown_hub.clear_main(hub, request.out, receipt))
+        steps.append(lambda: _attempt(receipt.notes, lambda: takedown_hub.note_recipients(hub, receipt)))
         if request.purge_history:
             person = Person(request.identity, frozenset(receipt.samples))
             look = takedown_hub.Search(person, request.out, frozenset(receipt.samples.values()), receipt)
-            steps.append(lambda: takedown_hub.purge_history(remote, look, receipt))
+            steps.append(lambda: takedown_hub.purge_history(hub, look, receipt))
     for done, step in enumerate(steps):
         progress(done, len(steps), "")
         step()
     if request.out is not None:
         _remove_partial_writes(request.out)
-    receipt.is_complete = True
+    receipt.is_complete = not (receipt.unfinished or receipt.notes)
     receipt.save()
     progress(len(steps), len(steps), request.identity)
+    if receipt.unfinished:
+        others = f" ({len(receipt.unfinished)} in all)" if len(receipt.unfinished) > 1 else ""
+        raise WorkspaceError(
+            f"{receipt.unfinished[0]}{others}; everything else of identity {request.identity} is removed; "
+            "correct that and run it again"
+        )
     return receipt
 
 
 def clear_workspace(workspace: Workspace, receipt: Receipt) -> None:
-    """Removes records, files, plan entries and table rows of the receipt's person; what is gone already is skipped."""
-    person = Person(receipt.identity, frozenset(receipt.samples))
+    """Removes records, files, plan entries and table rows of the receipt's person; what is gone already is skipped.
+
+    What cannot be removed is noted in `receipt.unfinished`, and the rest goes.
+    """
+    person, problems = Person(receipt.identity, frozenset(receipt.samples)), receipt.unfinished
     for kind in KINDS:
         if kind.owner == "rows" and workspace.path(kind.pattern).exists():
-            TABLES[kind.pattern](workspace, person)
+            _attempt(problems, partial(TABLES[kind.pattern], workspace, person))
     for name in receipt.files:
-        workspace.path(name).unlink(missing_ok=True)
+        _attempt(problems, partial(workspace.path(name).unlink, missing_ok=True))
     for folder in sorted({workspace.path(name).parent for name in receipt.files}):
         if folder.is_dir():
-            sync_folder(folder)
-    _remove_leftovers(workspace)
+            _attempt(problems, partial(sync_folder, folder))
+    _attempt(problems, partial(_remove_leftovers, workspace))
+    receipt.save()
+
+
+def _attempt(problems: list[str], step: Callable[[], object]) -> None:
+    """Does what must not keep the rest from being done; what goes wrong becomes a line of `problems`."""
+    try:
+        step()
+    except (ToolingError, OSError) as error:
+        is_named = isinstance(error, OSError) and error.filename
+        problem = f"{error.filename}: {error.strerror}" if is_named else one_line(error, 400)
+        if problem not in problems:
+            problems.append(problem)
+
+
+def _note_known_recipients(workspace: Workspace, receipt: Receipt) -> None:
+    known = {user: entry.repo for user, entry in access.recipients(workspace).items()}
+    receipt.recipients = {**receipt.recipients, **known}
 
 
 def _rows(number: int) -> str:

@@ -18,7 +18,7 @@ from generation.errors import VideoError
 from generation.media.reader import probe_video, read_clip, read_image
 from generation.media.tags import read_tags, write_tags
 from generation.media.writer import write_clip
-from tests.tooling.expiring import expiring_keys, outlive
+from tests.tooling.marks.expiring import expiring_keys, outlive
 from tests.tooling.marks.time_stamps import StampServer, serving_stamps
 from tests.workspaces import HEIGHT, WIDTH, moving_pattern
 from tooling.errors import InputError, WorkspaceError

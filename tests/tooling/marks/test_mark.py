@@ -19,7 +19,7 @@ from generation.media.reader import read_clip
 from generation.media.tags import read_tags
 from generation.media.writer import write_clip
 from homologous_deepfake import METHODS, SUBSETS, read_rows
-from tests.tooling.expiring import expiring_keys, outlive
+from tests.tooling.marks.expiring import expiring_keys, outlive
 from tests.tooling.marks.time_stamps import serving_stamps
 from tests.workspaces import HEIGHT, NUM_FRAMES, WIDTH, make_workspace, moving_pattern, publish_marked
 from tooling.cli.app import app

@@ -19,7 +19,7 @@ from huggingface_hub import HfApi
 from homologous_deepfake import SUBSETS, complete_row, read_rows
 from tests.hub.served import DATASET, OWNER, REPO, Served, patch_endpoint
 from tests.tooling import children
-from tests.tooling.expiring import expiring_keys, outlive
+from tests.tooling.marks.expiring import expiring_keys, outlive
 from tests.workspaces import make_workspace, reproducible_state, write_card
 from tooling.errors import InputError, WorkspaceError
 from tooling.marks.manifest import mark_file

@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import random
 import re
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from huggingface_hub import CommitOperationAdd, HfApi, constants, hf_hub_download
+from huggingface_hub import CommitOperationAdd, DatasetCard, HfApi, constants, hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
 from typer.testing import CliRunner
 
-from tests.hub.served import OWNER, add_people, check_store
+from tests.hub.served import OWNER, READER, add_people, check_store
 from tests.tooling import children
 from tests.tooling.pushing import TARGET, Traffic, use_hub
 from tests.workspaces import make_workspace
 from tooling.cli.app import app
-from tooling.errors import ConsentError, InputError, ToolingError, UsageError
+from tooling.errors import ConsentError, InputError, ToolingError, UsageError, WorkspaceError
 from tooling.hub.root import Hub
 from tooling.hub.server import serve
 from tooling.release.folder import PAPERS, read_release
 from tooling.release.shards import read_checksums, rewrite_shard
+from tooling.remote import RemoteError
 from tooling.stages import ingest, plan
 from tooling.stages.build import build_release
 from tooling.stages.card import run as card
@@ -44,6 +47,7 @@ from tooling.workspace.identities import format_identities
 from tooling.workspace.layout import Workspace, open_workspace
 from tooling.workspace.path_kinds import KINDS, kind_of, people_in, unknown_paths
 from tooling.workspace.records import format_record
+from tooling.workspace.signing_keys import init_keys
 
 pytestmark = pytest.mark.thorough
 
@@ -64,6 +68,17 @@ class Place:
     @property
     def api(self) -> HfApi:
         return HfApi(endpoint=self.endpoint, token=OWNER)
+
+    def count_served(self) -> int:
+        """Rows that the Hub's main offers in all, by the shards' own count; the card states the same."""
+        there = Path(snapshot_download(**DATASET, cache_dir=self.out.parent / "cache"))
+        infos = DatasetCard.load(there / "README.md").data.dataset_info
+        stated = {info["config_name"]: sum(split["num_examples"] for split in info["splits"]) for info in infos}
+        counted: dict[str, int] = dict.fromkeys(stated, 0)
+        for path in there.glob("data/*/*.parquet"):
+            counted[path.parent.name] += pq.read_metadata(path).num_rows
+        assert stated == counted
+        return sum(counted.values())
 
     def take_down(self, *, purge: bool = False) -> Receipt:
         return takedown.take_down(self.workspace, TakedownRequest(PERSON, DATE, self.out, TARGET, purge))
@@ -411,6 +426,99 @@ def test_refusals_are_one_line_and_change_nothing(place: Place) -> None:
     with pytest.raises(InputError, match=r"it is missing from main of .*; run `tooling push REPO_ID` first"):
         place.take_down()
     assert files(place.workspace.root) == before
+
+
+def spoil_answers(workspace: Workspace) -> None:
+    (workspace.root / "answers.toml").write_text("[terms\nlicensor = us")
+
+
+def spoil_clip(workspace: Workspace) -> None:
+    """The contact sheet in the card reads it."""
+    path = next(iter(workspace.records("swap_video").values())).path
+    workspace.path(path).write_bytes(b"no video")
+
+
+FAULTS: dict[str, tuple[Callable[[Workspace], object], str]] = {
+    "no keys": (lambda workspace: shutil.rmtree(workspace.keys_path), "no signing certificate; run"),
+    "typo in answers.toml": (spoil_answers, "answers.toml: not readable as TOML"),
+    "damaged clip": (spoil_clip, "cannot be read as video"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_only_the_card_needs_keeps_nobody_at_the_hub(fault: str, place: Place) -> None:
+    inject, message = FAULTS[fault]
+    before = place.count_served()
+    assert before > 0
+    inject(place.workspace)
+    receipt = place.take_down()
+    assert holders(place.out) == holders(place.workspace.root) == []
+    assert not receipt.is_complete
+    assert len(receipt.notes) == 1
+    assert message in receipt.notes[0]
+    assert receipt.notes[0].startswith(f"{place.out / 'README.md'}: only its counts were corrected")
+    assert read_receipt(place.workspace, PERSON) == receipt
+    served = place.count_served()
+    assert served == before - 2 * len(receipt.samples)  # in their subsets, and in the config of all
+    text = (place.out / "README.md").read_text("utf-8")
+    assert f"\n> {DATE}, taken out at a person's request: 1 of `raw_video`, " in text
+    assert f"\n- {DATE}, taken out at a person's request: 1 of `raw_video`, " in text
+    assert "](pictures/" not in text
+    if fault != "typo in answers.toml":
+        return
+    place.workspace.path("answers.toml").unlink()
+    again = place.take_down()
+    assert again.is_complete
+    assert again.notes == []
+    assert place.count_served() == served
+    text = (place.out / "README.md").read_text("utf-8")
+    assert "\n> " not in text
+    assert text.count(", taken out at a person's request: ") == 1
+    assert "](pictures/" in text
+
+
+def test_a_certificate_that_has_expired_does_not_touch_a_takedown(place: Place) -> None:
+    old = datetime.now(UTC) - timedelta(days=900)
+    init_keys(place.workspace.keys_path, is_replacing=True, begins=old)
+    entry = '{"date": "2026-10-01"}\n'
+    access.log_path(place.workspace).write_text(entry)
+    receipt = place.take_down(purge=True)
+    assert holders(place.hub.root) == []
+    assert [note.partition(" (line")[0] for note in receipt.notes] == [
+        f"{access.log_path(place.workspace)}: damaged line '{entry.strip()}'"
+    ]
+
+
+def test_what_cannot_be_removed_here_is_removed_at_the_hub(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck, unlink = place.workspace.path("raw_video/7.mp4"), os.unlink
+
+    def refuse(path: Any, *arguments: Any, **options: Any) -> None:
+        if Path(path) == stuck:
+            raise PermissionError(13, "Permission denied", "7.mp4")
+        unlink(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        with pytest.raises(
+            WorkspaceError, match=r"^7\.mp4: Permission denied; everything else of identity 7"
+        ) as caught:
+            place.take_down(purge=True)
+    assert "\n" not in str(caught.value)
+    assert holders(place.hub.root) == holders(place.out) == []
+    assert holders(place.workspace.root) == [str(stuck)]
+    assert not plan_takedown(place.workspace, PERSON, out=place.out, repo_id=TARGET).is_complete
+    assert place.take_down().is_complete
+    assert holders(place.workspace.root) == []
+
+
+def test_a_token_that_may_only_read_is_refused_before_anything_is_removed(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = files(place.workspace.root), files(place.out)
+    monkeypatch.setenv("HF_TOKEN", READER)
+    with pytest.raises(RemoteError, match="this token may not do that"):
+        place.take_down()
+    assert before == (files(place.workspace.root), files(place.out))
 
 
 def test_recipients_are_in_the_receipt_and_stay_at_home(place: Place) -> None:

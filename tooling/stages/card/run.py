@@ -29,6 +29,8 @@ from tooling.workspace.readiness import describe_left_out
 from tooling.workspace.signing_keys import read_keys
 
 BLOCK = re.compile(r"<!-- (repository only|release: (\w+)) -->\n(.*?)<!-- end -->\n", re.DOTALL)
+FRONT_MATTER = re.compile(r"\A---\n(.*?)^---\n", re.DOTALL | re.MULTILINE)
+IMAGE = re.compile(r"^!\[[^\]]*\]\(pictures/[^)]*\)\n?", re.MULTILINE)
 PICTURE = "pictures/swap_video.jpg"
 EARLIER_PICTURE = "pictures/swap_video.png"
 SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
@@ -71,6 +73,34 @@ def make_card(workspace: Workspace, out: Path, *, since: str | None = None, noti
     header = yaml.safe_dump(_metadata(workspace, release), sort_keys=False, allow_unicode=True, width=120)
     write_text(out / "README.md", f"---\n{header}---\n\n{body}")
     return out / "README.md"
+
+
+def amend_card(out: Path, notice: str) -> None:
+    """Corrects a card where no new one can be made: counts and files in its header; no pictures; a line on top.
+
+    Text and papers stay as they are. Needs nothing but the shards.
+
+    Args:
+        out: a built release.
+        notice: as for `make_card`; in the list of changes and in the line on top.
+
+    Raises:
+        InputError: `out` is not a built release.
+    """
+    path = out / "README.md"
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    head = FRONT_MATTER.match(text)
+    try:
+        header = yaml.safe_load(head[1]) if head else {}
+    except yaml.YAMLError:
+        header = {}
+    header = (header if isinstance(header, dict) else {}) | dataset_card_configs(read_release(out))
+    body = IMAGE.sub("", text[head.end() :] if head else text).strip()
+    line = f"> {notice.removeprefix('- ')}. The numbers in the text below, and in the papers, are from before that."
+    if line not in body:
+        body = f"{line}\n\n{changes.add_notice(body, notice)}".strip()
+    dumped = yaml.safe_dump(header, sort_keys=False, allow_unicode=True, width=120)
+    write_text(path, f"---\n{dumped}---\n\n{body}\n")
 
 
 def missing_answers(workspace: Workspace) -> list[str]:

@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 from generation.media.reader import read_clip
 from generation.media.tags import write_tags
 from generation.media.writer import X264_OPTIONS, VideoWriter
-from tests.tooling.expiring import expiring_keys, outlive
+from tests.tooling.marks.expiring import expiring_keys, outlive
 from tests.tooling.stages.verify.verified import record_of, replace_record
 from tooling.marks import manifest as provenance
 from tooling.marks.manifest import Mark, label_text, mark_file
