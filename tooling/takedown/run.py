@@ -191,7 +191,7 @@ def take_down(workspace: Workspace, request: TakedownRequest, *, progress: Progr
     if plan.hub is not None and plan.hub.main_files and request.out is None:
         raise UsageError(f"{request.repo_id}: name the release folder that was pushed there with --out")
     remote = connect(request.repo_id) if request.repo_id is not None else None
-    if remote is not None:
+    if remote is not None and plan.hub is not None and (plan.hub.main_files or request.purge_history):
         takedown_hub.check_write_access(remote)
     date = plan.taken_down_on or request.date
     if plan.taken_down_on is None:
@@ -253,11 +253,14 @@ def _attempt(problems: list[str], step: Callable[[], object]) -> None:
     """Does what must not keep the rest from being done; what goes wrong becomes a line of `problems`."""
     try:
         step()
-    except (ToolingError, OSError) as error:
-        is_named = isinstance(error, OSError) and error.filename
-        problem = f"{error.filename}: {error.strerror}" if is_named else one_line(error, 400)
-        if problem not in problems:
-            problems.append(problem)
+    except ToolingError as error:
+        problem = one_line(error, 400)
+    except OSError as error:
+        problem = f"{error.filename}: {error.strerror}" if error.filename else one_line(error, 400)
+    else:
+        return
+    if problem not in problems:
+        problems.append(problem)
 
 
 def _note_known_recipients(workspace: Workspace, receipt: Receipt) -> None:

@@ -69,7 +69,8 @@ class SigningKeys:
             days = f"from {self.begins:%Y-%m-%d %H:%M} until {self.expires:%Y-%m-%d}"
             return f"is valid {days}, and {clock} (UTC); set the clock, or put a certificate there that is valid now"
         if now > self.expires:
-            way_out = "put a new one there and run `tooling keys sign`, or set the clock if it is wrong"
+            renew = "run `tooling keys init --force`" if self.is_test else "put a new one there"
+            way_out = f"{renew}, then run `tooling keys sign`; or set the clock if it is wrong"
             return f"expired on {self.expires:%Y-%m-%d %H:%M}, and {clock} (UTC); {way_out}"
         return ""
 

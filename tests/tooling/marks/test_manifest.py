@@ -215,7 +215,7 @@ def test_a_certificate_that_has_expired_is_judged_apart_from_changes(tmp_path: P
     others = read_marks(plain, renewed)
     assert (others.state, others.is_expired) == ("untrusted", True)
     with pytest.raises(
-        InputError, match=r"certificate\.pem: expired on 20.*clock says 20.*; put a new one there and run"
+        InputError, match=r"certificate\.pem: expired on 20.*clock says 20.*; run `tooling keys init --force`, then"
     ):
         read_signing_keys(tmp_path / "keys")
 
