@@ -150,7 +150,9 @@ def _read_root(workspace: Workspace) -> tuple[list[Finding], str]:
     except (WorkspaceError, InputError) as error:
         return [Finding("error", "marks", name, f"marks were not checked: {error}")], ""
     problem = keys.validity_problem()
-    notes = [Finding("note", "marks", f"{name}/{CERTIFICATE}", f"{problem}; marks are intact where no error says else")]
+    notes = [
+        Finding("note", "marks", f"{name}/{CERTIFICATE}", f"{problem}; files without an error are as they were signed")
+    ]
     return (
         notes if problem else [],
         f"{keys.root.hex()} {keys.serial_number} {workspace.settings.keys.timestamp_server}",
