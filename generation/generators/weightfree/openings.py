@@ -1,56 +1,56 @@
-"""How far lids and lips are open, frame by frame, by the edges of the lids and by patches of the lips."""
+"""How far lids and lips are open, frame by frame, by what is seen between the lids and by patches of the lips."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-from generation.arrays import Floats, Frame, Grey, Landmarks
-from generation.generators.weightfree.driving.eyelids import Eyes
+from generation.arrays import Floats, Grey, Landmarks
+from generation.crops.clip import FaceClip
 from generation.generators.weightfree.driving.mouth import LipMatcher, Seam
 from generation.motion.expression import FEATURES, MotionMeter, Neutral
 from generation.motion.fields import hann_mean
+from generation.smoothing import smoothstep
 
-MEASURED_PX = 160  # side of the crop in which lids are measured
-FALL_OF_EDGES = (0.03, 0.22)  # shares by which the opening falls, where lids begin to close and where they are shut
-FALL_OF_DARK = (0.20, 0.55)  # the same for what is dark in the eye
+FALL = (0.12, 0.55)  # shares by which an eye's measure falls, where lids begin to close and where they are shut
+CONTRAST_SHARE, DARK_SHARE = 0.65, 0.6  # of the falls of both measures; a gaze that turns changes the second more
 OPEN_QUANTILE = 0.8  # of a clip's values, that of open eyes
+HASTY, TOO_HASTY = 0.06, 0.10  # a face that moves so far from frame to frame is blurred, and its landmarks lag
+HASTE_FRAMES = 2  # on either side
 FLOW_GAIN = 2.0  # flow sees about half of the way that lips move
 
 
-def lid_openings(crop: Frame, landmarks: Landmarks) -> Floats:
-    """Distance between the edges found of each eye, open or not, in distances between the eyes: float32 (2,).
-
-    Args:
-        crop: RGB uint8 (S, S, 3).
-        landmarks: float32 (5, 2) as shares of the side.
-    """
-    small = np.asarray(cv2.resize(crop, (MEASURED_PX, MEASURED_PX), interpolation=cv2.INTER_AREA), np.uint8)
-    eyes = Eyes.find(small, landmarks)
-    return np.array([(eye.upper + eye.lower) / eye.gap for eye in (eyes.left, eyes.right)], np.float32)
-
-
-def lid_closures(openings: Floats, darkness: Floats) -> Floats:
+def lid_closures(contrast: Floats, darkness: Floats, haste: Floats | None = None) -> Floats:
     """How far each lid is closed in each frame of a clip: float32 (T, 2), 0 open to 1 shut, smoothed a little.
 
-    The edges found of a shut eye are those of its lashes, so its opening falls by a quarter only, or less behind
-    glasses. Where the dark of iris and pupil goes too it counts for up to twice as much.
+    Each eye is compared with itself, open: people wink. In quick motion of the head eyes are taken for open.
 
     Args:
-        openings: float32 (T, 2), from `lid_openings` of all frames.
+        contrast: float32 (T, 2), from `eye_contrast`.
         darkness: float32 (T, 2), from `eye_darkness`.
+        haste: float32 (T,), see `haste`; None where the head is still.
     """
-    closed, pale = (
-        np.clip((_fall(values) - low) / (high - low), 0, 1)
-        for values, (low, high) in ((openings, FALL_OF_EDGES), (darkness, FALL_OF_DARK))
-    )
-    return np.asarray(np.minimum(closed * (1 + pale), 1), np.float32)
+    fall, pale = _fall(contrast), _fall(darkness)
+    fall = CONTRAST_SHARE * fall + DARK_SHARE * np.clip(pale, 0, np.maximum(fall, 0))
+    closure = np.clip((fall - FALL[0]) / (FALL[1] - FALL[0]), 0, 1)
+    if haste is not None:
+        window = np.ones(2 * HASTE_FRAMES + 1, np.uint8)
+        quick = cv2.dilate(np.asarray(haste, np.float32)[:, None], window[:, None])[:, 0]
+        closure *= smoothstep(TOO_HASTY, HASTY, quick)[:, None]
+    return np.asarray(closure, np.float32)
 
 
 def _fall(values: Floats) -> Floats:
     """By how much values (T, 2) are below those of open eyes, as a share of them, averaged over three frames."""
     fall = np.asarray(1 - values / np.maximum(np.quantile(values, OPEN_QUANTILE, axis=0), 1e-3), np.float32)
     return np.stack([hann_mean(fall, number, 1) for number in range(len(fall))])
+
+
+def haste(clip: FaceClip) -> Floats:
+    """How far the face moves from frame to frame: float32 (T,), in distances between the eyes."""
+    gap = float(np.median(np.linalg.norm(clip.landmarks[:, 1] - clip.landmarks[:, 0], axis=1)))
+    steps = np.linalg.norm(np.diff(clip.landmarks.mean(1), axis=0), axis=1) / max(gap, 1.0)
+    return np.asarray(np.maximum(np.append(steps, 0), np.insert(steps, 0, 0)), np.float32)
 
 
 class LipMeter(MotionMeter):

@@ -28,7 +28,7 @@ from generation.crops.clip import FaceClip
 from generation.crops.outline import is_seen
 from generation.generators.base import CropsOutput, PairPipeline
 from generation.generators.weightfree.driving.eyelids import Eyes, close_eyes
-from generation.generators.weightfree.openings import LipMeter, lid_closures, lid_openings
+from generation.generators.weightfree.openings import LipMeter, haste, lid_closures
 from generation.motion.expression import (
     FEATURES,
     LID_HEIGHT,
@@ -38,6 +38,7 @@ from generation.motion.expression import (
     choose_sequence,
     comparable,
     displacement,
+    eye_contrast,
     eye_darkness,
     small_grey,
 )
@@ -174,15 +175,15 @@ class WeightfreeSwap(PairPipeline):
 
 def _measure(clip: FaceClip, batching: Batching) -> tuple[Neutral, Floats, Floats]:
     """The neutral crop, comparable features (T, F), and how far the lids are closed (T, 2), of one clip."""
-    openings: list[Floats] = []
+    contrast: list[Floats] = []
     darkness: list[Floats] = []
 
     def watch(crop: Frame, grey: Grey, landmarks: Floats) -> None:
-        openings.append(lid_openings(crop, landmarks))
+        contrast.append(eye_contrast(grey, landmarks))
         darkness.append(eye_darkness(grey, landmarks))
 
     neutral, features = measure_clip(clip, batching, LipMeter, watch)
-    return neutral, comparable(features), lid_closures(np.stack(openings), np.stack(darkness))
+    return neutral, comparable(features), lid_closures(np.stack(contrast), np.stack(darkness), haste(clip))
 
 
 def _collect(
