@@ -28,6 +28,7 @@ from generation.errors import GenerationError
 from generation.generators.base import CropsOutput, PairPipeline
 from generation.generators.weightfree.driving.driving_clip import DrivingClip, DrivingFrame
 from generation.generators.weightfree.driving.key_frame import KeyPlaces, TargetKeyFrame, animate
+from generation.generators.weightfree.openings import haste, measure_lids
 from generation.motion.expression import (
     FEATURE_WEIGHTS,
     FEATURES,
@@ -86,7 +87,7 @@ class PreparedDrive:
         brow_height: see `Neutral.brow_height`, of the target.
         keys: the target's key frames.
         choice: int (T,), which of them for each target frame.
-        closure: float32 (T,), how far the source's lids are closed, see `animate`.
+        closure: float32 (T, 2), how far the source's lids are closed, see `animate`.
         driving: the source's frames, read as they are needed.
     """
 
@@ -123,7 +124,7 @@ class WeightfreeDrive(PairPipeline):
             )
         batching = Batching(self.settings.crop_px, self.settings.batch_frames)
         target_neutral, asked = measure_clip(target, batching)
-        source_neutral, given = measure_clip(source, batching)
+        source_neutral, given, lids = measure_lids(source, batching)
         driving = _from_closed_mouth(given, DrivingClip(source, source_neutral, self.settings.crop_px))
         offered, _, still = _still_frames(asked, DrivingClip(target, target_neutral, self.settings.crop_px))
         requested = offered.copy()
@@ -132,7 +133,7 @@ class WeightfreeDrive(PairPipeline):
         choice = choose_sequence(requested, offered[numbers], self.settings.switch_cost)
         keys = _collect(target, numbers, target_neutral, driving)
         return PreparedDrive(
-            target_neutral.brow_height, keys, choice, _lid_closure(given, self.settings.widest_lids), driving
+            target_neutral.brow_height, keys, choice, _lid_closure(given, lids, self.settings.widest_lids), driving
         )
 
     def replace(self, faces: AlignedFaces, prepared: PreparedDrive, *, seed: int = 0) -> CropsOutput:
@@ -152,16 +153,9 @@ def _still_frames(features: Floats, clip: DrivingClip) -> tuple[Floats, Floats, 
     result[:, closure] = np.sign(result[:, closure]) * np.maximum(np.abs(result[:, closure]) - LID_FLUTTER, 0)
     shown = np.abs(result[:, _EXPRESSION] * FEATURE_WEIGHTS[_EXPRESSION]).sum(1)
     # A frame in quick motion is blurred, and its landmarks lag.
-    shown += HASTE_WEIGHT * np.maximum(_haste(clip.clip) - HASTE, 0)
+    shown += HASTE_WEIGHT * np.maximum(haste(clip.clip) - HASTE, 0)
     enough = max(min(float(np.quantile(shown, STILL_SHARE)), float(shown.min()) + STILL_MORE), STILL_ENOUGH)
     return result, shown, np.flatnonzero(shown <= enough)
-
-
-def _haste(clip: FaceClip) -> Floats:
-    """How far the face moves from frame to frame: float32 (T,), in distances between the eyes."""
-    gap = float(np.median(np.linalg.norm(clip.landmarks[:, 1] - clip.landmarks[:, 0], axis=1)))
-    steps = np.linalg.norm(np.diff(clip.landmarks.mean(1), axis=0), axis=1) / max(gap, 1.0)
-    return np.asarray(np.maximum(np.append(steps, 0), np.insert(steps, 0, 0)), np.float32)
 
 
 def _from_closed_mouth(features: Floats, clip: DrivingClip) -> DrivingClip:
@@ -174,17 +168,17 @@ def _from_closed_mouth(features: Floats, clip: DrivingClip) -> DrivingClip:
     return DrivingClip(clip.clip, neutral, clip.crop_px)
 
 
-def _lid_closure(features: Floats, widest: float) -> Floats:
-    """How far the source's lids are closed in each frame, without the flutter of open eyes: float32 (T,).
+def _lid_closure(features: Floats, closures: Floats, widest: float) -> Floats:
+    """How far the source's lids are closed in each frame, without the flutter of open eyes: float32 (T, 2).
 
-    1 is shut, 0 as far open as they usually are; below 0 they are wider open, by this share of the opening.
+    1 is shut, 0 as far open as they usually are; below 0 they are wider open, both of them, by this share of the
+    opening.
     """
-    at = FEATURES.index("eye_closure")
-    closure = comparable(features)[:, at]
-    closure = np.where(closure < 0, features[:, at] - np.quantile(features[:, at], 0.25), closure)
-    smooth = np.stack([hann_mean(closure, number, 1) for number in range(len(closure))])
-    moved = smooth * smoothstep(0, LID_FLUTTER, np.abs(smooth))
-    return np.asarray(np.clip(moved, -widest, 1), np.float32)
+    wide = features[:, FEATURES.index("eye_closure")]
+    wide = np.minimum(wide - np.quantile(wide, 0.25), 0)
+    wide = np.stack([hann_mean(wide, number, 1) for number in range(len(wide))])
+    wide *= smoothstep(0, LID_FLUTTER, -wide)
+    return np.asarray(np.where(closures > 0, closures, np.maximum(wide, -widest)[:, None]), np.float32)
 
 
 def _collect(clip: FaceClip, numbers: list[int], neutral: Neutral, driving: DrivingClip) -> list[TargetKeyFrame]:
@@ -213,7 +207,7 @@ class _Batch:
     def drive(self, number: int) -> tuple[Frame, Floats]:
         """One crop and its mask."""
         time = self.target.start + number - self.target.num_before
-        driving, closure = self.driving[time - self.target.start], float(self.prepared.closure[time])
+        driving, closure = self.driving[time - self.target.start], self.prepared.closure[time]
         landmarks, brows = self.landmarks[number], self.prepared.brow_height
         face = np.zeros((self.settings.crop_px, self.settings.crop_px, 3), np.float32)
         for chosen, weight in sorted(self._weights(time).items()):

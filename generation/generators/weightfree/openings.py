@@ -5,14 +5,16 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from generation.arrays import Floats, Grey, Landmarks
+from generation.arrays import Floats, Frame, Grey, Landmarks
+from generation.crops.align import Batching
 from generation.crops.clip import FaceClip
 from generation.generators.weightfree.driving.mouth import LipMatcher, Seam
-from generation.motion.expression import FEATURES, MotionMeter, Neutral
+from generation.motion.expression import FEATURES, MotionMeter, Neutral, eye_contrast, eye_darkness
 from generation.motion.fields import hann_mean
+from generation.motion.measure import measure_clip
 from generation.smoothing import smoothstep
 
-FALL = (0.12, 0.55)  # shares by which an eye's measure falls, where lids begin to close and where they are shut
+SHUT_FALL, FLUTTER = 0.55, 0.15  # shares by which an eye's measure falls where lids are shut, and flutter
 CONTRAST_SHARE, DARK_SHARE = 0.65, 0.6  # of the falls of both measures; a gaze that turns changes the second more
 OPEN_QUANTILE = 0.8  # of a clip's values, that of open eyes
 HASTY, TOO_HASTY = 0.06, 0.10  # a face that moves so far from frame to frame is blurred, and its landmarks lag
@@ -20,7 +22,22 @@ HASTE_FRAMES = 2  # on either side
 FLOW_GAIN = 2.0  # flow sees about half of the way that lips move
 
 
-def lid_closures(contrast: Floats, darkness: Floats, haste: Floats | None = None) -> Floats:
+def measure_lids(
+    clip: FaceClip, batching: Batching, meter_class: type[MotionMeter] = MotionMeter
+) -> tuple[Neutral, Floats, Floats]:
+    """As `measure_clip`, in the same pass with `lid_closures`: float32 (T, 2)."""
+    contrast: list[Floats] = []
+    darkness: list[Floats] = []
+
+    def watch(crop: Frame, grey: Grey, landmarks: Landmarks) -> None:
+        contrast.append(eye_contrast(grey, landmarks))
+        darkness.append(eye_darkness(grey, landmarks))
+
+    neutral, features = measure_clip(clip, batching, meter_class, watch)
+    return neutral, features, lid_closures(np.stack(contrast), np.stack(darkness), haste(clip))
+
+
+def lid_closures(contrast: Floats, darkness: Floats, quickness: Floats | None = None) -> Floats:
     """How far each lid is closed in each frame of a clip: float32 (T, 2), 0 open to 1 shut, smoothed a little.
 
     Each eye is compared with itself, open: people wink. In quick motion of the head eyes are taken for open.
@@ -28,14 +45,14 @@ def lid_closures(contrast: Floats, darkness: Floats, haste: Floats | None = None
     Args:
         contrast: float32 (T, 2), from `eye_contrast`.
         darkness: float32 (T, 2), from `eye_darkness`.
-        haste: float32 (T,), see `haste`; None where the head is still.
+        quickness: float32 (T,), from `haste`; None where the head is still.
     """
     fall, pale = _fall(contrast), _fall(darkness)
     fall = CONTRAST_SHARE * fall + DARK_SHARE * np.clip(pale, 0, np.maximum(fall, 0))
-    closure = np.clip((fall - FALL[0]) / (FALL[1] - FALL[0]), 0, 1)
-    if haste is not None:
+    closure = np.clip(fall / SHUT_FALL, 0, 1) * smoothstep(0, FLUTTER, fall)
+    if quickness is not None:
         window = np.ones(2 * HASTE_FRAMES + 1, np.uint8)
-        quick = cv2.dilate(np.asarray(haste, np.float32)[:, None], window[:, None])[:, 0]
+        quick = cv2.dilate(np.asarray(quickness, np.float32)[:, None], window[:, None])[:, 0]
         closure *= smoothstep(TOO_HASTY, HASTY, quick)[:, None]
     return np.asarray(closure, np.float32)
 

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.arrays import Floats, Frame, Grey
+from generation.arrays import Floats, Frame
 from generation.crops import blending
 from generation.crops.align import AlignedFaces, Batching, align, smooth_landmarks
 from generation.crops.blending import GRID_PX
@@ -28,7 +28,7 @@ from generation.crops.clip import FaceClip
 from generation.crops.outline import is_seen
 from generation.generators.base import CropsOutput, PairPipeline
 from generation.generators.weightfree.driving.eyelids import Eyes, close_eyes
-from generation.generators.weightfree.openings import LipMeter, haste, lid_closures
+from generation.generators.weightfree.openings import LipMeter, measure_lids
 from generation.motion.expression import (
     FEATURES,
     LID_HEIGHT,
@@ -38,18 +38,16 @@ from generation.motion.expression import (
     choose_sequence,
     comparable,
     displacement,
-    eye_contrast,
-    eye_darkness,
     small_grey,
 )
 from generation.motion.fields import GRID, hann_mean, pixels, sample, sample_at, sample_sharp, to_grid
-from generation.motion.measure import measure_clip, seen_frames
+from generation.motion.measure import seen_frames
 from generation.motion.rigid import smooth_inside
 from generation.smoothing import smoothstep
 
 SHAPE_SHARE = 0.3  # of the source's proportions that are bent to the target's
 LANDMARK_SHARE = 0.5
-LID_WEIGHT = 2.0  # of lids that are closed in a source frame
+LID_WEIGHT = 4.0  # of lids that are closed in a source frame
 DARK_SHARE = 0.3  # of the dark between the lips, which teeth hide; it tells pursed lips from lips that are shut
 STRETCH_SHARE = 0.7  # of the difference in opening; flow shows the rest
 MISSING_OPENING = (0.015, 0.03)  # of the crop's side, from where the target's own mouth begins to be seen, and is
@@ -144,8 +142,9 @@ class WeightfreeSwap(PairPipeline):
             FaceError, VideoError: a clip cannot be read, or does not fit its track.
         """
         batching = Batching(self.settings.crop_px, self.settings.batch_frames)
-        target_neutral, requested, closure = _measure(target, batching)
-        source_neutral, offered, shown = _measure(source, batching)
+        target_neutral, requested, closure = measure_lids(target, batching, LipMeter)
+        source_neutral, offered, shown = measure_lids(source, batching, LipMeter)
+        requested, offered = comparable(requested), comparable(offered)
         # Lids fall by themselves: source frames are to show open eyes.
         blink, gape = (FEATURES.index(name) for name in ("eye_closure", "mouth_gap"))
         requested[:, blink], offered[:, blink] = 0, LID_WEIGHT * shown.max(1)
@@ -171,19 +170,6 @@ class WeightfreeSwap(PairPipeline):
         batch = _Batch(faces, prepared, self.settings)
         made = [batch.swap(number, seed) for number in range(*faces.requested.indices(len(faces.crops)))]
         return CropsOutput(np.stack([crop for crop, _ in made]), np.stack([mask for _, mask in made]))
-
-
-def _measure(clip: FaceClip, batching: Batching) -> tuple[Neutral, Floats, Floats]:
-    """The neutral crop, comparable features (T, F), and how far the lids are closed (T, 2), of one clip."""
-    contrast: list[Floats] = []
-    darkness: list[Floats] = []
-
-    def watch(crop: Frame, grey: Grey, landmarks: Floats) -> None:
-        contrast.append(eye_contrast(grey, landmarks))
-        darkness.append(eye_darkness(grey, landmarks))
-
-    neutral, features = measure_clip(clip, batching, LipMeter, watch)
-    return neutral, comparable(features), lid_closures(np.stack(contrast), np.stack(darkness), haste(clip))
 
 
 def _collect(

@@ -19,7 +19,7 @@ from generation.errors import RejectedOutputError
 from generation.generators.base import CropsOutput
 from generation.generators.loading import load_generator
 from generation.generators.weightfree.driving.eyelids import close_eyes
-from generation.generators.weightfree.openings import lid_closures, lid_openings
+from generation.generators.weightfree.openings import lid_closures
 from generation.generators.weightfree.swap import (
     PreparedSwap,
     SwapSettings,
@@ -36,6 +36,7 @@ from generation.motion.expression import (
     choose_sequence,
     comparable,
     displacement,
+    eye_contrast,
     eye_darkness,
     mouth_darkness,
     small_grey,
@@ -139,13 +140,29 @@ def test_lids_follow_the_target(faces: AlignedFaces, output: CropsOutput) -> Non
     places = faces.landmarks / faces.crops.shape[1]
     wanted, shown = (
         lid_closures(
-            np.stack([lid_openings(crop, at) for crop, at in zip(crops, places, strict=True)]),
+            np.stack([eye_contrast(small_grey(crop), at) for crop, at in zip(crops, places, strict=True)]),
             np.stack([eye_darkness(small_grey(crop), at) for crop, at in zip(crops, places, strict=True)]),
         )
         for crops in (faces.crops, output.frames)
     )
     assert wanted.max() > 0.8
     assert np.corrcoef(wanted.mean(1), shown.mean(1))[0, 1] > 0.5
+
+
+def test_a_lid_is_compared_with_its_own_eye_alone_and_not_while_the_head_moves_quickly() -> None:
+    contrast = np.full((30, 2), (0.8, 0.4), np.float32)
+    darkness = np.full((30, 2), 0.5, np.float32)
+    contrast[10:14, 0] *= 0.5  # a wink, seen by both
+    darkness[10:14, 0] *= 0.6
+    darkness[20:24] *= 0.3  # a gaze that turns
+    contrast[20:24] *= 0.95
+    closures = lid_closures(contrast, darkness)
+    assert closures[11:13, 0].min() > 0.9
+    assert closures[:, 1].max() < 0.1
+    assert np.abs(closures[16:, 0]).max() < 0.1
+    quick = np.zeros(30, np.float32)
+    quick[12] = 0.2
+    assert lid_closures(contrast, darkness, quick)[10:15].max() == 0
 
 
 def test_one_eye_closes_alone(prepared: PreparedSwap) -> None:

@@ -20,12 +20,12 @@ from generation.motion.fields import sample_at, sample_sharp
 _HALF_WIDTH = 0.30
 _NEAREST_REACH, _FARTHEST_REACH = 0.06, 0.26
 _ABOVE_LASHES = 0.015  # lid's skin begins this far above the eye's edge
-_LASH_WIDTH = 0.011
+_LASH_WIDTHS = 0.012, 0.030  # of sharp pictures and of blurred ones
 _USUAL_UPPER, _USUAL_LOWER = 0.085, 0.065
 _EDGE_PX = 0.8  # softness of the lid's edge
 _FULLNESS = 0.8  # of the arches of the edges; a parabola has 1
 _STRETCH = 1.25  # 1 would stretch the lid evenly and kink the skin above; more spares the skin, less the lid
-_BULGE_LIGHT, _LASH_DARKNESS = 0.40, 0.62
+_BULGE_LIGHT, _LASH_SHARE = 0.40, 0.8
 SMALLEST_CLOSURE = 0.02  # that is drawn
 BOX_STEP_PX = 4
 _MEETING = 0.12  # how far above the lower lid the closed lids meet, as a share of the opening
@@ -42,6 +42,8 @@ class Eye:
         upper, lower: heights of the edges above and below the line through the corners, as shares of the side.
         reach: how far above the upper edge there is only skin, up to the brow or a rim of glasses, as a share.
         gap: distance between the two eyes, as a share of the side.
+        lash_width: how soft its upper edge is, as a share of the side.
+        lash_darkness: of lashes and iris against the lid's skin, 0 to 1.
     """
 
     centre: Floats
@@ -51,6 +53,8 @@ class Eye:
     lower: float
     reach: float
     gap: float
+    lash_width: float
+    lash_darkness: float
 
     def local(self, places: Floats) -> tuple[Floats, Floats]:
         """Places (..., 2) along the eye (-1 and 1 are the corners) and below its axis (shares of the side)."""
@@ -115,7 +119,17 @@ def _find_eye(grey: Floats, middle: Floats, along: Floats, gap: float) -> Eye:
         (lower + level - corner) * gap,
         reach * gap,
         gap,
+        *_lashes(heights - level, profile, upper, lower, gap),
     )
+
+
+def _lashes(heights: Floats, profile: Floats, upper: float, lower: float, gap: float) -> tuple[float, float]:
+    """Softness of the upper edge, a share of the side, and how dark the eye is below it."""
+    lid = float(profile[(heights < upper) & (heights > upper - 0.06)].max())
+    dark = float(profile[(heights > upper) & (heights < lower)].min())
+    slope = float(-np.gradient(profile, heights)[np.abs(heights - upper) < 0.03].min())
+    width = np.clip((lid - dark) / max(slope, 1e-3) / np.sqrt(2 * np.pi), *_LASH_WIDTHS)
+    return float(width * gap), float(np.clip(1 - dark / max(lid, 1.0), 0, 1))
 
 
 def _skin_above(heights: Floats, profile: Floats) -> float:
@@ -144,7 +158,7 @@ class Lid:
     Attributes:
         places: float32 (H, W, 2), where its skin comes from, shares of the crop's side.
         weight: float32 (H, W), 1 where there is lid.
-        lashes: float32 (H, W), 1 on its dark edge.
+        lashes: float32 (H, W), share of the light that its dark edge takes.
         bulge: float32 (H, W), how much of the eyeball is under it, and so how little of the socket's shade.
     """
 
@@ -175,7 +189,8 @@ def lid_of(eye: Eye, places: Floats, closure: float, side_px: int) -> Lid:
     risen = (edge - skin) * share**_STRETCH
     down = np.array([-eye.along[1], eye.along[0]], np.float32)
     weight = 1 / (1 + np.exp(np.clip((below - edge) * side_px / _EDGE_PX * 2, -30, 30)))
-    lashes = np.exp(-0.5 * np.square((below - edge) / (_LASH_WIDTH * eye.gap))) * np.minimum(5 * arch, 1) * began
+    lashes = np.exp(-0.5 * np.square((below - edge) / eye.lash_width)) * np.minimum(2 * arch, 1)
+    lashes *= min(2 * closure, 1.0) * _LASH_SHARE * eye.lash_darkness
     bulge = closure * arch * np.clip((below - upper) / np.maximum(lower - upper, 1e-4) + 0.4, 0, 1)
     return Lid(*(np.asarray(part, np.float32) for part in (places - risen[..., None] * down, weight, lashes, bulge)))
 
@@ -244,5 +259,5 @@ def draw_lid(crop: Frame, box: Frame, eye: Eye, lid: Lid) -> Frame:
     skin += (_BULGE_LIGHT * lid.bulge * lid.weight)[..., None] * (usual - skin)
     under = box.astype(np.float32)
     mixed = under + lid.weight[..., None] * (skin - under)
-    mixed *= (1 - _LASH_DARKNESS * lid.lashes)[..., None]
+    mixed *= (1 - lid.lashes)[..., None]
     return np.asarray(np.clip(np.rint(mixed), 0, 255), np.uint8)

@@ -10,7 +10,7 @@ import numpy as np
 from generation.arrays import Floats, Frame
 from generation.crops import blending
 from generation.generators.weightfree.driving.driving_clip import DrivingClip, DrivingFrame
-from generation.generators.weightfree.driving.eyelids import Eyes, draw_lid, lid_of, raised
+from generation.generators.weightfree.driving.eyelids import SMALLEST_CLOSURE, Eyes, draw_lid, lid_of, raised
 from generation.generators.weightfree.driving.mouth import COLUMNS, Seam, logistic
 from generation.motion.expression import MotionMeter, Neutral, displacement, small_grey
 from generation.motion.fields import GRID, pixels, sample_at, sample_sharp
@@ -20,7 +20,6 @@ LIP_EDGE_PX = 0.8
 SMALLEST_GAP_PX = 1.0  # between the lips; from three times that what lies between them is seen in full
 LIP_SHADOW, LIP_SHADOW_REACH = 0.35, 0.02  # share of the light, share of the crop's side
 MOUTH_REACH = 0.85  # of the box in which lips part, in distances between the mouth's corners
-SMALLEST_CLOSURE = 0.02  # of the lids
 _NO_SKIN: Floats = np.zeros((1, 1), np.float32)
 
 
@@ -80,7 +79,9 @@ class KeyPlaces:
     below: Floats
 
 
-def animate(key: TargetKeyFrame, places: KeyPlaces, landmarks: Floats, driving: DrivingFrame, closure: float) -> Frame:
+def animate(
+    key: TargetKeyFrame, places: KeyPlaces, landmarks: Floats, driving: DrivingFrame, closures: Floats
+) -> Frame:
     """The key frame where the target's head is, with the source's expression.
 
     Args:
@@ -88,15 +89,14 @@ def animate(key: TargetKeyFrame, places: KeyPlaces, landmarks: Floats, driving: 
         places: where its pixels are seen.
         landmarks: float32 (5, 2), of the target at this time, as shares of the side.
         driving: the source's frame.
-        closure: of the source's lids, 0 to 1; below 0 they are opened wider, by this share of the opening.
+        closures: (2,), of the source's lids, 0 to 1; below 0 they are opened wider, by this share of the opening.
 
     Returns:
         RGB uint8 (S, S, 3).
     """
     whole = _full(places.whole, len(key.crop))
     result = _seen(key.crop, whole)
-    if abs(closure) > SMALLEST_CLOSURE:
-        _move_lids(result, key, whole, landmarks, closure)
+    _move_lids(result, key, whole, landmarks, closures)
     _part_lips(result, key, places, landmarks, driving)
     return result
 
@@ -110,9 +110,12 @@ def _seen(crop: Frame, places: Floats) -> Frame:
     return sample_sharp(crop, np.asarray(places * len(crop) - 0.5, np.float32))
 
 
-def _move_lids(result: Frame, key: TargetKeyFrame, whole: Floats, landmarks: Floats, closure: float) -> None:
+def _move_lids(result: Frame, key: TargetKeyFrame, whole: Floats, landmarks: Floats, closures: Floats) -> None:
     side = len(result)
     for at, eye in enumerate((key.eyes.left, key.eyes.right)):
+        closure = float(closures[at])
+        if abs(closure) <= SMALLEST_CLOSURE:
+            continue
         low, high = eye.box + landmarks[at] - key.landmarks[at]
         box = _box(low - 0.02, high + 0.02, side)
         if closure < 0:
