@@ -30,6 +30,7 @@ SMALLEST_GAP = 0.06  # see `mouth_gap`; in a clip with less lips hardly part
 # Of a mouth, in its widths from its middle; shares of the skin's colour and lightness.
 _GAP_COLUMNS, _GAP_ROWS = np.linspace(-0.75, 0.75, 51, dtype=np.float32), np.linspace(-0.35, 0.75, 45, dtype=np.float32)
 _PALE, _DARK = 0.75, 0.45
+_LIP_SHARE, _MORE_COLOUR = 0.75, 1.1
 
 # Weights of the features in the comparison of two frames: what a viewer notices first weighs most.
 FEATURES = ("yaw", "pitch", "mouth_opening", "mouth_width", "mouth_gap", "eye_closure")
@@ -171,6 +172,9 @@ def mouth_gap(crop: Frame, landmarks: Floats) -> float:
     beside, within = np.abs(_GAP_COLUMNS) > 0.52, np.abs(_GAP_COLUMNS) <= 0.30
     about = np.abs(_GAP_ROWS) < 0.2
     light, colour = (max(float(np.median(part[about][:, beside])), 4.0) for part in (lab[..., 0], chroma))
+    # Teeth may have as much colour as the skin where lips have more.
+    lips = float(np.quantile(chroma[_GAP_ROWS > 0][:, within], 0.9))
+    colour = np.clip(_LIP_SHARE * lips, colour, _MORE_COLOUR * colour)
     pale = np.clip((_PALE + 0.1 - chroma / colour) / 0.2, 0, 1)
     dark = np.clip((_DARK + 0.1 - lab[..., 0] / light) / 0.2, 0, 1)
     near = np.exp(-0.5 * np.square((_GAP_ROWS - 0.12) / 0.25))[:, None]

@@ -19,9 +19,10 @@ from generation.generators.registry import generators_of
 from generation.generators.weightfree.drive import PreparedDrive, WeightfreeDrive
 from generation.generators.weightfree.driving.driving_clip import DrivingClip
 from generation.generators.weightfree.driving.eyelids import Eyes, draw_lid, lid_of, raised
-from generation.generators.weightfree.driving.mouth import COLUMNS, Seam
+from generation.generators.weightfree.driving.key_frame import KeyPlaces, animate, dimmed
+from generation.generators.weightfree.driving.mouth import COLUMNS, LipMatcher, Seam, SplitMotion, split_motion
 from generation.motion.expression import FEATURES, Neutral, comparable, eye_contrast, mouth_gap, small_grey
-from generation.motion.fields import GRID, pixels
+from generation.motion.fields import GRID, pixels, sample_at
 from generation.motion.measure import measure_clip
 from generation.motion.rigid import fit_rigid, rigid_basis, rigid_places
 from generation.quality.output import OutputMeter, limits_of
@@ -216,6 +217,46 @@ def test_the_seam_lies_between_the_lips() -> None:
     assert here < below - 10
     assert seam.below_teeth(crop) == seam
     assert Seam.find(small_grey(wide), wide_landmarks).below_teeth(wide).depth > seam.depth + 0.02
+
+
+def test_lips_that_show_no_gap_stay_together() -> None:
+    crop, landmarks = still_crop(Pose())
+    grey = small_grey(crop)
+    seam = Seam.find(grey, landmarks)
+    dropped = np.zeros((*GRID.shape[:2], 2), np.float32)
+    dropped[GRID[..., 1] > seam.middle[1]] = 0.06 * seam.down
+    motion = split_motion(dropped, seam, np.ones(GRID.shape[:2], np.float32))
+    middle = seam.points(np.zeros(1, np.float32))
+
+    def parted(motion: SplitMotion) -> float:
+        return float(((sample_at(motion.below, middle) - sample_at(motion.above, middle)) @ seam.down)[0])
+
+    lips = LipMatcher(grey, seam)
+    assert parted(motion) > 0.04
+    assert parted(lips.shut(motion, 0.02)) == pytest.approx(0.02, abs=0.003)
+    assert np.array_equal(lips.shut(motion, 0.1).below, motion.below)
+    assert np.array_equal(lips.shut(motion, 0.0).above, motion.above)
+
+
+def test_teeth_are_no_lighter_than_a_limit_and_keep_their_lines() -> None:
+    teeth = np.full((6, 20, 3), 0.9, np.float32)
+    teeth[:, ::5] = 0.6
+    seen = np.ones((6, 20), np.float32)
+    assert dimmed(teeth, seen, 0.45).max() == pytest.approx(0.45, abs=0.01)
+    assert dimmed(teeth, seen, 0.45)[0, 0, 0] == pytest.approx(0.30, abs=0.01)
+    assert np.array_equal(dimmed(teeth, seen, 0.95), teeth)
+
+
+def test_each_lid_of_a_driven_face_follows_its_own(clips: tuple[FaceClip, FaceClip], prepared: PreparedDrive) -> None:
+    key, (frame,) = prepared.keys[0], DrivingClip(clips[1], prepared.driving.neutral, CROP_PX).read(0, 1)
+    still = KeyPlaces(GRID, GRID, GRID)
+    shut, as_it_is = (
+        animate(key, still, key.landmarks, frame, np.array([left, 0.0], np.float32)).astype(int) for left in (1.0, 0.0)
+    )
+    changed = np.abs(shut - as_it_is).max(2) > 8
+    middle = round(float(key.landmarks[:2, 0].mean()) * CROP_PX)
+    assert changed[:, :middle].sum() > 100
+    assert not changed[:, middle:].any()
 
 
 @functools.cache

@@ -20,6 +20,7 @@ from generation.motion.rigid import face_area, fit_rigid, rigid_basis, rigid_pla
 REACH_FRAMES = 1  # neighbours on either side over which motion is averaged; speech is quick
 READ_FRAMES = 8
 ASYMMETRY = 0.3  # that is kept
+PARTED, PARTED_OF_GAP = 0.012, 2.0  # shares of the side: lips that show no gap may part so far, and the more they show
 MORE_OPENING = 0.40  # lips part farther at their edges than in their middle, where their motion is measured
 
 
@@ -118,6 +119,8 @@ class DrivingClip:
         head = self._basis @ fit_rigid(motion, self._basis, self._rigid)
         parts = self._lips.correct(split_motion(motion - head, self.seam, self._known), head, grey)
         parts = SplitMotion(*(self._symmetric(part) for part in parts.parts))
+        # A chin that drops while lips stay shut, or a patch that was found elsewhere, opens no mouth.
+        parts = self._lips.shut(parts, PARTED + PARTED_OF_GAP * mouth_gap(crop, landmarks))
         line, parting = self.seam.points(COLUMNS), np.sqrt(1 - np.square(COLUMNS))[:, None]
         moved = line + sample_at(head, line) + sample_at(parts.whole, line)
         upper, lower = (

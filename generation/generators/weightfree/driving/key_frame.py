@@ -15,10 +15,13 @@ from generation.generators.weightfree.driving.mouth import COLUMNS, Seam, logist
 from generation.motion.expression import MotionMeter, Neutral, displacement, small_grey
 from generation.motion.fields import GRID, pixels, sample_at, sample_sharp
 from generation.motion.rigid import face_area
+from generation.smoothing import smoothstep
 
 LIP_EDGE_PX = 0.8
 SMALLEST_GAP_PX = 1.0  # between the lips; from three times that what lies between them is seen in full
 LIP_SHADOW, LIP_SHADOW_REACH = 0.35, 0.02  # share of the light, share of the crop's side
+CORNER_SHADOW = 0.45  # of the light, at the mouth's corners
+BRIGHTEST_TEETH = 1.1  # as a multiple of the skin's light; they lie behind the lips
 MOUTH_REACH = 0.85  # of the box in which lips part, in distances between the mouth's corners
 _NO_SKIN: Floats = np.zeros((1, 1), np.float32)
 
@@ -139,6 +142,8 @@ def _part_lips(result: Frame, key: TargetKeyFrame, places: KeyPlaces, landmarks:
     seen *= logistic(past_above * side / LIP_EDGE_PX) * logistic(-past_below * side / LIP_EDGE_PX)
     if seen.max() > 0:
         inside = _between_lips(key, driving, np.asarray((along_above + along_below) / 2), past_above)
+        skin = float(sample_at(blending.shrink_to_grid(key.crop), _beside_mouth(key.landmarks)).mean())
+        inside = np.float32(255) * dimmed(inside, seen, BRIGHTEST_TEETH * skin)
         lips += seen[..., None] * (inside - lips)
     lips = np.where(key.seam.parting(above)[..., None] > 0, lips, result[box])
     # float32 [0, 255] -> uint8
@@ -146,7 +151,7 @@ def _part_lips(result: Frame, key: TargetKeyFrame, places: KeyPlaces, landmarks:
 
 
 def _between_lips(key: TargetKeyFrame, driving: DrivingFrame, along: Floats, depth: Floats) -> Floats:
-    """What is seen between the source's lips, in the target's light: float32 [0, 255] (h, w, 3)."""
+    """What is seen between the source's lips, in the target's light: float32 [0, 1] (h, w, 3)."""
     upper, lower = (
         np.stack([np.interp(along, COLUMNS, edge[:, axis]) for axis in (0, 1)], -1)
         for edge in (driving.upper_edge, driving.lower_edge)
@@ -154,17 +159,30 @@ def _between_lips(key: TargetKeyFrame, driving: DrivingFrame, along: Floats, dep
     # Teeth keep their size; from the tongue on it is what is nearest to the lower lip.
     room = np.linalg.norm(lower - upper, axis=-1)
     share = np.clip(key.mouth_ratio * depth / np.maximum(room, 1e-5), 0, 1)[..., None]
-    # uint8 [0, 255] -> float32 [0, 1] and back
+    # uint8 [0, 255] -> float32 [0, 1]
     inside = np.asarray(_seen(driving.crop, np.asarray(upper + share * (lower - upper))) / np.float32(255), np.float32)
     # Lips cast their shadow on what lies behind them.
     shade = 1 - LIP_SHADOW * np.exp(-np.maximum(depth, 0) / LIP_SHADOW_REACH)
+    shade = shade * (1 - CORNER_SHADOW * smoothstep(0.35, 1, np.abs(along)))
     inside = np.asarray(inside * shade[..., None], np.float32)
     here, requested = (
         sample_at(blending.shrink_to_grid(crop), _beside_mouth(points)).mean(0)[None, None]
         for crop, points in ((driving.crop, driving.landmarks), (key.crop, key.landmarks))
     )
-    brighter = np.asarray(np.exp(blending.light_change(here, requested, _NO_SKIN).mean(keepdims=True)), np.float32)
-    return blending.apply_odds(inside, brighter) * np.float32(255)
+    change = blending.light_change(here, requested, _NO_SKIN)
+    return blending.apply_odds(inside, np.asarray(np.exp(change), np.float32))
+
+
+def dimmed(inside: Floats, seen: Floats, lightest: float) -> Floats:
+    """As dark as its light parts must be to be no lighter than a limit, with its contrast: float32 [0, 1] (h, w, 3).
+
+    Args:
+        inside: RGB float32 [0, 1] (h, w, 3).
+        seen: (h, w), above 0 where it is seen.
+        lightest: mean of the channels, 0 to 1.
+    """
+    light = float(np.quantile(inside[seen > 0].mean(-1), 0.9))
+    return inside * np.float32(min(lightest / max(light, 1e-3), 1))
 
 
 def _beside_mouth(landmarks: Floats) -> Floats:

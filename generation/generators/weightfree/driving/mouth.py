@@ -28,7 +28,7 @@ _UPPER_SEARCH, _LOWER_SEARCH = (0.10, 0.15, 0.10), (0.12, 0.12, 0.50)  # sideway
 _MIXED = 0.30  # in distances from the mouth's middle to its corners, beside the seam
 _BESIDE_SEAM = 0.06
 _OFFSETS, _DEPTHS = np.linspace(-0.08, 0.08, 9), np.linspace(-0.10, 0.18, 15)
-_TEETH_REACH, _TEETH_CHROMA = 0.40, 0.6  # how far down teeth are looked for; their colour, as a share of skin's
+_TEETH_REACH, _TEETH_CHROMA = 0.40, 0.6  # how far down teeth are looked for; their colour, as a share of lips'
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ class Seam:
     def below_teeth(self, crop: Frame) -> Seam:
         """The upper edge of the lower lip, where this crop's mouth is open; else the same line.
 
-        Teeth belong to the head, not to the jaw, and so to what lies above. They and the dark have little colour.
+        Teeth belong to the head, not to the jaw, and so to what lies above. They and the dark have less colour than the
+        lip below them, which has at least that of skin.
 
         Args:
             crop: RGB uint8 (S, S, 3).
@@ -88,10 +89,12 @@ class Seam:
         middle = self.points(np.linspace(-0.3, 0.3, 9, dtype=np.float32))
         profile = np.median([sample_at(chroma, middle + step * self.down) for step in steps], axis=1)
         skin = float(np.median(sample_at(chroma, self.points(np.array([-1.5, 1.5], np.float32)))))
-        pale = np.flatnonzero(profile < _TEETH_CHROMA * skin)
+        is_pale = profile < _TEETH_CHROMA * max(skin, float(profile.max()))
+        pale = np.flatnonzero(is_pale)
         if len(pale) < 4 or pale[0] > 14:
             return self
-        return replace(self, depth=self.depth + float(steps[pale[-1]]))
+        last = pale[0] + int(np.argmin(np.append(is_pale[pale[0] :], False))) - 1
+        return replace(self, depth=self.depth + float(steps[last]))
 
     @property
     def down(self) -> Floats:
@@ -227,6 +230,14 @@ class LipMatcher:
             parts.append(np.asarray(part + trust * spread[..., None] * missed, np.float32))
         above, below = parts
         return SplitMotion(_joined(above, below, self.seam), above, below)
+
+    def shut(self, motion: SplitMotion, limit: float) -> SplitMotion:
+        """The same movement with lips that part by no more than a limit; a share of the side."""
+        middle = self.seam.points(np.zeros(1, np.float32))
+        parted = (sample_at(motion.below, middle) - sample_at(motion.above, middle))[0]
+        more = max(float(parted @ self.seam.down) - limit, 0) * self.seam.down
+        below = np.asarray(motion.below - self._jaw[..., None] * more, np.float32)
+        return SplitMotion(_joined(motion.above, below, self.seam), motion.above, below)
 
 
 def _match(
