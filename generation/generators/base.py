@@ -87,11 +87,14 @@ class RecordedPipeline(DiffusionPipeline):  # type: ignore[misc]
 
     Attributes:
         settings_class: the dataclass of the settings.
+        revision: raised when the same settings and weights give another result than before, so that `generate` makes
+            what was made before again.
         draws: whether another seed gives another result.
         cuda_dtype: the dtype in which it keeps its accuracy on a GPU; on a CPU it is float32.
     """
 
     settings_class: ClassVar[type[Any]] = NoSettings
+    revision: ClassVar[int] = 1
     draws: ClassVar[bool] = True
     cuda_dtype: ClassVar[torch.dtype] = torch.float32
 
@@ -111,8 +114,8 @@ class RecordedPipeline(DiffusionPipeline):  # type: ignore[misc]
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The settings that decide the result, as JSON values."""
-        return recorded({name: value for name, value in self.config.items() if name not in self.components})
+        """The settings that decide the result, and the revision after the first, as JSON values."""
+        return self._revised({name: value for name, value in self.config.items() if name not in self.components})
 
     @classmethod
     def saved_parameters(cls, folder: Path) -> dict[str, Any]:
@@ -126,7 +129,11 @@ class RecordedPipeline(DiffusionPipeline):  # type: ignore[misc]
         settings = [
             one for one in arguments if one.default is not one.empty and one.name not in cls._optional_components
         ]
-        return recorded({one.name: index.get(one.name, one.default) for one in settings})
+        return cls._revised({one.name: index.get(one.name, one.default) for one in settings})
+
+    @classmethod
+    def _revised(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        return recorded(settings) | ({"revision": cls.revision} if cls.revision > 1 else {})
 
     def register_to_config(self, **values: Any) -> None:
         """As diffusers', but modules of networks get the names of `NETWORK_MODULES`."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -98,6 +98,7 @@ class McnetDrive(PairPipeline):
     cuda_dtype = torch.float16
 
     settings_class = McnetSettings
+    revision: ClassVar[int] = 2
     settings: McnetSettings
 
     def __init__(self, detector: McnetDetector, animator: McnetGenerator, **settings: Any) -> None:

@@ -102,6 +102,7 @@ class WeightfreeDrive(PairPipeline):
     """Driving without weights; it has settings only, so one object serves any number of pairs."""
 
     settings_class = DriveSettings
+    revision: ClassVar[int] = 2
     settings: DriveSettings
     draws: ClassVar[bool] = False
 

@@ -15,6 +15,7 @@ Every result depends on the clips, the settings and the seed only, not on how fr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -128,6 +129,7 @@ class WeightfreeSwap(PairPipeline):
     """Swapping without weights; it has settings only, so one object serves any number of pairs."""
 
     settings_class = SwapSettings
+    revision: ClassVar[int] = 2
     settings: SwapSettings
 
     @property

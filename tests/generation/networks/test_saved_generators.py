@@ -152,6 +152,11 @@ def test_description_without_weights(name: str, monkeypatch: pytest.MonkeyPatch)
     described = check_description(monkeypatch, name, LoadOptions(device="cpu"))
     assert described
     assert not {"dtype", "weights"} & set(described)
+    pipeline_class = imported(GENERATORS[name].location)
+    monkeypatch.setattr(pipeline_class, "revision", pipeline_class.revision + 1)
+    assert check_description(monkeypatch, name, LoadOptions(device="cpu")) == described | {
+        "revision": pipeline_class.revision
+    }
 
 
 @pytest.mark.parametrize(
