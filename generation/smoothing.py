@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+MISSED = 0.04, 0.10  # shares of the points' distance from their middle, from where quick motion is followed, and wholly
+
 
 def smoothstep(
     low: float | NDArray[Any], high: float | NDArray[Any], value: float | NDArray[Any]
@@ -46,6 +48,26 @@ def smooth_over_time(values: NDArray[np.floating[Any]], window: int) -> NDArray[
         t0, t1 = moment(column, 0), moment(column, 1)
         smooth[:, at] = np.where(is_line, s2 * t0 - s1 * t1, t0) / np.where(is_line, determinant, s0)
     return smooth.reshape(np.shape(values))
+
+
+def smooth_points(points: NDArray[np.floating[Any]], window: int) -> NDArray[np.float64]:
+    """`smooth_over_time`, but points that move quickly together are followed to where they were measured.
+
+    A window that calms a face at rest cuts the corners of one that turns back and forth within it. How far the points
+    as a whole lie beside the smooth path tells both apart: what each of them was measured wrong averages out.
+
+    Args:
+        points: (T, K, 2), one row a frame.
+        window: odd number of rows that count.
+    """
+    smooth = smooth_over_time(points, window)
+    size = float(np.median(np.sqrt(np.square(points - points.mean(1, keepdims=True)).sum(2).mean(1))))
+    offset = (points - smooth).mean(1, keepdims=True)
+    missed = np.linalg.norm(offset[:, 0], axis=1) / max(size, 1e-6)
+    # A frame between two that are followed may cross the smooth path.
+    missed = np.max([missed, np.append(missed[1:], 0), np.insert(missed[:-1], 0, 0)], axis=0)
+    share = smooth_over_time(smoothstep(*MISSED, missed), 3)
+    return np.asarray(smooth + share[:, None, None] * offset, np.float64)
 
 
 def fill_gaps(values: NDArray[np.float64]) -> NDArray[np.float64]:

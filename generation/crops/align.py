@@ -18,7 +18,7 @@ from generation.arrays import Floats, Frame, Landmarks, Mask
 from generation.crops.clip import FaceClip, PastedFrame
 from generation.crops.templates import TEMPLATE_GROUPS, TEMPLATES
 from generation.errors import FaceError
-from generation.smoothing import fill_short_gaps, smooth_over_time
+from generation.smoothing import fill_short_gaps, smooth_over_time, smooth_points
 
 SMOOTHING_FRAMES = 9  # of landmarks over time; odd
 CHOICE_FRAMES = 31  # over which the choice among templates is averaged; odd
@@ -84,8 +84,8 @@ class Batching:
 
 
 def smooth_landmarks(landmarks: Landmarks, num_frames: int = SMOOTHING_FRAMES) -> Landmarks:
-    """Averages landmarks (T, 5, 2) over time with Hann weights, without delay."""
-    return smooth_over_time(landmarks, num_frames).astype(np.float32)
+    """Averages landmarks (T, 5, 2) over time with Hann weights, without delay; quick motion is followed as it is."""
+    return smooth_points(landmarks, num_frames).astype(np.float32)
 
 
 def similarity(points: Floats, targets: Floats) -> Floats:

@@ -36,7 +36,7 @@ from generation.faces.tracklet import (
     side_of,
     subject_weight,
 )
-from generation.smoothing import fill_gaps, smooth_over_time
+from generation.smoothing import fill_gaps, smooth_over_time, smooth_points
 
 if TYPE_CHECKING:
     from facenet_pytorch import MTCNN
@@ -336,7 +336,7 @@ def _finished_track(follower: _Follower, name: str) -> FaceTrack:
     is_detected = np.isfinite(values[:, 0])
     _refuse_unusable(values, is_detected, follower.cuts, name)
     filled = fill_gaps(values)
-    smooth = smooth_over_time(filled, TRACK_WINDOW)
+    smooth = smooth_points(filled.reshape(-1, 7, 2), TRACK_WINDOW).reshape(-1, 14)
     height, width = follower.shape
     shares = sorted((round(total / sum(totals), 3) for total in totals), reverse=True)
     choice: dict[str, Any] = {

@@ -17,7 +17,7 @@ from generation.faces.detector import detect_faces, load_detector, refine_faces
 from generation.faces.follow import Detectors, follow_face, load_detectors
 from generation.faces.track import FaceTrack
 from generation.media.reader import read_clip
-from generation.smoothing import fill_gaps, smooth_over_time
+from generation.smoothing import fill_gaps, smooth_over_time, smooth_points
 from tests.actor_clips import HEIGHT, NUM_FRAMES, WIDTH, Clip, film_person
 from tooling.actors import RenderSettings, render_clip, sample_actor
 
@@ -103,6 +103,16 @@ def test_smoothing_keeps_lines_and_has_no_lag() -> None:
     lags = [np.corrcoef(smooth, wave[20 + lag : 180 + lag, 0])[0, 1] for lag in (-1, 0, 1)]
     assert max(lags) == lags[1]
     np.testing.assert_array_equal(smooth_over_time(np.ones((1, 2)), 11), np.ones((1, 2)))
+
+
+def test_a_face_at_rest_is_calmed_and_one_that_turns_quickly_is_followed() -> None:
+    random, face = np.random.default_rng(1), 40.0 * np.array([[-1, -1], [1, -1], [0, 0], [-0.8, 1], [0.8, 1]])
+    turning = np.where(np.arange(60) < 30, 0, 25 * np.sin(np.arange(60) * 1.3))
+    path = face + np.stack([turning, np.zeros(60)], 1)[:, None]
+    smooth = smooth_points(path + random.normal(0, 1.0, path.shape), 11)
+    assert np.abs(smooth - path)[5:24].std() < 0.45
+    assert np.abs((smooth - path).mean(1)[34:56]).max() < 3
+    assert np.abs((smooth_over_time(path, 11) - path).mean(1)[34:56]).max() > 15
 
 
 def test_gaps_are_interpolated_and_ends_held() -> None:
