@@ -50,6 +50,9 @@ SHAPE_SHARE = 0.3  # of the source's proportions that are bent to the target's
 LANDMARK_SHARE = 0.5
 LID_WEIGHT = 4.0  # of lids that are closed in a source frame
 DARK_SHARE = 0.3  # of the dark between the lips, which teeth hide; it tells pursed lips from lips that are shut
+WIDTH_MULTIPLE = 6.0  # of the mouth's width: a grin is none of the other mouths that open as far
+# Of a neutral mouth, in distances between the eyes; what differs from it is as likely a smile as the person's own.
+USUAL_WIDTH, OWN_WIDTH_SHARE = 0.79, 0.5
 STRETCH_SHARE = 0.7  # of the difference in opening; flow shows the rest
 MISSING_OPENING = (0.015, 0.03)  # of the crop's side, from where the target's own mouth begins to be seen, and is
 EYE_SMOOTHING = 0.025  # of the crop's side
@@ -146,12 +149,10 @@ class WeightfreeSwap(PairPipeline):
         batching = Batching(self.settings.crop_px, self.settings.batch_frames)
         target_neutral, requested, closure = measure_lids(target, batching, LipMeter)
         source_neutral, offered, shown = measure_lids(source, batching, LipMeter)
-        requested, offered = comparable(requested), comparable(offered)
+        requested, offered = _compared(requested, target_neutral), _compared(offered, source_neutral)
         # Lids fall by themselves: source frames are to show open eyes.
-        blink, gape = (FEATURES.index(name) for name in ("eye_closure", "mouth_gap"))
+        blink = FEATURES.index("eye_closure")
         requested[:, blink], offered[:, blink] = 0, LID_WEIGHT * shown.max(1)
-        requested[:, gape] *= DARK_SHARE
-        offered[:, gape] *= DARK_SHARE
         seen = seen_frames(source)
         numbers = [int(seen[at]) for at in choose_frames(requested, offered[seen], self.settings.most_source_frames)]
         choice = choose_sequence(requested, offered[numbers], self.settings.switch_cost)
@@ -172,6 +173,16 @@ class WeightfreeSwap(PairPipeline):
         batch = _Batch(faces, prepared, self.settings)
         made = [batch.swap(number, seed) for number in range(*faces.requested.indices(len(faces.crops)))]
         return CropsOutput(np.stack([crop for crop, _ in made]), np.stack([mask for _, mask in made]))
+
+
+def _compared(features: Floats, neutral: Neutral) -> Floats:
+    """Features (T, F) of a clip for the choice of source frames."""
+    result = comparable(features)
+    result[:, FEATURES.index("mouth_gap")] *= DARK_SHARE
+    width = FEATURES.index("mouth_width")
+    eyes, mouth = (float(np.linalg.norm(neutral.landmarks[at + 1] - neutral.landmarks[at])) for at in (0, 3))
+    result[:, width] = WIDTH_MULTIPLE * (features[:, width] + OWN_WIDTH_SHARE * (mouth - USUAL_WIDTH * eyes))
+    return result
 
 
 def _collect(

@@ -25,11 +25,13 @@ from generation.generators.weightfree.swap import (
     SwapSettings,
     WeightfreeSwap,
     _Batch,
+    _compared,
     lower_lip,
     stretch,
 )
 from generation.motion.expression import (
     FEATURES,
+    Neutral,
     are_brows_hidden,
     choose_frames,
     choose_neutral,
@@ -175,6 +177,21 @@ def test_one_eye_closes_alone(prepared: PreparedSwap) -> None:
     middle = round(float(frame.landmarks[:2, 0].mean()) * side)
     assert changed[:, :middle].sum() > 100
     assert not changed[:, middle:].any()
+
+
+def test_a_grin_is_shown_by_a_wide_mouth_though_its_person_always_smiles() -> None:
+    def neutral(width: float) -> Neutral:
+        landmarks = FACE.copy()
+        landmarks[3:, 0] = 0.5 - 0.5 * width, 0.5 + 0.5 * width
+        return Neutral(np.zeros((128, 128), np.uint8), landmarks, np.ones(2, np.float32))
+
+    features = np.zeros((9, len(FEATURES)), np.float32)
+    features[4:, OPENING] = 0.04
+    grin = features.copy()
+    features[:, FEATURES.index("mouth_width")] = [0, 0, 0, 0, -0.04, -0.03, 0.0, 0.02, 0.0]
+    features[8, OPENING] = 0.1
+    requested, offered = _compared(grin, neutral(0.27)), _compared(features, neutral(0.23))
+    assert choose_sequence(requested, offered, 0.1)[4:].tolist() == [7] * 5
 
 
 def test_a_mouth_is_stretched_from_its_lower_lip_down() -> None:
