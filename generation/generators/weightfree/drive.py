@@ -5,8 +5,9 @@
 2. For each target frame the key frame nearest in pose is brought to the frame's pose and light. So the target's own
    expression is gone, its head and everything around the face stay as they are.
 3. The source's dense motion from its neutral crop, less that of its head, moves the key frame's pixels through the
-   correspondence of the landmarks. Lips part along their seam and show what is seen between the source's lips, in the
-   target's light; lids are unrolled from the target's own skin as far as the source's are closed.
+   correspondence of the landmarks. Lips part along their seam, no farther than the source's show a
+   gap, and show what is seen between them, in the target's light; each lid is unrolled from the target's own skin as
+   far as the source's is closed.
 
 Every result depends on the clips and the settings only, not on how frames are batched.
 """
