@@ -41,6 +41,7 @@ from generation.smoothing import fill_gaps, smooth_over_time, smooth_points
 if TYPE_CHECKING:
     from facenet_pytorch import MTCNN
 
+VERSION = 2  # of what a track says of the same frames; a change makes every track and crop again
 MIN_SCORE = 0.7  # MTCNN's own threshold of its last network
 SURE_SCORE = 0.9  # below it, a face is searched at full size
 NEW_SCORE = 0.95  # from which another face is followed

@@ -16,7 +16,7 @@ from pathlib import Path
 from generation.arrays import Frame
 from generation.faces.crop import crop_face
 from generation.faces.detector import one_thread
-from generation.faces.follow import Detectors, TrackSettings, follow_face, load_detectors
+from generation.faces.follow import VERSION, Detectors, TrackSettings, follow_face, load_detectors
 from generation.faces.track import FaceTrack
 from generation.media.reader import probe_video, read_frames
 from generation.media.writer import VideoWriter
@@ -61,7 +61,7 @@ def crop_faces(
 
 
 def _task(workspace: Workspace, identity: str, clip: FileRecord) -> Task:
-    parameters = {**asdict(workspace.settings.faces), "facenet_pytorch": version("facenet-pytorch")}
+    parameters = {**asdict(workspace.settings.faces), "facenet_pytorch": version("facenet-pytorch"), "version": VERSION}
     planned = planned_record(
         f"{SUBSET}/{identity}", f"{SUBSET}/{identity}.mp4", {clip.path: clip.input_sha256}, GENERATOR, parameters
     )

@@ -24,8 +24,8 @@ from generation.generators.weightfree.edit import WeightfreeEdit
 from generation.generators.weightfree.editing.hair import COLOURS, choose_colour, hair_alone, recolour
 from generation.generators.weightfree.editing.wrinkles import draw_age_map
 from generation.head.analysis import ANALYSIS_PX
-from generation.head.matting import matte
 from generation.head.cutting import KeyCrop, cut_out
+from generation.head.matting import matte
 from generation.head.segmentation import key_numbers, learn_head
 from generation.quality.output import OutputMeter, limits_of
 from tests.actor_clips import TALK, film_person, film_talk
