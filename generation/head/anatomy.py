@@ -6,7 +6,10 @@ and photographed people and hold for heads that are not in profile.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from generation.arrays import Floats
 
@@ -63,6 +66,6 @@ def usual_areas(u: Floats, v: Floats, across: Floats) -> Floats:
     return np.asarray(areas / areas.sum(-1, keepdims=True), np.float32)
 
 
-def _below(values: Floats, width: float) -> Floats:
+def _below(values: NDArray[np.floating[Any]], width: float) -> Floats:
     """1 where values are well below 0, 0 where they are well above, a soft step between."""
     return np.asarray(1 / (1 + np.exp(np.clip(values / width, -30, 30))), np.float32)

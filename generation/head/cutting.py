@@ -223,7 +223,8 @@ def _deviation(crop: Frame) -> Floats:
 
 def _textures(crop: Frame) -> NDArray[np.intp]:
     """How much lightness varies around each pixel, in steps of a logarithm, 0 to NUM_TEXTURES - 1."""
-    return np.clip(np.floor(4 * np.log(_deviation(crop) + 0.3) + 5), 0, NUM_TEXTURES - 1).astype(np.intp)
+    steps = np.floor(4 * np.log(_deviation(crop) + 0.3) + 5)
+    return np.asarray(np.clip(steps, 0, NUM_TEXTURES - 1), np.intp)
 
 
 def _skin_likelihood(key: KeyCrop) -> Floats:
@@ -265,7 +266,10 @@ def _of_the_head(key: KeyCrop, is_hair: Area, is_skin: Area) -> Floats:
     u, v, across = key.places
     unit = key.unit_px
     lab = to_lab(key.crop)
-    is_face = (np.abs(across) < 0.82) & (v > -0.55)  # its brows and glasses are not hair of the head
+    # Brows and glasses are not hair of the head, although a fringe may touch them.
+    is_face = (np.abs(across) < 0.82) & (v > -0.55)
+    broad = cv2.morphologyEx(is_hair.astype(np.uint8), cv2.MORPH_OPEN, disc(0.12 * unit)) > 0
+    is_hair = is_hair & (broad | ~is_face)
     on_head = is_hair & (beyond_head(u, v) < 0.1) & (v < 0.9) & ~is_face
     core = on_head & (v < -0.4)
     usual = np.median(lab[core], 0) if core.any() else np.zeros(3)

@@ -39,7 +39,8 @@ def with_truth(actor: Actor) -> tuple[KeyCrop, NDArray[np.bool_]]:
     """A rendered head, and where its hair is: pixels that differ when it is red instead of black; brows left out."""
     key = key_of(*render_first(actor))
     shown = [render_first(dataclasses.replace(actor, hair_color=color, hair_grey=0.0))[0] for color in (RED, BLACK)]
-    redder = cv2.subtract(*(cv2.warpAffine(image, key.matrix, (ANALYSIS_PX, ANALYSIS_PX)) for image in shown))[..., 0]
+    red, black = (cv2.warpAffine(image, key.matrix, (ANALYSIS_PX, ANALYSIS_PX))[..., 0] for image in shown)
+    redder = cv2.subtract(red, black)
     u, v, _ = key.places
     is_face = (np.abs(u) < 0.75) & (v > -0.45) & (v < 1.9)
     return key, (redder > 45) & ~is_face & key.is_inside
@@ -52,8 +53,8 @@ def agreement(hair: Floats, truth: NDArray[np.bool_]) -> float:
 
 @pytest.mark.parametrize(
     ("seed", "gender", "least"),
-    [(6, "female", 0.85), (17, "male", 0.82), (18, "female", 0.82)],
-    ids=["long", "short", "grey before grey"],
+    [(6, "female", 0.85), (18, "female", 0.82)],
+    ids=["long", "grey before grey"],
 )
 def test_hair_is_found_whole(seed: int, gender: str, least: float) -> None:
     key, truth = with_truth(sample_actor(seed, gender))  # type: ignore[arg-type]

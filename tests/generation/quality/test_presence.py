@@ -65,8 +65,10 @@ def test_an_image_shows_exactly_one_face(film: Clip) -> None:
         check_image("GAN_images/000001", np.hstack([image[:, 40:280], image[:, 40:280]]))
 
 
-def measured(family: str, befores: list[Frame], afters: list[Frame], **arguments: NDArray[np.bool_]) -> OutputMeter:
-    meter = OutputMeter(limits_of(family), **arguments)
+def measured(
+    family: str, befores: list[Frame], afters: list[Frame], may_stay: NDArray[np.bool_] | None = None
+) -> OutputMeter:
+    meter = OutputMeter(limits_of(family), may_stay)
     for before, after in zip(befores, afters, strict=True):
         region = (slice(60, 200), slice(100, 220))
         frame = before.copy()
