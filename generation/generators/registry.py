@@ -67,7 +67,7 @@ GENERATORS: dict[str, GeneratorInfo] = {
         "attribute_editing",
         "generation.generators.weightfree.edit:WeightfreeEdit",
         "Apache-2.0",
-        checked="looked at on synthetic actors and a real clip",
+        checked="looked at on synthetic actors, filmed people and photographs",
     ),
     "simswap": GeneratorInfo(
         "face_swap",
