@@ -35,7 +35,7 @@ def away_from_head(u: Floats, v: Floats, margin: float = 0.0) -> Floats:
         margin: by which hair may reach farther than is usual.
     """
     above = _below(HAIR_REACH + margin - beyond_head(u, v), 0.05) * _below(v + 0.3, 0.1)
-    return np.maximum(above, _below(HAIR_HALF_WIDTH + margin - np.abs(u), 0.05))
+    return np.asarray(np.maximum(above, _below(HAIR_HALF_WIDTH + margin - np.abs(u), 0.05)), np.float32)
 
 
 def usual_areas(u: Floats, v: Floats, across: Floats) -> Floats:
