@@ -10,7 +10,7 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,12 +40,13 @@ from tooling.work.tasks import Made, Task, finished_record, make_files, planned_
 from tooling.workspace.decoding import read_json
 from tooling.workspace.files import sync_file, write_text
 from tooling.workspace.layout import Workspace
-from tooling.workspace.plan_file import NUM_FOLDS
+from tooling.workspace.plan_file import NUM_FOLDS, Plan
 from tooling.workspace.readiness import files_to_make_again, way_out_of
 from tooling.workspace.records import StageResult, natural_key
 
 SUBSET = "GAN_images"
 FEWEST_PEOPLE = 2  # of a fold whose faces a space can be fitted to
+ENOUGH_PEOPLE = 3  # for faces of nobody; smaller folds get images only where all are smaller
 NUM_ROUNDS = 4  # of making near-duplicates again
 SEEDS_OF_A_ROUND = 2  # see `tried_twice`
 
@@ -94,7 +95,7 @@ def make_images(
         path, parameters = f"{SUBSET}/{name}.png", settings[of_fold.fold] | about
         record = planned_record(f"{SUBSET}/{name}", path, of_fold.inputs, choice.recorded_name, parameters, prompt.seed)
         tasks.append(Task(record, ImageWork(prompt.text, of_fold.choice, rounds.get(path, 0))))
-    result = StageResult()
+    result = StageResult(notes=_folds_without_images(folds, plan))
 
     def show(done: int, total: int, name: str) -> None:
         """A later round makes some of the chosen images again; the others are done."""
@@ -161,7 +162,17 @@ def _merge_rounds(first: StageResult, later: StageResult) -> StageResult:
     refused = {name: reason for name, reason in first.refused.items() if name not in again} | later.refused
     made = sorted({*first.made, *later.made} - set(refused), key=natural_key)
     kept = [name for name in first.kept if name not in again] + later.kept
-    return StageResult(made, kept, refused)
+    return StageResult(made, kept, refused, first.notes)
+
+
+def _folds_without_images(folds: Sequence[FoldGenerator], plan: Plan | None) -> list[str]:
+    """Folds whose people are too few to fit faces to, beside others."""
+    missing = sorted(set(plan.folds.values() if plan else ()) - {of_fold.fold for of_fold in folds})
+    return [
+        f"fold {fold} gets no images: its people are fewer than {ENOUGH_PEOPLE}, too few for faces of nobody; "
+        "add people and run `tooling plan`"
+        for fold in missing
+    ]
 
 
 def _remove_near_duplicates(workspace: Workspace, tasks: Sequence[Task]) -> list[Task]:
@@ -195,8 +206,7 @@ def _fold_generators(
     plan = workspace.plan()
     if plan is None:
         raise WorkspaceError(f"{workspace.plan_path}: not found; run `tooling plan` first")
-    groups = {fold: [who for who, own in plan.folds.items() if own == fold] for fold in range(NUM_FOLDS)}
-    groups = {fold: people for fold, people in groups.items() if len(people) >= FEWEST_PEOPLE}
+    groups = people_to_fit(plan.folds)
     if not groups:
         raise WorkspaceError(f"{workspace.plan_path}: no fold has {FEWEST_PEOPLE} people to fit faces to; add people")
     refuse_without_consent(workspace, sorted((who for people in groups.values() for who in people), key=natural_key))
@@ -205,6 +215,18 @@ def _fold_generators(
         say_what(f"fold {fold}: fitting to {len(people)} people")
         fitted.append(_fitted(workspace, choice, fold, people))
     return fitted
+
+
+def people_to_fit(folds: Mapping[str, int]) -> dict[int, list[str]]:
+    """Fold -> its people, of folds that are large enough for images.
+
+    Args:
+        folds: of the plan, person -> fold.
+    """
+    groups = {fold: [who for who, own in folds.items() if own == fold] for fold in range(NUM_FOLDS)}
+    largest = max(map(len, groups.values()))
+    fewest = max(min(largest, ENOUGH_PEOPLE), FEWEST_PEOPLE)
+    return {fold: people for fold, people in groups.items() if len(people) >= fewest}
 
 
 def _fitted(workspace: Workspace, choice: GeneratorChoice, fold: int, people: Sequence[str]) -> FoldGenerator:

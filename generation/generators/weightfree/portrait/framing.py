@@ -21,7 +21,7 @@ LARGEST_ZOOM = 0.13  # logarithm
 CLOSEST_ZOOM = 0.34  # of an example that was filmed from near by
 ZOOM_STEP = 0.03
 LARGEST_SHIFT = 0.04  # of an example's side
-FARTHEST_SHIFT = 0.075  # of one that was filmed at the picture's edge
+FARTHEST_SHIFT = 0.10  # of the picture's side, of one that was filmed at the frame's edge
 MARGIN = 0.015  # of what was filmed, that proportions may bring into the picture
 # Changes of proportion: of the head's width, its jaw's and the length below the eyes, of the distance between the eyes,
 # all as shares; of the brows' height, in eye distances; of the eyes' slant, radians; of widths and heights of eyes,
@@ -130,7 +130,7 @@ def _moved_inside(view: View, to_picture: Floats) -> View | None:
         return None
     moved = np.maximum(-low, 0) - np.maximum(high - 1, 0)
     shift = view.shift + np.linalg.solve(to_picture[:, :2].astype(np.float64), moved)
-    if np.abs(shift).max() > FARTHEST_SHIFT:
+    if np.abs(shift).max() * np.exp(view.zoom) / VIEW > FARTHEST_SHIFT:
         return None
     return View(view.roll_degrees, view.zoom, shift, view.is_mirrored)
 

@@ -70,7 +70,7 @@ SIDE_LIGHT, LARGEST_LEAN = 0.7, 1.2  # logits from side to side: of light from a
 GRAIN = 0.005  # of white
 TONE_SHARE = 0.6
 COMPARED_BLUR = 1.6  # places of the reference face
-SMALLEST_NOVELTY = 0.24  # of the usual difference between two people
+SMALLEST_NOVELTY = 0.3  # of the usual difference between two people
 
 
 Box = tuple[slice, slice]
@@ -165,8 +165,8 @@ class Painter:
         allowed = self._allowed(prompt)
         base, donors = self._cast(allowed, random)
         shape, tones = (self._code(self.values[f"{name}_codes"], allowed, random) for name in ("shape", "tone"))
-        drawn = draw_view(random)
-        view = fit_view(drawn, self.values["to_picture"][base]) or drawn
+        drawn, to_picture = draw_view(random), self.values["to_picture"][base]
+        view = fit_view(drawn, to_picture) or fit_view(STILL, to_picture) or drawn
         grey, hue = random.normal(0, 1, (len(MATTES), 1)), random.normal(0, 1, (len(MATTES), 3))
         colours = np.clip(GREY_SPREAD * grey + HUE_SPREAD * hue, -LARGEST_COLOUR, LARGEST_COLOUR)
         skin = self._code(self.complexions, allowed, random) - self.complexions[self.people[base]]

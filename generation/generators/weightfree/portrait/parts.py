@@ -28,6 +28,7 @@ RIM_DARKNESS = 0.2  # of the skin's lightness; skin alone has up to 0.08, black 
 WIRE_PX, WIRE_CONTRAST = 5, 0.1  # rims of metal: over the nose and below the eyes together; skin has up to 0.09
 TURN_COST = 8.0  # logits for a difference in turn by the reference face's side
 LIGHT_COST = 0.3  # logits for a logit by which the light differs
+RIM_SHARE = 0.8  # quantile over a person's examples
 GRABCUT_ROUNDS = 4
 MATTE_SOFTNESS_PX = 1.2
 SMALLEST_HAIR_PX = 60  # of a matte
@@ -42,14 +43,14 @@ def is_fringed(grey: Grey) -> bool:
 
 
 def has_glasses(greys: Sequence[Grey], owners: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whose examples show rims around the eyes, by the median over each person's: bool (E,).
+    """Whose examples show rims around the eyes: bool (E,). Motion hides thin ones in most frames of a clip.
 
     Args:
         greys: uint8 (FINE_PX, FINE_PX), in the shape of the reference face.
         owners: int64 (E,), whose example each is.
     """
     strengths = np.array([_rims(grey) for grey in greys])
-    return np.array([float(np.median(strengths[owners == owner])) > 1 for owner in owners])
+    return np.array([float(np.quantile(strengths[owners == owner], RIM_SHARE)) > 1 for owner in owners])
 
 
 def _rims(grey: Grey) -> float:

@@ -19,7 +19,7 @@ from tests.workspaces import reproducible_state
 from tooling.errors import ConsentError, InputError, UsageError
 from tooling.stages.generate import images as generate_images
 from tooling.stages.generate import run as generate
-from tooling.stages.generate.images import FoldGenerator
+from tooling.stages.generate.images import FoldGenerator, people_to_fit
 from tooling.stages.generate.request import GeneratorChoice
 from tooling.work.tasks import Task
 from tooling.workspace.layout import Workspace
@@ -141,6 +141,13 @@ def test_a_space_of_an_older_version_is_fitted_again(fitted_copy: Workspace, mon
         index.write_text(index.read_text().replace('"version": 2', '"version": 1'))
     with pytest.raises(InputError, match="fitted to 2 people"):
         run(fitted_copy, "GAN_images", limit=1)
+
+
+def test_images_are_of_folds_with_enough_people() -> None:
+    folds = {"1": 0, "2": 0, "3": 0, "4": 1, "5": 1, "6": 1, "7": 1, "8": 2, "9": 2, "10": 3}
+    assert people_to_fit(folds) == {0: ["1", "2", "3"], 1: ["4", "5", "6", "7"]}
+    assert people_to_fit({"1": 4, "2": 4, "3": 1}) == {4: ["1", "2"]}  # rather than none
+    assert people_to_fit({"1": 4, "2": 3}) == people_to_fit({}) == {}
 
 
 def test_what_stays_a_near_duplicate_is_refused_and_not_made(
