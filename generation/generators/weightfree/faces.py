@@ -7,8 +7,9 @@ enough, each moved into the drawn shape, brought into one light and blended. Bac
 are drawn too; the camera shows nothing but what was filmed. The portrait is measured against all examples and drawn
 again where it comes too near to one of them.
 
-Fitted to seven real people, of 40 portraits none was nearer than NEAREST to any of them by dlib's network, by which the
-people are 0.49 to 0.91 apart; fitted to two or three people, some are.
+Fitted to seven real people, who are 0.49 to 0.91 apart by dlib's network, 42 portraits were 0.44 to 0.65 from the
+nearest of them, in the median 0.53, and one of them below 0.45; fitted to two or three people, one in fourteen was.
+`tooling verify` finds those, and they are drawn again.
 
 Of a prompt the gender is read, where the space has people of both, and the direction and warmth of the light:
 `followed_attributes`. Age, hair and expression are those of the examples.
