@@ -1,8 +1,8 @@
 """Whether faces are shown upright: a camera or a program may turn a film without saying so in its tags.
 
 MTCNN also finds turned faces, and names their landmarks as if they were upright; but it is less sure of them. On seven
-real people and a rendered one, the log-odds of its probability are 8.5 to 14 on average in upright pictures, at most 5
-in the same ones turned by a quarter or by half.
+real people and a rendered one, the log-odds of its probability are 8.5 to 14 on average in upright pictures, at most
+5.3 in the same ones turned by a quarter or by half; of a face turned by a quarter, its landmarks are askew besides.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ DETECT_LINES = 360  # at most, of a picture in which faces are detected
 SMALLEST_PX = 96  # MTCNN does not detect faces reliably in smaller pictures
 SMALLEST_FACE_PX = 24
 SURE_ODDS = 7.0  # mean log-odds from which faces are upright as they are,
-TURNED_ODDS, MUCH_SURER = 6.0, 3.0  # and from which, and by how much more, they are in a turned picture
+TURNED_ODDS, MUCH_SURER = 5.0, 2.0  # and from which, and by how much more, they are in a turned picture
+SMALLEST_SPAN = 0.22  # of a face's side, between the eyes and from them to the mouth; 0.3 to 0.4 of real faces
+LARGEST_SLOPE = 0.35
 TURNED = {
     1: "on its side; turn it by 90 degrees to the left",
     2: "upside down; turn it by 180 degrees",
@@ -44,14 +46,15 @@ def turned_face(pictures: Sequence[Frame], found: Sequence[DetectedFaces] | None
         return ""
     reduced = [_reduced(picture) for picture in pictures]
     with one_thread():
-        upright = _mean_odds(detect_faces(_detector(), reduced) if found is None else found)
-        if upright >= SURE_ODDS:
+        shown = detect_faces(_detector(), reduced) if found is None else found
+        if _mean_odds(shown, is_shape_required=True) >= SURE_ODDS:
             return ""
-        turned = {
-            turn: _mean_odds(detect_faces(_detector(), [_turned(one, turn) for one in reduced])) for turn in TURNED
-        }
+        turned = {}
+        for turn in TURNED:
+            again = detect_faces(_detector(), [_turned(one, turn) for one in reduced])
+            turned[turn] = _mean_odds(again, is_shape_required=True)
     best = max(turned, key=lambda turn: turned[turn])
-    is_turned = turned[best] >= max(TURNED_ODDS, upright + MUCH_SURER)
+    is_turned = turned[best] >= max(TURNED_ODDS, _mean_odds(shown) + MUCH_SURER)
     return TURNED[best] if is_turned else ""
 
 
@@ -66,13 +69,24 @@ def _turned(picture: Frame, turn: int) -> Frame:
     return np.ascontiguousarray(np.rot90(picture, turn))
 
 
-def _mean_odds(found: Sequence[DetectedFaces]) -> float:
-    """Mean log-odds of the largest face of each picture; 0 where none is found."""
+def _mean_odds(found: Sequence[DetectedFaces], *, is_shape_required: bool = False) -> float:
+    """Mean log-odds of the largest face of each picture; 0 where none is found, or, if that is required, where its
+    landmarks do not lie as those of an upright face."""
     odds = []
     for faces in found:
-        probability = min(float(faces.probabilities[0]), 1 - 1e-7) if len(faces) else 0.5
+        is_face = len(faces) > 0 and (_is_shaped(faces) or not is_shape_required)
+        probability = min(float(faces.probabilities[0]), 1 - 1e-7) if is_face else 0.5
         odds.append(float(np.log(probability / (1 - probability))))
     return float(np.mean(odds)) if odds else 0.0
+
+
+def _is_shaped(faces: DetectedFaces) -> bool:
+    """Whether the eyes of the largest face are side by side and its mouth is below them."""
+    left_eye, right_eye, _, left_mouth, right_mouth = faces.landmarks[0]
+    side = float(max(faces.boxes[0, 2:] - faces.boxes[0, :2]))
+    across, down = right_eye - left_eye, (left_mouth + right_mouth - left_eye - right_eye) / 2
+    is_wide = bool(across[0] >= SMALLEST_SPAN * side and abs(across[1]) <= LARGEST_SLOPE * across[0])
+    return is_wide and bool(down[1] >= SMALLEST_SPAN * side and abs(down[0]) <= LARGEST_SLOPE * down[1])
 
 
 @cache

@@ -149,7 +149,7 @@ def test_frozen_stretch_is_not_chosen(people: People, place: Workspace, sources:
     assert run(place, sources).made == ["raw_video/1"]
     assert chosen(place) >= 2.9
     put(sources, "1.mp4", frozen)
-    assert re.search(r"frozen for 2\.\d s", run(place, sources).refused["raw_video/1"])
+    assert re.search(r"frozen for (1\.9|2\.\d) s", run(place, sources).refused["raw_video/1"])
 
 
 @pytest.mark.parametrize(
