@@ -93,6 +93,7 @@ class StyleganexEdit(AttributePipeline):
         GenerationError: a side that the networks do not take.
     """
 
+    revision: ClassVar[int] = 2
     settings_class = StyleganexSettings
     settings: StyleganexSettings
     draws: ClassVar[bool] = False

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import get_args
+from typing import ClassVar, get_args
 
 import cv2
 import numpy as np
@@ -74,6 +74,7 @@ class PreparedEdit:
 class WeightfreeEdit(AttributePipeline):
     """Editing without weights; it has settings only, so one object serves any number of clips."""
 
+    revision: ClassVar[int] = 2
     settings_class = EditSettings
     settings: EditSettings
 

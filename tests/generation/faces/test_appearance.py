@@ -103,7 +103,7 @@ def test_frozen_pictures_are_found_where_the_face_is() -> None:
         finder.add(number / 10, picture)
     assert finder.stretches({}) == []
     ((begin, end),) = finder.stretches({0.0: np.array([0.5, 0.2, 1.2, 0.9])})
-    assert (begin, end) == (pytest.approx(1.5), pytest.approx(3.0))
+    assert [begin, end] == pytest.approx([1.5, 3.0])
     sparse = FreezeFinder(9 / 16)
     for time in (0.0, 0.1, 2.0, 2.1):
         sparse.add(time, random.integers(0, 256, (90, 160), np.uint8))
