@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,11 +37,12 @@ def takedown(
     ] = False,
 ) -> None:
     """Remove one person everywhere: clips, crops, fakes, records, shards, the Hub. Lists first."""
+    from tooling.release.shards import locked_release
     from tooling.takedown.run import TakedownRequest, plan_takedown, take_down
 
     opened = open_workspace(workspace)
     release = out or (RELEASE if RELEASE.is_dir() else None)
-    with opened.locked():
+    with opened.locked(), locked_release(release) if release else nullcontext():
         with console.progress_bar("search"):
             planned = plan_takedown(opened, identity, out=release, repo_id=repo or None)
         for line in planned.lines():
