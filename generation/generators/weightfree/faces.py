@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +56,6 @@ class WeightfreeFaces(FaceImagePipeline):
         settings: see `FaceSettings`.
     """
 
-    revision: ClassVar[int] = 2
     settings_class = FaceSettings
     settings: FaceSettings
     _optional_components = ["face_space"]  # noqa: RUF012 - diffusers reads a list
