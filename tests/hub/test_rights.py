@@ -15,6 +15,7 @@ from tests.hub.served import ADMIN, DATASET, OTHER, OWNER, READER, REPO, Served
 from tooling.errors import InputError
 from tooling.hub.rights import add_token, add_user
 from tooling.hub.root import Hub
+from tooling.workspace.locks import LockedError
 
 
 def test_private_repository_is_hidden(served: Served) -> None:
@@ -197,7 +198,7 @@ def test_users_and_tokens_are_checked(tmp_path: Path) -> None:
     token = add_token(hub.database, "someone", "read")
     stored = sqlite3.connect(tmp_path / "hub.sqlite3").execute("SELECT * FROM tokens").fetchall()
     assert token not in str(stored)
-    with pytest.raises(InputError, match="another process"):
+    with pytest.raises(LockedError, match="another process"):
         Hub(tmp_path)
     hub.close()
     Hub(tmp_path).close()
