@@ -1,0 +1,9 @@
+"""The researcher's side: frames of a row, real and fake side by side, masks, degradations, scores.
+
+In: a release, as a folder or at a Hub, whole or streamed. Out: arrays to train on, and numbers to trust.
+
+    frames        frames of a row, decoded where they are needed, cut around the face
+    pairs         each fake with the real clips that it was made from; each person with every fake
+    degradations  named, seeded degradations of frames and of whole clips
+    scores        predictions of a detector against a release: metrics, groups, intervals, plots
+"""
