@@ -270,9 +270,7 @@ def _decode(row: Row, numbers: NDArray[np.int64]) -> Sequence[Frame]:
         decoded = _decoder(media).get_frames_at(indices=numbers.tolist()).data.cpu()
     except (RuntimeError, IndexError, ValueError, OSError, SyntaxError, StopIteration) as error:
         raise VideoError(f"{_name(row)}: cannot be decoded ({one_line(error)}); load it again") from error
-    # TCHW, or THWC from a decoder that was made so
-    frames: NDArray[np.uint8] = (decoded if decoded.shape[-1] == 3 else decoded.permute(0, 2, 3, 1)).numpy()
-    return frames
+    return list((decoded if decoded.shape[-1] == 3 else decoded.permute(0, 2, 3, 1)).numpy())  # some give THWC
 
 
 def _picture(media: Any) -> Frame:
@@ -292,10 +290,6 @@ def _decoder(media: Any) -> Any:
 
     if isinstance(media, Mapping):
         media = media["path"] if media.get("bytes") is None else media["bytes"]
-    if isinstance(media, str) and "://" in media:  # files of a dataset that embeds none
-        import fsspec
-
-        return VideoDecoder(fsspec.open(media).open())
     return VideoDecoder(str(media) if isinstance(media, Path) else media)
 
 
