@@ -233,9 +233,10 @@ class _Prepared(_Tables):
         self._rows: list[Any] = []
 
     def entries(self, name: str, split: str | None) -> list[_Entry]:
-        found = []
-        for part in self.files(name, split):
-            rows = datasets.load_dataset(self.release, name, split=part, **self.options)
+        found, parts = [], list(self.files(name, split))
+        self.builder(name).download_and_prepare()
+        for part in parts:
+            rows = self.builder(name).as_dataset(part)
             columns = (rows.select_columns(_LIGHT)[:][column] for column in _LIGHT)
             for at, values in enumerate(zip(*columns, strict=True)):
                 found.append(_Entry.read(values, _Place(len(self._rows), 0, at)))

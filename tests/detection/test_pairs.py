@@ -49,23 +49,22 @@ def names(pair: dict[str, Any]) -> tuple[str, str, str | None]:
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-@pytest.mark.parametrize("subset", SUBSETS)
+@pytest.mark.parametrize("subset", ["swap_video", "edit_video"])
 def test_each_fake_comes_with_its_clips(
     subset: str, streaming: bool, release: Path, small_workspace: Workspace
 ) -> None:
-    for split in ("train", "test"):
-        pairs = list(load_pairs(str(release), subset, split, streaming=streaming))
-        wanted = expected(small_workspace, subset, split)
-        if not streaming:
-            assert [names(pair) for pair in pairs] == wanted
-        assert sorted(map(names, pairs), key=str) == sorted(wanted, key=str)
-        for pair in pairs:
-            for row in filter(None, pair.values()):
-                path = small_workspace.path(row["path"])
-                assert row["video"] == {"bytes": path.read_bytes(), "path": path.name}
-            assert pair["fake"]["real_path"] == pair["real"]["path"]
-            assert pair["fake"]["boxes"] == pair["real"]["boxes"]
-            assert (pair["fake"]["label"], pair["real"]["label"]) == (1, 0)
+    pairs = list(load_pairs(str(release), subset, "train", streaming=streaming))
+    wanted = expected(small_workspace, subset, "train")
+    if not streaming:
+        assert [names(pair) for pair in pairs] == wanted
+    assert sorted(map(names, pairs), key=str) == sorted(wanted, key=str)
+    for pair in pairs:
+        for row in filter(None, pair.values()):
+            path = small_workspace.path(row["path"])
+            assert row["video"] == {"bytes": path.read_bytes(), "path": path.name}
+        assert pair["fake"]["real_path"] == pair["real"]["path"]
+        assert pair["fake"]["boxes"] == pair["real"]["boxes"]
+        assert (pair["fake"]["label"], pair["real"]["label"]) == (1, 0)
 
 
 def test_streamed_rows_have_every_column(release: Path, small_workspace: Workspace) -> None:
@@ -236,3 +235,14 @@ def test_a_missing_clip_is_named(release: Path, tmp_path: Path) -> None:
     shutil.copy(other, there)
     with pytest.raises(ValueError, match=r"swap_video/\S+: raw_video/\d+ is missing from the release"):
         load_pairs(str(folder), "swap_video", "test", streaming=True)
+
+
+def test_the_readme_shows_what_runs(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(release.parent)
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    code = re.search(r"## Real and fake side by side.*?```python\n(.*?)```", readme, re.DOTALL)
+    assert code
+    names: dict[str, Any] = {}
+    exec(code[1], names)
+    assert names["batch"]["fake"]["frames"].shape == names["batch"]["real"]["frames"].shape == (4, 8, 3, 224, 224)
+    assert names["person"]["as_target"]
