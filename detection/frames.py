@@ -172,7 +172,7 @@ def collate(
         For pairs: such a batch for each of fake, real and source (left out if the pairs have none).
 
     Raises:
-        ValueError: as `sample_frames`; also if the frames of the rows differ in size.
+        ValueError: as `sample_frames`; also if the frames of the rows differ in size, or only some pairs have a source.
         VideoError: see `sample_frames`.
     """
     if "sample_id" in rows[0]:
@@ -184,6 +184,8 @@ def collate(
         for name, row in present.items():
             sample = sample_row(row, sampling, crop=crop, size_px=size_px, num_frames=shortest)
             members.setdefault(name, []).append(sample)
+    if partial := [name for name, samples in members.items() if len(samples) < len(rows)]:
+        raise ValueError(f"some pairs of the batch have no {partial[0]}; batch pairs of one subset")
     return {name: _stack(samples) for name, samples in members.items()}
 
 

@@ -91,8 +91,9 @@ def load_pairs(
 
     Returns:
         Of {"fake": row, "real": row, "source": row or None}: a `datasets.IterableDataset` if streamed, whose order is
-        that of its units, not of the split; else a `PreparedRows` in the order of the split. Both go into a DataLoader
-        with `detection.frames.collate`.
+        that of its units, not of the split, and whose num_shards is their number (nodes fetch only their own units if
+        num_shards is a multiple of the number of nodes; else each fetches all, as `datasets` does it); else a
+        `PreparedRows` in the order of the split. Both go into a DataLoader with `detection.frames.collate`.
 
     Raises:
         ValueError: no such release, subset or split, or a real clip is missing from it.

@@ -118,6 +118,8 @@ def test_pairs_of_unequal_length_are_compared_frame_by_frame(release: Path) -> N
     pair["source"] = {**source, "num_frames": 5, "boxes": source["boxes"][:5]}
     batch = collate([pair], Evenly(2), size_px=16)
     assert {name: member["numbers"].tolist() for name, member in batch.items()} == {name: [[0, 4]] for name in batch}
+    with pytest.raises(ValueError, match="some pairs of the batch have no source; batch pairs of one subset"):
+        collate([pair, {**pair, "source": None}], Evenly(2))
     np.testing.assert_array_equal(batch["source"]["frames"][0], sample_frames(source, Every(4), size_px=16))
 
 
