@@ -5,5 +5,8 @@ In: a release, as a folder or at a Hub, whole or streamed. Out: arrays to train 
     frames        frames of a row, decoded where they are needed, cut around the face
     pairs         each fake with the real clips that it was made from; each person with every fake
     degradations  named, seeded degradations of frames and of whole clips
-    scores        predictions of a detector against a release: metrics, groups, intervals, plots
+    predictions   predictions of a detector, read strictly against the rows of a release
+    metrics       metrics of many weightings at once, and the resamples of people that weight them
+    scores        predictions -> an evaluation: overall, by group, with intervals; the matrix, a model card's block
+    plots         ROC, DET, calibration, histograms of the scores
 """
