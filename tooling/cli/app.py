@@ -11,6 +11,7 @@ import typer
 
 from tooling import __version__, console
 from tooling.cli.access import access_app, takedown
+from tooling.cli.detectors import evaluate
 from tooling.cli.exits import run
 from tooling.cli.generate import generate, generators
 from tooling.cli.hub import hub_app
@@ -69,6 +70,9 @@ app.command()(diff)
 app.command()(takedown)
 app.command()(pull)
 app.command("import")(import_archive)
+
+# Detectors against a release
+app.command()(evaluate)
 
 # Groups
 app.add_typer(keys_app, name="keys")

@@ -1,0 +1,157 @@
+"""The commands of people who build detectors."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tooling import console
+from tooling.cli.options import JsonOption, read_repo, split_names
+from tooling.errors import UsageError
+
+if TYPE_CHECKING:
+    from detection.scores import Evaluation
+
+SPLITS = ("train", "validation", "test", "crossing", "all")
+BENCHMARK = "deepfakebench"
+NAMED_FILE = re.compile(r"(?P<name>[^=/\\]+)=(?P<path>.+)")
+HEADINGS = ("frame AUC", "video AUC", "EER", "AP", "TPR@1%", "TPR@5%", "accuracy")
+SHOWN = ("frame_auc", "video_auc", "eer", "ap", "tpr_at_fpr_1", "tpr_at_fpr_5", "accuracy")
+
+
+def evaluate(
+    predictions: Annotated[
+        list[str],
+        typer.Argument(help="CSV, Parquet or JSON lines: sample_id, score, frame. NAME=FILE says what is evaluated."),
+    ],
+    release: Annotated[str, typer.Option(help="The release: a folder, or OWNER/NAME@REVISION.")],
+    split: Annotated[str, typer.Option(help=f"{', '.join(SPLITS)}.")] = "test",
+    subsets: Annotated[str, typer.Option(help="The subsets that are predicted, a,b; all if not given.")] = "",
+    compat: Annotated[str, typer.Option(help=f"{BENCHMARK}: also the numbers that it would give.")] = "",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="A folder for the numbers, plots and the model card's block.")
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=0, help="Resamples of people for the intervals; 0 for none.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Score predictions against a release, strictly: by group, with intervals over people; several give a matrix."""
+    from detection.predictions import read_predictions, read_samples
+    from detection.scores import as_deepfakebench, method_matrix
+    from detection.scores import evaluate as measure
+    from homologous_deepfake import SUBSETS
+
+    chosen = split_names(subsets)
+    if unknown := [name for name in chosen if name not in SUBSETS]:
+        raise UsageError(f"--subsets {unknown[0]}: no such subset; use some of {', '.join(SUBSETS)}")
+    if split not in SPLITS:
+        raise UsageError(f"--split {split}: no such split; use one of {', '.join(SPLITS)}")
+    if compat not in ("", BENCHMARK):
+        raise UsageError(f"--compat {compat}: no such benchmark; use {BENCHMARK}")
+    files, place = _named_files(predictions), _release_name(release)
+    samples, part = read_samples(place), None if split == "all" else split
+    read = [read_predictions(paths, samples, name=name, split=part, subsets=chosen) for name, paths in files.items()]
+    evaluations = []
+    with console.progress_bar("evaluate") as bar:
+        for number, one in enumerate(read):
+            bar(number, len(read), one.name)
+            evaluations.append(measure(one, split=part, num_resamples=resamples, seed=seed))
+        bar(len(read), len(read), "")
+    reports = {one.name: one.to_json() for one in evaluations}
+    if compat:
+        for one in read:
+            reports[one.name]["compat"] = {BENCHMARK: as_deepfakebench(one, split=part)}
+    result: dict[str, Any] = next(iter(reports.values()))
+    if len(reports) > 1:
+        result = {"evaluations": reports, "matrix": method_matrix(evaluations)}
+    if out is not None:
+        _write(out, result, read, evaluations, place)
+    if as_json:
+        console.put(console.to_json(result))
+        return
+    for evaluation in evaluations:
+        _put_table(evaluation, reports[evaluation.name].get("compat", {}))
+    if "matrix" in result:
+        _put_matrix(result["matrix"])
+    if out is not None:
+        console.put(str(out))
+
+
+def _named_files(arguments: list[str]) -> dict[str, list[Path]]:
+    """Files of each detector by name; without one, a file's own."""
+    found: dict[str, list[Path]] = {}
+    for argument in arguments:
+        named = None if Path(argument).exists() else NAMED_FILE.fullmatch(argument)
+        name, path = (named["name"], Path(named["path"])) if named else (Path(argument).stem, Path(argument))
+        if not named and name in found:
+            raise UsageError(f"{argument}: a second file of the name {name}; use NAME=FILE")
+        found.setdefault(name, []).append(path)
+    return found
+
+
+def _release_name(text: str) -> str:
+    if Path(text).is_dir():
+        return text
+    repo_id, revision = read_repo(text)
+    return f"{repo_id}@{revision}" if revision else repo_id
+
+
+def _write(out: Path, result: dict[str, Any], read: list[Any], evaluations: list[Evaluation], release: str) -> None:
+    """evaluation.json, and for each detector model-index.yaml and plots: beside it, of several in folders."""
+    import yaml
+
+    from detection.plots import write_plots
+    from detection.scores import model_index
+    from tooling.workspace.files import write_text
+
+    dataset = Path(release).resolve().name if Path(release).is_dir() else release
+    for predictions, evaluation in zip(read, evaluations, strict=True):
+        folder = out / evaluation.name if len(read) > 1 else out
+        folder.mkdir(parents=True, exist_ok=True)
+        block = {"model-index": model_index(evaluation, dataset=dataset)}
+        write_text(folder / "model-index.yaml", yaml.safe_dump(block, sort_keys=False, allow_unicode=True))
+        write_plots(predictions, folder, split=evaluation.split)
+    write_text(out / "evaluation.json", console.to_json(result) + "\n")
+
+
+def _put_table(evaluation: Evaluation, compat: dict[str, Any]) -> None:
+    console.put(f"{evaluation.name}, {evaluation.split or 'all splits'}")
+    console.put(f"{'':<32}{'real':>6}{'fake':>6}" + "".join(f"{heading:>17}" for heading in HEADINGS))
+    groups = {"overall": evaluation.overall}
+    groups |= {f"{kind} {name}": numbers for kind, found in evaluation.by.items() for name, numbers in found.items()}
+    for name, numbers in groups.items():
+        cells = "".join(f"{_with_interval(numbers, metric):>17}" for metric in SHOWN)
+        console.put(f"{name:<32}{numbers['num_real']:>6}{numbers['num_fake']:>6}{cells}")
+    overall = evaluation.overall
+    rest = {"EER at the nearest point": "eer_nearest", "share of fakes": "prevalence", "threshold": "threshold"}
+    console.put("; ".join(f"{text} {_rounded(overall[key])}" for text, key in rest.items()))
+    for note in evaluation.notes:
+        console.say(f"note: {note}")
+    for benchmark, numbers in compat.items():
+        keys = ("frame_auc", "eer", "ap", "video_auc")
+        console.put(f"as {benchmark}: " + ", ".join(f"{key} {_rounded(numbers[key])}" for key in keys))
+        for line in numbers["wrong"]:
+            console.put(f"  {line}")
+
+
+def _put_matrix(matrix: dict[str, dict[str, Any]]) -> None:
+    """A row for each detector, named for what it was trained on, a column for each method it is tested on."""
+    methods = list(dict.fromkeys(method for row in matrix.values() for method in row))
+    console.put("video AUC, trained on \\ tested on")
+    console.put(f"{'':<24}" + "".join(f"{method:>22}" for method in methods))
+    for name, row in matrix.items():
+        cells = (_with_interval(row[method], "video_auc") if method in row else "-" for method in methods)
+        console.put(f"{name:<24}" + "".join(f"{cell:>22}" for cell in cells))
+
+
+def _with_interval(numbers: dict[str, Any], metric: str) -> str:
+    low, high = numbers.get(f"{metric}_low"), numbers.get(f"{metric}_high")
+    interval = "" if low is None or high is None else f" {low:.2f}-{high:.2f}"
+    return _rounded(numbers[metric]) + interval
+
+
+def _rounded(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
