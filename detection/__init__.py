@@ -5,6 +5,8 @@ In: a release, as a folder or at a Hub, whole or streamed. Out: arrays to train 
     frames        frames of a row, decoded where they are needed, cut around the face
     pairs         each fake with the real clips that it was made from; each person with every fake
     degradations  named, seeded degradations of frames and of whole clips
+    detectors     detectors by name: checkpoints of transformers, functions in files
+    inference     a detector over the rows of a release -> predictions
     predictions   predictions of a detector, read strictly against the rows of a release
     metrics       metrics of many weightings at once, and the resamples of people that weight them
     scores        predictions -> an evaluation: overall, by group, with intervals; the matrix, a model card's block

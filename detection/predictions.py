@@ -6,6 +6,7 @@ sample has several, `frame`. Of a release only the config `metadata` is read: ro
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -31,8 +32,10 @@ COLUMNS = ("sample_id", "score", "frame")
 REQUIRED_COLUMNS = COLUMNS[:2]
 REMOTE_NAME = re.compile(r"([\w.-]+/[\w.-]+?)(?:@(.+))?")
 MAX_NAMES = 5
+SETTINGS_KEY = b"homologous_deepfake"  # of a Parquet file: what `inference` wrote it from, JSON
 
 _HTTPError: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]  # of the HTTP library the client uses
+READ_ERRORS = (_HTTPError, HFValidationError, OfflineModeIsEnabled, OSError, ValueError)  # ArrowInvalid is a ValueError
 
 Row = dict[str, Any]
 
@@ -87,35 +90,42 @@ def read_samples(release: str | Path) -> dict[str, Row]:
         PredictionError: there is no release, it is damaged, or the Hub refuses or cannot be reached.
     """
     try:
-        file_system, paths = _metadata_shards(str(release))
+        file_system, paths = config_shards(str(release), METADATA)
         tables = [(path, pq.read_table(path, filesystem=file_system)) for path in paths]
-    except (_HTTPError, HFValidationError, OfflineModeIsEnabled, OSError, ValueError) as error:
+    except READ_ERRORS as error:
         raise PredictionError(f"{release}: cannot be read as a release ({one_line(error)}); correct that") from error
     if not tables:
         raise PredictionError(f"{release}: no release with a config `{METADATA}`; name a built release")
     rows: dict[str, Row] = {}
-    order = [*SPLIT_FOLDS, *sorted({_split_of_shard(path) for path, _ in tables} - set(SPLIT_FOLDS))]
-    for path, table in sorted(tables, key=lambda pair: (order.index(_split_of_shard(pair[0])), pair[0])):
+    order = [*SPLIT_FOLDS, *sorted({split_of_shard(path) for path, _ in tables} - set(SPLIT_FOLDS))]
+    for path, table in sorted(tables, key=lambda pair: (order.index(split_of_shard(pair[0])), pair[0])):
         for row in table.to_pylist():
             names = {"label": LABELS, "method": METHODS, "gender": GENDERS}
             classes = {key: _class_name(row[key], values) for key, values in names.items()}
-            rows[row["sample_id"]] = {**row, **classes, "subset": subset_of(row), "split": _split_of_shard(path)}
+            rows[row["sample_id"]] = {**row, **classes, "subset": subset_of(row), "split": split_of_shard(path)}
     return rows
 
 
-def _metadata_shards(release: str) -> tuple[HfFileSystem | None, list[str]]:
-    """The file system, None for the disk's, and the paths of the shards of the config `metadata`."""
+def config_shards(release: str, config: str) -> tuple[HfFileSystem | None, list[str]]:
+    """The file system, None for the disk's, and the paths of the shards of a config, in reading order."""
     if Path(release).is_dir():
-        return None, sorted(path.as_posix() for path in Path(release, "data", METADATA).glob("*.parquet"))
+        return None, sorted(path.as_posix() for path in Path(release, "data", config).glob("*.parquet"))
     found = REMOTE_NAME.fullmatch(release)
     if found is None:
         raise FileNotFoundError("neither a folder nor REPO_ID@REVISION")
     revision = (found[2] or "main").replace("/", "%2F")
     file_system = HfFileSystem(skip_instance_cache=True)
-    return file_system, sorted(file_system.glob(f"datasets/{found[1]}@{revision}/data/{METADATA}/*.parquet"))
+    return file_system, sorted(file_system.glob(f"datasets/{found[1]}@{revision}/data/{config}/*.parquet"))
 
 
-def _split_of_shard(path: str) -> str:
+def release_digest(samples: Mapping[str, Row]) -> str:
+    """Hexadecimal; changes with any file of a release."""
+    lines = "".join(f"{name} {row['sha256']}\n" for name, row in sorted(samples.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def split_of_shard(path: str) -> str:
+    """The split that a shard's name says."""
     return path.rpartition("/")[2].partition("-")[0]
 
 
@@ -152,6 +162,7 @@ def read_predictions(
     number_of = {sample_id: number for number, sample_id in enumerate(samples)}
     found: dict[tuple[int, int], float] = {}
     for path in paths:
+        _check_origin(path, samples)
         for place, sample_id, score, frame in _checked_lines(path):
             if sample_id not in number_of:
                 raise PredictionError(f"{place}: is not a sample of this release; score the release that you name")
@@ -175,6 +186,19 @@ def read_predictions(
     frames = np.array([frame for _, frame in keys], np.int64)
     scores = np.array([found[key] for key in keys], np.float64)
     return Predictions(name, tuple(rows[number] for number in used), sample, frames, scores)
+
+
+def _check_origin(path: Path, samples: Mapping[str, Row]) -> None:
+    """Sample ids of two releases may be the same; what `inference` wrote names its release."""
+    if path.suffix.lower() != ".parquet":
+        return
+    try:
+        written = (pq.read_schema(path).metadata or {}).get(SETTINGS_KEY)
+        digest = json.loads(written)["release"] if written else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # damage is named where the file is read
+    if digest is not None and digest != release_digest(samples):
+        raise PredictionError(f"{path}: is of another release or version; name the one that was scored")
 
 
 def _check_complete(

@@ -22,6 +22,46 @@ HEADINGS = ("frame AUC", "video AUC", "EER", "AP", "TPR@1%", "TPR@5%", "accuracy
 SHOWN = ("frame_auc", "video_auc", "eer", "ap", "tpr_at_fpr_1", "tpr_at_fpr_5", "accuracy")
 
 
+def score(
+    release: Annotated[str, typer.Argument(metavar="RELEASE", help="A folder, or OWNER/NAME@REVISION.")],
+    detector: Annotated[
+        str, typer.Option(help="transformers:FOLDER_OR_REPO, or python:FILE.py:FUNCTION, which is run.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The Parquet file to write.")] = Path("predictions.parquet"),
+    split: Annotated[str, typer.Option(help="Splits, a,b; evaluate takes its threshold from validation.")] = "test",
+    subsets: Annotated[str, typer.Option(help="Subsets, a,b; all if not given.")] = "",
+    frames: Annotated[int, typer.Option(min=1, help="Frames of each clip, spread over all of it.")] = 32,
+    crop: Annotated[
+        float, typer.Option(min=0, help="Side of the square, in sides of the face; 0: whole frames.")
+    ] = 1.3,
+    size: Annotated[int, typer.Option(min=16, help="Shorter side of a frame, in pixels.")] = 224,
+    degradation: Annotated[str, typer.Option(help="c23, c40, half_size, blur, jpeg or noise.")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the degradation.")] = 0,
+    fake_label: Annotated[str, typer.Option(help="Which label of a checkpoint means fake; guessed if not given.")] = "",
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...; a GPU if there is one.")] = "",
+) -> None:
+    """Run a detector over the rows of a release: predictions for `tooling evaluate`; goes on where it stopped."""
+    from detection.degradations import DEGRADATIONS
+    from detection.detectors import load_detector
+    from detection.inference import InferenceSettings, score_release
+    from detection.predictions import read_samples
+
+    splits = SPLITS[:-1] if split == "all" else split_names(split)
+    if unknown := [name for name in splits if name not in SPLITS]:
+        raise UsageError(f"--split {unknown[0]}: no such split; use some of {', '.join(SPLITS)}")
+    if degradation and degradation not in DEGRADATIONS:
+        raise UsageError(f"--degradation {degradation}: no such degradation; use one of {', '.join(DEGRADATIONS)}")
+    settings = InferenceSettings(splits, _subset_names(subsets), frames, crop or None, size, degradation, seed)
+    place = _release_name(release)
+    samples, loaded = read_samples(place), load_detector(detector, fake_label=fake_label, device=device)
+    if loaded.note:
+        console.say(f"note: {loaded.note}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with console.progress_bar("score") as bar:
+        num_scored = score_release(place, samples, loaded, settings, out, progress=bar)
+    console.put(f"{out}: {num_scored} samples scored")
+
+
 def evaluate(
     predictions: Annotated[
         list[str],
@@ -42,11 +82,8 @@ def evaluate(
     from detection.predictions import read_predictions, read_samples
     from detection.scores import as_deepfakebench, method_matrix
     from detection.scores import evaluate as measure
-    from homologous_deepfake import SUBSETS
 
-    chosen = split_names(subsets)
-    if unknown := [name for name in chosen if name not in SUBSETS]:
-        raise UsageError(f"--subsets {unknown[0]}: no such subset; use some of {', '.join(SUBSETS)}")
+    chosen = _subset_names(subsets)
     if split not in SPLITS:
         raise UsageError(f"--split {split}: no such split; use one of {', '.join(SPLITS)}")
     if compat not in ("", BENCHMARK):
@@ -78,6 +115,16 @@ def evaluate(
         _put_matrix(result["matrix"])
     if out is not None:
         console.put(str(out))
+
+
+def _subset_names(text: str) -> tuple[str, ...]:
+    """The subsets in an option's value, in the order of the catalogue; all if it is empty."""
+    from homologous_deepfake import SUBSETS
+
+    chosen = split_names(text) or tuple(SUBSETS)
+    if unknown := [name for name in chosen if name not in SUBSETS]:
+        raise UsageError(f"--subsets {unknown[0]}: no such subset; use some of {', '.join(SUBSETS)}")
+    return tuple(name for name in SUBSETS if name in chosen)
 
 
 def _named_files(arguments: list[str]) -> dict[str, list[Path]]:

@@ -1,4 +1,4 @@
-"""`tooling evaluate`: what it prints and writes, and how it ends."""
+"""`tooling score` and `evaluate`: what they print and write, and how they end."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import yaml
 from detection.predictions import read_samples
 from tests.detection.metadata import release_rows, write_release
 from tooling.cli.app import main
+from tooling.stages.build import build_release
+from tooling.workspace.layout import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +34,8 @@ def predictions(release: Path, tmp_path: Path) -> Path:
     return path
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr("sys.argv", ["tooling", "evaluate", *map(str, arguments)])
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object, command: str = "evaluate") -> int:
+    monkeypatch.setattr("sys.argv", ["tooling", command, *map(str, arguments)])
     try:
         main()
     except SystemExit as ended:
@@ -102,3 +104,21 @@ def test_what_does_not_fit_ends_with_one_line(
         assert f"{option} {value}: no such" in capsys.readouterr().err
     assert run(monkeypatch, predictions, predictions, "--release", release) == 2
     assert "use NAME=FILE" in capsys.readouterr().err
+
+
+def test_scores_of_a_detector_are_evaluated(
+    small_workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    build_release(small_workspace, tmp_path / "release")
+    Path("mine.py").write_text("def spread(frames):\n    return frames.std(axis=(1, 2, 3))\n")
+    chosen = ("--subsets", "swap_video,raw_video")
+    arguments = ("release", "--detector", "python:mine.py:spread", "--split", "test,validation", "--frames", 2, *chosen)
+    assert run(monkeypatch, *arguments, "--size", 32, command="score") == 0
+    assert capsys.readouterr().out == "predictions.parquet: 16 samples scored\n"
+    assert run(monkeypatch, "predictions.parquet", "--release", "release", *chosen, "--resamples", 5, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["overall"]["num_fake"] == 4
+    assert run(monkeypatch, *arguments, "--degradation", "c99", command="score") == 2
+    assert "--degradation c99: no such degradation; use one of c23" in capsys.readouterr().err
+    assert run(monkeypatch, *arguments, "--size", 64, command="score") == 1
+    assert "predictions.parquet: has predictions with another size_px" in capsys.readouterr().err

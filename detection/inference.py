@@ -1,0 +1,207 @@
+"""A detector over the rows of a release: predictions, sample by sample, in a run that goes on where it stopped.
+
+Finished samples are in a file beside the result, one line each. Row groups that hold none but finished samples are not
+fetched again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from detection.degradations import degrade_frames, degrade_video
+from detection.detectors import Detector
+from detection.frames import Evenly, sample_row
+from detection.predictions import (
+    READ_ERRORS,
+    SETTINGS_KEY,
+    PredictionError,
+    Row,
+    config_shards,
+    release_digest,
+    split_of_shard,
+)
+from generation.errors import one_line
+from homologous_deepfake import SUBSETS
+
+COLUMNS = ("sample_id", "path", "label", "num_frames", "fps", "boxes", "is_detected")
+
+ShowProgress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class InferenceSettings:
+    """What a detector is shown.
+
+    Attributes:
+        splits, subsets: of the rows.
+        num_frames: of each clip, spread over all of it; all frames of a shorter one.
+        crop: side of the square around the face, in sides of its box; None for whole frames.
+        size_px: shorter side of what the detector gets.
+        degradation: one of `degradations.DEGRADATIONS`, "" for none; of the whole clip or image, before it is cut.
+        seed: of the degradation.
+    """
+
+    splits: tuple[str, ...] = ("test",)
+    subsets: tuple[str, ...] = tuple(SUBSETS)
+    num_frames: int = 32
+    crop: float | None = 1.3
+    size_px: int = 224
+    degradation: str = ""
+    seed: int = 0
+
+
+def score_release(
+    release: str | Path,
+    samples: Mapping[str, Row],
+    detector: Detector,
+    settings: InferenceSettings,
+    out: Path,
+    *,
+    progress: ShowProgress = lambda done, total, name: None,
+) -> int:
+    """Writes the predictions of a detector as Parquet: sample_id, frame, score; returns how many samples were scored.
+
+    Args:
+        release: a folder, or `REPO_ID` or `REPO_ID@REVISION`; only the columns that are needed are fetched.
+        samples: its rows, from `predictions.read_samples`.
+        detector, settings: what is run on what; both are written down in the file.
+        out: the file, in an existing folder; finished with the same settings, it is kept.
+        progress: called with how many samples are done, of how many, and the next one's name.
+
+    Raises:
+        PredictionError: the release cannot be read, the detector fails, or `out` holds other predictions.
+    """
+    chosen = [
+        name for name, row in samples.items() if row["split"] in settings.splits and row["subset"] in settings.subsets
+    ]
+    if not chosen:
+        raise PredictionError(f"{release}: has no row of {', '.join(settings.splits)} in the subsets; name others")
+    described = json.loads(
+        json.dumps(
+            {
+                **asdict(settings),
+                "detector": detector.name,
+                "digest": detector.digest,
+                "release": release_digest(samples),
+            }
+        )
+    )
+    if out.exists():
+        _check_settings(out, pq.read_schema(out).metadata or {}, described)
+        return 0
+    partial = out.with_name(f".{out.name}.partial")
+    found = _read_partial(partial, out, described)
+    num_before = len(found)
+    with partial.open("a", encoding="utf-8") as file:
+        if not file.tell():
+            file.write(json.dumps(described) + "\n")
+        progress(len(found), len(chosen), "")
+        for row in _rows(release, settings, set(chosen) - found.keys()):
+            sample_id = row["sample_id"]
+            progress(len(found), len(chosen), sample_id)
+            numbers, scores = _score_row(row, detector, settings)
+            found[sample_id] = numbers, scores
+            file.write(json.dumps([sample_id, numbers, scores]) + "\n")
+            file.flush()
+    progress(len(found), len(chosen), "")
+    if missing := [name for name in chosen if name not in found]:
+        raise PredictionError(f"{release}: {missing[0]} is in no shard of its subset; build the release again")
+    _write(out, chosen, found, described)
+    partial.unlink()
+    return len(chosen) - num_before
+
+
+def _score_row(row: Row, detector: Detector, settings: InferenceSettings) -> tuple[list[int], list[float]]:
+    """Frame numbers of a row and their scores."""
+    try:
+        if settings.degradation:
+            row = _degraded(row, settings)
+        sampled = sample_row(row, Evenly(settings.num_frames), crop=settings.crop, size_px=settings.size_px)
+    except ValueError as error:
+        raise PredictionError(f"{row['sample_id']}: {one_line(error)}") from error
+    scores = detector.score(sampled["frames"], row["sample_id"])
+    return sampled["numbers"].tolist(), scores.tolist()
+
+
+def _degraded(row: Row, settings: InferenceSettings) -> Row:
+    if "video" in row:
+        video = degrade_video(row["video"]["bytes"], settings.degradation, seed=settings.seed)
+        return {**row, "video": {"bytes": video, "path": None}}
+    from PIL import Image
+
+    frames = sample_row(row, Evenly(1), crop=None, size_px=None)["frames"]
+    (image,) = degrade_frames(frames, settings.degradation, seed=settings.seed).transpose(0, 2, 3, 1)  # TCHW -> THWC
+    return {**row, "image": Image.fromarray(image)}
+
+
+def _rows(release: str | Path, settings: InferenceSettings, missing: Collection[str]) -> Iterator[Row]:
+    """Rows that are missing, with media, one row group in memory at a time."""
+    try:
+        for subset in settings.subsets:
+            file_system, paths = config_shards(str(release), subset)
+            for path in paths:
+                if split_of_shard(path) in settings.splits:
+                    with file_system.open(path) if file_system else open(path, "rb") as file:
+                        yield from _rows_of_shard(pq.ParquetFile(file), SUBSETS[subset].media, missing)
+    except READ_ERRORS as error:
+        raise PredictionError(
+            f"{release}: cannot be read on ({one_line(error)}); run the same again, it goes on where it stopped"
+        ) from error
+
+
+def _rows_of_shard(shard: pq.ParquetFile, media: str, missing: Collection[str]) -> Iterator[Row]:
+    columns = [name for name in (media, *COLUMNS) if name in shard.schema_arrow.names]
+    for group in range(shard.num_row_groups):
+        names = shard.read_row_group(group, columns=["sample_id"])["sample_id"].to_pylist()
+        if set(names) & set(missing):
+            table = shard.read_row_group(group, columns=columns)
+            for at, name in enumerate(names):
+                if name in missing:
+                    yield table.slice(at, 1).to_pylist()[0]
+
+
+def _check_settings(path: Path, metadata: Mapping[bytes, bytes], described: dict[str, Any]) -> None:
+    try:
+        written = json.loads(metadata.get(SETTINGS_KEY, b"{}"))
+    except ValueError:
+        written = {}
+    if written != described:
+        differing = sorted(key for key in described if written.get(key) != described[key])
+        raise PredictionError(f"{path}: has predictions with another {differing[0]}; name another file or remove it")
+
+
+def _read_partial(partial: Path, out: Path, described: dict[str, Any]) -> dict[str, tuple[list[int], list[float]]]:
+    """Finished samples of a run that stopped; its torn last line is cut off."""
+    if not partial.exists():
+        return {}
+    whole = partial.read_bytes().rpartition(b"\n")
+    os.truncate(partial, len(whole[0] + whole[1]))
+    lines = whole[0].splitlines()
+    if not lines:
+        return {}
+    _check_settings(out, {SETTINGS_KEY: lines[0]}, described)
+    return {name: (numbers, scores) for name, numbers, scores in map(json.loads, lines[1:])}
+
+
+def _write(
+    out: Path, chosen: list[str], found: Mapping[str, tuple[list[int], list[float]]], described: dict[str, Any]
+) -> None:
+    """All at once, so that a file of predictions is complete."""
+    columns = {
+        "sample_id": [name for name in chosen for _ in found[name][0]],
+        "frame": np.concatenate([found[name][0] for name in chosen]).astype(np.int32),
+        "score": np.concatenate([found[name][1] for name in chosen]).astype(np.float64),
+    }
+    table = pa.table(columns).replace_schema_metadata({SETTINGS_KEY: json.dumps(described)})
+    staged = out.with_name(f".{out.name}.unfinished")
+    pq.write_table(table, staged)
+    staged.replace(out)
