@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -143,7 +143,7 @@ def _degraded(row: Row, settings: InferenceSettings) -> Row:
     return {**row, "image": Image.fromarray(image)}
 
 
-def _rows(release: str | Path, settings: InferenceSettings, missing: Collection[str]) -> Iterator[Row]:
+def _rows(release: str | Path, settings: InferenceSettings, missing: Set[str]) -> Iterator[Row]:
     """Rows that are missing, with media, one row group in memory at a time."""
     try:
         for subset in settings.subsets:
@@ -158,11 +158,11 @@ def _rows(release: str | Path, settings: InferenceSettings, missing: Collection[
         ) from error
 
 
-def _rows_of_shard(shard: pq.ParquetFile, media: str, missing: Collection[str]) -> Iterator[Row]:
+def _rows_of_shard(shard: pq.ParquetFile, media: str, missing: Set[str]) -> Iterator[Row]:
     columns = [name for name in (media, *COLUMNS) if name in shard.schema_arrow.names]
     for group in range(shard.num_row_groups):
         names = shard.read_row_group(group, columns=["sample_id"])["sample_id"].to_pylist()
-        if set(names) & set(missing):
+        if not missing.isdisjoint(names):
             table = shard.read_row_group(group, columns=columns)
             for at, name in enumerate(names):
                 if name in missing:

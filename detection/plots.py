@@ -44,8 +44,9 @@ def write_plots(predictions: Predictions, folder: Path, *, split: str | None = "
         draw(axes, methods, scores)
         axes.set_title(f"{predictions.name}, {split or 'all splits'}", fontsize=10)
         axes.legend(fontsize=8)
-        written.append(folder / f"{name}.png")
-        figure.savefig(written[-1], metadata={"Software": None})
+        staged = folder / f".{name}.unfinished"
+        figure.savefig(staged, format="png", metadata={"Software": None})
+        written.append(staged.replace(folder / f"{name}.png"))
     return written
 
 

@@ -163,6 +163,12 @@ class _Scorer:
     def notes(self, split: str | None) -> tuple[str, ...]:
         """What a reader must know: where numbers are missing, and which samples they are not of."""
         found = []
+        labels = set(self._is_fake[self.of_split(split)].tolist())
+        if len(labels) < 2:
+            missing = "fake" if labels == {False} else "real"
+            found.append(
+                f"accuracy alone is defined: {split or 'the release'} has no {missing} samples to compare with"
+            )
         if self.threshold is None:
             found.append(f"no threshold and no accuracy: {TUNED_ON} has no predictions of both real and fake samples")
         elif split == TUNED_ON:

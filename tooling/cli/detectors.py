@@ -166,11 +166,11 @@ def _write(out: Path, result: dict[str, Any], read: list[Any], evaluations: list
 
 def _put_table(evaluation: Evaluation, compat: dict[str, Any]) -> None:
     console.put(f"{evaluation.name}, {evaluation.split or 'all splits'}")
-    console.put(f"{'':<32}{'real':>6}{'fake':>6}" + "".join(f"{heading:>17}" for heading in HEADINGS))
+    console.put(f"{'':<32}{'real':>6}{'fake':>6}" + "".join(f"{heading:>18}" for heading in HEADINGS))
     groups = {"overall": evaluation.overall}
     groups |= {f"{kind} {name}": numbers for kind, found in evaluation.by.items() for name, numbers in found.items()}
     for name, numbers in groups.items():
-        cells = "".join(f"{_with_interval(numbers, metric):>17}" for metric in SHOWN)
+        cells = "".join(f"{_with_interval(numbers, metric):>18}" for metric in SHOWN)
         console.put(f"{name:<32}{numbers['num_real']:>6}{numbers['num_fake']:>6}{cells}")
     overall = evaluation.overall
     rest = {"EER at the nearest point": "eer_nearest", "share of fakes": "prevalence", "threshold": "threshold"}
