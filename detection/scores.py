@@ -166,9 +166,7 @@ class _Scorer:
         labels = set(self._is_fake[self.of_split(split)].tolist())
         if len(labels) < 2:
             missing = "fake" if labels == {False} else "real"
-            found.append(
-                f"accuracy alone is defined: {split or 'the release'} has no {missing} samples to compare with"
-            )
+            found.append(f"no AUC, EER, AP and TPR: {split or 'the release'} has no {missing} samples")
         if self.threshold is None:
             found.append(f"no threshold and no accuracy: {TUNED_ON} has no predictions of both real and fake samples")
         elif split == TUNED_ON:
