@@ -197,7 +197,7 @@ class FaceMeter(Meter):
         if len(seen) < self.limits.smallest_seen * len(found):
             in_frames = "" if len(found) == 1 else f" in {len(found) - len(seen)} of {len(found)} measured frames"
             self.check.error("content", f"no face is found{in_frames}; make it again")
-        if turned := turned_face(self._pictures, found):
+        if len(found) > 1 and (turned := turned_face(self._pictures, found)):  # one picture alone is no evidence
             self.check.error("content", f"shows its face {turned}, or make it again from a source that is upright")
         problems = [problem for number, faces in seen if (problem := self._problem(faces, self._pictures[number]))]
         if len(problems) > (len(found) > 1):  # a single frame of a clip may be a hand or a blur
