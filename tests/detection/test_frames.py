@@ -231,6 +231,7 @@ def expected_ids(workspace: Workspace, split: str = "train") -> list[str]:
     return [row["sample_id"] for row in read_rows(str(workspace.root), "edit_video")[split]]
 
 
+@pytest.mark.slow  # forks workers: beside the threads of other tests they may wait for ever
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.usefixtures("datasets_cache")
 def test_a_folder_is_read_by_workers_nodes_and_resumed(
@@ -250,6 +251,7 @@ def test_a_folder_is_read_by_workers_nodes_and_resumed(
         assert first + seen(resumed) == everything
 
 
+@pytest.mark.slow  # forks workers
 def test_a_hub_is_read_by_workers_nodes_and_resumed(
     counted_hub: CountedHub, release: Path, small_workspace: Workspace
 ) -> None:

@@ -92,6 +92,7 @@ def test_people_come_with_all_of_their_fakes(streaming: bool, release: Path, sma
     assert all(len(person["as_target"]) == 2 and not person["as_source"] for person in only)
 
 
+@pytest.mark.slow  # forks workers: beside the threads of other tests they may wait for ever
 @pytest.mark.parametrize("streaming", [False, True])
 def test_pairs_go_through_a_data_loader(streaming: bool, release: Path, small_workspace: Workspace) -> None:
     pairs = load_pairs(str(release), "swap_video", "train", streaming=streaming)
@@ -197,6 +198,7 @@ def test_what_was_read_before_is_not_fetched_again(counted_hub: CountedHub, nois
     assert counted_hub.sent.num_bytes - before <= 1.1 * sum(yielded.values())
 
 
+@pytest.mark.slow  # forks workers
 def test_pairs_of_a_hub_reach_workers_and_are_prepared(
     counted_hub: CountedHub, release: Path, small_workspace: Workspace
 ) -> None:

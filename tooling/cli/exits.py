@@ -20,6 +20,7 @@ class Terminated(BaseException):
     """The process was asked to end: by a scheduler, systemd or docker (SIGTERM), or its terminal is gone (SIGHUP)."""
 
 
+ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 PIPE_CLOSED = 128 + signal.SIGPIPE
 # Variables that huggingface_hub and datasets read as numbers when they are imported.
 NUMBERS = {"HF_HUB_DOWNLOAD_TIMEOUT": int, "HF_HUB_ETAG_TIMEOUT": int, "HF_DATASETS_IN_MEMORY_MAX_SIZE": float}
@@ -42,9 +43,9 @@ def run(app: typer.Typer) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names in scripts that a terminal does not have
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
-            signal.signal(number, _terminate)
+    numbers = [number for number in ENDINGS if signal.getsignal(number) is signal.SIG_DFL]  # nohup ignores SIGHUP
+    for number in numbers:
+        signal.signal(number, _terminate)
     try:
         _check_environment()
         _run_and_flush(app)
@@ -54,6 +55,9 @@ def run(app: typer.Typer) -> None:
         if error.code == EXITS[KeyboardInterrupt][0]:  # typer catches the interrupt itself
             print_error(KeyboardInterrupt())
         raise
+    finally:
+        for number in numbers:  # else processes that this one forks later could not be ended
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _check_environment() -> None:

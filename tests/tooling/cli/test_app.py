@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,7 @@ def test_type_of_an_exception_decides_how_a_command_ends(
     with pytest.raises(SystemExit) as ended:
         exits.run(failing)
     assert ended.value.code == code
+    assert {signal.getsignal(number) for number in exits.ENDINGS} == {signal.SIG_DFL}
     printed = capsys.readouterr()
     assert printed.err.startswith(f"error: {line}")
     assert (printed.out, printed.err.count("\n")) == ("", 1)
