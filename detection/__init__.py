@@ -10,5 +10,6 @@ In: a release, as a folder or at a Hub, whole or streamed. Out: arrays to train 
     predictions   predictions of a detector, read strictly against the rows of a release
     metrics       metrics of many weightings at once, and the resamples of people that weight them
     scores        predictions -> an evaluation: overall, by group, with intervals; the matrix, a model card's block
+    exports       a release in the layouts of DeepfakeBench and FaceForensics++
     plots         ROC, DET, calibration, histograms of the scores
 """

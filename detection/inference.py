@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ def score_release(
         if not file.tell():
             file.write(json.dumps(described) + "\n")
         progress(len(found), len(chosen), "")
-        for row in _rows(release, settings, set(chosen) - found.keys()):
+        for row in rows_with_media(release, settings.splits, settings.subsets, set(chosen) - found.keys()):
             sample_id = row["sample_id"]
             progress(len(found), len(chosen), sample_id)
             numbers, scores = _score_row(row, detector, settings)
@@ -143,13 +143,24 @@ def _degraded(row: Row, settings: InferenceSettings) -> Row:
     return {**row, "image": Image.fromarray(image)}
 
 
-def _rows(release: str | Path, settings: InferenceSettings, missing: Set[str]) -> Iterator[Row]:
-    """Rows that are missing, with media, one row group in memory at a time."""
+def rows_with_media(
+    release: str | Path, splits: Collection[str], subsets: Sequence[str], missing: Set[str]
+) -> Iterator[Row]:
+    """Rows of a release with media and boxes, one row group in memory at a time.
+
+    Args:
+        release: see `score_release`.
+        splits, subsets: whose shards are opened.
+        missing: sample_id of the rows; row groups without any of them are not fetched.
+
+    Raises:
+        PredictionError: the release cannot be read.
+    """
     try:
-        for subset in settings.subsets:
+        for subset in subsets:
             file_system, paths = config_shards(str(release), subset)
             for path in paths:
-                if split_of_shard(path) in settings.splits:
+                if split_of_shard(path) in splits:
                     with file_system.open(path) if file_system else open(path, "rb") as file:
                         yield from _rows_of_shard(pq.ParquetFile(file), SUBSETS[subset].media, missing)
     except READ_ERRORS as error:

@@ -11,7 +11,7 @@ import typer
 
 from tooling import __version__, console
 from tooling.cli.access import access_app, takedown
-from tooling.cli.detectors import evaluate, score
+from tooling.cli.detectors import evaluate, export_app, score
 from tooling.cli.exits import run
 from tooling.cli.generate import generate, generators
 from tooling.cli.hub import hub_app
@@ -74,6 +74,7 @@ app.command("import")(import_archive)
 # Detectors against a release
 app.command()(score)
 app.command()(evaluate)
+app.add_typer(export_app, name="export")
 
 # Groups
 app.add_typer(keys_app, name="keys")

@@ -13,6 +13,7 @@ from tooling.cli.options import JsonOption, read_repo, split_names
 from tooling.errors import UsageError
 
 if TYPE_CHECKING:
+    from detection.exports import ExportResult
     from detection.scores import Evaluation
 
 SPLITS = ("train", "validation", "test", "crossing", "all")
@@ -21,9 +22,19 @@ NAMED_FILE = re.compile(r"(?P<name>[^=/\\]+)=(?P<path>.+)")
 HEADINGS = ("frame AUC", "video AUC", "EER", "AP", "TPR@1%", "TPR@5%", "accuracy")
 SHOWN = ("frame_auc", "video_auc", "eer", "ap", "tpr_at_fpr_1", "tpr_at_fpr_5", "accuracy")
 
+ReleaseArgument = Annotated[str, typer.Argument(metavar="RELEASE", help="A folder, or OWNER/NAME@REVISION.")]
+ExportArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, or the same export, to go on.")]
+
+export_app = typer.Typer(
+    help="A release in the layouts that detectors of others read.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
 
 def score(
-    release: Annotated[str, typer.Argument(metavar="RELEASE", help="A folder, or OWNER/NAME@REVISION.")],
+    release: ReleaseArgument,
     detector: Annotated[
         str, typer.Option(help="transformers:FOLDER_OR_REPO, or python:FILE.py:FUNCTION, which is run.")
     ],
@@ -115,6 +126,50 @@ def evaluate(
         _put_matrix(result["matrix"])
     if out is not None:
         console.put(str(out))
+
+
+@export_app.command("deepfakebench")
+def export_benchmark(
+    release: ReleaseArgument,
+    out: ExportArgument,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of each clip, spread over all of it.")] = 32,
+    root: Annotated[
+        str, typer.Option(help="Where the benchmark will find Homologous_deepfake, seen from where it runs.")
+    ] = "./datasets/rgb",
+) -> None:
+    """Write face crops and dataset_json for DeepfakeBench; goes on where it stopped."""
+    from detection.exports import export_deepfakebench
+
+    with console.progress_bar("export") as bar:
+        result = export_deepfakebench(_release_name(release), out, num_frames=frames, root=root, progress=bar)
+    _put_export(out, result, "frames")
+
+
+@export_app.command("faceforensics")
+def export_forensics(
+    release: ReleaseArgument,
+    out: ExportArgument,
+    compressions: Annotated[str, typer.Option(help="raw: the release's own files; c23, c40.")] = "raw,c23,c40",
+) -> None:
+    """Write clips and lists of pairs in the layout of FaceForensics++; goes on where it stopped."""
+    from detection.exports import COMPRESSIONS, export_faceforensics
+
+    chosen = split_names(compressions)
+    if unknown := [name for name in chosen if name not in COMPRESSIONS]:
+        raise UsageError(f"--compressions {unknown[0]}: no such compression; use some of {', '.join(COMPRESSIONS)}")
+    with console.progress_bar("export") as bar:
+        result = export_faceforensics(_release_name(release), out, compressions=chosen, progress=bar)
+    _put_export(out, result, "clips")
+
+
+def _put_export(out: Path, result: ExportResult, things: str) -> None:
+    for note in result.notes:
+        console.say(f"note: {note}")
+    if result.label_lines:
+        console.put("label_dict:  # in training/config/train_config.yaml and test_config.yaml")
+    for line in result.label_lines:
+        console.put(line)
+    console.put(f"{out}: {result.num_written} {things} written, {result.num_kept} kept")
 
 
 def _subset_names(text: str) -> tuple[str, ...]:
