@@ -24,6 +24,8 @@ from homologous_deepfake import FAKES, people_of
 from tests.detection.metadata import release_rows, write_release
 from tests.once import made_once
 
+pytestmark = pytest.mark.thorough
+
 LABELS = {"HD_real": 0, "HD_avatarify": 1, "HD_edit": 1, "HD_swap": 1, "HD_gan": 1}
 
 

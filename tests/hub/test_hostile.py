@@ -235,6 +235,7 @@ def variants(body: Any) -> list[Any]:
     return list(WRONG)
 
 
+@pytest.mark.thorough
 def test_values_of_other_types_never_break_an_endpoint(served: Served) -> None:
     served.api().upload_file(path_or_fileobj=b"x", path_in_repo="x.txt", create_pr=True, **DATASET)
     taking = {one.path for one in ENDPOINTS if one.body == "object" and one.methods != "GET"}
@@ -267,6 +268,7 @@ def test_lines_of_a_commit_that_are_none_are_refused(served: Served, line: bytes
     assert is_refused(commit(served, line))
 
 
+@pytest.mark.thorough
 def test_values_of_other_types_never_break_a_commit(served: Served) -> None:
     operations = [
         file_line("x", "y"),

@@ -15,6 +15,8 @@ from tooling.cli.options import read_repo, repo_alone
 from tooling.errors import UsageError
 from tooling.release.shards import locked_release
 
+pytestmark = pytest.mark.thorough
+
 TOOLING = [sys.executable, "-c", "from tooling.cli.app import main; main()"]
 
 
