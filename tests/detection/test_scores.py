@@ -16,6 +16,8 @@ from detection.predictions import Predictions, Row, read_samples
 from detection.scores import METRICS, as_deepfakebench, evaluate, method_matrix, model_index
 from tests.detection.metadata import release_rows, write_release
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:

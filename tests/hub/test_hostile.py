@@ -19,6 +19,8 @@ from tooling.hub.root import Hub, open_database
 from tooling.hub.routes import API, ENDPOINTS
 from tooling.hub.store.repository import NewCommit
 
+pytestmark = pytest.mark.thorough
+
 HEAD = {"key": "header", "value": {"summary": "x"}}
 API_OF_REPO = f"/api/datasets/{REPO}"
 DEEP = b"[" * 100_000 + b"]" * 100_000
@@ -235,7 +237,6 @@ def variants(body: Any) -> list[Any]:
     return list(WRONG)
 
 
-@pytest.mark.thorough
 def test_values_of_other_types_never_break_an_endpoint(served: Served) -> None:
     served.api().upload_file(path_or_fileobj=b"x", path_in_repo="x.txt", create_pr=True, **DATASET)
     taking = {one.path for one in ENDPOINTS if one.body == "object" and one.methods != "GET"}
@@ -268,7 +269,6 @@ def test_lines_of_a_commit_that_are_none_are_refused(served: Served, line: bytes
     assert is_refused(commit(served, line))
 
 
-@pytest.mark.thorough
 def test_values_of_other_types_never_break_a_commit(served: Served) -> None:
     operations = [
         file_line("x", "y"),

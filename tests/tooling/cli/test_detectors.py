@@ -16,6 +16,8 @@ from tooling.cli.app import main
 from tooling.stages.build import build_release
 from tooling.workspace.layout import Workspace
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:

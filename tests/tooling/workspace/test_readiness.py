@@ -18,6 +18,8 @@ from tooling.work.tasks import planned_record
 from tooling.workspace.layout import Workspace
 from tooling.workspace.readiness import find_missing, read_rejects, release_warnings, way_out_of
 
+pytestmark = pytest.mark.thorough
+
 
 def tooling(workspace: Workspace, line: str) -> None:
     done = CliRunner().invoke(app, [*line.split(), "--workspace", str(workspace.root)])
