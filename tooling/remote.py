@@ -387,6 +387,12 @@ def connection_settings() -> list[str]:
     return [name for name in os.environ if name.upper() in CONNECTION_NAMES and os.environ[name]]
 
 
+def direct_environment() -> dict[str, str]:
+    """The environment without `connection_settings`, for a process that reaches a Hub on this machine."""
+    left_out = connection_settings()
+    return {name: value for name, value in os.environ.items() if name not in left_out}
+
+
 @contextmanager
 def _without(names: Iterable[str]) -> Iterator[None]:
     kept = {name: os.environ.pop(name) for name in names}

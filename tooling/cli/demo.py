@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ from tooling.errors import ToolingError
 from tooling.hub.rights import add_organisation, add_token, add_user
 from tooling.hub.root import Hub
 from tooling.hub.server import serve
-from tooling.remote import connection_settings
+from tooling.remote import direct_environment
 from tooling.settings import ClipSettings, Settings
 from tooling.stages.audit.run import audit_files, raise_for_failures
 from tooling.stages.build import build_release
@@ -154,8 +153,7 @@ def _load(folder: Path) -> str:
 
 
 def _run(folder: Path, command: list[str], environment: dict[str, str]) -> str:
-    inherited = {name: value for name, value in os.environ.items() if name not in connection_settings()}
-    everything = {**inherited, "HF_DATASETS_CACHE": str((folder / ".cache").resolve()), **environment}
+    everything = {**direct_environment(), "HF_DATASETS_CACHE": str((folder / ".cache").resolve()), **environment}
     done = subprocess.run(command, cwd=folder, env=everything, capture_output=True, text=True, check=False)
     if done.returncode:
         console.say(done.stderr.rstrip())

@@ -17,7 +17,7 @@ from huggingface_hub import constants, get_token
 
 from homologous_deepfake import SUBSETS
 from tooling.release.folder import Release
-from tooling.remote import Remote, RemoteError, connection_settings, is_on_this_machine, redact
+from tooling.remote import Remote, RemoteError, direct_environment, is_on_this_machine, redact
 from tooling.stages.push.checks import LocalFile
 from tooling.stages.push.comparison import same_content
 
@@ -90,12 +90,8 @@ def check_first_row(remote: Remote, commit: str, release: Release, out: Path) ->
 
 def _environment(remote: Remote, home: str) -> dict[str, str]:
     """The caller's, with an empty cache."""
-    left_out = connection_settings() if is_on_this_machine(remote.api.endpoint) else []
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("HF_", "HUGGINGFACE_")) and name not in left_out
-    }
+    inherited = direct_environment() if is_on_this_machine(remote.api.endpoint) else os.environ
+    kept = {name: value for name, value in inherited.items() if not name.startswith(("HF_", "HUGGINGFACE_"))}
     own = {
         "HF_ENDPOINT": remote.api.endpoint,
         "HF_HOME": home,
