@@ -42,8 +42,8 @@ SOURCE_EXTRA_SECONDS = 1.0  # a source is longer than its clip, so that ingest h
 class DemoSettings:
     """Size of the demo: people of each gender, seconds of each clip, images, processes (0: one per processor)."""
 
-    num_men: int = 3
-    num_women: int = 3
+    num_men: int = 4
+    num_women: int = 4
     clip_seconds: float = 2.0
     num_images: int = 18
     num_workers: int = 0

@@ -29,8 +29,8 @@ def actors(
 
 def demo(
     folder: Annotated[Path, typer.Argument(help="Folder to work in; a rerun goes on in it.")] = Path("demo"),
-    men: Annotated[int, typer.Option(min=2, help="Number of men.")] = 3,
-    women: Annotated[int, typer.Option(min=2, help="Number of women.")] = 3,
+    men: Annotated[int, typer.Option(min=2, help="Number of men.")] = 4,
+    women: Annotated[int, typer.Option(min=2, help="Number of women.")] = 4,
     clip_seconds: Annotated[float, typer.Option(min=1, help="Length of each clip.")] = 2.0,
     images: Annotated[int, typer.Option(min=1, help="Number of generated images.")] = 18,
     workers: WorkersOption = 0,

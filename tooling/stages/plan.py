@@ -1,6 +1,6 @@
 """plan: which fold each person is in, which pairs of people become fakes, and which fakes are left out.
 
-Folds are identity-disjoint and stratified by gender. Pairs are drawn within one (gender, fold), each person once as
+Folds are identity-disjoint and stratified by gender; with six people, two of one gender are in each split. Pairs are drawn within one (gender, fold), each person once as
 target and once as source: reciprocal (a_b and b_a), with one 3-cycle if the number is odd. So no two folds share a
 person, nor do splits or cross-validation made of folds.
 
@@ -25,8 +25,9 @@ from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import Pair, Plan, fakes_of, format_plan
 from tooling.workspace.records import natural_key
 
-# Five folds. Small sets fill training first, then test, then validation (homologous_deepfake.py: SPLIT_FOLDS).
+# Five folds. The first three are one of training, test and validation each (homologous_deepfake.py: SPLIT_FOLDS).
 FILL_ORDER = (2, 0, 1, 3, 4)
+FIRST_FOLDS = FILL_ORDER[:3]
 NUM_DRAWS = 100  # of a group, to avoid pairs that were turned down
 
 
@@ -204,14 +205,15 @@ def _drawn(workspace: Workspace) -> Plan:
 
 def make_plan(people: Sequence[Identity], earlier: Plan) -> Plan:
     """Draws folds and pairs; the same people, seed and earlier plan give the same plan."""
-    folds: dict[str, int] = {}
     pairs: dict[str, list[Pair]] = {subset: [] for subset in PAIRED_SUBSETS}
-    for gender in ("male", "female"):
-        ids = sorted((person.id for person in people if person.gender == gender), key=natural_key)
-        assigned = _assign_folds(ids, gender, earlier)
-        folds |= assigned
+    of_gender = {
+        gender: sorted((person.id for person in people if person.gender == gender), key=natural_key)
+        for gender in ("male", "female")
+    }
+    folds = _assign_folds(of_gender, earlier)
+    for gender, ids in of_gender.items():
         for fold in sorted(FILL_ORDER):
-            group = [identity for identity in ids if assigned[identity] == fold]
+            group = [identity for identity in ids if folds[identity] == fold]
             for subset in PAIRED_SUBSETS:
                 pairs[subset] += _draw_pairs(group, subset, gender, fold, earlier)
     ordered = {identity: folds[identity] for identity in sorted(folds, key=natural_key)}
@@ -220,18 +222,29 @@ def make_plan(people: Sequence[Identity], earlier: Plan) -> Plan:
     return _with_left_out(plan, earlier.left_out)
 
 
-def _assign_folds(ids: Sequence[str], gender: str, earlier: Plan) -> dict[str, int]:
-    """Folds of one gender. New people come in twos, so that nobody is left without a partner to be paired with."""
-    assigned = {identity: earlier.folds[identity] for identity in ids if identity in earlier.folds}
-    new = [identity for identity in ids if identity not in assigned]
-    random.Random(f"{earlier.seed} folds {gender}").shuffle(new)
-    while new:
-        unit, new = new[:2], new[2:]
-        sizes = Counter(assigned.values())
-        candidates = FILL_ORDER if len(unit) == 2 else [fold for fold in FILL_ORDER if sizes[fold]] or FILL_ORDER
-        fold = min(candidates, key=lambda fold: sizes[fold])
-        assigned.update(dict.fromkeys(unit, fold))
-    return assigned
+def _assign_folds(of_gender: dict[str, list[str]], earlier: Plan) -> dict[str, int]:
+    """Identity -> fold. New people come in twos, so that nobody is left without a partner to be paired with.
+
+    The first two of any gender go where a split has nobody; all others to where their gender has the fewest.
+    """
+    assigned: dict[str, dict[str, int]] = {}
+    new: dict[str, list[str]] = {}
+    for gender, ids in of_gender.items():
+        assigned[gender] = {identity: earlier.folds[identity] for identity in ids if identity in earlier.folds}
+        new[gender] = [identity for identity in ids if identity not in assigned[gender]]
+        random.Random(f"{earlier.seed} folds {gender}").shuffle(new[gender])
+    taken = {fold for folds in assigned.values() for fold in folds.values()}
+    for fold in FIRST_FOLDS:
+        gender = max(new, key=lambda gender: (len(new[gender]), -len(assigned[gender])))
+        if fold not in taken and len(new[gender]) >= 2:
+            assigned[gender].update(dict.fromkeys([new[gender].pop(0), new[gender].pop(0)], fold))
+    for gender, left in new.items():
+        for unit in (left[at : at + 2] for at in range(0, len(left), 2)):
+            sizes = Counter(assigned[gender].values())
+            candidates = FILL_ORDER if len(unit) == 2 else [fold for fold in FILL_ORDER if sizes[fold]] or FILL_ORDER
+            fold = min(candidates, key=lambda fold: sizes[fold])
+            assigned[gender].update(dict.fromkeys(unit, fold))
+    return {identity: fold for folds in assigned.values() for identity, fold in folds.items()}
 
 
 def _draw_pairs(group: Sequence[str], subset: str, gender: str, fold: int, earlier: Plan) -> list[Pair]:

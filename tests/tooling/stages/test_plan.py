@@ -34,6 +34,29 @@ def test_full_set_has_ten_of_each_gender_in_each_fold() -> None:
     assert {subset: len(drawn) for subset, drawn in plan.pairs.items()} == {"avatarify_video": 100, "swap_video": 100}
 
 
+@pytest.mark.parametrize(
+    ("num_men", "num_women", "expected"),
+    [
+        (4, 2, {("male", 2): 2, ("female", 0): 2, ("male", 1): 2}),
+        (4, 4, {("male", 2): 2, ("female", 0): 2, ("male", 1): 2, ("female", 2): 2}),
+        (6, 0, {("male", 2): 2, ("male", 0): 2, ("male", 1): 2}),
+        (3, 3, {("male", 2): 3, ("female", 0): 3}),  # a third split would have to part a pair
+    ],
+)
+def test_few_people_fill_training_test_and_validation_first(
+    num_men: int, num_women: int, expected: dict[tuple[str, int], int]
+) -> None:
+    everyone = people(num_men, num_women)
+    plan = make_plan(everyone, Plan(seed=0))
+    assert Counter((person.gender, plan.folds[person.id]) for person in everyone) == expected
+
+
+def test_newcomers_fill_the_split_that_has_nobody() -> None:
+    before = Plan(seed=0, folds={"1": 2, "2": 2, "3": 1, "4": 1})
+    after = make_plan(people(6, 0), before)
+    assert after.folds == {**before.folds, "5": 0, "6": 0}
+
+
 @pytest.mark.parametrize(("num_men", "num_women"), [(50, 50), (3, 3), (7, 2), (11, 22), (1, 5), (2, 0)])
 def test_pairs_stay_in_gender_and_fold_and_use_everyone_once(num_men: int, num_women: int) -> None:
     everyone = people(num_men, num_women)
