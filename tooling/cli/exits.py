@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import os
 import signal
@@ -24,6 +25,8 @@ ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 PIPE_CLOSED = 128 + signal.SIGPIPE
 # Variables that huggingface_hub and datasets read as numbers when they are imported.
 NUMBERS = {"HF_HUB_DOWNLOAD_TIMEOUT": int, "HF_HUB_ETAG_TIMEOUT": int, "HF_DATASETS_IN_MEMORY_MAX_SIZE": float}
+# Modules of the extra `tooling` that are not called like their distribution.
+DISTRIBUTIONS = {"c2pa": "c2pa-python", "re2": "google-re2"}
 GO_ON = "run the same command again, it goes on where it stopped"
 # Type of exception -> exit code and what to do next, where the message itself does not end with that. The first type of
 # an exception's ancestry counts; everything else is a defect and ends with a traceback.
@@ -32,6 +35,7 @@ EXITS: dict[type[BaseException], tuple[int, str]] = {
     UsageError: (2, ""),
     GenerationError: (1, ""),
     OSError: (1, "correct that and run the same command again"),
+    ModuleNotFoundError: (1, "run `pip install 'homologous-deepfake[tooling]'`"),  # of that extra; others are defects
     UnicodeEncodeError: (1, "rename it"),  # of a path; what is printed is always encoded
     KeyboardInterrupt: (130, GO_ON),
     Terminated: (143, GO_ON),
@@ -50,6 +54,8 @@ def run(app: typer.Typer) -> None:
         _check_environment()
         _run_and_flush(app)
     except tuple(EXITS) as error:
+        if isinstance(error, ModuleNotFoundError) and not _is_maintainers_only(error):
+            raise
         sys.exit(print_error(error))
     except SystemExit as error:
         if error.code == EXITS[KeyboardInterrupt][0]:  # typer catches the interrupt itself
@@ -58,6 +64,19 @@ def run(app: typer.Typer) -> None:
     finally:
         for number in numbers:  # else processes that this one forks later could not be ended
             signal.signal(number, signal.SIG_DFL)
+
+
+def _is_maintainers_only(error: ModuleNotFoundError) -> bool:
+    """Whether the missing module is of the extra `tooling`, which a researcher's installation leaves out."""
+    from packaging.requirements import Requirement
+
+    module = (error.name or "").partition(".")[0]
+    name = DISTRIBUTIONS.get(module, module.replace("_", "-"))
+    try:
+        required = [Requirement(line) for line in importlib.metadata.requires("homologous-deepfake") or ()]
+    except importlib.metadata.PackageNotFoundError:  # run from a folder of sources
+        return False
+    return any(each.name == name and each.marker and each.marker.evaluate({"extra": "tooling"}) for each in required)
 
 
 def _check_environment() -> None:
@@ -95,6 +114,8 @@ def print_error(error: BaseException) -> int:
     what = str(error)
     if isinstance(error, (KeyboardInterrupt, Terminated)):
         what = "interrupted"
+    elif isinstance(error, ModuleNotFoundError):
+        what = f"{error.name}: is not installed"
     elif isinstance(error, UnicodeEncodeError):
         what = f"{error.object.encode('utf-8', 'backslashreplace').decode()}: a name that is not UTF-8"
     elif isinstance(error, OSError):

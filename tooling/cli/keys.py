@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,7 +10,9 @@ from tooling import console
 from tooling.cli.exits import finish
 from tooling.cli.options import WORKSPACE, JsonOption, WorkersOption, WorkspaceOption
 from tooling.workspace.layout import open_workspace
-from tooling.workspace.signing_keys import SigningKeys, check_validity, init_keys, read_keys
+
+if TYPE_CHECKING:
+    from tooling.workspace.signing_keys import SigningKeys
 
 keys_app = typer.Typer(
     help="The certificate that marks are signed with.",
@@ -27,6 +29,8 @@ def init(
     as_json: JsonOption = False,
 ) -> None:
     """Make a test chain, a root and one certificate: keys/ in the workspace. A new workspace has one."""
+    from tooling.workspace.signing_keys import init_keys
+
     opened = open_workspace(workspace)
     with opened.locked():
         made = init_keys(opened.keys_path, is_replacing=force)
@@ -36,6 +40,8 @@ def init(
 @keys_app.command()
 def show(workspace: WorkspaceOption = WORKSPACE, as_json: JsonOption = False) -> None:
     """Check the keys and show whose they are; the private key is never shown."""
+    from tooling.workspace.signing_keys import check_validity, read_keys
+
     folder = open_workspace(workspace).keys_path
     keys = read_keys(folder)
     _show(keys, as_json)

@@ -1,8 +1,9 @@
 """plan: which fold each person is in, which pairs of people become fakes, and which fakes are left out.
 
-Folds are identity-disjoint and stratified by gender; with six people, two of one gender are in each split. Pairs are drawn within one (gender, fold), each person once as
-target and once as source: reciprocal (a_b and b_a), with one 3-cycle if the number is odd. So no two folds share a
-person, nor do splits or cross-validation made of folds.
+Folds are identity-disjoint and stratified by gender; the first people fill training, test and validation with two of
+one gender each. Pairs are drawn within one (gender, fold), each person once as target and once as source: reciprocal
+(a_b and b_a), with one 3-cycle if the number is odd. So no two folds share a person, nor do splits or cross-validation
+made of folds.
 
 A later run keeps the fold of everyone who has one, and redraws pairs only in the folds that somebody joined or left.
 The maintainers can leave single fakes out, and have a pair drawn again: its target and another person of the same

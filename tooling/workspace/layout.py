@@ -30,7 +30,6 @@ from tooling.workspace.locks import hold_lock
 from tooling.workspace.plan_file import Plan, read_plan
 from tooling.workspace.records import FileRecord, format_record, natural_key, parse_record
 from tooling.workspace.settings_file import format_settings, read_settings
-from tooling.workspace.signing_keys import init_keys
 
 STAGING, PULLING, IMPORTING = ".staging", ".pulling", ".importing"
 
@@ -263,6 +262,8 @@ def create_workspace(root: Path, settings: Settings) -> Workspace:
     Raises:
         WorkspaceError: the folder is not empty.
     """
+    from tooling.workspace.signing_keys import init_keys  # cryptography, which reading a workspace does not need
+
     path = root / "workspace.toml"
     unfinished = {unfinished_path(path)}  # what a kill during an earlier start left
     if root.exists() and (not root.is_dir() or set(root.iterdir()) - unfinished):
