@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
+from tests.hub.served import OWNER, Served, patch_endpoint
+from tests.pages import DOCS, MAINTAINERS, RESEARCHERS, run_command, run_page
 from tooling.actors import SourceSettings, write_sources
-from tooling.cli.app import main
 from tooling.settings import ClipSettings, Settings
 from tooling.workspace.layout import create_workspace, open_workspace
 from tooling.workspace.path_kinds import unknown_paths
@@ -46,28 +43,6 @@ for streaming in (False, True):
 """
 
 
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-
-def tooling(folder: Path, *arguments: str) -> Ended:
-    """Runs a command in this process, which has imported all that commands import; test_interruptions starts others."""
-    out, err = io.StringIO(), io.StringIO()
-    typed = mock.patch.object(sys, "argv", ["tooling", *arguments])
-    with (
-        contextlib.chdir(folder),
-        redirect_stdout(out),
-        redirect_stderr(err),
-        typed,
-        pytest.raises(SystemExit) as ended,
-    ):
-        main()
-    return Ended(int(ended.value.code or 0), out.getvalue(), err.getvalue())
-
-
 def snapshot(root: Path) -> dict[str, bytes]:
     files = (path for path in root.rglob("*") if path.is_file() and path.name != ".lock")
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
@@ -80,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_sources(folder / "sources", SourceSettings(0, 2, 1.2, width_px=640, height_px=360))
     create_workspace(folder / "workspace", Settings(clip=ClipSettings(seconds=0.8, width_px=640, height_px=360)))
     for arguments in STAGES:
-        done = tooling(folder, *arguments)
+        done = run_command(folder, *arguments)
         assert done.code == 0, f"tooling {' '.join(arguments)}: {done.err}"
     return folder
 
@@ -110,12 +85,34 @@ def test_rerun_makes_nothing_and_changes_no_byte(folder: Path) -> None:
     assert unknown_paths(open_workspace(folder / "workspace")) == []
     before = snapshot(folder / "workspace"), snapshot(folder / "homologous_deepfake")
     for arguments in STAGES[:4]:
-        done = tooling(folder, *arguments, "--json")
+        done = run_command(folder, *arguments, "--json")
         assert done.code == 0, done.err
         assert json.loads(done.out).get("made", []) == []
     for arguments in STAGES[4:7]:
-        assert tooling(folder, *arguments).code == 0
+        assert run_command(folder, *arguments).code == 0
     assert (snapshot(folder / "workspace"), snapshot(folder / "homologous_deepfake")) == before
+
+
+def test_pages_for_maintainers_do_what_they_say(
+    folder: Path, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patch_endpoint(monkeypatch, served.endpoint)
+    monkeypatch.setenv("HF_TOKEN", OWNER)
+    shutil.copytree(folder, tmp_path / "job")
+    printed = {name: run_page(name, tmp_path / "job") for name in MAINTAINERS}
+    assert "edit_video: 1 made" in printed["regenerate"][2]
+    assert "tag 1.0.0" in printed["push"][3]
+    assert (tmp_path / "job" / "pulled" / "raw_video" / "1.mp4").is_file()
+    assert not list((tmp_path / "job" / "workspace").glob("*_video/**/*2*.mp4"))
+    files = served.api().list_repo_files("lab/homologous_deepfake", repo_type="dataset")
+    assert "README.md" in files
+
+
+def test_every_page_is_run_and_found_in_the_readme() -> None:
+    pages = {path.stem for path in DOCS.iterdir()}
+    assert pages == {*RESEARCHERS, *MAINTAINERS}
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    assert [name for name in sorted(pages) if f"(docs/{name}.md)" not in readme] == []
 
 
 @pytest.mark.slow
@@ -131,7 +128,7 @@ def test_job_killed_at_many_moments_ends_with_the_same_bytes(folder: Path, tmp_p
             time.sleep(seconds)
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        done = tooling(tmp_path, *arguments)
+        done = run_command(tmp_path, *arguments)
         assert done.code == 0, done.err
     assert snapshot(tmp_path / "workspace") == snapshot(folder / "workspace")
     built = snapshot(folder / "homologous_deepfake")
