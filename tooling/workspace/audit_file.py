@@ -29,7 +29,9 @@ class ProbeResult:
         low, high: its 95 % interval.
         num_real, num_fake: files compared.
         limit: the largest area allowed; None for probes of pixels.
-        is_ok: whether it is within the limit, or there are too few people to say.
+        is_ok: whether it is within the limit, or may be above it by chance.
+        p_value: of an area that is at most 0.5, adjusted for all probes with a limit; None where nothing was tested,
+            and in files of before.
     """
 
     subset: str
@@ -42,6 +44,7 @@ class ProbeResult:
     num_fake: int
     limit: float | None
     is_ok: bool
+    p_value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,10 +85,13 @@ def read_audit(workspace: Workspace) -> Audit | None:
 
 
 def format_area(result: ProbeResult) -> str:
-    """The area and its interval, or why there is none."""
+    """The area and its interval, above its limit with the p-value; or why there is none."""
     if result.auc is None:
         return "not comparable" if SUBSETS[result.subset].media == "image" else "too few people"
-    return f"{result.auc:.2f} ({result.low:.2f} to {result.high:.2f})"
+    area = f"{result.auc:.2f} ({result.low:.2f} to {result.high:.2f})"
+    if result.p_value is None or result.limit is None or result.auc <= result.limit:
+        return area
+    return f"{area}, p {'< 0.001' if result.p_value < 0.001 else f'{result.p_value:.3f}'}"
 
 
 def format_table(audit: Audit) -> str:

@@ -26,10 +26,10 @@ from tooling.stages import plan
 from tooling.stages.audit import run as audit
 from tooling.stages.audit.containers import measure_container, read_boxes
 from tooling.stages.audit.probes import PROBES
-from tooling.stages.audit.separability import ProbedFile, measure_separability
+from tooling.stages.audit.separability import ProbedFile, adjusted_by_holm, measure_separability
 from tooling.stages.audit.tracks import measure_track
 from tooling.work.tasks import finished_record, planned_record
-from tooling.workspace.audit_file import MEASURED, Audit, format_table, read_audit
+from tooling.workspace.audit_file import MEASURED, Audit, ProbeResult, format_table, read_audit
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import Identity, format_identities
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
@@ -264,9 +264,36 @@ def test_table_names_what_is_above_the_limit(late_index: Workspace) -> None:
     made = read_audit(late_index)
     assert made is not None
     rows = {line.split("|")[1].strip(): line for line in format_table(made).splitlines()}
-    assert "**1.00 (1.00 to 1.00)**" in rows["atoms"]
+    assert "**1.00 (1.00 to 1.00), p < 0.001**" in rows["atoms"]
     assert "0.50 (0.50 to 0.50)" in rows["gop"]
     assert "**" not in rows["mean colour (pixels)"]
+
+
+def test_p_values_are_adjusted_by_holm() -> None:
+    adjusted = adjusted_by_holm([0.01, 0.04, 0.03, 0.005, 0.9])
+    assert adjusted == pytest.approx([0.04, 0.09, 0.09, 0.025, 0.9])
+    assert adjusted_by_holm([0.4, 0.5]) == pytest.approx([0.8, 0.8])
+    assert adjusted_by_holm([]) == []
+
+
+def test_chance_lifts_some_of_forty_probes_above_the_limit_and_none_fails() -> None:
+    """100 people; a probe that sees a real difference of one standard deviation fails among them."""
+    rng = np.random.default_rng(0)
+
+    def result(shift: float) -> ProbeResult:
+        files = [
+            ProbedFile({"value": float(rng.normal() + shift * is_fake)}, is_fake, person % 5, str(person))
+            for person in range(100)
+            for is_fake in (False, True)
+        ]
+        found = measure_separability(files)
+        assert found
+        area = (round(found.auc, 4), round(found.low, 4), round(found.high, 4))
+        return ProbeResult("swap_video", "gop", False, *area, 100, 100, audit.LIMIT, True, found.p_value)
+
+    judged = audit.judged([result(0.0) for _ in range(40)] + [result(1.0)])
+    assert sum((one.auc or 0) > audit.LIMIT for one in judged[:40]) >= 2
+    assert [one.is_ok for one in judged] == [True] * 40 + [False]
 
 
 def test_command_exits_with_1_and_names_each_shortcut(clean: Workspace, late_index: Workspace, tmp_path: Path) -> None:

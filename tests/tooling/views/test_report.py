@@ -42,7 +42,7 @@ FINDINGS = (
 
 ABOVE = ProbeResult("swap_video", "file_size", False, 0.71, 0.6, 0.8, 4, 4, 0.55, False)
 PIXEL = replace(ABOVE, probe="mean_colour", is_pixel=True, limit=None, is_ok=True, auc=None, low=None, high=None)
-FEW = replace(ABOVE, probe="gop", auc=0.62, low=0.3, high=0.9, is_ok=True)
+FEW = replace(ABOVE, probe="gop", auc=0.62, low=0.3, high=0.9, is_ok=True, p_value=0.4)
 GOOD = replace(ABOVE, subset="edit_video", auc=0.5, low=0.5, high=0.5, is_ok=True)
 PROBES = (ABOVE, PIXEL, FEW, GOOD)
 
@@ -152,11 +152,11 @@ def test_checks_findings_and_audit_are_told(full: Workspace, read: Reader) -> No
     assert "stop Shortcut audit 1 probe above the limit" in text
     assert f"OK Marks all {num_files} files carry a mark" in text
     assert "Probe swap_\u200bvideo edit_\u200bvideo" in text
-    assert "file size ▲ shortcut .71 .60–.80 .50 gop ? too few people .62 .30–.90 not tested" in text
+    assert "file size ▲ shortcut .71 .60–.80 .50 gop ? may be chance .62 .30–.90 not tested" in text
     assert "mean colour too few people not tested" in text
     assert "All 4 results" in text
     assert "swap_video file size shortcut 0.71 (0.60 to 0.80)" in text
-    assert "swap_video gop too few people 0.62 (0.30 to 0.90)" in text
+    assert "swap_video gop may be chance 0.62 (0.30 to 0.90), p 0.400" in text
     assert "swap_video mean colour (pixels) no limit too few people" in text
     assert "note content raw_video/3.mp4 the face: is small" in text
     assert "run tooling generate again" in text  # the backticks became an element
@@ -171,7 +171,7 @@ def test_the_audit_is_a_matrix_of_probes_and_subsets() -> None:
     assert [row.probe for row in matrix.pixels] == ["mean_colour"]
     assert [row.cells[1] is None for row in (*matrix.limited, *matrix.pixels)] == [False, True, True]
     image = replace(PIXEL, subset="GAN_images", probe="atoms", limit=0.55)
-    outcomes = ["shortcut", "no limit", "too few people", "within limit", "not comparable"]
+    outcomes = ["shortcut", "no limit", "may be chance", "within limit", "not comparable"]
     assert [outcome_of(result) for result in (*PROBES, image)] == outcomes
 
 

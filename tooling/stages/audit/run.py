@@ -7,6 +7,7 @@ format nor size decides. Results go to audit.json; measurements are kept beside 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from homologous_deepfake import SUBSETS, complete_row, read_rows, subset_of
 from tooling.errors import InputError, ToolingError, VerificationError, WorkspaceError
 from tooling.stages.audit.containers import measure_container
 from tooling.stages.audit.probes import PROBES, Measured, Probe
-from tooling.stages.audit.separability import ProbedFile, measure_separability
+from tooling.stages.audit.separability import ProbedFile, adjusted_by_holm, measure_separability
 from tooling.stages.audit.tracks import measure_track
 from tooling.work.engine import Progress, no_progress, run_side_by_side
 from tooling.workspace.audit_file import MEASURED, Audit, ProbeResult, format_area, records_digest, write_audit
@@ -30,7 +31,8 @@ from tooling.workspace.layout import Workspace
 from tooling.workspace.verification_file import read_verification
 
 LIMIT = 0.55
-MIN_PEOPLE = 50  # below, chance alone moves the area by more than the limit allows (standard error 1 / sqrt(6 n))
+SIGNIFICANCE = 0.05  # of all probes that have a limit together
+MIN_PEOPLE = 50  # below, chance alone moves an area by more than the limit allows (standard error 1 / sqrt(6 n))
 MIN_TESTED = 4  # people; with fewer there is no number at all
 KEPT_FORMAT = 2  # counts up when the features of a probe change
 
@@ -76,8 +78,8 @@ def audit_files(workspace: Workspace, *, num_workers: int = 0, progress: Progres
     rows = {row["path"]: row for one in comparisons for row in (*one.reals, *one.fakes)}
     measured = _measure(workspace, list(rows.values()), num_workers, progress)
     progress(len(rows), len(rows), "testing probes")
-    results = tuple(_test(probe, one, measured) for one in comparisons for probe in PROBES)
-    audit = Audit(results, _note(comparisons), records_digest(workspace))
+    results = [_test(probe, one, measured) for one in comparisons for probe in PROBES]
+    audit = Audit(judged(results), _note(comparisons), records_digest(workspace))
     write_audit(workspace, audit)
     return audit
 
@@ -215,10 +217,6 @@ def _test(probe: Probe, comparison: Comparison, measured: dict[str, dict[str, Me
             for row in rows
         ]
         found = measure_separability(samples)
-    limit = None if probe.is_pixel else LIMIT
-    is_ok = found is None or limit is None or found.auc <= limit
-    if found is not None and num_people < MIN_PEOPLE:
-        is_ok = is_ok or found.low <= 0.5
     return ProbeResult(
         subset=comparison.subset,
         probe=probe.name,
@@ -228,9 +226,21 @@ def _test(probe: Probe, comparison: Comparison, measured: dict[str, dict[str, Me
         high=round(found.high, 4) if found else None,
         num_real=len(comparison.reals),
         num_fake=len(comparison.fakes),
-        limit=limit,
-        is_ok=is_ok,
+        limit=None if probe.is_pixel else LIMIT,
+        is_ok=True,
+        p_value=found.p_value if found and not probe.is_pixel else None,
     )
+
+
+def judged(results: Sequence[ProbeResult]) -> tuple[ProbeResult, ...]:
+    """The results with p-values for the number of tests; a probe fails above its limit if chance rarely does that."""
+    tested = [at for at, one in enumerate(results) if one.p_value is not None]
+    adjusted = dict(zip(tested, adjusted_by_holm([results[at].p_value or 0.0 for at in tested]), strict=True))
+    found = list(results)
+    for at, p_value in adjusted.items():
+        is_ok = (results[at].auc or 0.0) <= LIMIT or p_value >= SIGNIFICANCE
+        found[at] = dataclasses.replace(results[at], p_value=round(p_value, 4), is_ok=is_ok)
+    return tuple(found)
 
 
 def _person(row: Row) -> str:
@@ -264,7 +274,8 @@ def _note(comparisons: Sequence[Comparison]) -> str:
     parts = [
         f"Area under the ROC curve of a logistic regression on each probe's numbers, tested on people it was not "
         f"trained on, with 95 % bootstrap intervals over people; 0.5 is chance. Probes that do not depend on the "
-        f"pictures must stay at or below {LIMIT:g}; probes of pixels ({NUM_FRAMES} frames of a clip), and of "
+        f"pictures fail above {LIMIT:g}, if that is more than chance with so many probes (p below {SIGNIFICANCE:g}, "
+        f"adjusted by Holm for all of them); probes of pixels ({NUM_FRAMES} frames of a clip), and of "
         "the coded sizes of single frames, which follow from pixels, have no limit.",
         "Videos are compared with the raw clips of their targets.",
         "Marks state openly which files are fakes; their text and content are not probed, their sizes are.",
@@ -278,7 +289,6 @@ def _note(comparisons: Sequence[Comparison]) -> str:
     if few := [f"{name} {count}" for name, count in people.items() if count < MIN_PEOPLE]:
         parts.append(
             f"Few people ({', '.join(few)}): below {MIN_PEOPLE}, chance alone moves an area by more than "
-            f"{LIMIT - 0.5:.2f}, so a probe fails only if its whole interval is above 0.5 too; intervals of a handful "
-            "of people are too narrow."
+            f"{LIMIT - 0.5:.2f}; intervals of a handful of people are too narrow."
         )
     return " ".join(parts)

@@ -5,7 +5,9 @@ and fake files of that one; nobody is in two folds. The direction is learned in 
 turned round. The areas of the folds are averaged, weighted by their fakes: two models' scores have different scales.
 
 The interval is the middle 95 % over resampled people (a percentile bootstrap of whole people with all of their files;
-Efron and Tibshirani, 1993), with the models as they are.
+Efron and Tibshirani, 1993), with the models as they are. The p-value is that of an area of at most 0.5, from a normal
+distribution with the bootstrap's standard error. Of many probes, some are above any limit by chance: their p-values are
+adjusted together (Holm, A simple sequentially rejective multiple test procedure, 1979).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -46,11 +49,12 @@ class ProbedFile:
 
 @dataclass(frozen=True)
 class Separability:
-    """Area under the ROC curve, 0 to 1 (0.5 is chance), and its 95 % interval."""
+    """Area under the ROC curve, 0 to 1 (0.5 is chance), its 95 % interval, and the p-value of an area by chance."""
 
     auc: float
     low: float
     high: float
+    p_value: float
 
 
 def measure_separability(samples: Sequence[ProbedFile], seed: int = 0) -> Separability | None:
@@ -72,9 +76,20 @@ def measure_separability(samples: Sequence[ProbedFile], seed: int = 0) -> Separa
         total += areas * num_fakes
         weight += num_fakes
     found = total / np.maximum(weight, 1e-12)
-    low, high = np.quantile(found[1:][weight[1:] > 0], [0.025, 0.975])
+    resampled = found[1:][weight[1:] > 0]
+    low, high = np.quantile(resampled, [0.025, 0.975])
     # Resamples of a handful of people repeat some, which moves the area to one side: the interval reaches the estimate.
-    return Separability(float(found[0]), float(min(low, found[0])), float(max(high, found[0])))
+    p_value = float(norm.sf((found[0] - 0.5) / max(float(resampled.std()), ROUNDING)))
+    return Separability(float(found[0]), float(min(low, found[0])), float(max(high, found[0])), p_value)
+
+
+def adjusted_by_holm(p_values: Sequence[float]) -> list[float]:
+    """p-values of several tests, each corrected for the number of tests: at most 1, in the order of the input."""
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, at in enumerate(sorted(range(len(p_values)), key=lambda at: p_values[at])):
+        largest = max(largest, min((len(p_values) - rank) * p_values[at], 1.0))
+        adjusted[at] = largest
+    return adjusted
 
 
 def _scores(samples: Sequence[ProbedFile], is_fake: NDArray[np.bool_], test: NDArray[np.bool_]) -> Floats:

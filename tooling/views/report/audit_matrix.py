@@ -10,7 +10,7 @@ from homologous_deepfake import SUBSETS
 from tooling.workspace.audit_file import Audit, ProbeResult, format_area
 
 DISTANCES = (0.05, 0.1, 0.2, 0.35)  # of an area from 0.5, at which the next shade begins
-Outcome = Literal["shortcut", "within limit", "too few people", "no limit", "not comparable"]
+Outcome = Literal["shortcut", "within limit", "may be chance", "too few people", "no limit", "not comparable"]
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ def lay_out_audit(audit: Audit) -> Matrix:
 
 
 def outcome_of(result: ProbeResult) -> Outcome:
-    """What a result means for a release; "too few people" also if an area above the limit passed because of that."""
+    """What a result means for a release; "may be chance": an area above the limit that so many probes may have."""
     if not result.is_ok:
         return "shortcut"
     if result.limit is None:
         return "no limit"
     if result.auc is None:  # images have no real counterparts
         return "not comparable" if SUBSETS[result.subset].media == "image" else "too few people"
-    return "too few people" if result.auc > result.limit else "within limit"
+    return "may be chance" if result.auc > result.limit else "within limit"
 
 
 def _cell(result: ProbeResult | None) -> MatrixCell | None:

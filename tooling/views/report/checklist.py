@@ -123,7 +123,7 @@ def _audit(overview: Overview) -> CheckLine:
     above = sum(not result.is_ok for result in overview.audit.probes)
     if above:
         return CheckLine("bad", "Shortcut audit", f"{above} probe{'s' * (above > 1)} above the limit", "audit")
-    unclear = sum(outcome_of(result) == "too few people" for result in overview.audit.probes)
+    unclear = sum(outcome_of(result) in ("may be chance", "too few people") for result in overview.audit.probes)
     if unclear:
         text = f"no shortcut found; too few people to judge {unclear} of {len(overview.audit.probes)} probes"
         return CheckLine("warn", "Shortcut audit", text, "audit")
