@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import os
 import signal
@@ -68,6 +67,8 @@ def run(app: typer.Typer) -> None:
 
 def _is_maintainers_only(error: ModuleNotFoundError) -> bool:
     """Whether the missing module is of the extra `tooling`, which a researcher's installation leaves out."""
+    import importlib.metadata
+
     from packaging.requirements import Requirement
 
     module = (error.name or "").partition(".")[0]
