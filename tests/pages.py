@@ -65,8 +65,8 @@ def run_page(name: str, folder: Path) -> list[str]:
 
 
 def _run_python(folder: Path, *arguments: str) -> Ended:
-    variables = {"HF_HOME": str(folder / ".hf"), "HF_HUB_DISABLE_XET": "1", "PYTHONPATH": str(ROOT)}
-    command, environment = [sys.executable, *arguments], os.environ | variables
+    own = {"HF_HOME": str(folder / ".hf"), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "PYTHONPATH": str(ROOT)}
+    command, environment = [sys.executable, *arguments], os.environ | own
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     return Ended(done.returncode, done.stdout, done.stderr)
 
