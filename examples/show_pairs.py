@@ -1,6 +1,6 @@
 """Draws one pair of each subset of fake videos: the real clip, the fake, where they differ, and the source's clip.
 
-    python show_pairs.py RELEASE PICTURE [SPLIT]    # a release's folder or OWNER/NAME; pairs.png
+python show_pairs.py RELEASE PICTURE [SPLIT]    # a release's folder or OWNER/NAME; pairs.png
 """
 
 import sys

@@ -82,9 +82,16 @@ def run_demo(folder: Path, settings: DemoSettings) -> None:
     with console.progress_bar("publish and stream"):
         streamed = _publish(folder)
     console.put(streamed)
+    with console.progress_bar("pairs"):
+        _run_example(folder, "show_pairs.py", "homologous_deepfake", "pairs.png")
+    console.say("a detector of traces in the frequency domain, trained and tested on different people:")
+    with console.progress_bar("baseline"):
+        table = _run_example(folder, "frequency_detector.py", "homologous_deepfake", "--out", "baseline")
+    console.put(table)
     console.say(f"made in {time.monotonic() - started:.0f} s; look at")
     console.say(f"  {page}: what the workspace holds, what was found, and every fake beside its target")
     console.say(f"  {sheet}: fakes beside what they were made from")
+    console.say(f"  {folder / 'pairs.png'}: frames of a fake and its real clip, cut alike, and where they differ")
     console.say(f'  datasets.load_dataset("{release}", "swap_video") in {sys.executable}')
 
 
@@ -149,7 +156,11 @@ def _publish(folder: Path) -> str:
 
 def _load(folder: Path) -> str:
     """Loads the release as a researcher would: another process, in the folder of the release."""
-    return _run(folder, [sys.executable, str(EXAMPLES / "load_swap_video.py")], {"HF_HUB_OFFLINE": "1"})
+    return _run_example(folder, "load_swap_video.py")
+
+
+def _run_example(folder: Path, name: str, *arguments: str) -> str:
+    return _run(folder, [sys.executable, str(EXAMPLES / name), *arguments], {"HF_HUB_OFFLINE": "1"})
 
 
 def _run(folder: Path, command: list[str], environment: dict[str, str]) -> str:
