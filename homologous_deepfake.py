@@ -59,6 +59,8 @@ SUBSETS = {
     for name, method, media, count, pattern, description in _CATALOGUE
 }
 FAKES = tuple(name for name, subset in SUBSETS.items() if subset.method != METHODS[0])
+MASKED_SUBSETS = tuple(name for name in FAKES if SUBSETS[name].media == "video")  # whose fakes replace part of a clip
+MEDIA_COLUMNS = ("video", "image", "mask")
 PAIRED_SUBSETS = tuple(name for name, subset in SUBSETS.items() if "{source}" in subset.pattern)
 
 
@@ -71,6 +73,11 @@ def people_of(sample_id: str) -> tuple[str, ...]:
 def subset_of(row: dict[str, Any]) -> str:
     """Name of the subset that a row belongs to: the first folder of its path."""
     return str(row["path"]).partition("/")[0]
+
+
+def mask_path(path: str) -> str:
+    """Path in a workspace of the mask of a fake in MASKED_SUBSETS: masks/swap_video/1_2.mp4."""
+    return f"masks/{path}"
 
 
 def fold_of_image(sample_id: str, parameters: dict[str, Any]) -> int:
@@ -104,7 +111,7 @@ def make_features(name: str) -> "datasets.Features":
         "fps": datasets.Value("float64"),
         "num_frames": integer,
         **dict.fromkeys(("width", "height"), integer),
-        "sha256": string,
+        **dict.fromkeys(("sha256", "mask_sha256"), string),
         "digital_source_type": string,  # IPTC term in the file's signed C2PA manifest
     }
     if name == METADATA:
@@ -117,7 +124,9 @@ def make_features(name: str) -> "datasets.Features":
         "landmarks": datasets.Sequence(datasets.Sequence(datasets.Sequence(number, length=2), length=5)),
         "is_detected": datasets.Sequence(datasets.Value("bool")),
     }
-    return datasets.Features({"video": datasets.Video(), **common, **frames})
+    # The last column of a row group, so that whoever reads all others fetches one range.
+    mask = {"mask": datasets.Video()} if name in MASKED_SUBSETS else {}
+    return datasets.Features({"video": datasets.Video(), **common, **frames, **mask})
 
 
 def read_rows(workspace: str, name: str) -> dict[str, list[dict[str, Any]]]:
@@ -130,19 +139,21 @@ def read_rows(workspace: str, name: str) -> dict[str, list[dict[str, Any]]]:
     real_paths = {record["sample_id"]: record["path"] for record in _read_records(workspace, "raw_video")}
     rows: dict[str, list[dict[str, Any]]] = {split: [] for split in (*SPLIT_FOLDS, CROSSING)}
     for record in records:
-        if not os.path.isfile(os.path.join(workspace, record["path"])):
-            raise ValueError(f"{workspace}/{record['path']}: recorded, but missing; run its stage again")
         row = _describe(record, subset, people)
+        for path in (row["path"], mask_path(row["path"])) if row["mask_sha256"] else (row["path"],):
+            if not os.path.isfile(os.path.join(workspace, path)):
+                raise ValueError(f"{workspace}/{path}: recorded, but missing; run its stage again")
         row["real_path"] = real_paths.get(f"raw_video/{row['target']}") if name != "raw_video" else None
         rows[split_of(row["fold"])].append(row)
     return {split: sorted(found, key=release_order) for split, found in rows.items() if found}
 
 
 def complete_row(workspace: str, row: dict[str, Any]) -> dict[str, Any]:
-    """A row of `read_rows` with all columns; the media column is the absolute path of the file."""
+    """A row of `read_rows` with all columns; media columns are absolute paths of files, and null if there is none."""
     subset = SUBSETS[row["path"].partition("/")[0]]
     frames = _read_track(workspace, row, subset) if subset.media == "video" else {}
-    columns = {subset.media: os.path.join(workspace, row["path"]), **row, **frames}
+    mask = os.path.join(workspace, mask_path(row["path"])) if row["mask_sha256"] else None
+    columns = {subset.media: os.path.join(workspace, row["path"]), "mask": mask, **row, **frames}
     return {name: columns[name] for name in make_features(subset.name)}
 
 
@@ -162,6 +173,7 @@ def _describe(record: dict[str, Any], subset: Subset, people: dict[str, tuple[st
         folds = {fold_of_image(record["sample_id"], parameters)}
     return {
         **{key: record[key] for key in ("path", "sample_id", "fps", "num_frames", "width", "height", "sha256")},
+        "mask_sha256": record.get("companions", {}).get(mask_path(record["path"])),
         "digital_source_type": record.get("digital_source_type") or None,
         "seed": record["results"].get("seed", record["seed"]),  # a second attempt has another seed
         "label": "fake" if is_fake else "real",

@@ -10,12 +10,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
 
 import homologous_deepfake
-from homologous_deepfake import METADATA, SPLIT_FOLDS, SUBSETS, HomologousDeepfake, load, make_features, read_rows
-from tests.workspaces import CROP_CORNER, CROP_RAW_SIDE, CROP_SIDE, NUM_FRAMES, add_file
+from homologous_deepfake import (
+    MASKED_SUBSETS,
+    MEDIA_COLUMNS,
+    METADATA,
+    SPLIT_FOLDS,
+    SUBSETS,
+    HomologousDeepfake,
+    load,
+    make_features,
+    mask_path,
+    read_rows,
+)
+from tests.workspaces import CROP_CORNER, CROP_RAW_SIDE, CROP_SIDE, NUM_FRAMES, add_file, has_mask
 from tooling.stages.verify.file_check import split_of_file
 from tooling.workspace.files import write_text
 from tooling.workspace.layout import Workspace
@@ -27,13 +37,17 @@ def rows(workspace: Workspace, name: str) -> dict[str, dict[str, Any]]:
     """All rows of a config by sample_id, media not decoded, with the split in `split`."""
     found = {}
     for split, dataset in load(name, str(workspace.root), streaming=True).items():
-        for row in dataset.cast_column(SUBSETS[name].media, undecoded(name)):
+        for row in undecoded(dataset):
             found[row["sample_id"]] = {**row, "split": split}
     return found
 
 
-def undecoded(name: str) -> Any:
-    return {"video": datasets.Video, "image": datasets.Image}[SUBSETS[name].media](decode=False)
+def undecoded(dataset: Any) -> Any:
+    """The dataset with paths in place of decoders and pictures."""
+    for column in MEDIA_COLUMNS:
+        if column in dataset.features:
+            dataset = dataset.cast_column(column, type(dataset.features[column])(decode=False))
+    return dataset
 
 
 def rounded(value: Any) -> Any:
@@ -74,12 +88,34 @@ def test_swap_row_names_both_people_and_its_original(small_workspace: Workspace)
         "width": 96,
         "height": 64,
         "sha256": record.sha256,
+        "mask_sha256": record.companions[f"masks/{record.path}"],
     }
+    assert row["mask"]["path"] == str(small_workspace.path(f"masks/{record.path}"))
     assert {key: row[key] for key in expected} == expected
     track = json.loads(small_workspace.path(f"tracks/{target}.json").read_text())
     assert [row[key] for key in ("boxes", "landmarks", "is_detected")] == [
         track[key] for key in ("boxes", "landmarks", "is_detected")
     ]
+
+
+def test_masks_are_null_where_a_fake_has_none(small_workspace: Workspace) -> None:
+    for name in SUBSETS:
+        found = rows(small_workspace, name)
+        assert all(("mask" in row) == (name in MASKED_SUBSETS) for row in found.values())
+        for row in found.values():
+            masked = has_mask(row["path"])
+            assert (row.get("mask") is not None, row["mask_sha256"] is not None) == (masked, masked)
+    record = next(iter(small_workspace.records("swap_video").values()))
+    assert mask_path(record.path) in record.companions
+
+
+def test_records_from_before_there_were_masks_are_read(workspace_copy: Workspace) -> None:
+    def without_companions(line: dict[str, Any]) -> dict[str, Any]:
+        del line["companions"]
+        return line
+
+    change_lines(workspace_copy.path("swap_video/metadata.jsonl"), without_companions)
+    assert {row["mask"] for row in rows(workspace_copy, "swap_video").values()} == {None}
 
 
 def test_the_other_kinds_of_rows(small_workspace: Workspace) -> None:
@@ -186,7 +222,7 @@ def test_map_style_streaming_and_several_processes_agree(small_workspace: Worksp
         found = {}
         for split, dataset in made.items():
             assert dataset.features == make_features(name)
-            for row in dataset.cast_column(SUBSETS[name].media, undecoded(name)):
+            for row in undecoded(dataset):
                 found[row["sample_id"]] = {**row, "split": split}
         assert list(found) == list(streamed)
         assert rounded(found) == rounded(streamed)

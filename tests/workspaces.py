@@ -10,13 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import yaml
+from datasets import Features
 from numpy.typing import NDArray
 from PIL import Image
 
+from generation.crops.clip import PastedFrame
+from generation.crops.masks import MaskWriter
 from generation.media.writer import write_clip
+from homologous_deepfake import mask_path
 from tooling.marks.mark import mark_made
-from tooling.release.folder import Release, dataset_card_configs
+from tooling.release.folder import Release, arrow_schema, dataset_card_configs, read_release
+from tooling.release.shards import open_writer, rewrite_checksums
 from tooling.settings import ClipSettings, FaceSettings, Settings, ShardSettings
 from tooling.stages import plan
 from tooling.work.tasks import finished_record, planned_record
@@ -30,7 +36,10 @@ CROP_CORNER, CROP_RAW_SIDE = (20.0, 10.0), 40.0
 
 
 def make_workspace(root: Path, num_men: int = 6, num_women: int = 6, num_images: int = 5) -> Workspace:
-    """A workspace as the stages leave it: clips, crops, tracks, plan, every fake, records."""
+    """A workspace as the stages leave it: clips, crops, tracks, plan, every fake, records.
+
+    All swaps and the driven clips of even numbers have masks; the other fakes have none, like imported ones.
+    """
     clip = ClipSettings(seconds=NUM_FRAMES / 30, width_px=WIDTH, height_px=HEIGHT)
     workspace = create_workspace(root, Settings(clip=clip, faces=FaceSettings(size_px=CROP_SIDE)))
     genders = ["male"] * num_men + ["female"] * num_women
@@ -64,7 +73,7 @@ def add_file(
     seed: int | None = None,
     companions: dict[str, str] | None = None,
 ) -> FileRecord:
-    """Makes one media file with a picture of its own, publishes and records it, with text files beside it."""
+    """Makes one media file with a picture of its own, publishes and records it, with text files and its mask."""
     subset, sample_id = path.partition("/")[0], path.rpartition(".")[0]
     width, height = (CROP_SIDE, CROP_SIDE) if subset == "face_video" else (WIDTH, HEIGHT)
     wanted = planned_record(sample_id, path, {}, generator, parameters, seed)
@@ -78,6 +87,9 @@ def add_file(
     for name, text in (companions or {}).items():
         staged[name] = workspace.staging_path(name)
         staged[name].write_text(text, encoding="utf-8")
+    if has_mask(path):
+        staged[mask_path(path)] = workspace.staging_path(mask_path(path))
+        write_mask(staged[mask_path(path)])
     fps, num_frames = (None, 1) if is_image else (30.0, NUM_FRAMES)
     record = finished_record(wanted, staged, width=width, height=height, fps=fps, num_frames=num_frames)
     return publish_marked(workspace, record, staged)
@@ -93,13 +105,34 @@ def _scene(path: str, detail: str) -> Iterator[NDArray[np.uint8]]:
     face = None if subset in ("raw_video", "face_video") else _waves(path + detail)
     for time, frame in enumerate(_waves(f"person {person}")):
         if face is not None:
-            left = round(30.0 + time / 4)
-            frame[20:40, left : left + 20] = next(face)[20:40, left : left + 20]
+            region = _replaced(time)
+            frame[region] = next(face)[region]
         if subset == "face_video":
             x, y, side = (*map(int, CROP_CORNER), int(CROP_RAW_SIDE))
             square = Image.fromarray(frame[y : y + side, x : x + side])
             frame = np.asarray(square.resize((CROP_SIDE, CROP_SIDE), Image.Resampling.BOX))
         yield frame
+
+
+def _replaced(time: int) -> tuple[slice, slice]:
+    """Where a fake shows something else than its target."""
+    left = round(30.0 + time / 4)
+    return slice(20, 40), slice(left, left + 20)
+
+
+def has_mask(path: str) -> bool:
+    """Whether a file of `make_workspace` has a mask."""
+    subset, _, name = path.partition("/")
+    return subset == "swap_video" or (subset == "avatarify_video" and int(name.partition("_")[0]) % 2 == 0)
+
+
+def write_mask(path: Path, num_frames: int = NUM_FRAMES) -> None:
+    """Writes the mask of a fake of `make_workspace`: its edge is soft to the left, its middle is 255."""
+    target = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    mask = np.broadcast_to(np.minimum(np.arange(1, 21) / 5, 1).astype(np.float32), (20, 20))
+    with MaskWriter(path, width=WIDTH, height=HEIGHT) as writer:
+        for time in range(num_frames):
+            writer.write(PastedFrame(target, target, _replaced(time), mask))
 
 
 def _waves(name: str) -> Iterator[NDArray[np.uint8]]:
@@ -137,11 +170,13 @@ def reproducible_state(workspace: Workspace) -> dict[str, Any]:
     return state
 
 
-def add_noise(workspace: Workspace, path: str, num_bytes: int) -> FileRecord:
-    """Publishes bytes that no decoder reads, for tests that count bytes."""
+def add_noise(workspace: Workspace, path: str, num_bytes: int, mask_bytes: int = 0) -> FileRecord:
+    """Publishes bytes that no decoder reads, for tests that count bytes, with a mask of such bytes."""
     wanted = planned_record(path.rpartition(".")[0], path, {}, "noise", {})
-    staged = {path: workspace.staging_path(path)}
-    staged[path].write_bytes(random.Random(path).randbytes(num_bytes))
+    sizes = {path: num_bytes, mask_path(path): mask_bytes}
+    staged = {name: workspace.staging_path(name) for name, size in sizes.items() if size}
+    for name, target in staged.items():
+        target.write_bytes(random.Random(name).randbytes(sizes[name]))
     record = finished_record(wanted, staged, width=WIDTH, height=HEIGHT, fps=30.0, num_frames=NUM_FRAMES)
     record = replace(record, digital_source_type="digitalCapture")  # which noise cannot say by itself
     workspace.publish(path.partition("/")[0], record, staged)
@@ -163,6 +198,20 @@ def write_card(out: Path, release: Release) -> None:
     """The part of the dataset card that loading needs."""
     header = yaml.safe_dump(dataset_card_configs(release), sort_keys=False)
     (out / "README.md").write_text(f"---\n{header}---\n", encoding="utf-8")
+
+
+def drop_masks(out: Path) -> None:
+    """Makes a release one from before there were masks: without their columns, its checksums and card rewritten."""
+    digests: dict[str, str | None] = {}
+    for path in sorted(out.glob("data/*/*.parquet")):
+        features = Features.from_arrow_schema(pq.read_schema(path))
+        schema = arrow_schema(Features({name: one for name, one in features.items() if not name.startswith("mask")}))
+        table = pq.read_table(path).select(schema.names).cast(schema)
+        with open_writer(path, schema) as writer:
+            writer.write_table(table, row_group_size=2)
+        digests[path.relative_to(out).as_posix()] = file_sha256(path)
+    rewrite_checksums(out, digests)
+    write_card(out, read_release(out))
 
 
 def moving_pattern(width: int, height: int, seed: int) -> Iterator[NDArray[np.uint8]]:

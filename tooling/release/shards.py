@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Features
 
-from homologous_deepfake import METADATA
+from homologous_deepfake import MEDIA_COLUMNS, METADATA
 from tooling.release.folder import CHECKSUMS, arrow_schema
 from tooling.settings import ShardSettings
 from tooling.workspace.files import sync_file, write_text
@@ -132,11 +132,13 @@ def _rows_left(file: pq.ParquetFile, removed: Collection[str]) -> Iterator[tuple
         table = file.read_row_group(number)
         sample_ids, folds = table["sample_id"].to_pylist(), table["fold"].to_pylist()
         sizes = [0] * table.num_rows
-        media = next((name for name in ("video", "image") if name in table.column_names), None)
-        if media is not None:
-            lengths = pc.binary_length(pc.struct_field(table[media], "bytes")).to_pylist()
+        if media := [name for name in MEDIA_COLUMNS if name in table.column_names]:
+            lengths = (pc.binary_length(pc.struct_field(table[name], "bytes")).to_pylist() for name in media)
             num_frames = table["num_frames"].to_pylist()
-            sizes = [length + FRAME_COLUMNS_BYTES * count for length, count in zip(lengths, num_frames, strict=True)]
+            sizes = [
+                sum(length or 0 for length in of_row) + FRAME_COLUMNS_BYTES * count
+                for *of_row, count in zip(*lengths, num_frames, strict=True)
+            ]
         for at, sample_id in enumerate(sample_ids):
             if sample_id not in removed:
                 yield table.slice(at, 1), folds[at], sizes[at]
@@ -148,7 +150,7 @@ def _writer_options(schema: pa.Schema) -> dict[str, Any]:
     pq.write_table(schema.empty_table(), sink)
     columns = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
     leaves = [columns.column(at).path for at in range(len(columns))]
-    others = [leaf for leaf in leaves if leaf.partition(".")[0] not in ("video", "image")]
+    others = [leaf for leaf in leaves if leaf.partition(".")[0] not in MEDIA_COLUMNS]
     return {
         "compression": {leaf: "zstd" if leaf in others else "none" for leaf in leaves},
         "use_dictionary": others,

@@ -20,8 +20,20 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from datasets import Features
 
-from homologous_deepfake import CROSSING, METADATA, SPLIT_FOLDS, SUBSETS, complete_row, make_features, read_rows
+from homologous_deepfake import (
+    CROSSING,
+    MEDIA_COLUMNS,
+    METADATA,
+    SPLIT_FOLDS,
+    SUBSETS,
+    complete_row,
+    make_features,
+    mask_path,
+    read_rows,
+    subset_of,
+)
 from tooling.errors import InputError, WorkspaceError
 from tooling.release.folder import CHECKSUMS, Release, arrow_schema, read_release
 from tooling.release.shards import FRAME_COLUMNS_BYTES, grouped_rows, open_writer, recover, staging_folder
@@ -106,21 +118,32 @@ def _parts(workspace: Workspace) -> list[_Part]:
 
 
 def _num_bytes(workspace: Workspace, row: Row) -> int:
-    return workspace.path(row["path"]).stat().st_size + FRAME_COLUMNS_BYTES * int(row["num_frames"])
+    media = sum(workspace.path(path).stat().st_size for path, _ in _media_of(row).values())
+    return media + FRAME_COLUMNS_BYTES * int(row["num_frames"])
+
+
+def _media_of(row: Row) -> dict[str, tuple[str, str]]:
+    """Path and sha256 of the file in each media column of a row of `read_rows`."""
+    files = {SUBSETS[subset_of(row)].media: (row["path"], row["sha256"])}
+    if row["mask_sha256"]:
+        files["mask"] = (mask_path(row["path"]), row["mask_sha256"])
+    return files
 
 
 def _embed(root: str, subset: str, row: Row) -> Row:
-    """All columns of a row, encoded for Arrow, with the file's bytes in place of its path."""
-    features, media = make_features(subset), SUBSETS[subset].media
-    # The media column is filled in by hand: encoding it would load torch, and drop bytes whose path exists.
-    features.pop(media)
+    """All columns of a row, encoded for Arrow, with the files' bytes in place of their paths."""
     with _naming_problem(f"{root}/{row['path']}"):
-        encoded: Row = features.encode_example(complete_row(root, row))
-    path = Path(root, row["path"])
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != row["sha256"]:
-        raise WorkspaceError(f"{path}: differs from its record (sha256); delete it and run {command_for(subset)}")
-    return {media: {"bytes": content, "path": path.name}, **encoded}
+        complete = complete_row(root, row)
+        # Media columns are filled in by hand: encoding them would load torch, and drop bytes whose path exists.
+        features = {name: feature for name, feature in make_features(subset).items() if name not in MEDIA_COLUMNS}
+        encoded: Row = Features(features).encode_example({name: complete[name] for name in features})
+    for column, (name, digest) in _media_of(row).items():
+        path = Path(root, name)
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise WorkspaceError(f"{path}: differs from its record (sha256); delete it and run {command_for(subset)}")
+        encoded[column] = {"bytes": content, "path": path.name}
+    return encoded
 
 
 def _common_columns(row: Row) -> Row:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from homologous_deepfake import SUBSETS, Subset
+from homologous_deepfake import MASKED_SUBSETS, SUBSETS, Subset, mask_path
 from tooling.workspace.layout import IMPORTING, PULLING, STAGING, Workspace
 
 Owner = Literal["nobody", "named", "rows", "fitted", "leftover"]
@@ -46,7 +46,6 @@ class PathKind:
 
 
 _VIDEOS = [subset for subset in SUBSETS.values() if subset.media == "video"]
-_FAKE_VIDEOS = [subset for subset in _VIDEOS if subset.method != "real"]
 
 
 def _excerpt(subset: Subset) -> str:
@@ -70,7 +69,7 @@ KINDS = (
     PathKind("masters/{identity}.mp4", "a clip in higher quality, from which it and its fakes are encoded", "named"),
     PathKind("tracks/{identity}.json", "boxes and landmarks of a clip, frame by frame", "named"),
     *(PathKind(subset.pattern, subset.description, "named") for subset in SUBSETS.values()),
-    *(PathKind(f"masks/{subset.pattern}", "where a fake replaces pixels", "named") for subset in _FAKE_VIDEOS),
+    *(PathKind(mask_path(SUBSETS[name].pattern), "where a fake replaces pixels", "named") for name in MASKED_SUBSETS),
     *(PathKind(_excerpt(subset), "two seconds of a video, small, for the report", "named") for subset in _VIDEOS),
     *(PathKind(f"{subset}/metadata.jsonl", "the record of each file", "rows") for subset in SUBSETS),
     PathKind("models/identity/**", "the network by which verification tells people apart", "nobody"),

@@ -18,7 +18,7 @@ import yaml
 from datasets import Features
 
 from homologous_deepfake import METADATA, SUBSETS, make_features, read_rows
-from tests.workspaces import add_file, make_noise_workspace
+from tests.workspaces import add_file, has_mask, make_noise_workspace
 from tooling.errors import InputError, ToolingError, WorkspaceError
 from tooling.release.folder import dataset_card_configs, read_release
 from tooling.release.shards import CHUNKING
@@ -66,6 +66,10 @@ def test_rows_are_the_definitions_with_the_files_bytes(built: Path, small_worksp
                 media = row[subset.media]
                 assert media["path"] == row["path"].rpartition("/")[2]
                 assert hashlib.sha256(media["bytes"]).hexdigest() == row["sha256"]
+                assert (row["mask_sha256"] is not None) == has_mask(row["path"])
+                if row["mask_sha256"]:
+                    assert hashlib.sha256(row["mask"]["bytes"]).hexdigest() == row["mask_sha256"]
+                    assert row["mask"]["bytes"] == small_workspace.path(f"masks/{row['path']}").read_bytes()
                 assert file_sha256(small_workspace.path(row["path"])) == row["sha256"]
 
 
@@ -93,7 +97,9 @@ def test_media_are_stored_plain_with_page_index_and_chunking(built: Path) -> Non
     footer = pq.read_metadata(next((built / "data" / "swap_video").glob("test-*")))
     columns = [footer.row_group(0).column(at) for at in range(footer.num_columns)]
     codecs = {column.path_in_schema: column.compression for column in columns}
-    assert codecs.pop("video.bytes") == codecs.pop("video.path") == "UNCOMPRESSED"
+    assert {codecs.pop(f"{name}.{part}") for name in ("video", "mask") for part in ("bytes", "path")} == {
+        "UNCOMPRESSED"
+    }
     assert set(codecs.values()) == {"ZSTD"}
     assert all(column.has_offset_index for column in columns)
     assert json.loads(footer.metadata[b"content_defined_chunking"]) == CHUNKING
@@ -132,7 +138,10 @@ def test_release_is_read_back(built: Path) -> None:
     swap = release.configs["swap_video"].splits["train"]
     assert (swap.num_examples, len(swap.shards)) == (4, 4)
     media_bytes = sum(
-        len(row["bytes"]) for shard in swap.shards for row in pq.read_table(built / shard.path)["video"].to_pylist()
+        len(row[column]["bytes"])
+        for shard in swap.shards
+        for row in pq.read_table(built / shard.path).to_pylist()
+        for column in ("video", "mask")
     )
     assert media_bytes < swap.num_bytes < 2 * media_bytes + 40_000
     for shard in swap.shards:
@@ -173,10 +182,14 @@ def test_file_that_changed_is_refused_and_the_old_release_stays(workspace_copy: 
     shards.build_release(workspace_copy, out)
     (out / "README.md").write_text("card")
     before = files(out)
-    changed = list(workspace_copy.records("swap_video").values())[-1].path
-    with workspace_copy.path(changed).open("ab") as file:
-        file.write(b"x")
-    with pytest.raises(WorkspaceError, match=rf"{changed}: differs from its record \(sha256\); delete it"):
+    path = list(workspace_copy.records("swap_video").values())[-1].path
+    for changed in (f"masks/{path}", path):
+        with workspace_copy.path(changed).open("ab") as file:
+            file.write(b"x")
+        with pytest.raises(WorkspaceError, match=rf"/{changed}: differs from its record \(sha256\); delete it"):
+            shards.build_release(workspace_copy, out)
+    workspace_copy.path(f"masks/{path}").unlink()
+    with pytest.raises(WorkspaceError, match=f"/masks/{path}: recorded, but missing"):
         shards.build_release(workspace_copy, out)
     assert files(out) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["homologous_deepfake", "workspace"]

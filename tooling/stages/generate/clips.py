@@ -11,7 +11,7 @@ from generation.crops.masks import MaskWriter
 from generation.media.writer import VideoWriter
 from generation.quality.output import OutputMeter, limits_of
 from generation.quality.presence import FaceCheck
-from homologous_deepfake import SUBSETS
+from homologous_deepfake import SUBSETS, mask_path
 from tooling.errors import WorkspaceError
 from tooling.stages.generate.inputs import (
     clip_inputs,
@@ -24,7 +24,7 @@ from tooling.stages.generate.request import GenerateRequest, GeneratorChoice, lo
 from tooling.work.tasks import Made, Task, finished_record, planned_record
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import Plan, fakes_of
-from tooling.workspace.records import FileRecord, natural_key
+from tooling.workspace.records import natural_key
 
 
 @dataclass(frozen=True)
@@ -105,15 +105,10 @@ def make_clip(workspace: Workspace, task: Task) -> Made:
 
     seed = task.planned.seed or 0
     (results, num_frames), notes = tried_twice(attempt, seed, getattr(pipeline, "draws", True))
-    staged = {name: workspace.staging_path(name) for name in (task.planned.path, mask_name(task.planned))}
+    staged = {name: workspace.staging_path(name) for name in (task.planned.path, mask_path(task.planned.path))}
     settings = workspace.settings.clip
     shape = {"width": settings.width_px, "height": settings.height_px, "fps": work.fps, "num_frames": num_frames}
     return Made(finished_record(task.planned, staged, **shape, results=results | notes), staged)
-
-
-def mask_name(record: FileRecord) -> str:
-    """Path of a fake's masks in the workspace: masks/swap_video/1_2.mp4."""
-    return f"masks/{record.path}"
 
 
 def _write_fake(
@@ -135,7 +130,7 @@ def _write_fake(
     face_check = FaceCheck(track.landmarks, list(track.is_detected))
     settings = workspace.settings.clip
     shape: dict[str, Any] = {"width": settings.width_px, "height": settings.height_px, "fps": work.fps}
-    film, masks = (workspace.staging_path(name) for name in (task.planned.path, mask_name(task.planned)))
+    film, masks = (workspace.staging_path(name) for name in (task.planned.path, mask_path(task.planned.path)))
     with VideoWriter(film, **shape) as writer, MaskWriter(masks, **shape) as mask_writer:
         for pasted in stream:
             meter.add(pasted)
