@@ -20,7 +20,7 @@ from tooling.errors import VerificationError, WorkspaceError
 from tooling.workspace.files import write_bytes
 from tooling.workspace.layout import Workspace
 
-VERSION = 6  # counts up when a check or this table changes; nothing in an older table counts as verified
+VERSION = 7  # counts up when a check or this table changes; nothing in an older table counts as verified
 
 Severity = Literal["error", "note"]
 Kind = Literal["record", "encoding", "marks", "content", "consent", "plan", "coverage", "unfinished"]

@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from generation.crops.masks import read_masks
 from generation.errors import FaceError, GenerationError
 from generation.faces.track import FaceTrack
-from homologous_deepfake import SUBSETS, people_of
+from homologous_deepfake import SUBSETS, mask_path, people_of
 from tooling.stages.verify.file_check import FileCheck, contract_of, is_image, is_imported
 from tooling.stages.verify.meters.against_target import TargetMeter
 from tooling.stages.verify.meters.crops import CropMeter, FaceMeter, has_landmarks
 from tooling.stages.verify.meters.descriptors import ContentMeter, boxes_of
 from tooling.stages.verify.meters.in_step import Window
+from tooling.stages.verify.meters.masks import MaskMeter
 from tooling.stages.verify.meters.meter import DecodedFrame, Meter
 from tooling.stages.verify.meters.mouths import MouthMeter
 from tooling.stages.verify.meters.raw_clip import FreezeMeter, UprightMeter
@@ -211,22 +211,25 @@ def choose_meters(item: CheckItem, record: FileRecord, check: FileCheck, target:
         is_tracked = item.workspace.track_name(people_of(record.sample_id)[0]) in record.companions
         if clip is not None and track is not None and is_tracked:
             meters.append(CropMeter(check, clip.path, track))
-    elif clip is not None:
+    else:
         meters += _fake_meters(item, record, check, target)
     return meters
 
 
 def _fake_meters(item: CheckItem, record: FileRecord, check: FileCheck, target: TargetClip) -> list[Meter]:
-    """What is measured of a fake beside its target's clip."""
-    assert target.clip is not None
+    """What is measured of a fake: its mask, and what it is beside its target's clip."""
     meters: list[Meter] = []
-    workspace, method, track = item.workspace, SUBSETS[record.subset].method, target.track
-    mask = workspace.path(f"masks/{record.path}")
-    has_masks = f"masks/{record.path}" in record.companions and mask.is_file()
+    method, track, mask = SUBSETS[record.subset].method, target.track, None
+    name = mask_path(record.path)
+    path = item.workspace.path(name)
+    if name in record.companions and path.is_file():
+        mask = MaskMeter(record, check, path, name)
+        meters.append(mask)
+    if target.clip is None:
+        return meters
     # A fake that was driven elsewhere is a new picture all over; nothing of it need be its target's.
-    if has_masks or not (is_imported(record) and method == "expression_driven"):
-        masks = read_masks(mask) if has_masks else None
-        meters.append(TargetMeter(record, check, target.clip.path, target.window, track, masks))
+    if mask or not (is_imported(record) and method == "expression_driven"):
+        meters.append(TargetMeter(record, check, target.clip.path, target.window, track, mask))
     if method == "face_swap" and track is not None and has_landmarks(track):
         from tooling.stages.verify.meters.swaps import SwappedFaceMeter  # imports torch
 

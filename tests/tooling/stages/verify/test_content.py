@@ -311,6 +311,7 @@ METERS = {
         "ViewMeter",
         "ExcerptMeter",
         "IdentityMeter",
+        "MaskMeter",
         "TargetMeter",
         "SwappedFaceMeter",
     ],
@@ -321,6 +322,7 @@ METERS = {
         "ExcerptMeter",
         "MouthMeter",
         "IdentityMeter",
+        "MaskMeter",
         "TargetMeter",
     ],
     "edit_video/age/1.mp4": [
@@ -329,6 +331,7 @@ METERS = {
         "ViewMeter",
         "ExcerptMeter",
         "IdentityMeter",
+        "MaskMeter",
         "TargetMeter",
     ],
 }
@@ -351,6 +354,7 @@ def test_subset_decides_what_is_measured(path: str, verified: Workspace) -> None
         "Window",
         "FreezeMeter",
         "UprightMeter",
+        "MaskMeter",
     }
 
 

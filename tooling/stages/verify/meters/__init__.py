@@ -7,6 +7,7 @@ In: decoded frames, with the frames of the target's clip. Out: measurements and 
     views             small pictures that tell a copy from another film
     raw_clip          a clip: it moves, and its face is upright
     crops             a crop beside its clip; one face, centred and steady
+    masks             a fake's mask: whole, as large and as long as its fake, not black
     against_target    a fake beside its target: equal outside of the mask, different inside, in step
     in_step           which frame of a reference each frame shows
     mouths            a driven mouth beside its source's

@@ -8,14 +8,12 @@ frame (3.0 and 5 where the fake was made from the encoded clip, not from its mas
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.errors import VideoError
 from generation.faces.track import FaceTrack
 from generation.quality.change import CELL_PX, Cells, ChangeMeter, Luma, cells_of
 from generation.quality.output import CHANGE, limits_of
@@ -23,6 +21,7 @@ from generation.quality.reach import ReachMeter
 from homologous_deepfake import SUBSETS
 from tooling.stages.verify.file_check import FileCheck, is_imported
 from tooling.stages.verify.meters.in_step import StepMeter, Window
+from tooling.stages.verify.meters.masks import MaskMeter
 from tooling.stages.verify.meters.meter import DecodedFrame, Meter
 from tooling.workspace.records import FileRecord
 
@@ -67,7 +66,7 @@ class TargetMeter(Meter):
         target: name of the target's clip, for messages.
         window: of the target's clip in cells.
         track: of the target's face; None if there is none.
-        masks: of the fake, uint8 (H, W), 255 replaced, frame by frame; None leaves out the head's box instead.
+        mask: of the fake, which has added each frame before; None leaves out the head's box instead.
         limits: of the fake.
     """
 
@@ -76,12 +75,12 @@ class TargetMeter(Meter):
     target: str
     window: Window
     track: FaceTrack | None
-    masks: Iterator[Luma] | None = None
+    mask: MaskMeter | None = None
     limits: TargetLimits = field(default_factory=TargetLimits)
 
     def __post_init__(self) -> None:
         self._steps = StepMeter(self.window)
-        self._is_ended = False  # there is no mask any more
+        self._is_ended = False  # there is no mask any more, which is a finding
         self._sums: NDArray[np.float64] | None = None
         self._counts = np.zeros(0)
         self._worst: tuple[float, int, tuple[int, int]] = (0.0, 0, (0, 0))  # levels, frame, row and column
@@ -91,30 +90,17 @@ class TargetMeter(Meter):
         self._num_faces, self._num_covered = 0, 0
 
     def wants(self, number: int) -> bool:
-        """Every frame, as long as there are masks."""
+        """Every frame, as long as its mask goes."""
         return not self._is_ended
 
     def add(self, frame: DecodedFrame, clip: DecodedFrame | None) -> None:
-        """Takes a frame of the fake and of its target, and the next mask."""
+        """Takes a frame of the fake and of its target."""
         if clip is None or clip.luma.shape != frame.luma.shape:  # another size is a finding already
             return
-        mask = self._next_mask()
+        picture = self.mask.picture if self.mask else None
+        self._is_ended = self.mask is not None and picture is None
         if not self._is_ended:
-            self._compare(frame.number, frame.cells, clip.cells, mask)
-
-    def _next_mask(self) -> Luma | None:
-        """The next mask; if it is missing or damaged, which is a finding, the fake is not compared any more."""
-        if self.masks is None:
-            return None
-        try:
-            mask = next(self.masks, None)
-            problem = "ends before its fake; make the fake again"
-        except VideoError as error:
-            mask, problem = None, f"does not decode ({str(error).partition(';')[0]}); make its fake again"
-        if mask is None:
-            self.check.error("encoding", problem, f"masks/{self.record.path}")
-            self._is_ended = True
-        return mask
+            self._compare(frame.number, frame.cells, clip.cells, picture)
 
     def _compare(self, number: int, cells: Cells, target: Cells, mask: Luma | None) -> None:
         soft = self._box(number, cells.shape) if mask is None else cells_of(mask)
@@ -195,7 +181,6 @@ class TargetMeter(Meter):
             return
         inside = self._change.mean
         if inside is None:
-            self.check.error("content", "its masks are empty: nothing of its target was replaced; make it again")
             return
         limits = limits_of(subset.method, factor)
         required = limits.smallest_change * self.limits.share_of_limit
