@@ -247,7 +247,7 @@ def test_a_certificate_that_has_expired_refuses_no_file_and_a_change_does(
 
 def test_media_that_differ_from_their_digest_are_refused(hub: Served, release: Path, tmp_path: Path) -> None:
     push_changed(hub, release, tmp_path, lambda row: row["video"].update(bytes=b"other"))
-    with pytest.raises(InputError, match="differ from their sha256"):
+    with pytest.raises(InputError, match="differs from its sha256"):
         pull.pull_release(REPO, tmp_path / "pulled")
     assert not open_workspace(tmp_path / "pulled").path(".staging/swap_video").exists()
 

@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 import homologous_deepfake as definition
 from generation.faces.track import FaceTrack, round_px
-from homologous_deepfake import GENDERS, LABELS, METHODS, PAIRED_SUBSETS, SUBSETS, subset_of
+from homologous_deepfake import (
+    GENDERS,
+    LABELS,
+    MASKED_SUBSETS,
+    METHODS,
+    PAIRED_SUBSETS,
+    SUBSETS,
+    mask_path,
+    subset_of,
+)
 from tooling.errors import InputError, WorkspaceError, listed
 from tooling.marks.manifest import CAPTURED, read_marks
 from tooling.settings import ClipSettings, FaceSettings, Settings
@@ -52,7 +61,7 @@ def people_of(row: Row) -> tuple[str, ...]:
 
 
 def check_row(shard: str, row: Row) -> None:
-    """Checks that a row's path is one of the dataset, its digest a SHA-256 and its classes those of its subset.
+    """Checks that a row's path is one of the dataset, its digests are SHA-256 and its classes those of its subset.
 
     Args:
         shard: repository and path of the row's shard, for the error.
@@ -69,6 +78,9 @@ def check_row(shard: str, row: Row) -> None:
         )
     if not re.fullmatch("[0-9a-f]{64}", str(row.get("sha256"))):
         raise InputError(f"{shard}: the row of {path} has no sha256; do not use this release")
+    mask_sha256 = row.get("mask_sha256")  # releases of before have no masks
+    if mask_sha256 is not None and (subset not in MASKED_SUBSETS or not re.fullmatch("[0-9a-f]{64}", str(mask_sha256))):
+        raise InputError(f"{shard}: the row of {path} has a mask_sha256 that cannot be; do not use this release")
     is_known = METHODS[row["method"]] == SUBSETS[subset].method and row["label"] in range(len(LABELS))
     if not is_known or (row["gender"] is not None and row["gender"] not in range(len(GENDERS))):
         raise InputError(
@@ -77,21 +89,25 @@ def check_row(shard: str, row: Row) -> None:
         )
 
 
-def write_media(workspace: Workspace, shard: str, row: Row) -> Path:
-    """Stages a row's media, checked against its sha256.
+def write_media(workspace: Workspace, shard: str, row: Row) -> dict[str, Path]:
+    """Stages a row's media and its mask, if it has one, checked against their digests: path in the workspace -> staged.
 
     Raises:
         InputError: the bytes have another digest.
     """
-    value = row[SUBSETS[subset_of(row)].media]
-    content = value["bytes"] if value else None
-    if content is None or hashlib.sha256(content).hexdigest() != row["sha256"]:
-        raise InputError(f"{shard}: the media of {row['path']} differ from their sha256; do not use this release")
-    staged = workspace.staging_path(row["path"])
-    with staged.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    files = {row["path"]: (SUBSETS[subset_of(row)].media, row["sha256"])}
+    if row.get("mask_sha256") is not None:
+        files[mask_path(row["path"])] = ("mask", row["mask_sha256"])
+    contents = {name: (row.get(column) or {}).get("bytes") for name, (column, _) in files.items()}
+    for name, (_, digest) in files.items():
+        if contents[name] is None or hashlib.sha256(contents[name]).hexdigest() != digest:
+            raise InputError(f"{shard}: {name} differs from its sha256; do not use this release")
+    staged = {name: workspace.staging_path(name) for name in files}
+    for name, path in staged.items():
+        with path.open("wb") as file:
+            file.write(contents[name])
+            file.flush()
+            os.fsync(file.fileno())
     return staged
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from homologous_deepfake import METADATA, SUBSETS, make_features, subset_of
+from homologous_deepfake import METADATA, SUBSETS, make_features, mask_path, subset_of
 from tooling.errors import InputError
 from tooling.release.folder import CHECKSUMS
 from tooling.remote import Remote, RemoteFile, connect, file_matches, quiet_client
@@ -47,13 +47,14 @@ from tooling.workspace.files import append_line, file_sha256, naming_full_disk, 
 from tooling.workspace.identities import Identity, format_identities
 from tooling.workspace.layout import PULLING, Workspace, create_workspace, open_workspace
 from tooling.workspace.plan_file import format_plan
-from tooling.workspace.records import StageResult, natural_key
+from tooling.workspace.records import FileRecord, StageResult, natural_key
 from tooling.workspace.signing_keys import SigningKeys, read_keys
 
 JOURNAL = "finished.jsonl"
 SHARD_NAME = re.compile(r"(?P<config>[A-Za-z_]+)/(?P<split>[a-z]+)-[0-9]{5}-of-[0-9]{5}\.parquet")
 MAX_TABLE_BYTES = 16 << 20
 FETCHED_AT_ONCE = 2
+MASK_COLUMNS = {"mask", "mask_sha256"}  # which releases of before do not have
 LACKS = (
     "metadata.jsonl: inputs, parameters and results of the stages, seeds of videos; a stage that is run here makes "
     "its files again",
@@ -220,7 +221,7 @@ def _rows(path: Path, shard: _Shard) -> Iterator[Row]:
     """Rows of a shard; one row group at a time is held."""
     try:
         with pq.ParquetFile(path) as file:
-            missing = set(make_features(shard.config)) - set(file.schema_arrow.names)
+            missing = set(make_features(shard.config)) - MASK_COLUMNS - set(file.schema_arrow.names)
             if missing:
                 raise InputError(f"{shard.path}: has no column {min(missing)}; it is of another version of the dataset")
             for number in range(file.num_row_groups):
@@ -268,15 +269,18 @@ def _find_missing(work: _Pull) -> None:
                 work.result.refused[name] = (
                     f"the workspace has another {row['path']}, from '{record.generator}'; delete that file first"
                 )
-            elif path.stat().st_size != record.num_bytes or not _has_companions(work.workspace, record.companions):
+            elif path.stat().st_size != record.num_bytes or not _has_companions(work.workspace, record, row):
                 work.missing.add(name)
             else:
                 work.result.kept.append(name)
     work.total = len(work.result.kept) + len(work.missing)
 
 
-def _has_companions(workspace: Workspace, companions: dict[str, str]) -> bool:
-    return all(workspace.path(name).is_file() for name in companions)
+def _has_companions(workspace: Workspace, record: FileRecord, row: Row) -> bool:
+    """Whether the files beside a file are there, and its mask is the release's, which may have got one since."""
+    mask = row.get("mask_sha256")
+    is_same_mask = mask is None or record.companions.get(mask_path(record.path)) == mask
+    return is_same_mask and all(workspace.path(name).is_file() for name in record.companions)
 
 
 def _pull_shards(work: _Pull, shards: list[_Shard], num_workers: int) -> None:
@@ -341,7 +345,7 @@ def _take(work: _Pull, shard: _Shard, row: Row) -> None:
     shard_name, name = f"{work.origin.repo_id}: {shard.path}", row["sample_id"]
     check_row(shard_name, row)
     listed = work.rows[name]
-    if any(row[column] != listed[column] for column in make_features(METADATA)):
+    if any(row.get(column) != listed.get(column) for column in make_features(METADATA)):
         raise InputError(
             f"{shard_name}: the row of {row['path']} differs from the config {METADATA}; push the release again"
         )
@@ -350,9 +354,8 @@ def _take(work: _Pull, shard: _Shard, row: Row) -> None:
         write_text(work.frames_path(person), frames_text(row))
     if name not in work.missing:
         return
-    media = write_media(work.workspace, shard_name, row)
-    source_type = read_source_type(media, shard_name, row, work.keys)
-    staged = {row["path"]: media}
+    staged = write_media(work.workspace, shard_name, row)
+    source_type = read_source_type(staged[row["path"]], shard_name, row, work.keys)
     if shard.config == "face_video":
         staged |= _stage_track(work, person, row)
     work.workspace.publish(shard.config, record_of(row, staged, work.origin, source_type), staged)
