@@ -9,6 +9,10 @@ Pillow image. Batches are made where the rows are read, in the workers of a Data
     for batch in loader:
         batch["frames"], batch["label"]  # uint8 (4, 8, 3, 224, 224), int64 (4,)
 
+The mask of a fake says where it differs from its real clip: 0 is a pixel of the clip, 255 a replaced one, what lies
+between a blend of both. `collate(..., masks=True)` gives masks beside the frames: of the same frames and squares, and
+scaled by the same filter, so that a value is the replaced share of its pixel.
+
 torchcodec decodes the key frame before each chosen frame and what lies between: 15 frames at most. Its pixels are those
 of `generation.media.reader` without `is_exact`, within 1 level where the two bring different builds of FFmpeg.
 """
@@ -119,6 +123,26 @@ def sample_frames(
     return _sample(row, _frame_numbers(row, sampling, None), crop, size_px)
 
 
+def sample_masks(
+    row: Row, sampling: Sampling, *, crop: float | None = 1.3, size_px: int | None = 224
+) -> NDArray[np.uint8] | None:
+    """The masks that belong to the frames of `sample_frames` with the same arguments.
+
+    Args:
+        row: also with the column mask.
+        sampling, crop, size_px: see `sample_frames`.
+
+    Returns:
+        uint8 (T, 1, H, W), 0 for the real clip to 255 for replaced; 0 beyond the picture's edge. Scaled by a triangle
+        filter as wide as a pixel of the result is in the picture, like the frames: a mean over the area, no nearest
+        neighbours. None if the row has no mask (real files, generated images, imported fakes), or without its column.
+
+    Raises:
+        ValueError, VideoError: see `sample_frames`.
+    """
+    return _sample_masks(row, _frame_numbers(row, sampling, None), crop, size_px)
+
+
 def sample_row(
     row: Row,
     sampling: Sampling,
@@ -126,41 +150,51 @@ def sample_row(
     crop: float | None = 1.3,
     size_px: int | None = 224,
     num_frames: int | None = None,
+    masks: bool = False,
 ) -> dict[str, Any]:
     """The frames of `sample_frames` with what belongs to them.
 
     Args:
         row, sampling, crop, size_px: see `sample_frames`.
         num_frames: choose among so many of the first frames, as for clips that are compared frame by frame.
+        masks: decode the masks too.
 
     Returns:
         frames: RGB uint8 (T, 3, H, W).
         numbers: int64 (T,), the frames' numbers in the clip, from 0.
         is_detected: bool (T,), whether the face was detected in the frame, or its box is interpolated; True for images.
         sample_id, label: of the row; 0 is real, 1 is fake.
+        masks: if asked for, those of `sample_masks`: uint8 (T, 1, H, W), or None.
 
     Raises:
         ValueError, VideoError: see `sample_frames`.
     """
     numbers = _frame_numbers(row, sampling, num_frames)
     flags = row.get("is_detected")
-    return {
+    sample = {
         "frames": _sample(row, numbers, crop, size_px),
         "numbers": numbers,
         "is_detected": np.ones(len(numbers), bool) if flags is None else np.asarray(flags, bool)[numbers],
         "sample_id": row["sample_id"],
         "label": int(row["label"]),
     }
+    return sample | ({"masks": _sample_masks(row, numbers, crop, size_px)} if masks else {})
 
 
 def collate(
-    rows: Sequence[Row], sampling: Sampling, *, crop: float | None = 1.3, size_px: int | None = 224
+    rows: Sequence[Row],
+    sampling: Sampling,
+    *,
+    crop: float | None = 1.3,
+    size_px: int | None = 224,
+    masks: bool = False,
 ) -> dict[str, Any]:
     """A batch of rows for a DataLoader: `collate_fn=functools.partial(collate, sampling=Evenly(8))`.
 
     Args:
         rows: rows of any subsets, or pairs of `detection.pairs.load_pairs`, whose members get the same frame numbers.
         sampling, crop, size_px: see `sample_frames`.
+        masks: decode the masks too, of rows that have them.
 
     Returns:
         frames: uint8 tensor (B, T, 3, H, W); rows of fewer frames are filled up with black.
@@ -169,6 +203,9 @@ def collate(
         is_detected: bool (B, T), False where a row is filled up.
         label: int64 (B,).
         sample_id: list of B strings.
+        masks: if asked for, uint8 (B, T, 1, H, W), see `sample_masks`; 0 where a row has none or is filled up.
+        has_mask: if asked for, bool (B,). In a real row nothing was replaced; of a fake without a mask it is not known
+            where.
         For pairs: such a batch for each of fake, real and source (left out if the pairs have none).
 
     Raises:
@@ -176,13 +213,13 @@ def collate(
         VideoError: see `sample_frames`.
     """
     if "sample_id" in rows[0]:
-        return _stack([sample_row(row, sampling, crop=crop, size_px=size_px) for row in rows])
+        return _stack([sample_row(row, sampling, crop=crop, size_px=size_px, masks=masks) for row in rows])
     members: dict[str, list[dict[str, Any]]] = {}
     for pair in rows:
         present = {name: row for name, row in pair.items() if row is not None}
         shortest = min(int(row["num_frames"]) for row in present.values())
         for name, row in present.items():
-            sample = sample_row(row, sampling, crop=crop, size_px=size_px, num_frames=shortest)
+            sample = sample_row(row, sampling, crop=crop, size_px=size_px, num_frames=shortest, masks=masks)
             members.setdefault(name, []).append(sample)
     if partial := [name for name, samples in members.items() if len(samples) < len(rows)]:
         raise ValueError(f"some pairs of the batch have no {partial[0]}; batch pairs of one subset")
@@ -252,6 +289,15 @@ def _sample(row: Row, numbers: NDArray[np.int64], crop: float | None, size_px: i
     return np.ascontiguousarray(np.stack(frames).transpose(0, 3, 1, 2))  # THWC -> TCHW
 
 
+def _sample_masks(
+    row: Row, numbers: NDArray[np.int64], crop: float | None, size_px: int | None
+) -> NDArray[np.uint8] | None:
+    if row.get("mask") is None:
+        return None
+    grey = _sample({**row, "video": row["mask"], "path": f"mask of {_name(row)}"}, numbers, crop, size_px)
+    return np.ascontiguousarray(grey[:, :1])  # R, G and B are equal
+
+
 def _resized(frame: Frame, size_px: int | None) -> Frame:
     height, width = frame.shape[:2]
     if size_px is None or size_px == min(height, width):
@@ -315,7 +361,7 @@ def _stack(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     most = max(len(sample["numbers"]) for sample in samples)
 
     def filled(name: str, value: int) -> torch.Tensor:
-        arrays = [sample[name] for sample in samples]
+        arrays = [_no_masks(sample) if sample[name] is None else sample[name] for sample in samples]
         shape = (len(arrays), most, *arrays[0].shape[1:])
         batch = np.full(shape, value, arrays[0].dtype) if value else np.zeros(shape, arrays[0].dtype)
         for at, array in enumerate(arrays):
@@ -323,7 +369,7 @@ def _stack(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         return torch.from_numpy(batch)
 
     numbers = filled("numbers", -1)
-    return {
+    batch = {
         "frames": filled("frames", 0),
         "is_frame": numbers >= 0,
         "numbers": numbers,
@@ -331,3 +377,12 @@ def _stack(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "label": torch.tensor([sample["label"] for sample in samples]),
         "sample_id": [sample["sample_id"] for sample in samples],
     }
+    if "masks" in samples[0]:
+        batch["masks"] = filled("masks", 0)
+        batch["has_mask"] = torch.tensor([sample["masks"] is not None for sample in samples])
+    return batch
+
+
+def _no_masks(sample: Mapping[str, Any]) -> NDArray[np.uint8]:
+    num_frames, _, height, width = sample["frames"].shape
+    return np.zeros((num_frames, 1, height, width), np.uint8)

@@ -3,8 +3,9 @@
     for pair in load_pairs("lab/homologous_deepfake", "swap_video", "train", streaming=True):
         pair["fake"], pair["real"], pair["source"]  # rows; frame k of all three shows the same moment
 
-Rows have all columns of their config; `video` is {"bytes", "path"}, for `detection.frames` or a decoder of your own,
-and `label`, `method` and `gender` are numbers, as `datasets` gives them.
+Rows have all columns of their config, fakes their mask only if it is asked for. `video` and `mask` are
+{"bytes", "path"}, for `detection.frames` or a decoder of your own; `label`, `method` and `gender` are numbers, as
+`datasets` gives them.
 
 Streamed, rows are fetched by row groups, and each row group once for all pairs that are near each other: pairs are
 divided into units that share no real clip, the units are the shards that workers and nodes take, and a row group waits
@@ -37,6 +38,7 @@ from homologous_deepfake import CROSSING, FAKES, SUBSETS, people_of
 
 MOST_BYTES = 1.08  # fetched, in bytes of the distinct rows that are yielded; footers come on top
 FAKE_VIDEOS = tuple(name for name in FAKES if SUBSETS[name].media == "video")
+MASK = "mask"
 _REAL = "raw_video"
 _LIGHT = ["sample_id", "fold", "gender"]
 _READERS = 8
@@ -74,6 +76,7 @@ def load_pairs(
     split: str,
     *,
     streaming: bool = False,
+    masks: bool = False,
     revision: str | None = None,
     token: str | bool | None = None,
 ) -> Any:
@@ -87,6 +90,8 @@ def load_pairs(
         split: train, validation, test or crossing.
         streaming: fetch rows as they are iterated over, without keeping anything; else download and prepare the rows
             first, as `datasets.load_dataset` does.
+        masks: whether fakes have the column mask: up to half as many bytes again. Without it, streaming does not fetch
+            them; releases of before have no masks.
         revision, token: see `datasets.load_dataset`.
 
     Returns:
@@ -100,7 +105,7 @@ def load_pairs(
     """
     if subset not in FAKE_VIDEOS:
         raise ValueError(f"{subset}: its rows have no real clip; choose one of {', '.join(FAKE_VIDEOS)}")
-    tables = (_Streamed if streaming else _Prepared)(str(release), revision, token)
+    tables = (_Streamed if streaming else _Prepared)(str(release), revision, token, masks=masks)
     real = _by_id(tables.entries(_REAL, None if split == CROSSING else split))
     items, groups = [], []
     for fake in tables.entries(subset, split):
@@ -117,13 +122,14 @@ def load_identities(
     *,
     subsets: Sequence[str] | None = None,
     streaming: bool = False,
+    masks: bool = False,
     revision: str | None = None,
     token: str | bool | None = None,
 ) -> Any:
     """One row for each person of a split: the real clip and every fake made from it.
 
     Args:
-        release, split, streaming, revision, token: see `load_pairs`; the fakes of the split crossing are in no row.
+        release, split, streaming, masks, revision, token: see `load_pairs`; fakes of the split crossing are in no row.
         subsets: of the fakes; None for all fake videos of the release.
 
     Returns:
@@ -134,7 +140,7 @@ def load_identities(
     Raises:
         ValueError: see `load_pairs`.
     """
-    tables = (_Streamed if streaming else _Prepared)(str(release), revision, token)
+    tables = (_Streamed if streaming else _Prepared)(str(release), revision, token, masks=masks)
     people = _by_id(tables.entries(_REAL, split))
     items: dict[str, Item] = {
         name: {"identity": people_of(name)[0], "real": entry.place, "as_target": [], "as_source": []}
@@ -192,8 +198,9 @@ def _places(item: Item) -> Iterator[_Place]:
 class _Tables:
     """The configs of a release."""
 
-    def __init__(self, release: str, revision: str | None, token: str | bool | None) -> None:
+    def __init__(self, release: str, revision: str | None, token: str | bool | None, *, masks: bool) -> None:
         self.release, self.options = release, {"revision": revision, "token": token}
+        self.masks = masks
         self._builders: dict[str, Any] = {}
 
     def builder(self, name: str) -> Any:
@@ -229,8 +236,8 @@ class _Tables:
 class _Prepared(_Tables):
     """Configs that `datasets` downloads and prepares."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any, masks: bool) -> None:
+        super().__init__(*arguments, masks=masks)
         self._rows: list[Any] = []
 
     def entries(self, name: str, split: str | None) -> list[_Entry]:
@@ -241,8 +248,13 @@ class _Prepared(_Tables):
             columns = (rows.select_columns(_LIGHT)[:][column] for column in _LIGHT)
             for at, values in enumerate(zip(*columns, strict=True)):
                 found.append(_Entry.read(values, _Place(len(self._rows), 0, at)))
-            self._rows.append(rows.cast_column("video", datasets.Video(decode=False)))
+            self._rows.append(self._without_decoding(rows))
         return found
+
+    def _without_decoding(self, rows: Any) -> Any:
+        if MASK in rows.column_names:
+            rows = rows.cast_column(MASK, datasets.Video(decode=False)) if self.masks else rows.remove_columns(MASK)
+        return rows.cast_column("video", datasets.Video(decode=False))
 
     def dataset(self, items: Sequence[Item], groups: Sequence[Set[Hashable]]) -> PreparedRows:
         return PreparedRows(self._rows, items)
@@ -250,28 +262,31 @@ class _Prepared(_Tables):
 
 @dataclass(frozen=True)
 class _Shard:
-    """A Parquet file and its footer."""
+    """A Parquet file, its footer, and the columns of its rows."""
 
     path: str
     token: str | bool | None
     footer: pq.FileMetaData
+    columns: tuple[str, ...]
 
     @classmethod
-    def opened(cls, path: str, token: str | bool | None) -> tuple[_Shard, pa.Table]:
+    def opened(cls, path: str, token: str | bool | None, *, masks: bool) -> tuple[_Shard, pa.Table]:
         """The shard, and its columns _LIGHT."""
         with _open(path, token) as file, pq.ParquetFile(file, pre_buffer=True) as parquet:
-            return cls(path, token, parquet.metadata), parquet.read(columns=_LIGHT)
+            columns = tuple(name for name in parquet.schema_arrow.names if masks or name != MASK)
+            return cls(path, token, parquet.metadata, columns), parquet.read(columns=_LIGHT)
 
     def read(self, group: int) -> pa.Table:
         with (
             _open(self.path, self.token) as file,
             pq.ParquetFile(file, metadata=self.footer, pre_buffer=True) as opened,
         ):
-            return opened.read_row_group(group)
+            return opened.read_row_group(group, columns=list(self.columns))
 
     def num_bytes(self, group: int) -> int:
-        described = self.footer.row_group(group)
-        return sum(described.column(at).total_compressed_size for at in range(described.num_columns))
+        """Of its columns."""
+        described = (self.footer.row_group(group).column(at) for at in range(self.footer.num_columns))
+        return sum(one.total_compressed_size for one in described if one.path_in_schema.split(".")[0] in self.columns)
 
     def num_rows(self, group: int) -> int:
         return int(self.footer.row_group(group).num_rows)
@@ -288,15 +303,15 @@ def _open(path: str, token: str | bool | None) -> BinaryIO:
 class _Streamed(_Tables):
     """Configs whose row groups are fetched when they are needed."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any, masks: bool) -> None:
+        super().__init__(*arguments, masks=masks)
         self._shards: list[_Shard] = []
 
     def entries(self, name: str, split: str | None) -> list[_Entry]:
         paths = [path for part in self.files(name, split).values() for path in part]
         found = []
         with ThreadPoolExecutor(_READERS) as pool:
-            opened = list(pool.map(lambda path: _Shard.opened(path, self.options["token"]), paths))
+            opened = list(pool.map(lambda path: _Shard.opened(path, self.options["token"], masks=self.masks), paths))
         for shard, light in opened:
             rows = zip(*(light[column].to_pylist() for column in _LIGHT), strict=True)
             for group in range(shard.footer.num_row_groups):

@@ -19,7 +19,8 @@ from datasets.distributed import split_dataset_by_node
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from detection.frames import Evenly, Every, Sampling, Window, collate, sample_frames, sample_row
+from detection.frames import Evenly, Every, Sampling, Window, collate, sample_frames, sample_masks, sample_row
+from generation.crops.masks import read_masks
 from generation.errors import VideoError
 from generation.media.reader import read_clip, read_frames, read_image
 from homologous_deepfake import complete_row, read_rows
@@ -212,6 +213,61 @@ def test_batches_fill_up_what_is_shorter(row: dict[str, Any], small_workspace: W
     face = stored_row(small_workspace, "face_video")
     with pytest.raises(ValueError, match="32x32, 96x64"):
         collate([row, face], Evenly(2), crop=None, size_px=None)
+
+
+def test_masks_are_of_the_same_frames_and_squares(row: dict[str, Any]) -> None:
+    stored = np.stack(list(read_masks(Path(row["mask"]))))
+    whole = sample_masks(row, Every(3), crop=None, size_px=None)
+    np.testing.assert_array_equal(whole, stored[::3, None])
+    boxes = [[30.0, 20.0, 50.0, 40.0]] * NUM_FRAMES
+    for crop, region in ((1.0, np.s_[:, 20:40, 30:50]), (2.0, np.s_[:, 10:50, 20:60])):
+        cut = sample_masks({**row, "boxes": boxes}, Every(1), crop=crop, size_px=round(20 * crop))
+        np.testing.assert_array_equal(cut, stored[region][:, None])
+    corner = [[86.0, -10.0, 106.0, 10.0]] * NUM_FRAMES
+    assert not np.any(sample_masks({**row, "boxes": corner}, Every(1), crop=1.0, size_px=20))  # beyond the edge
+    halved = sample_masks(row, Every(1), crop=None, size_px=32)
+    assert halved is not None
+    share = stored.reshape(NUM_FRAMES, 32, 2, 48, 2).mean((2, 4))
+    assert np.abs(halved[:, 0] - share).mean() < 3  # a mean over the area, with a wider filter
+    sample = sample_row(row, Every(1), masks=True)
+    np.testing.assert_array_equal(sample["masks"], sample_masks(row, Every(1)))
+    assert (sample["masks"].shape, sample["masks"].dtype) == ((NUM_FRAMES, 1, 224, 224), np.uint8)
+    replaced = sample["masks"][:, 0] == 255
+    assert 0.2 < replaced.mean() < 0.6
+    real = sample_frames({**row, "video": Path(row["video"]).parents[1] / row["real_path"]}, Every(1))
+    difference = np.abs(sample["frames"].astype(int) - real).mean(1)
+    assert difference[replaced].mean() > 5 * difference[sample["masks"][:, 0] == 0].mean()
+
+
+def test_every_form_of_a_mask_gives_the_same(row: dict[str, Any]) -> None:
+    from torchcodec.decoders import VideoDecoder
+
+    content = Path(row["mask"]).read_bytes()
+    expected = sample_masks(row, Evenly(3))
+    forms = [
+        content,
+        {"bytes": content, "path": "1_2.mp4"},
+        VideoDecoder(content),
+        TorchvisionReader(Path(row["mask"])),
+    ]
+    for form in forms:
+        np.testing.assert_array_equal(sample_masks({**row, "mask": form}, Evenly(3)), expected)
+    with pytest.raises(VideoError, match=f"mask of {row['path']}: cannot be decoded"):
+        sample_masks({**row, "mask": content[:600]}, Evenly(3))
+
+
+def test_batches_of_rows_with_and_without_masks(row: dict[str, Any], small_workspace: Workspace) -> None:
+    others = [stored_row(small_workspace, name) for name in ("raw_video", "edit_video", "GAN_images")]
+    assert [one.get("mask") for one in others] == [None] * 3
+    assert sample_masks(others[0], Evenly(2)) is None
+    assert sample_row(others[1], Evenly(2), masks=True)["masks"] is None
+    assert "masks" not in sample_row(row, Evenly(2))
+    batch = collate([row, *others], Evenly(2), size_px=16, masks=True)
+    assert (batch["masks"].shape, batch["masks"].dtype) == ((4, 2, 1, 16, 16), torch.uint8)
+    np.testing.assert_array_equal(batch["masks"][0], sample_masks(row, Evenly(2), size_px=16))
+    assert batch["has_mask"].tolist() == [True, False, False, False]
+    assert not batch["masks"][1:].any()
+    assert {"masks", "has_mask"}.isdisjoint(collate([row, *others], Evenly(2), size_px=16))
 
 
 def opened(source: Any, split: str = "train", streaming: bool = True) -> Any:

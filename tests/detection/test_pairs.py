@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterable
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,15 +15,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from datasets import load_dataset
 from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader
 
-from detection.frames import Evenly, Every, collate, sample_frames
+from detection.frames import Evenly, Every, collate, sample_frames, sample_row
 from detection.pairs import load_identities, load_pairs
-from homologous_deepfake import complete_row, people_of, read_rows
+from homologous_deepfake import complete_row, make_features, people_of, read_rows
 from tests.detection.counting import CountedHub
 from tests.once import made_once
-from tests.workspaces import add_noise, make_noise_workspace, write_card
+from tests.workspaces import add_noise, drop_masks, has_mask, make_noise_workspace, write_card
 from tooling.settings import ShardSettings
 from tooling.stages import build as shards
 from tooling.stages import plan
@@ -71,7 +73,7 @@ def test_streamed_rows_have_every_column(release: Path, small_workspace: Workspa
     pair = next(iter(load_pairs(str(release), "swap_video", "test", streaming=True)))
     stored = {row["sample_id"]: row for row in read_rows(str(small_workspace.root), "swap_video")["test"]}
     row = complete_row(str(small_workspace.root), stored[pair["fake"]["sample_id"]])
-    assert list(pair["fake"]) == list(row)
+    assert list(pair["fake"]) == [name for name in row if name != "mask"]
     for name in ("path", "identity_pair", "fold", "fps", "num_frames", "is_detected"):
         assert pair["fake"][name] == row[name]
     np.testing.assert_allclose(pair["fake"]["landmarks"], row["landmarks"], rtol=1e-6)
@@ -143,14 +145,14 @@ def test_streamed_pairs_are_shared_by_nodes_and_resumed(release: Path) -> None:
 
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A release of 20 people whose clips are NUM_BYTES of noise, two in a row group."""
+    """A release of 20 people whose clips, and masks of swaps, are NUM_BYTES of noise, two in a row group."""
 
     def make(root: Path) -> None:
         settings = ShardSettings(row_group_bytes=int(2.5 * NUM_BYTES), min_train_shards=2)
         workspace = make_noise_workspace(root / "workspace", 20, NUM_BYTES, settings)
         made = plan.draw_plan(workspace)
         for target, source in made.pairs["swap_video"]:
-            add_noise(workspace, f"swap_video/{target}_{source}.mp4", NUM_BYTES)
+            add_noise(workspace, f"swap_video/{target}_{source}.mp4", NUM_BYTES, mask_bytes=NUM_BYTES)
         for person in made.folds:
             for attribute in ("age", "hair"):
                 add_noise(workspace, f"edit_video/{attribute}/{person}.mp4", NUM_BYTES)
@@ -160,9 +162,10 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def media(value: Any) -> dict[str, int]:
-    """sample_id -> bytes of each video in a yielded dict."""
+    """sample_id -> bytes of each video, and of its mask, in a yielded dict."""
     if isinstance(value, dict) and "video" in value:
-        return {value["sample_id"]: len(value["video"]["bytes"])}
+        mask = value.get("mask") or {"bytes": b""}
+        return {value["sample_id"]: len(value["video"]["bytes"]) + len(mask["bytes"])}
     within = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return {name: size for one in within for name, size in media(one).items()}
 
@@ -171,8 +174,10 @@ def test_little_more_is_fetched_than_yielded(counted_hub: CountedHub, noise: Pat
     repo_id = counted_hub.publish(noise, REPO)
     for load in (
         partial(load_pairs, repo_id, "swap_video"),
+        partial(load_pairs, repo_id, "swap_video", masks=True),
         partial(load_pairs, repo_id, "edit_video"),
         partial(load_identities, repo_id),
+        partial(load_identities, repo_id, masks=True),
     ):
         before, held = counted_hub.sent.num_bytes, pa.total_allocated_bytes()
         yielded: dict[str, int] = {}
@@ -180,6 +185,58 @@ def test_little_more_is_fetched_than_yielded(counted_hub: CountedHub, noise: Pat
             yielded |= media(row)
             assert pa.total_allocated_bytes() - held < 3 * NUM_BYTES  # a row group at most
         assert counted_hub.sent.num_bytes - before <= 1.1 * sum(yielded.values())  # each row counts once
+
+
+def test_masks_are_fetched_only_for_those_who_ask(counted_hub: CountedHub, noise: Path) -> None:
+    repo_id = counted_hub.publish(noise, REPO)
+
+    def fetched(rows: Iterable[Any]) -> float:
+        """Bytes that are sent for the swaps of the train split, in clips."""
+        before = counted_hub.sent.num_bytes
+        num_rows = sum(1 for _ in rows)
+        assert num_rows == 12
+        return (counted_hub.sent.num_bytes - before) / (num_rows * NUM_BYTES)
+
+    def streamed(**options: Any) -> Any:
+        rows = load_dataset(repo_id, "swap_video", split="train", streaming=True, **options)
+        return rows.decode(False)
+
+    pairs = partial(load_pairs, repo_id, "swap_video", "train", streaming=True)
+    assert 2.0 <= fetched(pairs()) < 2.1  # fakes and real clips
+    assert 3.0 <= fetched(pairs(masks=True)) < 3.1
+    others = [name for name in make_features("swap_video") if name != "mask"]
+    ahead = {"hf": {"block_size": 1 << 12}}  # what datasets reads beyond each range, 5 MB by default
+    assert 2.0 <= fetched(streamed(storage_options=ahead)) < 2.1
+    assert 1.0 <= fetched(streamed(storage_options=ahead, columns=others)) < 1.1
+    assert fetched(streamed(storage_options=ahead, columns=["sample_id", "boxes"])) < 0.1
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_masks_travel_with_the_fakes(streaming: bool, release: Path, small_workspace: Workspace) -> None:
+    def load(**options: Any) -> list[Any]:
+        return list(load_pairs(str(release), "avatarify_video", "train", streaming=streaming, **options))
+
+    assert all("mask" not in row for pair in load() for row in pair.values())
+    pairs = load(masks=True)
+    for pair in pairs:
+        fake = pair["fake"]
+        content = small_workspace.path(f"masks/{fake['path']}")
+        expected = {"bytes": content.read_bytes(), "path": content.name} if has_mask(fake["path"]) else None
+        assert fake["mask"] == expected
+        assert "mask" not in pair["real"]
+    assert {pair["fake"]["mask"] is None for pair in pairs} == {False, True}
+    batch = collate(pairs, Evenly(2), size_px=16, masks=True)
+    assert batch["fake"]["has_mask"].tolist() == [pair["fake"]["mask"] is not None for pair in pairs]
+    assert batch["fake"]["masks"].flatten(1).any(1).tolist() == batch["fake"]["has_mask"].tolist()
+    assert not batch["real"]["has_mask"].any()
+
+
+def test_releases_from_before_there_were_masks_are_read(release: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(release, tmp_path / "release")
+    drop_masks(folder)
+    for streaming in (False, True):
+        for pair in load_pairs(str(folder), "swap_video", "test", streaming=streaming, masks=True):
+            assert sample_row(pair["fake"], Evenly(2), size_px=16, masks=True)["masks"] is None
 
 
 def test_what_was_read_before_is_not_fetched_again(counted_hub: CountedHub, noise: Path) -> None:
