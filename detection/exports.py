@@ -4,11 +4,12 @@ Both exports go on where they stopped. Each file appears whole, so one that is t
 groups whose files are all there are not fetched. `export.json` is written first and says what the folder is; the files
 that list the others come last. Rows of the split crossing, whose people are in two splits, are left out.
 
-A release has no masks yet, so neither layout gets its `masks` folders. DeepfakeBench reads a missing mask as black.
+Both layouts get the masks of the fakes that have one. DeepfakeBench reads a missing mask as black, as for real clips.
 
 DeepfakeBench (Yan et al., NeurIPS 2023):
 
     Homologous_deepfake/SUBSET/frames/VIDEO/000.png  face crops; the name is the frame's number in the clip
+    Homologous_deepfake/SUBSET/masks/VIDEO/000.png   grey, 255 where the frame was replaced
     dataset_json/Homologous_deepfake.json            all fakes beside the real clips
     dataset_json/Homologous_deepfake_swap.json ...   one subset of fakes beside the real clips
     label_dict.txt                                   the lines for `label_dict` in its config
@@ -26,6 +27,7 @@ FaceForensics++ (Rossler et al., ICCV 2019):
     original_sequences/homologous/{raw,c23,c40}/videos/1.mp4
     manipulated_sequences/{SwapFace,MCNET}/{raw,c23,c40}/videos/1_2.mp4            target, source
     manipulated_sequences/{StyleGANEX_age,StyleGANEX_hair}/{raw,c23,c40}/videos/1_1.mp4
+    manipulated_sequences/METHOD/masks/videos/1_2.mp4                              the release's own file
     splits/{train,val,test}.json                                                   [["1", "2"], ...]
     splits/METHOD/{train,val,test}.json                                            the pairs of one method
 
@@ -47,6 +49,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from detection.degradations import degrade_video
@@ -54,7 +58,16 @@ from detection.frames import Evenly, sample_row
 from detection.inference import ShowProgress, rows_with_media
 from detection.predictions import Row, read_samples, release_digest
 from generation.errors import GenerationError, one_line
-from homologous_deepfake import ATTRIBUTES, CROSSING, FAKES, PAIRED_SUBSETS, SPLIT_FOLDS, SUBSETS, people_of
+from homologous_deepfake import (
+    ATTRIBUTES,
+    CROSSING,
+    FAKES,
+    MASKED_SUBSETS,
+    PAIRED_SUBSETS,
+    SPLIT_FOLDS,
+    SUBSETS,
+    people_of,
+)
 
 BENCHMARK_DATASET = "Homologous_deepfake"
 BENCHMARK_ROOT = "./datasets/rgb"
@@ -62,14 +75,13 @@ CROP, SIZE_PX = 1.3, 256
 COMPRESSIONS = ("raw", "c23", "c40")
 REAL = "raw_video"
 EXPORT_FILE = "export.json"
-NO_MASKS = "the release has no masks, so none are written"
 
 _SPLITS = {split: {"validation": "val"}.get(split, split) for split in SPLIT_FOLDS}
 # The models that the published fakes were made with; each attribute of edits is a method.
 _PUBLISHED_METHODS = {"swap_video": "SwapFace", "avatarify_video": "MCNET", "edit_video": "StyleGANEX"}
 _LABELS = {REAL: "HD_real", **{name: f"HD_{name.partition('_')[0].lower()}" for name in FAKES}}
 
-Targets = dict[str, dict[Any, Path]]  # sample_id -> frame number or compression -> file
+Targets = dict[str, dict[Any, Path]]  # sample_id -> (folder, frame number), or compression or "masks" -> file
 
 
 class ExportError(GenerationError):
@@ -81,7 +93,7 @@ class ExportResult:
     """What an export did.
 
     Attributes:
-        num_written, num_kept: frames or clips.
+        num_written, num_kept: frames or clips, and masks.
         notes: what a user must know, a line each.
         label_lines: for `label_dict` in DeepfakeBench's config; empty for FaceForensics++.
     """
@@ -100,7 +112,7 @@ def export_deepfakebench(
     root: str = BENCHMARK_ROOT,
     progress: ShowProgress = lambda done, total, name: None,
 ) -> ExportResult:
-    """Writes face crops and lists of them for DeepfakeBench: PNG, 256x256, squares of 1.3 sides of the face's box.
+    """Writes face crops, their masks and lists of them for DeepfakeBench: PNG, 256x256, 1.3 sides of the face's box.
 
     Args:
         release: a folder, or `REPO_ID` or `REPO_ID@REVISION` of a dataset repository at the Hub.
@@ -120,19 +132,25 @@ def export_deepfakebench(
     _open_export(out, {"layout": "deepfakebench", "release": release_digest(samples), "num_frames": num_frames})
     sampling, targets = Evenly(num_frames), _frame_targets(chosen, Evenly(num_frames), out)
 
-    def write(row: Row, missing: Mapping[int, Path]) -> None:
-        sampled = sample_row(row, sampling, crop=CROP, size_px=SIZE_PX)
-        for number, frame in zip(sampled["numbers"].tolist(), sampled["frames"], strict=True):
-            if number in missing:
-                encoded = io.BytesIO()
-                Image.fromarray(frame.transpose(1, 2, 0)).save(encoded, "PNG")  # CHW -> HWC
-                _write(missing[number], encoded.getvalue())
+    def write(row: Row, missing: Mapping[tuple[str, int], Path]) -> None:
+        folders = {folder for folder, _ in missing}
+        sampled = sample_row(row, sampling, crop=CROP, size_px=SIZE_PX, masks="masks" in folders)
+        for folder in folders:
+            if sampled[folder] is None:
+                raise ExportError(f"{row['sample_id']}: has no mask; build the release again")
+            for number, picture in zip(sampled["numbers"].tolist(), sampled[folder], strict=True):
+                if (folder, number) in missing:
+                    _write(missing[folder, number], _png(picture))
 
     num_written, num_kept = _write_targets(release, tuple(_LABELS), targets, write, progress)
     lines = tuple(f"  {label}: {int(subset != REAL)}" for subset, label in _LABELS.items())
     _write(out / "label_dict.txt", "".join(f"{line}\n" for line in lines).encode())
     paths = {
-        name: [f"{root.rstrip('/')}/{path.relative_to(out).as_posix()}" for path in files.values()]
+        name: [
+            f"{root.rstrip('/')}/{path.relative_to(out).as_posix()}"
+            for (folder, _), path in files.items()
+            if folder == "frames"
+        ]
         for name, files in targets.items()
     }
     lists = {BENCHMARK_DATASET: tuple(_LABELS)}
@@ -170,14 +188,16 @@ def export_faceforensics(
     targets: Targets = {}
     for name, row in chosen.items():
         folder, file_name = out / _sequence(row), "_".join(_pair(name)) if row["subset"] != REAL else people_of(name)[0]
-        targets[name] = {one: folder / one / "videos" / f"{file_name}.mp4" for one in compressions}
+        folders = (*compressions, "masks") if row.get("mask_sha256") else compressions
+        targets[name] = {one: folder / one / "videos" / f"{file_name}.mp4" for one in folders}
 
     def write(row: Row, missing: Mapping[str, Path]) -> None:
-        video = (row.get("video") or {}).get("bytes")
-        if video is None:
-            raise ExportError(f"{row['sample_id']}: has no video; build the release again")
-        for compression, path in missing.items():
-            _write(path, video if compression == "raw" else degrade_video(video, compression))
+        for folder, path in missing.items():
+            column = "mask" if folder == "masks" else "video"
+            content = (row.get(column) or {}).get("bytes")
+            if content is None:
+                raise ExportError(f"{row['sample_id']}: has no {column}; build the release again")
+            _write(path, degrade_video(content, folder) if folder in ("c23", "c40") else content)
 
     num_written, num_kept = _write_targets(release, subsets, targets, write, progress)
     for split, name in _SPLITS.items():
@@ -224,8 +244,16 @@ def _frame_targets(chosen: Mapping[str, Row], sampling: Evenly, out: Path) -> Ta
         numbers = [0]
         if SUBSETS[row["subset"]].media == "video":
             numbers = sampling.numbers(int(row["num_frames"]), float(row["fps"])).tolist()
-        folder = out / BENCHMARK_DATASET / row["subset"] / "frames" / name.replace("/", "_")
-        targets[name] = {number: folder / f"{number:03d}.png" for number in numbers}
+        targets[name] = {
+            (folder, number): out
+            / BENCHMARK_DATASET
+            / row["subset"]
+            / folder
+            / name.replace("/", "_")
+            / f"{number:03d}.png"
+            for folder in (("frames", "masks") if row.get("mask_sha256") else ("frames",))
+            for number in numbers
+        }
     return targets
 
 
@@ -242,7 +270,8 @@ def _write_targets(
     num_done = len(targets) - len(missing)
     progress(num_done, len(targets), "")
     left = dict(missing)
-    for row in rows_with_media(release, tuple(_SPLITS), subsets, missing.keys()) if missing else ():
+    masks = any("masks" in (key, key[0]) for files in missing.values() for key in files)
+    for row in rows_with_media(release, tuple(_SPLITS), subsets, missing.keys(), masks=masks) if missing else ():
         name = row["sample_id"]
         progress(num_done, len(targets), name)
         try:
@@ -311,7 +340,10 @@ def _listed_once(pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
 
 
 def _notes(samples: Mapping[str, Row], chosen: Mapping[str, Row]) -> tuple[str, ...]:
-    found = [NO_MASKS]
+    found = []
+    maskless = [row for row in chosen.values() if row["subset"] in MASKED_SUBSETS and not row.get("mask_sha256")]
+    if maskless:
+        found.append(f"{len(maskless)} fake clips have no mask")
     if num_crossing := sum(row["split"] == CROSSING for row in samples.values()):
         found.append(f"{num_crossing} fakes of two people in different splits are left out")
     for split, name in _SPLITS.items():
@@ -319,6 +351,13 @@ def _notes(samples: Mapping[str, Row], chosen: Mapping[str, Row]) -> tuple[str, 
         if len(labels) < 2:
             found.append(f"{name} has no {' and no '.join(sorted({'real', 'fake'} - labels, reverse=True))} samples")
     return tuple(found)
+
+
+def _png(picture: NDArray[np.uint8]) -> bytes:
+    """A frame (3, H, W) or mask (1, H, W)."""
+    encoded = io.BytesIO()
+    Image.fromarray(picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0)).save(encoded, "PNG")
+    return encoded.getvalue()
 
 
 def _write_json(path: Path, value: Any) -> None:

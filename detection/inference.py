@@ -144,7 +144,7 @@ def _degraded(row: Row, settings: InferenceSettings) -> Row:
 
 
 def rows_with_media(
-    release: str | Path, splits: Collection[str], subsets: Sequence[str], missing: Set[str]
+    release: str | Path, splits: Collection[str], subsets: Sequence[str], missing: Set[str], *, masks: bool = False
 ) -> Iterator[Row]:
     """Rows of a release with media and boxes, one row group in memory at a time.
 
@@ -152,6 +152,7 @@ def rows_with_media(
         release: see `score_release`.
         splits, subsets: whose shards are opened.
         missing: sample_id of the rows; row groups without any of them are not fetched.
+        masks: whether rows have their mask; else it is not fetched.
 
     Raises:
         PredictionError: the release cannot be read.
@@ -162,15 +163,16 @@ def rows_with_media(
             for path in paths:
                 if split_of_shard(path) in splits:
                     with file_system.open(path) if file_system else open(path, "rb") as file:
-                        yield from _rows_of_shard(pq.ParquetFile(file), SUBSETS[subset].media, missing)
+                        media = [SUBSETS[subset].media, *(["mask"] if masks else [])]
+                        yield from _rows_of_shard(pq.ParquetFile(file), media, missing)
     except READ_ERRORS as error:
         raise PredictionError(
             f"{release}: cannot be read on ({one_line(error)}); run the same again, it goes on where it stopped"
         ) from error
 
 
-def _rows_of_shard(shard: pq.ParquetFile, media: str, missing: Set[str]) -> Iterator[Row]:
-    columns = [name for name in (media, *COLUMNS) if name in shard.schema_arrow.names]
+def _rows_of_shard(shard: pq.ParquetFile, media: Sequence[str], missing: Set[str]) -> Iterator[Row]:
+    columns = [name for name in (*media, *COLUMNS) if name in shard.schema_arrow.names]
     for group in range(shard.num_row_groups):
         names = shard.read_row_group(group, columns=["sample_id"])["sample_id"].to_pylist()
         if not missing.isdisjoint(names):

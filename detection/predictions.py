@@ -119,7 +119,7 @@ def config_shards(release: str, config: str) -> tuple[HfFileSystem | None, list[
 
 
 def release_digest(samples: Mapping[str, Row]) -> str:
-    """Hexadecimal; changes with any file of a release."""
+    """Hexadecimal; changes with any video or image of a release."""
     lines = "".join(f"{name} {row['sha256']}\n" for name, row in sorted(samples.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from detection import exports
 from detection.exports import ExportError, ExportResult, export_deepfakebench, export_faceforensics
-from detection.frames import Evenly, sample_frames
+from detection.frames import Evenly, sample_frames, sample_masks
 from detection.predictions import PredictionError, read_samples
 from generation.media.reader import read_frames
 from homologous_deepfake import FAKES, people_of
@@ -93,6 +93,25 @@ def test_crops_are_those_of_the_release(benchmark: Path, release: Path) -> None:
     assert not (benchmark / "Homologous_deepfake" / "face_video").exists()
 
 
+def test_masks_lie_beside_the_crops(benchmark: Path, release: Path) -> None:
+    rows = [row for subset in ("raw_video", *FAKES) for row in rows_of(release, subset)]
+    folders = {path.parent for path in (benchmark / "Homologous_deepfake").glob("*/masks/*/*.png")}
+    named = {row["sample_id"]: Path(row["path"]).parts[0] for row in rows if row["mask_sha256"]}
+    assert {f"{folder.parents[1].name}/{folder.name}" for folder in folders} == {
+        f"{subset}/{name.replace('/', '_')}" for name, subset in named.items()
+    }
+    row = next(row for row in rows if row["mask_sha256"])
+    folder = benchmark / "Homologous_deepfake" / named[row["sample_id"]] / "masks" / row["sample_id"].replace("/", "_")
+    expected = sample_masks(row, Evenly(3), crop=1.3, size_px=256)
+    assert expected is not None
+    for number, mask in zip((0, 4, 7), expected, strict=True):
+        with Image.open(str(folder / f"{number:03d}.png").replace("/masks/", "/frames/")) as frame:
+            assert frame.size == (256, 256)
+        with Image.open(folder / f"{number:03d}.png") as image:
+            assert image.mode == "L"
+            assert np.array_equal(np.asarray(image), mask[0])
+
+
 def test_faceforensics_has_clips_and_pairs(forensics: Path, release: Path) -> None:
     methods = {"swap_video": "SwapFace", "avatarify_video": "MCNET"}
     listed: dict[str, set[Path]] = {"originals": set(), **{method: set() for method in methods.values()}}
@@ -116,8 +135,15 @@ def test_faceforensics_has_clips_and_pairs(forensics: Path, release: Path) -> No
                 Path("manipulated_sequences", method, f"raw/videos/{a}_{b}.mp4") for a, b in own
             )
         listed["originals"] |= {Path("original_sequences/homologous/raw/videos", f"{one}.mp4") for one in people}
-    found = {path.relative_to(forensics) for path in forensics.rglob("*.mp4")}
+    found = {path.relative_to(forensics) for path in forensics.rglob("raw/videos/*.mp4")}
     assert found == set().union(*listed.values())
+    masks = {path.relative_to(forensics) for path in forensics.rglob("*.mp4")} - found
+    methods_of = [(row, methods.get(subset)) for subset in FAKES for row in rows_of(release, subset)]
+    assert {path: (forensics / path).read_bytes() for path in masks} == {
+        Path("manipulated_sequences", str(method), "masks/videos", row["path"].partition("/")[2]): row["mask"]["bytes"]
+        for row, method in methods_of
+        if row["mask_sha256"]
+    }
     row = rows_of(release, "swap_video")[0]
     name = f"{row['sample_id'].rpartition('/')[2]}.mp4"
     assert (forensics / "manipulated_sequences/SwapFace/raw/videos" / name).read_bytes() == row["video"]["bytes"]
@@ -128,12 +154,14 @@ def test_compressions_can_be_added(release: Path, forensics: Path, tmp_path: Pat
     shutil.copytree(forensics, out)
     with mock.patch.object(exports, "degrade_video", side_effect=lambda video, name: name.encode() + video) as degrade:
         result = export_faceforensics(release, out, compressions=("raw", "c40"))
-    assert degrade.call_count == result.num_written == result.num_kept == len(list(out.rglob("raw/videos/*.mp4")))
+    num_raw, num_masks = (len(list(out.rglob(f"{name}/videos/*.mp4"))) for name in ("raw", "masks"))
+    assert num_masks
+    assert degrade.call_count == result.num_written == result.num_kept - num_masks == num_raw
     for raw in out.rglob("raw/videos/*.mp4"):
         assert (raw.parents[2] / "c40" / "videos" / raw.name).read_bytes() == b"c40" + raw.read_bytes()
     one = out / "original_sequences/homologous/c23/videos/1.mp4"
     one.parent.mkdir(parents=True)
-    for path in [*out.rglob("videos/*.mp4")]:
+    for path in [*out.rglob("raw/videos/*.mp4")]:
         if path.name != "1.mp4":
             other = path.parents[1] / "c23" / "videos" / path.name
             other.parent.mkdir(parents=True, exist_ok=True)
@@ -215,7 +243,7 @@ def test_notes_say_what_is_missing(tmp_path: Path) -> None:
     with mock.patch.object(exports, "_write_targets", return_value=(0, 0)):
         result = export_deepfakebench(few, tmp_path / "out")
     assert result.notes == (
-        "the release has no masks, so none are written",
+        "15 fake clips have no mask",
         "5 fakes of two people in different splits are left out",
         "test has no real samples",
     )

@@ -142,7 +142,7 @@ def export_benchmark(
 
     with console.progress_bar("export") as bar:
         result = export_deepfakebench(_release_name(release), out, num_frames=frames, root=root, progress=bar)
-    _put_export(out, result, "frames")
+    _put_export(out, result, "frames and masks")
 
 
 @export_app.command("faceforensics")
@@ -159,7 +159,7 @@ def export_forensics(
         raise UsageError(f"--compressions {unknown[0]}: no such compression; use some of {', '.join(COMPRESSIONS)}")
     with console.progress_bar("export") as bar:
         result = export_faceforensics(_release_name(release), out, compressions=chosen, progress=bar)
-    _put_export(out, result, "clips")
+    _put_export(out, result, "clips and masks")
 
 
 def _put_export(out: Path, result: ExportResult, things: str) -> None:

@@ -131,17 +131,17 @@ def test_exports_say_what_was_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     build_release(small_workspace, tmp_path / "release")
-    for count in ("60 clips written, 0 kept", "0 clips written, 60 kept"):
+    for count in ("78 clips and masks written, 0 kept", "0 clips and masks written, 78 kept"):
         arguments = ("faceforensics", "release", "forensics", "--compressions", "raw")
         assert run(monkeypatch, *arguments, command="export") == 0
         printed = capsys.readouterr()
         assert printed.out.endswith(f"forensics: {count}\n")
-        assert "note: the release has no masks, so none are written\n" in printed.err
+        assert "note: 30 fake clips have no mask\n" in printed.err
     monkeypatch.setattr("detection.exports.SIZE_PX", 16)
     assert run(monkeypatch, "deepfakebench", "release", "benchmark", "--frames", 1, command="export") == 0
     printed = capsys.readouterr()
     assert "  HD_real: 0\n  HD_avatarify: 1\n" in printed.out
-    assert printed.out.endswith("benchmark: 65 frames written, 0 kept\n")
+    assert printed.out.endswith("benchmark: 83 frames and masks written, 0 kept\n")
     assert run(monkeypatch, "deepfakebench", "release", "forensics", command="export") == 1
     assert "forensics: has an export of another layout; name another folder" in capsys.readouterr().err
     assert run(monkeypatch, "faceforensics", "release", "new", "--compressions", "c99", command="export") == 2
