@@ -9,10 +9,10 @@ import pytest
 from huggingface_hub import constants
 
 from tests.tooling.pushing import TARGET, Built, Watched, opened_build
-from tests.workspaces import add_file
+from tests.workspaces import add_file, drop_masks, has_mask
 from tooling.errors import InputError, UsageError
 from tooling.release import changes
-from tooling.release.diff import ChangedRow, compare, format_diff
+from tooling.release.diff import ChangedRow, compare, folder_rows, format_diff
 from tooling.remote import RemoteError
 from tooling.stages.card import run as card
 
@@ -56,6 +56,16 @@ def test_every_kind_of_difference_is_told_by_subset(changed: Built, tmp_path: Pa
     assert format_diff(compare(str(changed.out), str(changed.out))) == "no row differs"
     back = compare(str(changed.out), str(tmp_path / "before")).subsets["GAN_images"]
     assert (back.added, back.removed) == (images.removed, images.added)
+
+
+def test_masks_are_part_of_their_rows(built: Built, tmp_path: Path) -> None:
+    before = shutil.copytree(built.out, tmp_path / "before")
+    drop_masks(before)
+    found = compare(str(before), str(built.out))
+    masked = {name: has_mask(row["path"]) for name, row in folder_rows(built.out).items()}
+    rows = [row for subset in found.subsets.values() for row in subset.changed]
+    assert {row.sample_id for row in rows} == {name for name, has in masked.items() if has}
+    assert {row.columns for row in rows} == {("mask_sha256",)}
 
 
 def test_tags_revisions_and_folders_are_compared_alike(

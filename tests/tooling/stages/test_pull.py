@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import HfApi
 
-from homologous_deepfake import SUBSETS, complete_row, read_rows
+from homologous_deepfake import MEDIA_COLUMNS, SUBSETS, complete_row, read_rows
 from tests.hub.served import DATASET, OWNER, REPO, Served, patch_endpoint
 from tests.tooling import children
 from tests.tooling.marks.expiring import expiring_keys, outlive
-from tests.workspaces import make_workspace, reproducible_state, write_card
+from tests.workspaces import drop_masks, make_workspace, reproducible_state, write_card
 from tooling.errors import InputError, WorkspaceError
 from tooling.marks.manifest import mark_file
 from tooling.marks.mark import mark_of
@@ -69,7 +69,9 @@ def all_rows(workspace: Workspace) -> dict[str, Any]:
         for split, rows in read_rows(root, subset).items():
             for row in rows:
                 complete = complete_row(root, row)
-                complete[SUBSETS[subset].media] = file_sha256(workspace.path(row["path"]))
+                for column in MEDIA_COLUMNS:
+                    if complete.get(column):
+                        complete[column] = file_sha256(Path(complete[column]))
                 found[f"{split} {row['sample_id']}"] = complete
     return found
 
@@ -159,9 +161,28 @@ def test_rerun_fetches_only_what_is_missing(
     names.clear()
     pulled.path("GAN_images/000002.png").unlink()
     pulled.path("tracks/3.json").unlink()
+    mask = next(pulled.path("masks/avatarify_video").iterdir())
+    mask.unlink()
     third = pull.pull_release(REPO, tmp_path / "pulled")
-    assert sorted(third.made) == ["GAN_images/000002", "face_video/3"]
-    assert {name.split("/")[1] for name in names} == {"GAN_images", "face_video", "raw_video", "metadata"}
+    assert sorted(third.made) == ["GAN_images/000002", f"avatarify_video/{mask.stem}", "face_video/3"]
+    assert {name.split("/")[1] for name in names} == {
+        "GAN_images", "avatarify_video", "face_video", "raw_video", "metadata",
+    }  # fmt: skip
+    assert all_rows(pulled) == all_rows(original)
+
+
+def test_releases_from_before_there_were_masks_are_pulled(
+    hub: Served, original: Workspace, release: Path, tmp_path: Path
+) -> None:
+    hub.api().create_tag(**DATASET, tag="2.0.0")
+    before = shutil.copytree(release, tmp_path / "before")
+    drop_masks(before)
+    hub.api().upload_folder(**DATASET, folder_path=before)
+    assert not pull.pull_release(REPO, tmp_path / "pulled").refused
+    pulled = open_workspace(tmp_path / "pulled")
+    assert not pulled.path("masks").exists()
+    masked = [row["sample_id"] for row in all_rows(original).values() if row["mask_sha256"]]
+    assert sorted(pull.pull_release(REPO, pulled.root, revision="2.0.0").made) == sorted(masked)
     assert all_rows(pulled) == all_rows(original)
 
 
@@ -245,9 +266,12 @@ def test_a_certificate_that_has_expired_refuses_no_file_and_a_change_does(
     assert not pull.pull_release(REPO, workspace.root).refused
 
 
-def test_media_that_differ_from_their_digest_are_refused(hub: Served, release: Path, tmp_path: Path) -> None:
-    push_changed(hub, release, tmp_path, lambda row: row["video"].update(bytes=b"other"))
-    with pytest.raises(InputError, match="differs from its sha256"):
+@pytest.mark.parametrize(("column", "folder"), [("video", ""), ("mask", "masks/")])
+def test_media_that_differ_from_their_digest_are_refused(
+    column: str, folder: str, hub: Served, release: Path, tmp_path: Path
+) -> None:
+    push_changed(hub, release, tmp_path, lambda row: row[column].update(bytes=b"other"))
+    with pytest.raises(InputError, match=rf": {folder}swap_video/\S+\.mp4 differs from its sha256"):
         pull.pull_release(REPO, tmp_path / "pulled")
     assert not open_workspace(tmp_path / "pulled").path(".staging/swap_video").exists()
 

@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from tests.hub.served import OWNER, READER, add_people, check_store
 from tests.tooling import children
 from tests.tooling.pushing import TARGET, Traffic, use_hub
-from tests.workspaces import make_workspace
+from tests.workspaces import drop_masks, make_workspace
 from tooling.cli.app import app
 from tooling.errors import ConsentError, InputError, ToolingError, UsageError, WorkspaceError
 from tooling.hub.root import Hub
@@ -218,6 +218,9 @@ def test_workspace_and_release_stay_whole(place: Place) -> None:
     assert all_samples(place.workspace) == [name for name in samples_before if name not in receipt.samples]
     assert PERSON not in place.workspace.identities()
     assert place.workspace.tombstones() == {PERSON: DATE}
+    masks = [path.stem.split("_") for path in place.workspace.path("masks").rglob("*.mp4")]
+    assert masks
+    assert not [people for people in masks if PERSON in people]
     assert not [f for f in verify.verify_files(place.workspace, num_workers=1) if f.severity == "error"]
     release = read_release(place.out)
     assert sum(split.num_examples for split in release.configs["metadata"].splits.values()) == len(
@@ -353,7 +356,7 @@ def test_tables_and_paths_that_takedown_does_not_know_are_found(workspace_copy: 
     workspace, root = workspace_copy, workspace_copy.root
     assert unknown_paths(workspace) == []
     for folder in ("notes/of", "masks"):
-        (root / folder).mkdir(parents=True)
+        (root / folder).mkdir(parents=True, exist_ok=True)
     for name in ("notes/of/7.txt", "notes/a", "masks/x", "7.txt"):
         (root / name).write_text("?")
     assert unknown_paths(workspace) == ["7.txt", "masks/x", "notes/"]
@@ -545,9 +548,23 @@ def test_emptied_shards_and_splits_still_load(place: Place, datasets_cache: Path
 
 
 def test_rewriting_without_removing_gives_the_same_bytes(place: Place, tmp_path: Path) -> None:
-    for name, digest in read_checksums(place.out).items():
-        rewrite_shard(place.out / name, tmp_path / "new", (), place.workspace.settings.shards)
-        assert file_sha256(tmp_path / "new") == digest, name
+    out = tmp_path / "before"
+    shutil.copytree(place.out, out)
+    drop_masks(out)  # a shard from before there were masks stays one
+    for release in (place.out, out):
+        for name, digest in read_checksums(release).items():
+            rewrite_shard(release / name, tmp_path / "new", (), place.workspace.settings.shards)
+            assert file_sha256(tmp_path / "new") == digest, name
+
+
+def test_a_mask_goes_with_its_row(place: Place, tmp_path: Path) -> None:
+    path = next(place.out.glob("data/swap_video/test-*"))
+    before = pq.read_table(path).to_pylist()
+    rewrite_shard(path, tmp_path / "new", [before[0]["sample_id"]], place.workspace.settings.shards)
+    after = pq.read_table(tmp_path / "new").to_pylist()
+    assert after == before[1:]
+    content = after[0]["mask"]["bytes"]
+    assert (path.read_bytes().count(content), (tmp_path / "new").read_bytes().count(content)) == (4, 3)
 
 
 def blobs(api: HfApi, revision: str) -> dict[str, str]:
