@@ -12,7 +12,6 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -22,8 +21,19 @@ from datasets import load_dataset
 from datasets.distributed import split_dataset_by_node
 
 import homologous_deepfake
+from generation.crops.masks import read_masks
 from generation.media.reader import read_frames
-from homologous_deepfake import GENDERS, LABELS, METADATA, SUBSETS, complete_row, make_features, read_rows
+from homologous_deepfake import (
+    GENDERS,
+    LABELS,
+    MEDIA_COLUMNS,
+    METADATA,
+    SUBSETS,
+    complete_row,
+    make_features,
+    mask_path,
+    read_rows,
+)
 from tests.workspaces import NUM_FRAMES, make_noise_workspace, write_card
 from tooling.settings import ShardSettings
 from tooling.stages import build as shards
@@ -56,9 +66,10 @@ def media_of(name: str) -> str | None:
 
 def plain(dataset: Any) -> Any:
     """The dataset with media as bytes."""
-    if "video" in dataset.features:
-        return dataset.cast_column("video", datasets.Video(decode=False))
-    return dataset.cast_column("image", datasets.Image(decode=False)) if "image" in dataset.features else dataset
+    for column in MEDIA_COLUMNS:
+        if column in dataset.features:
+            dataset = dataset.cast_column(column, type(dataset.features[column])(decode=False))
+    return dataset
 
 
 def sample_ids(dataset: Any) -> list[str]:
@@ -95,6 +106,12 @@ def test_media_decode_to_the_workspaces_pixels(name: str, streaming: bool, small
     decoded = np.stack(list(read_frames(path, is_exact=False)))  # colours as torchcodec makes them
     expected = torch.from_numpy(decoded).permute(0, 3, 1, 2)  # THWC -> TCHW
     assert (frames.int() - expected.int()).abs().max() <= 2  # two converters from YUV
+    if row["mask_sha256"]:
+        masks = row["mask"].get_frames_in_range(0, NUM_FRAMES).data  # equal channels, exact values
+        exact = torch.from_numpy(np.stack(list(read_masks(small_workspace.path(mask_path(row["path"]))))))
+        assert torch.equal(masks, exact[:, None].expand(-1, 3, -1, -1))
+    else:
+        assert row.get("mask") is None
     assert np.array(row["boxes"]).shape == (NUM_FRAMES, 4)
     assert np.array(row["landmarks"]).shape == (NUM_FRAMES, 5, 2)
     assert len(row["is_detected"]) == NUM_FRAMES
@@ -303,6 +320,8 @@ def compare_split(loaded: dict[str, Any], expected: list[dict[str, Any]], name: 
     if media_of(name) != "video":
         return
     assert loaded["features"]["video"] == "Video"
+    assert loaded["features"].get("mask", "Video") == "Video"
+    assert loaded["masks"] == [[3, row["height"], row["width"]] if row["mask_sha256"] else [] for row in expected]
     for at, row in enumerate(expected):
         complete = complete_row(str(workspace.root), row)
         for column in ("boxes", "landmarks"):

@@ -17,13 +17,13 @@ from typing import Any
 import datasets
 
 
-def frame_shape(row: dict[str, Any]) -> list[int]:
-    """Channels, height, width of the first decoded frame or of the image."""
+def frame_shape(row: dict[str, Any], column: str = "video") -> list[int]:
+    """Channels, height, width of the first decoded frame or of the image; none if there is neither."""
     if "image" in row:
         return [3, row["image"].height, row["image"].width]
-    if "video" not in row:
+    video = row.get(column)
+    if video is None:
         return []
-    video = row["video"]
     # datasets 3.6 returns torchvision's reader, an iterator; later ones torchcodec's decoder, a sequence.
     frame = video[0] if hasattr(video, "get_frames_at") else next(video)["data"]
     return list(frame.shape)
@@ -44,6 +44,7 @@ def look(dataset: Any) -> dict[str, Any]:
         "landmarks": [row.get("landmarks") for row in rows],
         "is_detected": [row.get("is_detected") for row in rows],
         "frames": [frame_shape(row) for row in rows] if media else [],
+        "masks": [frame_shape(row, "mask") for row in rows] if media else [],
     }
 
 
