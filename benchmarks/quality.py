@@ -80,6 +80,7 @@ class Filmed:
         landmarks: float32 (T, 5, 2), px.
         is_detected: bool (T,), frames in which the face is seen; only they are measured.
         gender: "male", "female" or "".
+        wears_glasses: see `FaceClip`.
     """
 
     name: str
@@ -87,11 +88,12 @@ class Filmed:
     landmarks: Landmarks
     is_detected: NDArray[np.bool_]
     gender: str = ""
+    wears_glasses: bool | None = None
 
     @property
     def clip(self) -> FaceClip:
         """As generators take it."""
-        return FaceClip(self.name, lambda: iter(self.frames), self.landmarks, self.is_detected)
+        return FaceClip(self.name, lambda: iter(self.frames), self.landmarks, self.is_detected, self.wears_glasses)
 
     @functools.cached_property
     def openings(self) -> Openings:
@@ -207,6 +209,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=4, help="fakes of each kind")
     parser.add_argument("--images", type=int, default=12, help="generated")
     parser.add_argument("--female", nargs="*", default=[], help="names of clips; the others are male, if it is given")
+    parser.add_argument("--glasses", nargs="*", default=[], help="names of clips whose person wears glasses")
     parser.add_argument("--keep", type=Path, help="folder for tracks and fakes")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -217,6 +220,7 @@ def main() -> None:
     if arguments.female:
         genders = {one.name: "female" if one.name in arguments.female else "male" for one in people}
         people = [replace(one, gender=genders[one.name]) for one in people]
+    people = [replace(one, wears_glasses=one.name in arguments.glasses or None) for one in people]
     measures = {
         "swap": lambda: measure_pairs("swap", people, arguments.pairs, keeper),
         "drive": lambda: measure_pairs("drive", people, arguments.pairs, keeper),

@@ -22,6 +22,7 @@ class FaceClip:
         frames: called for each pass over the clip; yields RGB uint8 (H, W, 3).
         landmarks: float32 (T, 5, 2), px of the frame: eyes, nose tip, mouth corners, each from left to right.
         is_detected: bool (T,), frames in which the face is seen; in others the landmarks are interpolated. None: all.
+        wears_glasses: as was stated, never guessed from the pictures; None where nobody said.
 
     Raises:
         FaceError: an array has another shape, or a frame has no landmarks.
@@ -31,6 +32,7 @@ class FaceClip:
     frames: Callable[[], Iterator[Frame]]
     landmarks: Landmarks
     is_detected: NDArray[np.bool_] | None = None
+    wears_glasses: bool | None = None
 
     def __post_init__(self) -> None:
         if self.landmarks.ndim != 3 or self.landmarks.shape[1:] != (5, 2) or not len(self.landmarks):

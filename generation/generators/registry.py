@@ -30,6 +30,7 @@ class GeneratorInfo:
         converter: "module:function" that turns these files into a folder for `from_pretrained`; "" without weights.
         checked: what the implementation was compared with.
         is_fitted: whether it is first fitted to the face crops of the workspace.
+        heeds_glasses: whether its results depend on `FaceClip.wears_glasses`.
     """
 
     family: Family
@@ -40,6 +41,7 @@ class GeneratorInfo:
     converter: str = ""
     checked: str = ""
     is_fitted: bool = False
+    heeds_glasses: bool = False
 
 
 # The first generator of a family is its default.
@@ -62,6 +64,7 @@ GENERATORS: dict[str, GeneratorInfo] = {
         "generation.generators.weightfree.swap:WeightfreeSwap",
         "Apache-2.0",
         checked="looked at on synthetic actors and a real clip",
+        heeds_glasses=True,
     ),
     "weightfree-edit": GeneratorInfo(
         "attribute_editing",

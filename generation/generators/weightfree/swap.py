@@ -8,6 +8,7 @@
    drawn: lids fall as far as the target's, lips part as far.
 3. Its light is exchanged for the target's, grain is matched, and a soft mask that knows hair, turned cheeks and
    background from skin decides what is pasted.
+4. Of a target that is stated to wear glasses the frame is laid over that; a source's are taken off its frames first.
 
 Every result depends on the clips, the settings and the seed only, not on how frames are batched.
 """
@@ -29,6 +30,7 @@ from generation.crops.clip import FaceClip
 from generation.crops.outline import is_seen
 from generation.generators.base import CropsOutput, PairPipeline
 from generation.generators.weightfree.driving.eyelids import Eyes, close_eyes
+from generation.generators.weightfree.glasses import Glasses
 from generation.generators.weightfree.openings import LipMeter, measure_lids
 from generation.motion.expression import (
     FEATURES,
@@ -118,6 +120,7 @@ class PreparedSwap:
         choice: int (T,), which of them for each target frame.
         closure: float32 (T, 2), how far the target's lids are closed, 0 to 1.
         opening: float32 (T,), of the target's mouth, as that of `SourceFrame`.
+        glasses: the target's, if it is stated to wear any.
     """
 
     target_neutral: Neutral
@@ -126,6 +129,7 @@ class PreparedSwap:
     choice: NDArray[np.intp]
     closure: Floats
     opening: Floats
+    glasses: Glasses | None = None
 
 
 class WeightfreeSwap(PairPipeline):
@@ -166,6 +170,7 @@ class WeightfreeSwap(PairPipeline):
             choice,
             closure,
             requested[:, wide],
+            Glasses.find(target, target_neutral, crop_px) if target.wears_glasses else None,
         )
 
     def replace(self, faces: AlignedFaces, prepared: PreparedSwap, *, seed: int = 0) -> CropsOutput:
@@ -190,11 +195,15 @@ def _collect(
 ) -> list[SourceFrame]:
     meter, brow_height = MotionMeter(neutral), neutral.brow_height
     smoothed = smooth_landmarks(clip.landmarks)
+    glasses = Glasses.find(clip, neutral, crop_px) if clip.wears_glasses else None
     found = []
     for number, frame in zip(range(numbers[-1] + 1), clip.frames(), strict=False):
         if number in numbers:
             crop, landmarks, _ = align(frame, smoothed[number], crop_px)
-            motion = without_lids(meter.from_neutral(small_grey(crop)), neutral.landmarks)
+            grey = small_grey(crop)
+            motion = without_lids(meter.from_neutral(grey), neutral.landmarks)
+            if glasses:
+                crop = glasses.take_off(crop, to_grid(meter.to_neutral(grey)))
             lids, lips = closures[number], float(openings[number])
             found.append(_source_frame(crop, landmarks / np.float32(crop_px), motion, brow_height, lids, lips))
     return found
@@ -260,6 +269,8 @@ class _Batch:
         bare = blending.enlarge(1 - np.maximum(shown, features), side)[..., None]
         face += bare * (blending.enlarge(requested, side) - face)
         face += self._grain(number, face, np.random.default_rng([seed, time]))
+        if self.source.glasses:
+            face = self.source.glasses.lay(face, self.target.crops[number], self.motion[number])
 
         # float32 [0, 1] -> uint8
         crop = np.clip(np.rint(face * 255), 0, 255).astype(np.uint8)
