@@ -10,7 +10,7 @@ from pathlib import Path
 from generation.media.writer import VideoWriter
 from tooling.actors.drawing.render import render_clip
 from tooling.actors.motion import RenderSettings
-from tooling.actors.person.identity import Gender, sample_actor
+from tooling.actors.person.identity import Actor, Gender, sample_actor
 from tooling.errors import InputError, UsageError
 from tooling.work.engine import Progress, no_progress, run_side_by_side
 from tooling.workspace.files import write_text
@@ -70,21 +70,31 @@ def write_sources(
             raise outcome.error
         progress(done, len(videos), outcome.value.name)
     people = {
-        str(number): Identity(str(number), gender, "granted", "2000-01-01", SYNTHETIC_EVIDENCE)
+        str(number): Identity(
+            str(number),
+            gender,
+            "granted",
+            "2000-01-01",
+            SYNTHETIC_EVIDENCE,
+            glasses="no" if _actor(number, gender, settings).glasses == "none" else "yes",
+        )
         for number, gender in genders.items()
     }
     write_text(folder / "identities.csv", format_identities(people))
 
 
+def _actor(number: int, gender: Gender, settings: SourceSettings) -> Actor:
+    return sample_actor(settings.seed + number - 1 - (0 if gender == "male" else settings.num_men), gender)
+
+
 def _write_source(job: tuple[Path, int, Gender, SourceSettings]) -> Path:
     path, number, gender, settings = job
-    own_number = number - 1 if gender == "male" else number - 1 - settings.num_men
     num_frames, width, height = max(1, round(settings.seconds * settings.fps)), settings.width_px, settings.height_px
     clip = RenderSettings(num_frames, settings.fps, width, height, motion_seed=settings.seed + number - 1)
     unfinished = path.with_name(f".{path.name}")
     fps = Fraction(clip.fps).limit_denominator(1001)
     with VideoWriter(unfinished, width=width, height=height, fps=fps) as writer:
-        for frame in render_clip(sample_actor(settings.seed + own_number, gender), clip):
+        for frame in render_clip(_actor(number, gender, settings), clip):
             writer.write(frame.image)
     os.replace(unfinished, path)
     return path

@@ -24,7 +24,11 @@ def ingest(
     workers: WorkersOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Cut one clip per person from the source videos: raw_video."""
+    """Cut one clip per person from the source videos: raw_video.
+
+    identities.csv has the columns id, gender and consent_status; consent_date and consent_evidence if there are any;
+    and, as far as needed, start_seconds and end_seconds (which part becomes the clip) and glasses (yes or no).
+    """
     from tooling.stages.ingest import ingest_clips
 
     opened = open_or_create_workspace(workspace, clip_seconds)

@@ -18,11 +18,13 @@ from tooling.workspace.records import natural_key
 
 Gender = Literal["male", "female"]
 ConsentStatus = Literal["granted", "refused", "withdrawn", "unknown"]
+Glasses = Literal["yes", "no"]
 
 SYNTHETIC_EVIDENCE = "synthetic actor, no person"  # consent evidence of whom `tooling actors` draws
 IDENTITY_COLUMNS = ("id", "gender", "consent_status", "consent_date", "consent_evidence")
 MEANT = re.compile(r"identit(y|ies)( \(\d+\))?\.(csv|xlsx?|ods|numbers|tsv|txt)(\.txt|\.csv)?", re.IGNORECASE)
 PART_COLUMNS = ("start_seconds", "end_seconds")  # optional: which part of the source video becomes the clip
+OPTIONAL_COLUMNS = (*PART_COLUMNS, "glasses")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Identity:
         start_seconds: start of the clip in the source video; None lets ingest choose.
         end_seconds: with it, ingest chooses a part between start_seconds (or the source's start) and this; None leaves
             start_seconds as it says.
+        glasses: whether the person wears any in the clip; None where nobody said.
     """
 
     id: str
@@ -47,6 +50,7 @@ class Identity:
     consent_evidence: str = ""
     start_seconds: float | None = None
     end_seconds: float | None = None
+    glasses: Glasses | None = None
 
     @property
     def is_synthetic(self) -> bool:
@@ -82,7 +86,7 @@ def read_identities(path: Path) -> dict[str, Identity]:
 
     Raises:
         InputError: missing file or column, a row of more than one line, more cells than columns, duplicate id, unknown
-            gender or consent status.
+            gender, consent status or value of glasses.
     """
     if not find_identities(path):
         raise InputError(f"{path}: not found; write it with the columns {','.join(IDENTITY_COLUMNS)}")
@@ -140,19 +144,22 @@ def _check_columns(path: Path, columns: list[str], *, is_split_at_tabs: bool) ->
     if missing:
         needed = ", ".join(IDENTITY_COLUMNS)
         raise InputError(f"{path}: column '{missing[0]}' is missing, there are {shown}; needed: {needed}")
-    twice = [name for name in (*IDENTITY_COLUMNS, *PART_COLUMNS) if columns.count(name) > 1]
+    twice = [name for name in (*IDENTITY_COLUMNS, *OPTIONAL_COLUMNS) if columns.count(name) > 1]
     if twice:
         raise InputError(f"{path}: column '{twice[0]}' appears twice; keep one of the two")
     return columns
 
 
 def _parse_identity(where: str, row: dict[str, str]) -> Identity:
-    values = {key: row.get(key, "") for key in (*IDENTITY_COLUMNS, *PART_COLUMNS)}
+    values = {key: row.get(key, "") for key in (*IDENTITY_COLUMNS, *OPTIONAL_COLUMNS)}
     if not is_identity_id(values["id"]):
         raise InputError(f"{where}: id '{values['id']}' is not a number from 1 up without leading zeros; renumber it")
     for key, allowed in (("gender", get_args(Gender)), ("consent_status", get_args(ConsentStatus))):
         if values[key] not in allowed:
             raise InputError(f"{where}: {key} '{values[key]}' of identity {values['id']}; use {', '.join(allowed)}")
+    if values["glasses"] not in ("", *get_args(Glasses)):
+        way_out = f"use {', '.join(get_args(Glasses))}, or leave it empty"
+        raise InputError(f"{where}: glasses '{values['glasses']}' of identity {values['id']}; {way_out}")
     start, end = (_parse_seconds(where, name, values[name]) for name in PART_COLUMNS)
     if end is not None and end <= (start or 0.0):
         raise InputError(f"{where}: end_seconds {end:g} is not after start_seconds {start or 0.0:g}; correct it")
@@ -164,6 +171,7 @@ def _parse_identity(where: str, row: dict[str, str]) -> Identity:
         consent_evidence=values["consent_evidence"],
         start_seconds=start,
         end_seconds=end,
+        glasses=values["glasses"] or None,  # type: ignore[arg-type]
     )
 
 
@@ -181,8 +189,12 @@ def _parse_seconds(where: str, name: str, text: str) -> float | None:
 
 def format_identities(identities: dict[str, Identity]) -> str:
     """The CSV text of identities, in natural order."""
-    has_ends = any(person.end_seconds is not None for person in identities.values())
-    lines = [[*IDENTITY_COLUMNS, *(PART_COLUMNS if has_ends else PART_COLUMNS[:1])]]
+    optional = [
+        name
+        for name in OPTIONAL_COLUMNS
+        if name == "start_seconds" or any(getattr(person, name) is not None for person in identities.values())
+    ]
+    lines = [[*IDENTITY_COLUMNS, *optional]]
     for key in sorted(identities, key=natural_key):
         row = dataclasses.asdict(identities[key])
         lines.append(["" if row[name] is None else str(row[name]) for name in lines[0]])

@@ -30,7 +30,7 @@ from tooling.actors import (
 )
 from tooling.actors.person.detail import FINE, detail_for
 from tooling.errors import InputError, UsageError
-from tooling.workspace.identities import Identity, read_identities
+from tooling.workspace.identities import SYNTHETIC_EVIDENCE, Identity, read_identities
 
 pytestmark = pytest.mark.thorough
 
@@ -276,7 +276,7 @@ def test_write_sources(tmp_path: Path) -> None:
     assert shown == [(0, 1, ""), (1, 1, "1.mp4")]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["1.mp4", "identities.csv"]
     people = read_identities(tmp_path / "identities.csv")
-    assert people == {"1": Identity("1", "male", "granted", "2000-01-01", "synthetic actor, no person")}
+    assert people == {"1": Identity("1", "male", "granted", "2000-01-01", SYNTHETIC_EVIDENCE, glasses="yes")}
     assert probe_video(tmp_path / "1.mp4").num_frames == 3
     decoded = read_clip(tmp_path / "1.mp4")
     original = next(render_clip(sample_actor(2, "male"), RenderSettings(3, 30.0, 320, 180, motion_seed=2)))

@@ -312,6 +312,11 @@ HEAD = "id,gender,consent_status,consent_date,consent_evidence\n"
         (HEAD + "3,male,granted,,form 3, shelf 2\n", "csv:2: has 6 cells, the first line 5; put a cell .* in quotes"),
         (HEAD + "\n,,,,\n\n3,male,yes,,\n", r"csv:5: consent_status 'yes'"),
         ("id,gender,consent_status,start_seconds\n1,male,granted,soon\n", "start_seconds 'soon' is not a number"),
+        (
+            "id,gender,consent_status,glasses\n1,male,granted,maybe\n",
+            "csv:2: glasses 'maybe' of identity 1; use yes, no,",
+        ),
+        ("id,gender,consent_status,glasses,glasses\n", "column 'glasses' appears twice"),
     ],
 )
 def test_bad_identities_are_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -333,6 +338,16 @@ def test_identities_survive_a_round_trip(tmp_path: Path) -> None:
     assert read_identities(path) == found
     with pytest.raises(InputError, match=r"nobody\.csv: not found; write it with the columns id,gender"):
         read_identities(tmp_path / "b" / "nobody.csv")
+
+
+def test_glasses_are_stated_or_left_open(tmp_path: Path) -> None:
+    path = tmp_path / "identities.csv"
+    path.write_text("id,gender,consent_status,glasses\n1,male,granted,yes\n2,male,granted,no\n3,male,granted,\n")
+    found = read_identities(path)
+    assert [person.glasses for person in found.values()] == ["yes", "no", None]
+    path.write_text(format_identities(found), encoding="utf-8")
+    assert read_identities(path) == found
+    assert "glasses" not in format_identities({"3": found["3"]})
 
 
 def test_cells_of_a_table_hold_no_line_separators(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +23,13 @@ from tooling.stages.generate.inputs import (
 )
 from tooling.stages.generate.request import GenerateRequest, GeneratorChoice, loaded, sample_seed, tried_twice
 from tooling.work.tasks import Made, Task, finished_record, planned_record
+from tooling.workspace.identities import Identity
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import Plan, fakes_of
 from tooling.workspace.records import natural_key
+
+ROLES = ("target", "source")
+GLASSES = "glasses"  # parameter: which of them are stated to wear any; missing where nobody is
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,10 @@ class PlannedFake:
     @property
     def people(self) -> tuple[str, ...]:
         return (self.target,) if self.source is None else (self.target, self.source)
+
+    def glasses(self, identities: Mapping[str, Identity]) -> list[str]:
+        """Who of the two is stated to wear glasses, as "target" and "source"."""
+        return [role for role, who in zip(ROLES, self.people, strict=False) if identities[who].glasses == "yes"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ def clip_tasks(
     refuse_without_consent(workspace, people)
     known = clip_inputs(workspace, people)
     stale = people_with_stale_tracks(workspace, people)
-    clips = workspace.records("raw_video")
+    clips, identities = workspace.records("raw_video"), workspace.identities()
     settings = choice.parameters()
     tasks: list[Task] = []
     refused: dict[str, str] = {}
@@ -81,8 +90,12 @@ def clip_tasks(
             path: digest for path, digest in known.items() if path.rpartition("/")[2].split(".")[0] in fake.people
         }
         edit = {"attribute": fake.attribute, "factor": request.factor} if fake.attribute else {}
+        glasses = fake.glasses(identities) if choice.heeds_glasses else []
+        stated = {GLASSES: glasses} if glasses else {}  # what was made before anybody could say is not made again
         seed = sample_seed(request.seed, sample_id)
-        record = planned_record(sample_id, f"{sample_id}.mp4", inputs, choice.recorded_name, settings | edit, seed)
+        record = planned_record(
+            sample_id, f"{sample_id}.mp4", inputs, choice.recorded_name, settings | edit | stated, seed
+        )
         clip = clips[f"raw_video/{fake.target}"]
         factor = request.factor if fake.attribute else None
         tasks.append(Task(record, ClipWork(fake, choice, factor, round(clip.fps or 0), clip.num_frames)))
@@ -120,11 +133,12 @@ def _write_fake(
         What the checks measured, and the number of frames.
     """
     work: ClipWork = task.work
-    target, track = face_clip(workspace, work.fake.target, task.planned.inputs)
+    inputs, glasses = task.planned.inputs, task.planned.parameters.get(GLASSES, [])
+    target, track = face_clip(workspace, work.fake.target, inputs, wears_glasses="target" in glasses or None)
     if work.fake.source is None:
         stream = pipeline.stream(target, attribute=work.fake.attribute, factor=work.factor, generator=generator)
     else:
-        source, _ = face_clip(workspace, work.fake.source, task.planned.inputs)
+        source, _ = face_clip(workspace, work.fake.source, inputs, wears_glasses="source" in glasses or None)
         stream = pipeline.stream(target, source, generator=generator)
     meter = OutputMeter(limits_of(work.choice.family, work.factor), ~track.is_detected, track.landmarks)
     face_check = FaceCheck(track.landmarks, list(track.is_detected))

@@ -97,8 +97,16 @@ def people_with_stale_tracks(workspace: Workspace, people: Sequence[str]) -> dic
     return found
 
 
-def face_clip(workspace: Workspace, person: str, inputs: Mapping[str, str]) -> tuple[FaceClip, FaceTrack]:
+def face_clip(
+    workspace: Workspace, person: str, inputs: Mapping[str, str], *, wears_glasses: bool | None = None
+) -> tuple[FaceClip, FaceTrack]:
     """A person's clip and track, after a check that the files have the digests in `inputs`; see `clip_inputs`.
+
+    Args:
+        workspace: with the files.
+        person: whose clip it is.
+        inputs: path in the workspace -> SHA-256.
+        wears_glasses: see `FaceClip`.
 
     Raises:
         InputError: a file has another digest.
@@ -112,4 +120,4 @@ def face_clip(workspace: Workspace, person: str, inputs: Mapping[str, str]) -> t
             raise InputError(f"{workspace.path(name)}: differs from its record; {way_out}")
     clip, track = map(workspace.path, names)
     found = FaceTrack.from_json(track.read_text("utf-8"), name=str(track))
-    return FaceClip(str(clip), lambda: read_frames(clip), found.landmarks, found.is_detected), found
+    return FaceClip(str(clip), lambda: read_frames(clip), found.landmarks, found.is_detected, wears_glasses), found

@@ -15,7 +15,7 @@ import torch
 
 from generation.errors import RejectedOutputError
 from generation.generators.loading import describe_generator, load_generator
-from generation.generators.registry import SCHEMES, Family, LoadOptions
+from generation.generators.registry import GENERATORS, SCHEMES, Family, LoadOptions
 
 Result = TypeVar("Result")
 
@@ -57,6 +57,11 @@ class GeneratorChoice:
         scheme, _, location = self.name.partition(":")
         is_local = scheme in SCHEMES and bool(location) and Path(location).exists()
         return f"{scheme}:{Path(location).resolve().name}" if is_local else self.name
+
+    @property
+    def heeds_glasses(self) -> bool:
+        """Whether its results depend on who is stated to wear glasses."""
+        return self.name in GENERATORS and GENERATORS[self.name].heeds_glasses
 
     def parameters(self) -> dict[str, Any]:
         """Settings, dtype and digest of the weights, as JSON values for the record."""

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,20 @@ import numpy as np
 import pytest
 
 from generation.arrays import Floats
-from generation.crops.clip import PastedFrame
+from generation.crops.clip import FaceClip, PastedFrame
 from generation.crops.masks import read_masks
-from generation.errors import RejectedOutputError
+from generation.errors import FaceError, RejectedOutputError
 from generation.generators.loading import load_generator
-from generation.generators.registry import GENERATORS, generators_of
+from generation.generators.registry import GENERATORS, LoadOptions, generators_of
 from generation.media.reader import read_clip
 from generation.quality import output as checks
+from homologous_deepfake import SUBSETS
 from tests.tooling.stages.generate.filmed import HEIGHT, NUM_FRAMES, WIDTH
 from tests.workspaces import reproducible_state
 from tooling.errors import ConsentError, UsageError, WorkspaceError
 from tooling.stages.generate import clips as generate_clips
 from tooling.stages.generate import run as generate
-from tooling.stages.generate.request import sample_seed
+from tooling.stages.generate.request import GeneratorChoice, sample_seed
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import format_identities
 from tooling.workspace.layout import Workspace, open_workspace
@@ -38,9 +40,9 @@ def run(workspace: Workspace, subset: str = "swap_video", **request: Any) -> Sta
     return generate.generate_fakes(workspace, subset, generate.GenerateRequest(**request), num_workers=1)
 
 
-def set_consent(workspace: Workspace, identity: str, status: str) -> None:
+def set_person(workspace: Workspace, identity: str, **values: Any) -> None:
     people = workspace.identities()
-    people[identity] = dataclasses.replace(people[identity], consent_status=status)  # type: ignore[arg-type]
+    people[identity] = dataclasses.replace(people[identity], **values)
     write_text(workspace.identities_path, format_identities(people))
 
 
@@ -104,6 +106,35 @@ def test_another_seed_makes_it_again(workspace: Workspace) -> None:
     assert sample_seed(0, "a") != sample_seed(0, "b")
 
 
+def test_who_wears_glasses_decides_how_swaps_of_them_are_made(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bool | None, bool | None]] = []
+
+    class Watch:
+        draws = False
+
+        def stream(self, target: FaceClip, source: FaceClip, **_: Any) -> Iterator[PastedFrame]:
+            seen.append((target.wears_glasses, source.wears_glasses))
+            raise FaceError("watched")
+
+    def parameters(generator: str, subset: str = "swap_video") -> list[Any]:
+        choice = GeneratorChoice(generator, SUBSETS[subset].method, LoadOptions())  # type: ignore[arg-type]
+        tasks, _ = generate_clips.clip_tasks(workspace, subset, generate.GenerateRequest(), choice)
+        return [task.planned.parameters for task in tasks]
+
+    before, driven = parameters("weightfree-swap"), parameters("weightfree-drive", "avatarify_video")
+    set_person(workspace, "2", glasses="no")
+    assert parameters("weightfree-swap") == before  # what is known to be as before is not made again
+    set_person(workspace, "1", glasses="yes")
+    stated = [{"glasses": ["target"]}, {"glasses": ["source"]}]
+    assert parameters("weightfree-swap") == [old | new for old, new in zip(before, stated, strict=True)]
+    assert parameters("weightfree-drive", "avatarify_video") == driven
+    monkeypatch.setattr(generate_clips, "loaded", lambda choice: Watch())
+    assert len(run(workspace).refused) == 2
+    assert seen == [(True, None), (None, True)]
+
+
 def _run_and_kill(root: Path) -> None:
     def die(done: int, total: int, name: str) -> None:
         if done == 1:
@@ -128,7 +159,7 @@ def test_a_killed_run_continues_and_ends_with_the_same_bytes(workspace: Workspac
 
 @pytest.mark.parametrize("status", ["refused", "withdrawn", "unknown"])
 def test_without_consent_nothing_is_made(workspace: Workspace, status: str) -> None:
-    set_consent(workspace, "2", status)
+    set_person(workspace, "2", consent_status=status)
     with pytest.raises(ConsentError, match=rf"no consent for identity 2 \({status}\); nothing was made"):
         run(workspace)
     assert not workspace.path("swap_video").exists()
