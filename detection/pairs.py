@@ -90,8 +90,8 @@ def load_pairs(
         split: train, validation, test or crossing.
         streaming: fetch rows as they are iterated over, without keeping anything; else download and prepare the rows
             first, as `datasets.load_dataset` does.
-        masks: whether fakes have the column mask: up to half as many bytes again. Without it, streaming does not fetch
-            them; releases of before have no masks.
+        masks: whether fakes have the column mask, which is up to half as large as the video; else streaming does not
+            fetch it. In releases from before there were masks, no fake has one.
         revision, token: see `datasets.load_dataset`.
 
     Returns:

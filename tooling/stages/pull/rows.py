@@ -78,7 +78,7 @@ def check_row(shard: str, row: Row) -> None:
         )
     if not re.fullmatch("[0-9a-f]{64}", str(row.get("sha256"))):
         raise InputError(f"{shard}: the row of {path} has no sha256; do not use this release")
-    mask_sha256 = row.get("mask_sha256")  # releases of before have no masks
+    mask_sha256 = row.get("mask_sha256")  # releases from before there were masks have none
     if mask_sha256 is not None and (subset not in MASKED_SUBSETS or not re.fullmatch("[0-9a-f]{64}", str(mask_sha256))):
         raise InputError(f"{shard}: the row of {path} has a mask_sha256 that cannot be; do not use this release")
     is_known = METHODS[row["method"]] == SUBSETS[subset].method and row["label"] in range(len(LABELS))
@@ -98,10 +98,12 @@ def write_media(workspace: Workspace, shard: str, row: Row) -> dict[str, Path]:
     files = {row["path"]: (SUBSETS[subset_of(row)].media, row["sha256"])}
     if row.get("mask_sha256") is not None:
         files[mask_path(row["path"])] = ("mask", row["mask_sha256"])
-    contents = {name: (row.get(column) or {}).get("bytes") for name, (column, _) in files.items()}
-    for name, (_, digest) in files.items():
-        if contents[name] is None or hashlib.sha256(contents[name]).hexdigest() != digest:
+    contents: dict[str, bytes] = {}
+    for name, (column, digest) in files.items():
+        content = (row.get(column) or {}).get("bytes")
+        if content is None or hashlib.sha256(content).hexdigest() != digest:
             raise InputError(f"{shard}: {name} differs from its sha256; do not use this release")
+        contents[name] = content
     staged = {name: workspace.staging_path(name) for name in files}
     for name, path in staged.items():
         with path.open("wb") as file:

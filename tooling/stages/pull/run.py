@@ -54,7 +54,7 @@ JOURNAL = "finished.jsonl"
 SHARD_NAME = re.compile(r"(?P<config>[A-Za-z_]+)/(?P<split>[a-z]+)-[0-9]{5}-of-[0-9]{5}\.parquet")
 MAX_TABLE_BYTES = 16 << 20
 FETCHED_AT_ONCE = 2
-MASK_COLUMNS = {"mask", "mask_sha256"}  # which releases of before do not have
+MASK_COLUMNS = {"mask", "mask_sha256"}  # which releases from before there were masks do not have
 LACKS = (
     "metadata.jsonl: inputs, parameters and results of the stages, seeds of videos; a stage that is run here makes "
     "its files again",
