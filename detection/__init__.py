@@ -1,4 +1,4 @@
-"""The researcher's side: frames of a row, real and fake side by side, masks, degradations, scores.
+"""The researcher's side: frames of a row, real and fake side by side, masks, degradations, training, scores.
 
 In: a release, as a folder or at a Hub, whole or streamed. Out: arrays to train on, and numbers to trust.
 
@@ -10,6 +10,7 @@ In: a release, as a folder or at a Hub, whole or streamed. Out: arrays to train 
     predictions   predictions of a detector, read strictly against the rows of a release
     metrics       metrics of many weightings at once, and the resamples of people that weight them
     scores        predictions -> an evaluation: overall, by group, with intervals; the matrix, a model card's block
+    training      what models see of a release, kept on disk; rounds over folds of people; runs that go on
     exports       a release in the layouts of DeepfakeBench and FaceForensics++
     plots         ROC, DET, calibration, histograms of the scores
 """

@@ -13,8 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from detection.degradations import degrade_frames, degrade_video
@@ -28,6 +26,7 @@ from detection.predictions import (
     config_shards,
     release_digest,
     split_of_shard,
+    write_predictions,
 )
 from generation.errors import one_line
 from homologous_deepfake import SUBSETS
@@ -115,7 +114,9 @@ def score_release(
     progress(len(found), len(chosen), "")
     if missing := [name for name in chosen if name not in found]:
         raise PredictionError(f"{release}: {missing[0]} is in no shard of its subset; build the release again")
-    _write(out, chosen, found, described)
+    names = [name for name in chosen for _ in found[name][0]]
+    frames, scores = ([value for name in chosen for value in found[name][at]] for at in (0, 1))
+    write_predictions(out, names, frames, scores, described)
     partial.unlink()
     return len(chosen) - num_before
 
@@ -203,18 +204,3 @@ def _read_partial(partial: Path, out: Path, described: dict[str, Any]) -> dict[s
         return {}
     _check_settings(out, {SETTINGS_KEY: lines[0]}, described)
     return {name: (numbers, scores) for name, numbers, scores in map(json.loads, lines[1:])}
-
-
-def _write(
-    out: Path, chosen: list[str], found: Mapping[str, tuple[list[int], list[float]]], described: dict[str, Any]
-) -> None:
-    """All at once, so that a file of predictions is complete."""
-    columns = {
-        "sample_id": [name for name in chosen for _ in found[name][0]],
-        "frame": np.concatenate([found[name][0] for name in chosen]).astype(np.int32),
-        "score": np.concatenate([found[name][1] for name in chosen]).astype(np.float64),
-    }
-    table = pa.table(columns).replace_schema_metadata({SETTINGS_KEY: json.dumps(described)})
-    staged = out.with_name(f".{out.name}.unfinished")
-    pq.write_table(table, staged)
-    staged.replace(out)

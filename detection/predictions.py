@@ -23,7 +23,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from huggingface_hub import HfFileSystem, errors
 from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from generation.errors import GenerationError, one_line
 from homologous_deepfake import GENDERS, LABELS, METADATA, METHODS, SPLIT_FOLDS, subset_of
@@ -32,7 +32,7 @@ COLUMNS = ("sample_id", "score", "frame")
 REQUIRED_COLUMNS = COLUMNS[:2]
 REMOTE_NAME = re.compile(r"([\w.-]+/[\w.-]+?)(?:@(.+))?")
 MAX_NAMES = 5
-SETTINGS_KEY = b"homologous_deepfake"  # of a Parquet file: what `inference` wrote it from, JSON
+SETTINGS_KEY = b"homologous_deepfake"  # of a Parquet file: what it was written from, JSON
 
 _HTTPError: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]  # of the HTTP library the client uses
 READ_ERRORS = (_HTTPError, HFValidationError, OfflineModeIsEnabled, OSError, ValueError)  # ArrowInvalid is a ValueError
@@ -188,8 +188,29 @@ def read_predictions(
     return Predictions(name, tuple(rows[number] for number in used), sample, frames, scores)
 
 
+def write_predictions(
+    out: Path, sample_ids: Sequence[str], frames: ArrayLike, scores: ArrayLike, described: Mapping[str, Any]
+) -> None:
+    """Writes a Parquet file of predictions, all at once, so that a file that is there is complete.
+
+    Args:
+        out: in an existing folder.
+        sample_ids, frames, scores: one of each for every prediction.
+        described: what it was made with, JSON; `release` is the `release_digest` of what was scored.
+    """
+    columns = {
+        "sample_id": sample_ids,
+        "frame": np.asarray(frames, np.int32),
+        "score": np.asarray(scores, np.float64),
+    }
+    table = pa.table(columns).replace_schema_metadata({SETTINGS_KEY: json.dumps(described)})
+    staged = out.with_name(f".{out.name}.unfinished")
+    pq.write_table(table, staged)
+    staged.replace(out)
+
+
 def _check_origin(path: Path, samples: Mapping[str, Row]) -> None:
-    """Sample ids of two releases may be the same; what `inference` wrote names its release."""
+    """Sample ids of two releases may be the same; what `write_predictions` wrote names its release."""
     if path.suffix.lower() != ".parquet":
         return
     try:

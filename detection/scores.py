@@ -226,6 +226,23 @@ def method_matrix(evaluations: Sequence[Evaluation]) -> dict[str, dict[str, Numb
     }
 
 
+def format_matrix(matrix: dict[str, dict[str, Numbers]]) -> list[str]:
+    """A `method_matrix` as lines of text: what was trained on down, the methods tested on across."""
+    methods = list(dict.fromkeys(method for row in matrix.values() for method in row))
+    lines = ["video AUC, trained on \\ tested on", f"{'':<24}" + "".join(f"{method:>22}" for method in methods)]
+    for name, row in matrix.items():
+        cells = (with_interval(row[method], "video_auc") if method in row else "-" for method in methods)
+        lines.append(f"{name:<24}" + "".join(f"{cell:>22}" for cell in cells))
+    return lines
+
+
+def with_interval(numbers: Numbers, metric: str) -> str:
+    """A metric and its interval as text: "0.9312 0.88-0.97"; "-" where it is not defined."""
+    value, low, high = (numbers.get(f"{metric}{end}") for end in ("", "_low", "_high"))
+    interval = "" if low is None or high is None else f" {low:.2f}-{high:.2f}"
+    return ("-" if value is None else f"{value:.4f}") + interval
+
+
 def model_index(evaluation: Evaluation, *, dataset: str) -> list[dict[str, Any]]:
     """The `model-index` of a model card at the Hub: METRICS overall and by subset of fakes.
 

@@ -91,7 +91,7 @@ def evaluate(
 ) -> None:
     """Score predictions against a release, strictly: by group, with intervals over people; several give a matrix."""
     from detection.predictions import read_predictions, read_samples
-    from detection.scores import as_deepfakebench, method_matrix
+    from detection.scores import as_deepfakebench, format_matrix, method_matrix
     from detection.scores import evaluate as measure
 
     chosen = _subset_names(subsets)
@@ -123,7 +123,8 @@ def evaluate(
     for evaluation in evaluations:
         _put_table(evaluation, reports[evaluation.name].get("compat", {}))
     if "matrix" in result:
-        _put_matrix(result["matrix"])
+        for line in format_matrix(result["matrix"]):
+            console.put(line)
     if out is not None:
         console.put(str(out))
 
@@ -220,12 +221,14 @@ def _write(out: Path, result: dict[str, Any], read: list[Any], evaluations: list
 
 
 def _put_table(evaluation: Evaluation, compat: dict[str, Any]) -> None:
+    from detection.scores import with_interval
+
     console.put(f"{evaluation.name}, {evaluation.split or 'all splits'}")
     console.put(f"{'':<32}{'real':>6}{'fake':>6}" + "".join(f"{heading:>18}" for heading in HEADINGS))
     groups = {"overall": evaluation.overall}
     groups |= {f"{kind} {name}": numbers for kind, found in evaluation.by.items() for name, numbers in found.items()}
     for name, numbers in groups.items():
-        cells = "".join(f"{_with_interval(numbers, metric):>18}" for metric in SHOWN)
+        cells = "".join(f"{with_interval(numbers, metric):>18}" for metric in SHOWN)
         console.put(f"{name:<32}{numbers['num_real']:>6}{numbers['num_fake']:>6}{cells}")
     overall = evaluation.overall
     rest = {"EER at the nearest point": "eer_nearest", "share of fakes": "prevalence", "threshold": "threshold"}
@@ -237,22 +240,6 @@ def _put_table(evaluation: Evaluation, compat: dict[str, Any]) -> None:
         console.put(f"as {benchmark}: " + ", ".join(f"{key} {_rounded(numbers[key])}" for key in keys))
         for line in numbers["wrong"]:
             console.put(f"  {line}")
-
-
-def _put_matrix(matrix: dict[str, dict[str, Any]]) -> None:
-    """A row for each detector, named for what it was trained on, a column for each method it is tested on."""
-    methods = list(dict.fromkeys(method for row in matrix.values() for method in row))
-    console.put("video AUC, trained on \\ tested on")
-    console.put(f"{'':<24}" + "".join(f"{method:>22}" for method in methods))
-    for name, row in matrix.items():
-        cells = (_with_interval(row[method], "video_auc") if method in row else "-" for method in methods)
-        console.put(f"{name:<24}" + "".join(f"{cell:>22}" for cell in cells))
-
-
-def _with_interval(numbers: dict[str, Any], metric: str) -> str:
-    low, high = numbers.get(f"{metric}_low"), numbers.get(f"{metric}_high")
-    interval = "" if low is None or high is None else f" {low:.2f}-{high:.2f}"
-    return _rounded(numbers[metric]) + interval
 
 
 def _rounded(value: float | None) -> str:
