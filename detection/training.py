@@ -10,9 +10,9 @@ In a round, one fold is the test, the next one validation, the others training; 
 chooses the epoch and the threshold, and no label of the test fold is looked at. Predictions are logits less that
 threshold: 0 and more means fake, in each round. A model that tests on fold 0 is that of the release's own splits.
 
-A run that was killed goes on after the last item and the last epoch that it finished, with the same result: what is
-drawn at random depends on the seed and the epoch alone. (A GPU adds numbers in any order; its last digits vary.) What was made with other settings, from another version of the
-release or by other code is refused, not mixed.
+A run that was killed goes on after the last item that it finished and the last checkpoint, with the same result: what is
+drawn at random depends on the seed and the epoch alone. (A GPU adds numbers in any order; there, last digits vary.)
+What was made with other settings, from another version of the release or by other code is refused, not mixed.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ from homologous_deepfake import LABELS, METHODS, SPLIT_FOLDS, split_of
 ALL = "all"  # trained on the fakes of every method
 TRAINED_ON = (ALL, *METHODS[1:])
 EVALUATION_BATCH = 256
+CHECKPOINT_SECONDS = 10.0  # between two checkpoints of a round
 
 Compute = Callable[[Row, Evenly], NDArray[Any]]  # a row with media -> one item for each chosen frame
 
@@ -339,7 +340,7 @@ def run_round(
             names = [items.rows[number]["sample_id"] for number in items.sample[members]]
             scores = _logits(model, items, members, device) - threshold
             write_predictions(path, names, items.frame[members], scores, {**described, **result})
-    checkpoint.unlink()
+    checkpoint.unlink(missing_ok=True)
     return out
 
 
@@ -378,7 +379,7 @@ def _train(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
     members, judged = items.of(one.train, one.trained_on), items.of([one.validation], one.trained_on)
-    weights = balanced_weights(items, members)
+    weights, saved = balanced_weights(items, members), time.monotonic()
     for epoch in range(state["epoch"] + 1, settings.num_epochs + 1):
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * (epoch - 1) / settings.num_epochs)) / 2
@@ -390,7 +391,9 @@ def _train(
             kept = {name: value.detach().clone() for name, value in model.state_dict().items()}
             state["best"] = {"epoch": epoch, "auc": auc, "loss": loss, "model": kept}
         state |= {"epoch": epoch, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
-        _replace(checkpoint, partial(torch.save, state))
+        if time.monotonic() - saved >= CHECKPOINT_SECONDS:
+            _replace(checkpoint, partial(torch.save, state))
+            saved = time.monotonic()
         line = f"{one}: AUC on validation {auc:.3f}; {state['best']['auc']:.3f} in epoch {state['best']['epoch']}"
         progress(epoch, settings.num_epochs, line)
     best: dict[str, Any] = state["best"]

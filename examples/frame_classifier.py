@@ -17,6 +17,11 @@ import sys
 from functools import partial
 from pathlib import Path
 
+try:
+    import timm
+except ImportError:
+    sys.exit("error: timm is missing; pip install 'timm>=1.0'")
+
 import torch
 from torch import nn
 
@@ -25,11 +30,6 @@ from detection.predictions import read_samples
 from detection.training import TRAINED_ON, TrainSettings, compute_items, cross_table, cross_validate, progress_lines
 from generation.errors import GenerationError, one_line
 from homologous_deepfake import SUBSETS
-
-try:
-    import timm
-except ImportError:
-    sys.exit("error: timm is missing; pip install 'timm>=1.0'")
 
 # A clip of face_video is the crop of a real clip, scaled: any detector of scaling tells it from the fakes of whole
 # clips, and would look better than it is.

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -97,6 +98,7 @@ def main() -> None:
     options = parser.parse_args()
     settings = TrainSettings(num_epochs=options.epochs, batch_size=128, weight_decay=0.1)
 
+    torch.set_num_threads(1)  # a network as small as this one is slower in several
     samples, show = read_samples(options.release), progress_lines()
     items = compute_items(
         options.release,
