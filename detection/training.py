@@ -10,7 +10,7 @@ In a round, one fold is the test, the next one validation, the others training; 
 chooses the epoch and the threshold, and no label of the test fold is looked at. Predictions are logits less that
 threshold: 0 and more means fake, in each round. A model that tests on fold 0 is that of the release's own splits.
 
-A run that was killed goes on after the last item that it finished and the last checkpoint, with the same result: what is
+A run that was killed goes on after the last item and the last checkpoint that it wrote, with the same result: what is
 drawn at random depends on the seed and the epoch alone. (A GPU adds numbers in any order; there, last digits vary.)
 What was made with other settings, from another version of the release or by other code is refused, not mixed.
 """
