@@ -37,7 +37,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import nn
 
 from detection.frames import Evenly
@@ -265,8 +264,9 @@ def cross_validate(
     """Trains a model for each method, for all together, and for each fold; goes on where it stopped.
 
     `out/METHOD/fold-N.parquet` has the predictions of the test fold N and of its validation fold: fold 0 is what
-    `tooling evaluate` takes for the release's own splits. `fold-N.safetensors` beside it is the model. When every fold
-    was the test once, `out/METHOD.parquet` has each sample once, from the model that has seen nobody of its fold.
+    `tooling evaluate` takes for the release's own splits. `fold-N.pt` beside it is the model's state, for
+    `torch.load(path, weights_only=True)`. When every fold was the test once, `out/METHOD.parquet` has each sample once,
+    from the model that has seen nobody of its fold.
 
     Args:
         items: from `compute_items`.
@@ -333,7 +333,7 @@ def run_round(
     is_fake, means = _sample_means(items, chosen_on, _logits(model, items, chosen_on, device))
     threshold = best_threshold(is_fake, means)
     assert threshold is not None, "validation of a round has real and fake samples"
-    _replace(out.with_suffix(".safetensors"), lambda staged: save_file(model.state_dict(), staged))
+    _replace(out.with_suffix(".pt"), partial(torch.save, best["model"]))
     result = {"epoch": best["epoch"], "validation_auc": best["auc"], "threshold": threshold}
     for path, folds in ((_of_images(out), one.also_tested), (out, (one.test, one.validation))):
         if len(members := items.of(folds)):

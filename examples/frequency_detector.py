@@ -55,7 +55,7 @@ def describe_frames(row: dict[str, Any], sampling: Evenly) -> NDArray[np.float32
     band = np.digitize(np.hypot(x, y), ends[:-1] + 1e-9).ravel()
     is_in_band = (band[:, None] == np.arange(NUM_BANDS)).astype(np.float32)
     is_in_band[0] = 0  # the mean of a block
-    window = np.hanning(BLOCK_PX)[:, None] * np.hanning(BLOCK_PX)
+    window = np.outer(np.hanning(BLOCK_PX), np.hanning(BLOCK_PX)).astype(np.float32)
     found = []
     for frame, (left, top, right, bottom) in zip(frames, boxes, strict=True):
         middle_x, middle_y, side = (left + right) / 2, (top + bottom) / 2, AROUND * max(right - left, bottom - top)
@@ -66,8 +66,8 @@ def describe_frames(row: dict[str, Any], sampling: Evenly) -> NDArray[np.float32
         region = frame[:, y0 : y0 + rows * BLOCK_PX, x0 : x0 + columns * BLOCK_PX].astype(np.float32)
         blocks = np.tensordot(YCBCR, region, 1).reshape(3, rows, BLOCK_PX, columns, BLOCK_PX).swapaxes(2, 3)
         blocks -= blocks.mean(axis=(-2, -1), keepdims=True)
-        power = np.abs(np.fft.rfft2(blocks * window)) ** 2
-        log_power = np.log1p(power.reshape(3, rows * columns, -1).astype(np.float32) @ is_in_band)
+        spectra = np.fft.rfft2(blocks * window).reshape(3, rows * columns, -1)
+        log_power = np.log1p((spectra.real**2 + spectra.imag**2).astype(np.float32) @ is_in_band)
         block_x = (x0 + (np.arange(columns) + 0.5) * BLOCK_PX - middle_x) / ((right - left) / 2)
         block_y = (y0 + (np.arange(rows) + 0.5) * BLOCK_PX - middle_y) / ((bottom - top) / 2)
         zone = np.digitize(np.hypot(block_x[None], block_y[:, None]).ravel(), ZONE_ENDS)
@@ -92,7 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("release", help="folder of a release, or OWNER/NAME at a Hub")
     parser.add_argument("--out", type=Path, required=True, help="folder for features, models and predictions")
-    parser.add_argument("--frames", type=int, default=32, help="of each clip (%(default)s)")
+    parser.add_argument("--frames", type=int, default=16, help="of each clip (%(default)s)")
     parser.add_argument("--epochs", type=int, default=40, help="of which validation chooses one (%(default)s)")
     parser.add_argument("--trained-on", nargs="+", choices=TRAINED_ON, default=TRAINED_ON, help="(all of these)")
     options = parser.parse_args()

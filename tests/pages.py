@@ -76,7 +76,8 @@ def _run_line(line: str, folder: Path) -> str:
     if program == "tooling":
         ended = run_command(folder, *arguments)
     elif program == "python":
-        ended = _run_python(folder, *arguments)
+        script = ROOT / arguments[0] if arguments[0].startswith("examples/") else arguments[0]
+        ended = _run_python(folder, str(script), *arguments[1:])
     else:
         assert program == "pip", f"{line}: docs/ has no such command"  # pyproject.toml's dependencies are installed
         return ""
