@@ -29,11 +29,6 @@ from detection.frames import sample_frames
 from detection.predictions import read_samples
 from detection.training import TRAINED_ON, TrainSettings, compute_items, cross_table, cross_validate, progress_lines
 from generation.errors import GenerationError, one_line
-from homologous_deepfake import SUBSETS
-
-# A clip of face_video is the crop of a real clip, scaled: any detector of scaling tells it from the fakes of whole
-# clips, and would look better than it is.
-BASELINE_SUBSETS = tuple(name for name in SUBSETS if name != "face_video")
 
 
 class FrameClassifier(nn.Module):
@@ -70,10 +65,6 @@ def make_model(name: str, is_pretrained: bool) -> nn.Module:
         sys.exit(f"error: {name}: cannot be made ({one_line(error)}){advice}")
 
 
-def note(line: str) -> None:
-    print(line, file=sys.stderr)
-
-
 def main() -> None:
     """Trains and tests; all files are in --out."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
@@ -99,7 +90,6 @@ def main() -> None:
         partial(sample_frames, size_px=options.size),
         options.out / "crops",
         num_frames=options.frames,
-        subsets=BASELINE_SUBSETS,
         progress=show,
     )
     settings = TrainSettings(num_epochs=options.epochs, learning_rate=options.rate, device=options.device)
@@ -111,10 +101,10 @@ def main() -> None:
         trained_on=options.trained_on,
         folds=options.folds,
         progress=show,
-        report=note,
+        report=partial(print, file=sys.stderr),
     )
     if not options.folds:
-        print(cross_table(files, samples, subsets=BASELINE_SUBSETS))
+        print(cross_table(files, samples))
     for paths in files.values():
         print(*paths)
 

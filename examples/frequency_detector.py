@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,7 @@ from detection.frames import Evenly, sample_frames
 from detection.predictions import read_samples
 from detection.training import TRAINED_ON, TrainSettings, compute_items, cross_table, cross_validate, progress_lines
 from generation.errors import GenerationError
-from homologous_deepfake import SUBSETS
 
-# A clip of face_video is the crop of a real clip, scaled: any detector of scaling tells it from the fakes of whole
-# clips, and would look better than it is.
-BASELINE_SUBSETS = tuple(name for name in SUBSETS if name != "face_video")
 BLOCK_PX, NUM_BANDS = 32, 12
 ZONE_ENDS = (0.65, 1.1, np.inf)  # distance from the middle of the face, in half sides of its box
 NUM_FEATURES = len(ZONE_ENDS) * 2 * 3 * NUM_BANDS
@@ -83,10 +80,6 @@ def make_model() -> nn.Module:
     return nn.Sequential(normalised, nn.Linear(NUM_FEATURES, 32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, 1))
 
 
-def note(line: str) -> None:
-    print(line, file=sys.stderr)
-
-
 def main() -> None:
     """Trains and tests; all files are in --out."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
@@ -106,13 +99,18 @@ def main() -> None:
         describe_frames,
         options.out / "features",
         num_frames=options.frames,
-        subsets=BASELINE_SUBSETS,
         progress=show,
     )
     files = cross_validate(
-        items, make_model, settings, options.out, trained_on=options.trained_on, progress=show, report=note
+        items,
+        make_model,
+        settings,
+        options.out,
+        trained_on=options.trained_on,
+        progress=show,
+        report=partial(print, file=sys.stderr),
     )
-    print(cross_table(files, samples, subsets=BASELINE_SUBSETS))
+    print(cross_table(files, samples))
     for paths in files.values():
         print(paths[0])
 

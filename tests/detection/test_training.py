@@ -216,7 +216,7 @@ def test_another_run_in_the_folder_is_refused(items: Items, tmp_path: Path) -> N
         ((dataclasses.replace(items, described="others"), make_model, SETTINGS), "items"),
     ):
         with pytest.raises(TrainingError, match=f"{out.name}: is of a run with another {key}; name another folder"):
-            run_round(one, *arguments, tmp_path)  # type: ignore[arg-type]
+            run_round(one, *arguments, tmp_path)
     with pytest.raises(TrainingError, match="nothing: cannot be trained on; choose from all, full_face_generation"):
         cross_validate(items, make_model, SETTINGS, tmp_path, trained_on=["nothing"])
 
@@ -253,7 +253,7 @@ def test_the_table_shows_what_carries_over(items: Items, rows_only: Path, tmp_pa
 
 def brightness(row: dict[str, Any], sampling: Evenly, *, scale: float) -> NDArray[np.float32]:
     frames = sample_frames(row, sampling, size_px=16)
-    return (frames.mean(axis=(2, 3)) * scale).astype(np.float32)
+    return np.asarray(frames.mean(axis=(2, 3)) * scale, np.float32)
 
 
 def test_items_are_computed_once(release: Path, tmp_path: Path) -> None:
@@ -287,6 +287,8 @@ def test_items_are_computed_once(release: Path, tmp_path: Path) -> None:
             compute_items(release, samples, other, tmp_path / "parts", **{**options, **changed})
     with pytest.raises(TrainingError, match=r"raw_video/\S+: 1 items of 3 frames; give one of each"):
         compute_items(release, samples, lambda row, sampling: np.zeros((1, 2)), tmp_path / "few", **options)
+    with pytest.raises(TrainingError, match=r"raw_video/\S+: cannot be used \(KeyError: 'nothing'\); correct what"):
+        compute_items(release, samples, lambda row, sampling: row["nothing"], tmp_path / "none", **options)
 
 
 def run_example(name: str, *arguments: str | Path, code: str = "") -> subprocess.CompletedProcess[str]:
@@ -344,7 +346,7 @@ import os
 os.environ |= {{"HF_ENDPOINT": {counted_hub.endpoint!r}, "HF_TOKEN": {OWNER!r}, "HF_HUB_OFFLINE": "0"}}
 os.environ |= {{"HF_HUB_DISABLE_XET": "1", "HF_HUB_CACHE": {str(tmp_path / "cache")!r}}}
 """
-    found = {}
+    found: dict[object, Any] = {}
     for place, code in ((release, ""), (repository, reach)):
         out = tmp_path / str(len(found))
         done = run_example("frame_classifier", place, "--out", out, *options, code=code)
