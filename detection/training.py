@@ -37,6 +37,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from detection.frames import Evenly
@@ -189,7 +190,7 @@ def compute_items(
     splits = {row["split"] for row in chosen.values()}
     rows = rows_with_media(release, splits, subsets, chosen.keys() - store.done)
     num_threads = num_threads or os.cpu_count() or 1
-    with ThreadPoolExecutor(num_threads) as pool:
+    with threadpool_limits(1), ThreadPoolExecutor(num_threads) as pool:  # libraries would start threads in each
         while batch := list(islice(rows, num_threads)):
             for row, values in zip(batch, pool.map(partial(_computed, compute, sampling), batch), strict=True):
                 name = row["sample_id"]
