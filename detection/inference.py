@@ -163,9 +163,13 @@ def rows_with_media(
             file_system, paths = config_shards(str(release), subset)
             for path in paths:
                 if split_of_shard(path) in splits:
-                    with file_system.open(path) if file_system else open(path, "rb") as file:
-                        media = [SUBSETS[subset].media, *(["mask"] if masks else [])]
-                        yield from _rows_of_shard(pq.ParquetFile(file), media, missing)
+                    media = [SUBSETS[subset].media, *(["mask"] if masks else [])]
+                    # Without a cache, which would fetch 5 MB beyond each range: the masks.
+                    with (
+                        file_system.open(path, cache_type="none") if file_system else open(path, "rb") as file,
+                        pq.ParquetFile(file, pre_buffer=True) as shard,
+                    ):
+                        yield from _rows_of_shard(shard, media, missing)
     except READ_ERRORS as error:
         raise PredictionError(
             f"{release}: cannot be read on ({one_line(error)}); run the same again, it goes on where it stopped"

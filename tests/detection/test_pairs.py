@@ -20,7 +20,9 @@ from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader
 
 from detection.frames import Evenly, Every, collate, sample_frames, sample_row
+from detection.inference import rows_with_media
 from detection.pairs import load_identities, load_pairs
+from detection.predictions import read_samples
 from homologous_deepfake import complete_row, make_features, people_of, read_rows
 from tests.detection.counting import CountedHub
 from tests.once import made_once
@@ -204,6 +206,10 @@ def test_masks_are_fetched_only_for_those_who_ask(counted_hub: CountedHub, noise
     pairs = partial(load_pairs, repo_id, "swap_video", "train", streaming=True)
     assert 2.0 <= fetched(pairs()) < 2.1  # fakes and real clips
     assert 3.0 <= fetched(pairs(masks=True)) < 3.1
+    names = {name for name in read_samples(repo_id) if name.startswith("swap_video/")}
+    scored = partial(rows_with_media, repo_id, ("train",), ("swap_video",), names)
+    assert 1.0 <= fetched(scored()) < 1.1
+    assert 2.0 <= fetched(scored(masks=True)) < 2.1
     others = [name for name in make_features("swap_video") if name != "mask"]
     ahead = {"hf": {"block_size": 1 << 12}}  # what datasets reads beyond each range, 5 MB by default
     assert 2.0 <= fetched(streamed(storage_options=ahead)) < 2.1
