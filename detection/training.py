@@ -286,7 +286,7 @@ def cross_validate(
         Method -> its files: the one of all folds, or those of the chosen folds.
 
     Raises:
-        TrainingError: too few folds have people, or a file of other settings is in the way.
+        TrainingError: too few folds have people, a file of other settings is in the way, or a model diverges.
     """
     present = existing_folds(items.rows)
     if len(present) < len(all_folds := sorted(chain(*SPLIT_FOLDS.values()))):
@@ -392,7 +392,10 @@ def _train(
         torch.manual_seed(settings.seed * 1_000_003 + epoch)  # a resumed run draws as one that was not stopped
         drawn = np.random.default_rng((settings.seed, epoch)).choice(members, len(members), p=weights)
         _train_epoch(model, optimizer, items, drawn, settings.batch_size, device)
-        auc, loss = _judge(items, judged, _logits(model, items, judged, device))
+        logits = _logits(model, items, judged, device)
+        if not np.isfinite(logits).all():
+            raise TrainingError(f"{one}: logits of epoch {epoch} are not finite; lower the learning rate")
+        auc, loss = _judge(items, judged, logits)
         if state["best"] is None or (auc, -loss) > (state["best"]["auc"], -state["best"]["loss"]):
             kept = {name: value.detach().clone() for name, value in model.state_dict().items()}
             state["best"] = {"epoch": epoch, "auc": auc, "loss": loss, "model": kept}

@@ -217,6 +217,9 @@ def test_another_run_in_the_folder_is_refused(items: Items, tmp_path: Path) -> N
     ):
         with pytest.raises(TrainingError, match=f"{out.name}: is of a run with another {key}; name another folder"):
             run_round(one, *arguments, tmp_path)
+    diverging = dataclasses.replace(SETTINGS, learning_rate=1e30)
+    with pytest.raises(TrainingError, match=r"logits of epoch \d+ are not finite; lower the learning rate"):
+        cross_validate(items, make_model, diverging, tmp_path / "diverging", trained_on=["all"])
     with pytest.raises(TrainingError, match="nothing: cannot be trained on; choose from all, full_face_generation"):
         cross_validate(items, make_model, SETTINGS, tmp_path, trained_on=["nothing"])
 
