@@ -16,7 +16,8 @@ ROWS = ("real", "fake", "mask", "source")
 
 def main(release: str, picture: str, split: str = "train") -> None:
     figure = plt.figure(figsize=(3.2 * len(FAKE_VIDEOS), 4.4), layout="constrained")
-    for panel, subset in zip(figure.subfigures(1, len(FAKE_VIDEOS)), FAKE_VIDEOS, strict=True):
+    panels = figure.subfigures(1, len(FAKE_VIDEOS), squeeze=False)[0]
+    for panel, subset in zip(panels, FAKE_VIDEOS, strict=True):
         pair = next(iter(load_pairs(release, subset, split, streaming=True, masks=True)))
         panel.suptitle(pair["fake"]["sample_id"], fontsize="medium")
         axes = panel.subplots(len(ROWS), NUM_FRAMES, gridspec_kw={"wspace": 0.02, "hspace": 0.02})
