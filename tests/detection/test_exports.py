@@ -185,7 +185,7 @@ def test_an_export_that_stopped_goes_on(
     def fail_later(path: Path, content: bytes) -> None:
         nonlocal calls
         calls += 1
-        if calls == 6:
+        if calls == (12 if is_frames else 6):
             path.with_name(f".{path.name}.unfinished").write_bytes(content[:9])
             raise KeyboardInterrupt
         write(path, content)
@@ -194,12 +194,13 @@ def test_an_export_that_stopped_goes_on(
         export(release, out, **options)
     assert len(list(out.rglob("*.json"))) == 1  # what the folder is; lists come last
     next(out.rglob(pattern)).write_bytes(b"")  # as a crash of the machine leaves it
+    kept = sum(path.stat().st_size > 0 for path in out.rglob(pattern))
     states: list[tuple[int, int]] = []
     result = export(release, out, **options, progress=lambda done, total, name: states.append((done, total)))
     files = {path.relative_to(whole): path.read_bytes() for path in whole.rglob("*") if path.is_file()}
     assert {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()} == files
-    assert result.num_kept == 3
-    assert result.num_written + 3 == len(list(whole.rglob(pattern)))
+    assert result.num_kept == kept > 0
+    assert result.num_written + kept == len(list(whole.rglob(pattern)))
     assert states[0][0] > 0
     assert states[-1][0] == states[-1][1] == states[0][1]
     with mock.patch.object(exports, "rows_with_media", side_effect=AssertionError):  # nothing is fetched again

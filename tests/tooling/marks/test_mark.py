@@ -105,7 +105,7 @@ def test_rows_say_it_too(made: Workspace) -> None:
 
 
 def test_a_researcher_checks_marks_with_what_the_release_holds(workspace: Workspace, tmp_path: Path) -> None:
-    keys, own, fake = expiring_keys(tmp_path / "keys"), read_keys(workspace.keys_path), "swap_video/3_4"
+    keys, own, fake = expiring_keys(tmp_path / "keys"), read_keys(workspace.keys_path), "swap_video/1_2"
     record = workspace.records("swap_video")[fake]
     mark_file(workspace.path(record.path), mark_of(workspace, record), keys)
     again = dataclasses.replace(record, sha256=file_sha256(workspace.path(record.path)))
@@ -127,8 +127,8 @@ def test_a_researcher_checks_marks_with_what_the_release_holds(workspace: Worksp
     assert done.returncode == 0, done.stderr
     state = "Invalid signingCredential.untrusted signingCredential.expired"
     assert done.stdout.splitlines() == [
-        "raw_video/3.mp4 Trusted digitalCapture",
-        f"{fake}.mp4 {state} compositeWithTrainedAlgorithmicMedia raw_video/3.mp4 raw_video/4.mp4",
+        "raw_video/1.mp4 Trusted digitalCapture",
+        f"{fake}.mp4 {state} compositeWithTrainedAlgorithmicMedia raw_video/1.mp4 raw_video/2.mp4",
     ]
 
 
