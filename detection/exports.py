@@ -43,7 +43,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +55,7 @@ from PIL import Image
 from detection.degradations import degrade_video
 from detection.frames import Evenly, sample_row
 from detection.inference import ShowProgress, rows_with_media
-from detection.predictions import Row, read_samples, release_digest
+from detection.predictions import Row, read_samples, release_digest, write_whole
 from generation.errors import GenerationError, one_line
 from homologous_deepfake import (
     ATTRIBUTES,
@@ -365,8 +364,5 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Writes a file beside its path and renames it: it is there as a whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.unfinished")
-    beside.write_bytes(content)
-    os.replace(beside, path)
+    write_whole(path, lambda staged: staged.write_bytes(content))

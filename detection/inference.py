@@ -7,7 +7,6 @@ fetched again.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from detection.predictions import (
     PredictionError,
     Row,
     config_shards,
+    read_whole_lines,
     release_digest,
     split_of_shard,
     write_predictions,
@@ -199,11 +199,7 @@ def _check_settings(path: Path, metadata: Mapping[bytes, bytes], described: dict
 
 def _read_partial(partial: Path, out: Path, described: dict[str, Any]) -> dict[str, tuple[list[int], list[float]]]:
     """Finished samples of a run that stopped; its torn last line is cut off."""
-    if not partial.exists():
-        return {}
-    whole = partial.read_bytes().rpartition(b"\n")
-    os.truncate(partial, len(whole[0] + whole[1]))
-    lines = whole[0].splitlines()
+    lines = read_whole_lines(partial)
     if not lines:
         return {}
     _check_settings(out, {SETTINGS_KEY: lines[0]}, described)

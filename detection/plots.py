@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from sklearn.metrics import roc_curve
 
-from detection.predictions import Predictions
+from detection.predictions import Predictions, write_whole
 from homologous_deepfake import METHODS
 
 SIZE_INCHES, DOTS_PER_INCH = (5.2, 4.4), 150
@@ -44,9 +45,8 @@ def write_plots(predictions: Predictions, folder: Path, *, split: str | None = "
         draw(axes, methods, scores)
         axes.set_title(f"{predictions.name}, {split or 'all splits'}", fontsize=10)
         axes.legend(fontsize=8)
-        staged = folder / f".{name}.unfinished"
-        figure.savefig(staged, format="png", metadata={"Software": None})
-        written.append(staged.replace(folder / f"{name}.png"))
+        written.append(folder / f"{name}.png")
+        write_whole(written[-1], partial(figure.savefig, format="png", metadata={"Software": None}))
     return written
 
 

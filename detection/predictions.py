@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -204,9 +205,33 @@ def write_predictions(
         "score": np.asarray(scores, np.float64),
     }
     table = pa.table(columns).replace_schema_metadata({SETTINGS_KEY: json.dumps(described)})
-    staged = out.with_name(f".{out.name}.unfinished")
-    pq.write_table(table, staged)
-    staged.replace(out)
+    write_whole(out, lambda staged: pq.write_table(table, staged))
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """What a Parquet file says it was written from; empty if that is not `write_predictions`' own.
+
+    Raises:
+        OSError, ValueError: the file cannot be read.
+    """
+    found: dict[str, Any] = json.loads((pq.read_schema(path).metadata or {}).get(SETTINGS_KEY, b"{}"))
+    return found
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Lets a file appear as a whole or not at all: `write` fills one beside it, which is then renamed."""
+    staged = path.with_name(f".{path.name}.unfinished")
+    write(staged)
+    staged.replace(path)
+
+
+def read_whole_lines(path: Path) -> list[bytes]:
+    """Lines of a file that a run appends to; a torn last line, of a run that was killed, is cut off. [] without one."""
+    if not path.exists():
+        return []
+    lines, end, _ = path.read_bytes().rpartition(b"\n")
+    os.truncate(path, len(lines + end))
+    return lines.splitlines()
 
 
 def _check_origin(path: Path, samples: Mapping[str, Row]) -> None:
@@ -214,9 +239,8 @@ def _check_origin(path: Path, samples: Mapping[str, Row]) -> None:
     if path.suffix.lower() != ".parquet":
         return
     try:
-        written = (pq.read_schema(path).metadata or {}).get(SETTINGS_KEY)
-        digest = json.loads(written)["release"] if written else None
-    except (OSError, ValueError, KeyError, TypeError):
+        digest = read_settings(path).get("release")
+    except (OSError, ValueError, AttributeError):
         return  # damage is named where the file is read
     if digest is not None and digest != release_digest(samples):
         raise PredictionError(f"{path}: is of another release or version; name the one that was scored")

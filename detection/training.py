@@ -43,7 +43,15 @@ from torch import nn
 from detection.frames import Evenly
 from detection.inference import ShowProgress, rows_with_media
 from detection.metrics import best_threshold, curve_metrics
-from detection.predictions import SETTINGS_KEY, Row, read_predictions, release_digest, write_predictions
+from detection.predictions import (
+    Row,
+    read_predictions,
+    read_settings,
+    read_whole_lines,
+    release_digest,
+    write_predictions,
+    write_whole,
+)
 from detection.scores import evaluate, format_matrix, method_matrix
 from generation.errors import GenerationError, one_line
 from homologous_deepfake import LABELS, METHODS, SPLIT_FOLDS, SUBSETS, split_of
@@ -329,7 +337,7 @@ def run_round(
     del described["device"]  # another one is a reason for other digits, but no other run
     described = json.loads(json.dumps(described))
     if out.exists():
-        _check_described(out, _written(out), described)
+        _check_described(out, read_settings(out), described)
         return out
     best = _train(one, items, model, settings, checkpoint, described, progress)
     model.load_state_dict(best["model"])
@@ -337,7 +345,7 @@ def run_round(
     is_fake, means = _sample_means(items, chosen_on, _logits(model, items, chosen_on, device))
     threshold = best_threshold(is_fake, means)
     assert threshold is not None, "validation of a round has real and fake samples"
-    _replace(out.with_suffix(".pt"), partial(torch.save, best["model"]))
+    write_whole(out.with_suffix(".pt"), partial(torch.save, best["model"]))
     result = {"epoch": best["epoch"], "validation_auc": best["auc"], "threshold": threshold}
     for path, folds in ((_of_images(out), one.also_tested), (out, (one.test, one.validation))):
         if len(members := items.of(folds)):
@@ -401,7 +409,7 @@ def _train(
             state["best"] = {"epoch": epoch, "auc": auc, "loss": loss, "model": kept}
         state |= {"epoch": epoch, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
         if time.monotonic() - saved >= CHECKPOINT_SECONDS:
-            _replace(checkpoint, partial(torch.save, state))
+            write_whole(checkpoint, partial(torch.save, state))
             saved = time.monotonic()
         line = f"{one}: AUC on validation {auc:.3f}; best {state['best']['auc']:.3f} in epoch {state['best']['epoch']}"
         progress(epoch, settings.num_epochs, line)
@@ -469,13 +477,6 @@ def _device(settings: TrainSettings) -> torch.device:
     return torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets a file appear complete."""
-    staged = path.with_name(f".{path.name}.unfinished")
-    write(staged)
-    staged.replace(path)
-
-
 def _merge(rounds: Sequence[Round], files: Sequence[Path], items: Items, out: Path) -> Path:
     """Each sample once, from the round that tested on its fold."""
     fold_of = {row["sample_id"]: row["fold"] for row in items.rows}
@@ -486,7 +487,7 @@ def _merge(rounds: Sequence[Round], files: Sequence[Path], items: Items, out: Pa
     names, frames, scores = (pa.concat_tables(tables)[key].to_pylist() for key in ("sample_id", "frame", "score"))
     numbers = {name: number for number, name in enumerate(fold_of)}
     order = sorted(range(len(names)), key=lambda at: (numbers[names[at]], frames[at]))
-    described = {"trained_on": rounds[0].trained_on, "release": _written(files[0])["release"]}
+    described = {"trained_on": rounds[0].trained_on, "release": read_settings(files[0])["release"]}
     names, frames, scores = ([column[at] for at in order] for column in (names, frames, scores))
     write_predictions(out, names, frames, scores, described)
     return out
@@ -495,12 +496,6 @@ def _merge(rounds: Sequence[Round], files: Sequence[Path], items: Items, out: Pa
 def _of_images(path: Path) -> Path:
     """The file of a round's `also_tested`, beside that of its test and validation."""
     return path.with_name(f"{path.stem}-images.parquet")
-
-
-def _written(path: Path) -> dict[str, Any]:
-    """What a file of predictions says about itself."""
-    found: dict[str, Any] = json.loads((pq.read_schema(path).metadata or {}).get(SETTINGS_KEY, b"{}"))
-    return found
 
 
 def _check_described(path: Path, written: Mapping[str, Any], described: Mapping[str, Any]) -> None:
@@ -536,14 +531,11 @@ class _Store:
 
     def __init__(self, folder: Path, described: str, num_items: int) -> None:
         self._path, self._log, self._num_items = folder / "items.npy", folder / "items.jsonl", num_items
-        whole = self._log.read_bytes().rpartition(b"\n") if self._log.exists() else (b"", b"", b"")
-        lines = [json.loads(line) for line in whole[0].splitlines()]
+        lines = [json.loads(line) for line in read_whole_lines(self._log)]
         if lines and lines[0] != described:
             problem = "has items of another release, with other settings or of other code"
             raise TrainingError(f"{folder}: {problem}; name another folder or remove it")
-        if lines:
-            os.truncate(self._log, len(whole[0] + whole[1]))  # a torn last line
-        else:
+        if not lines:
             self._log.write_text(json.dumps(described) + "\n", encoding="utf-8")
         self.done = set(lines[1:])
 
