@@ -34,10 +34,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from generation.errors import one_line
-from homologous_deepfake import CROSSING, FAKES, SUBSETS, people_of
+from homologous_deepfake import CROSSING, MASKED_SUBSETS, people_of
 
 MOST_BYTES = 1.08  # fetched, in bytes of the distinct rows that are yielded; footers come on top
-FAKE_VIDEOS = tuple(name for name in FAKES if SUBSETS[name].media == "video")
 MASK = "mask"
 _REAL = "raw_video"
 _LIGHT = ["sample_id", "fold", "gender"]
@@ -103,8 +102,8 @@ def load_pairs(
     Raises:
         ValueError: no such release, subset or split, or a real clip is missing from it.
     """
-    if subset not in FAKE_VIDEOS:
-        raise ValueError(f"{subset}: its rows have no real clip; choose one of {', '.join(FAKE_VIDEOS)}")
+    if subset not in MASKED_SUBSETS:
+        raise ValueError(f"{subset}: its rows have no real clip; choose one of {', '.join(MASKED_SUBSETS)}")
     tables = (_Streamed if streaming else _Prepared)(str(release), revision, token, masks=masks)
     real = _by_id(tables.entries(_REAL, None if split == CROSSING else split))
     items, groups = [], []
@@ -146,9 +145,9 @@ def load_identities(
         name: {"identity": people_of(name)[0], "real": entry.place, "as_target": [], "as_source": []}
         for name, entry in people.items()
     }
-    for subset in subsets or [name for name in FAKE_VIDEOS if tables.has(name, split)]:
-        if subset not in FAKE_VIDEOS:
-            raise ValueError(f"{subset}: its rows have no real clip; choose from {', '.join(FAKE_VIDEOS)}")
+    for subset in subsets or [name for name in MASKED_SUBSETS if tables.has(name, split)]:
+        if subset not in MASKED_SUBSETS:
+            raise ValueError(f"{subset}: its rows have no real clip; choose from {', '.join(MASKED_SUBSETS)}")
         for fake in tables.entries(subset, split):
             for role, person in zip(("as_target", "as_source"), people_of(fake.sample_id), strict=False):
                 items[_find(people, fake, person).sample_id][role].append(fake.place)
