@@ -125,7 +125,7 @@ def _audit(overview: Overview) -> CheckLine:
         return CheckLine("bad", "Shortcut audit", f"{above} probe{'s' * (above > 1)} above the limit", "audit")
     unclear = sum(outcome_of(result) in ("may be chance", "too few people") for result in overview.audit.probes)
     if unclear:
-        text = f"no shortcut found; too few people to judge {unclear} of {len(overview.audit.probes)} probes"
+        text = f"no shortcut found; {unclear} of {len(overview.audit.probes)} probes need more people to be judged"
         return CheckLine("warn", "Shortcut audit", text, "audit")
     return CheckLine("good", "Shortcut audit", "no probe above its limit", "audit")
 
