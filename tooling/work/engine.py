@@ -17,6 +17,7 @@ from typing import Any
 from tooling.errors import UsageError, WorkerError
 
 ENGINES = ("local", "ray")
+MANAGER_SECONDS = 5.0  # for the thread of a stopped pool to end
 
 Progress = Callable[[int, int, str], None]
 """Called with items done (kept ones too), items in all, and the name of the item that ended last, or else of what is
@@ -136,12 +137,14 @@ def _call(function: Callable[[Any], Any], item: Any) -> Outcome:
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:
-    processes = list((pool._processes or {}).values())
+    processes, manager = list((pool._processes or {}).values()), pool._executor_manager_thread
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:
         process.kill()
     for process in processes:
         process.join()
+    if manager is not None:  # else it may close its pipe while the exit of the interpreter writes to it
+        manager.join(MANAGER_SECONDS)  # type: ignore[attr-defined]  # typeshed names another class
 
 
 def _prepare_worker() -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -27,6 +28,16 @@ def test_every_item_ends_once_with_value_or_error(num_workers: int) -> None:
     outcomes = {outcome.item: outcome for outcome in run_side_by_side(square, range(6), num_workers=num_workers)}
     assert {item: outcome.value for item, outcome in outcomes.items()} == {0: 0, 1: 1, 2: 4, 3: None, 4: 16, 5: 25}
     assert isinstance(outcomes[3].error, ValueError)
+
+
+def test_a_pool_that_is_given_up_leaves_no_thread() -> None:
+    """The exit of the interpreter would write to a pipe that such a thread is closing, and print that this failed."""
+    before = set(threading.enumerate())
+    for _ in range(4):
+        outcomes = run_side_by_side(square, [0] * 50, num_workers=2)
+        next(outcomes)
+        outcomes.close()  # type: ignore[attr-defined]
+        assert set(threading.enumerate()) <= before
 
 
 LEAK = """
