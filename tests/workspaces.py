@@ -155,6 +155,7 @@ def publish_marked(workspace: Workspace, record: FileRecord, staged: dict[str, P
 
 def reproducible_state(workspace: Workspace) -> dict[str, Any]:
     """All of a workspace that every run ends with alike: everything but keys, locks and what signatures change."""
+    others = ("keys/", ".lock", "GAN_images/compared.txt")
     state: dict[str, Any] = {}
     media = set()
     for path in workspace.root.glob("*/metadata.jsonl"):
@@ -165,7 +166,7 @@ def reproducible_state(workspace: Workspace) -> dict[str, Any]:
         media.add(path)
     for path in workspace.root.rglob("*"):
         relative = path.relative_to(workspace.root).as_posix()
-        if path.is_file() and path not in media and not relative.startswith(("keys/", ".lock")):
+        if path.is_file() and path not in media and not relative.startswith(others):
             state[relative] = path.read_bytes()
     return state
 

@@ -93,6 +93,9 @@ def near_pairs(
         rows, columns = np.nonzero(away <= LARGEST_HASH_DISTANCE)
         for at in range(0, len(rows), ROWS):
             some, same = rows[at : at + ROWS] + start, columns[at : at + ROWS]
+            # Colours next: they are small, and leave few.
+            is_alike = _colour_shifts(ones.colours[some], others.colours[same]) <= LARGEST_COLOUR_DISTANCE
+            some, same = some[is_alike], same[is_alike]
             distances = _distances(_taken(ones, some), _taken(others, same))
             is_near = distances <= 1
             found.append((some[is_near], same[is_near], distances[is_near]))
@@ -135,13 +138,17 @@ def _shrunk(image: NDArray[np.uint8], side_px: int) -> Floats:
     return np.asarray(cv2.resize(image, (side_px, side_px), interpolation=cv2.INTER_AREA), np.float32)
 
 
+def _colour_shifts(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Floats:
+    return np.asarray(np.abs(second.astype(np.float32) - first).mean((-2, -1)), np.float32)
+
+
 def _distances(first: Descriptor, second: Descriptor) -> Floats:
     """float32 (N,), see `distance`; one or both of the two are stacked."""
     hashes = np.bitwise_count(_words(first.bits) ^ _words(second.bits))
     ones, others = first.patterns.astype(np.float32), second.patterns.astype(np.float32)
     # Either of the two may be the cropped one.
     likeness = np.maximum((others * ones[..., :1, :]).sum(-1).max(-1), (ones * others[..., :1, :]).sum(-1).max(-1))
-    shifts = np.abs(second.colours.astype(np.float32) - first.colours).mean((-2, -1))
+    shifts = _colour_shifts(first.colours, second.colours)
     shares = (
         hashes / LARGEST_HASH_DISTANCE,
         (1 - likeness) / LARGEST_PATTERN_DISTANCE,

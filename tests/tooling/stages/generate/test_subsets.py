@@ -19,13 +19,16 @@ from tests.workspaces import reproducible_state
 from tooling.errors import ConsentError, InputError, UsageError
 from tooling.stages.generate import images as generate_images
 from tooling.stages.generate import run as generate
-from tooling.stages.generate.images import FoldGenerator, people_to_fit
+from tooling.stages.generate.images import COMPARED, FoldGenerator, people_to_fit
 from tooling.stages.generate.request import GeneratorChoice
 from tooling.work.tasks import Task
 from tooling.workspace.layout import Workspace
 from tooling.workspace.path_kinds import unknown_paths
 from tooling.workspace.records import StageResult
 from tooling.workspace.verification_file import Finding, VerifiedFile, write_verification
+
+NOTHING = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
+NEAR = np.array([0, 1]), np.array([1, 0]), np.array([0.5, 0.5], np.float32)  # the first two are
 
 
 def run(workspace: Workspace, subset: str, **request: Any) -> StageResult:
@@ -93,11 +96,11 @@ def test_images_are_planned_fitted_and_recorded(workspace: Workspace) -> None:
 def test_a_near_duplicate_is_made_again(fitted_copy: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[int] = []
 
-    def once(descriptor: Descriptor, others: list[Descriptor]) -> int | None:
-        compared.append(len(others))
-        return 0 if len(compared) == 2 else None
+    def once(first: list[Descriptor], second: list[Descriptor]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        compared.append(len(first))
+        return NEAR if len(compared) == 1 else NOTHING
 
-    monkeypatch.setattr(generate_images, "find_near_duplicate", once)
+    monkeypatch.setattr(generate_images, "near_pairs", once)
     shown: list[tuple[int, int, str]] = []
     request = generate.GenerateRequest(limit=2)
     result = generate.generate_fakes(
@@ -111,6 +114,12 @@ def test_a_near_duplicate_is_made_again(fitted_copy: Workspace, monkeypatch: pyt
     assert "nearly identical to GAN_images/000001" in fitted_copy.rejects_path.read_text()
     seed = fitted_copy.records("GAN_images")["GAN_images/000002"].results["seed"]
     assert seed in (plan_prompt(2).seed + 2, plan_prompt(2).seed + 3)
+    assert compared == [2, 2]
+    assert len(run(fitted_copy, "GAN_images", limit=2).kept) == 2
+    assert compared == [2, 2]  # what was compared is not read again
+    fitted_copy.path(COMPARED).unlink()  # killed before it was written
+    assert len(run(fitted_copy, "GAN_images", limit=2).kept) == 2
+    assert compared == [2, 2, 2]
 
 
 def test_an_image_that_is_too_near_to_a_person_is_drawn_again(fitted_copy: Workspace) -> None:
@@ -153,7 +162,7 @@ def test_images_are_of_folds_with_enough_people() -> None:
 def test_what_stays_a_near_duplicate_is_refused_and_not_made(
     fitted_copy: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generate_images, "find_near_duplicate", lambda descriptor, others: 0 if others else None)
+    monkeypatch.setattr(generate_images, "near_pairs", lambda first, second: NEAR if len(first) > 1 else NOTHING)
     result = run(fitted_copy, "GAN_images", limit=2)
     assert result.made == ["GAN_images/000001"]
     assert "nearly identical to another image in 4 rounds" in result.refused["GAN_images/000002"]
