@@ -11,6 +11,8 @@ from tooling.workspace.decoding import decode
 
 Origin = Literal["made", "imported", "pulled"]
 
+GLASSES = "glasses"  # parameter: who of target and source is stated to wear any; missing where nobody is
+
 
 @dataclass(frozen=True)
 class FileRecord:
@@ -60,6 +62,11 @@ class FileRecord:
     def subset(self) -> str:
         """Name of the subset that the file belongs to."""
         return self.path.partition("/")[0]
+
+    @property
+    def has_glasses(self) -> bool:
+        """Whether it was made knowing that the target or the source wears glasses."""
+        return bool(self.parameters.get(GLASSES))
 
     @property
     def bar_shares(self) -> tuple[float, float]:

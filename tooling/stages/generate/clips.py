@@ -26,10 +26,9 @@ from tooling.work.tasks import Made, Task, finished_record, planned_record
 from tooling.workspace.identities import Identity
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import Plan, fakes_of
-from tooling.workspace.records import natural_key
+from tooling.workspace.records import GLASSES, natural_key
 
 ROLES = ("target", "source")
-GLASSES = "glasses"  # parameter: which of them are stated to wear any; missing where nobody is
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,15 @@ def embedded(path: str, embedding: NDArray[np.float32]) -> FileCheck:
 
 
 def findings_of(
-    path: str, embedding: NDArray[np.float32], encoder: EncoderChoice = "dlib", origin: Origin = "made"
+    path: str,
+    embedding: NDArray[np.float32],
+    encoder: EncoderChoice = "dlib",
+    origin: Origin = "made",
+    **parameters: list[str],
 ) -> tuple[list[tuple[str, str]], dict[str, float]]:
     clips = {f"raw_video/{n}.mp4": embedded(f"raw_video/{n}.mp4", near(n)) for n in range(1, 5)}
     checks = {**clips, path: embedded(path, embedding)}
-    records = {name: planned_record(name[:-4], name, {}, "test", {}, origin=origin) for name in checks}
+    records = {name: planned_record(name[:-4], name, {}, "test", parameters, origin=origin) for name in checks}
     found = check_identities(checks, records, encoder)
     assert all(finding.path == path for finding in found)
     return [(finding.severity, finding.message) for finding in found], checks[path].measurements
@@ -59,6 +63,22 @@ def test_the_nearest_person_is_shown(path: str, shown: int, other: int, again: s
     message = f"shows the face of raw_video/{other}.mp4 (distance 0.14), not that of raw_video/{shown}.mp4 (0.57); "
     assert found == [("error", message + again)]
     assert findings_of(path, near(shown, other, 0.8), origin="imported")[0] == [("note", message + again)]
+
+
+def test_a_swap_with_glasses_is_not_compared_with_its_target() -> None:
+    path = "swap_video/1_2.mp4"
+    for glasses in (["target"], ["source"], ["target", "source"]):
+        found, measured = findings_of(path, near(2, 1, 0.8), glasses=glasses)
+        assert found == []
+        assert measured == pytest.approx({"target_distance": 0.1414, "source_distance": 0.5657}, abs=1e-3)
+        found, _ = findings_of(path, near(2, 3, 0.8), glasses=glasses)
+        assert found == [
+            (
+                "error",
+                "shows the face of raw_video/3.mp4 (distance 0.14), not that of raw_video/2.mp4 (0.57); make it again",
+            )
+        ]
+    assert findings_of("avatarify_video/1_2.mp4", near(1, 2, 0.8), glasses=["target"])[0] != []
 
 
 def test_both_encoders_have_a_distance_of_their_own() -> None:
