@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 from tooling import console
 from tooling.cli.options import JsonOption, read_repo, split_names
 from tooling.errors import UsageError
+from tooling.workspace.locks import hold_lock
 
 if TYPE_CHECKING:
     from detection.exports import ExportResult
@@ -67,8 +69,7 @@ def score(
     samples, loaded = read_samples(place), load_detector(detector, fake_label=fake_label, device=device)
     if loaded.note:
         console.say(f"note: {loaded.note}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with console.progress_bar("score") as bar:
+    with _alone(out), console.progress_bar("score") as bar:
         num_scored = score_release(place, samples, loaded, settings, out, progress=bar)
     console.put(f"{out}: {num_scored} samples scored")
 
@@ -141,7 +142,7 @@ def export_benchmark(
     """Write face crops and dataset_json for DeepfakeBench; goes on where it stopped."""
     from detection.exports import export_deepfakebench
 
-    with console.progress_bar("export") as bar:
+    with _alone(out), console.progress_bar("export") as bar:
         result = export_deepfakebench(_release_name(release), out, num_frames=frames, root=root, progress=bar)
     _put_export(out, result, "frames and masks")
 
@@ -158,9 +159,17 @@ def export_forensics(
     chosen = split_names(compressions)
     if unknown := [name for name in chosen if name not in COMPRESSIONS]:
         raise UsageError(f"--compressions {unknown[0]}: no such compression; use some of {', '.join(COMPRESSIONS)}")
-    with console.progress_bar("export") as bar:
+    with _alone(out), console.progress_bar("export") as bar:
         result = export_faceforensics(_release_name(release), out, compressions=chosen, progress=bar)
     _put_export(out, result, "clips and masks")
+
+
+def _alone(out: Path) -> AbstractContextManager[None]:
+    """While it is held, no other command writes the same file or folder."""
+    taken = f"{out}: another command is writing it; wait until it ends, or name another"
+    out = out.resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return hold_lock(out.with_name(f".{out.name}.lock"), taken)
 
 
 def _put_export(out: Path, result: ExportResult, things: str) -> None:

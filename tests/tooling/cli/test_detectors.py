@@ -15,6 +15,7 @@ from tests.detection.metadata import release_rows, write_release
 from tooling.cli.app import main
 from tooling.stages.build import build_release
 from tooling.workspace.layout import Workspace
+from tooling.workspace.locks import hold_lock
 
 pytestmark = pytest.mark.thorough
 
@@ -116,6 +117,9 @@ def test_scores_of_a_detector_are_evaluated(
     Path("mine.py").write_text("def spread(frames):\n    return frames.std(axis=(1, 2, 3))\n")
     chosen = ("--subsets", "swap_video,raw_video")
     arguments = ("release", "--detector", "python:mine.py:spread", "--split", "test,validation", "--frames", 2, *chosen)
+    with hold_lock(tmp_path / ".predictions.parquet.lock", "taken"):
+        assert run(monkeypatch, *arguments, "--size", 32, command="score") == 1
+        assert "predictions.parquet: another command is writing it; wait until it ends" in capsys.readouterr().err
     assert run(monkeypatch, *arguments, "--size", 32, command="score") == 0
     assert capsys.readouterr().out == "predictions.parquet: 16 samples scored\n"
     assert run(monkeypatch, "predictions.parquet", "--release", "release", *chosen, "--resamples", 5, "--json") == 0
