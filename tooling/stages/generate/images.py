@@ -50,7 +50,7 @@ FEWEST_PEOPLE = 2  # of a fold whose faces a space can be fitted to
 ENOUGH_PEOPLE = 3  # for faces of nobody; smaller folds get images only where all are smaller
 COMPARED = "GAN_images/compared.txt"  # digest of the images that were last found to be different
 PNG_LEVEL = 4  # of zlib: two per cent larger than with 6, in less than half the time
-NUM_ROUNDS = 4  # of making near-duplicates again
+NUM_ROUNDS = 8  # of making near-duplicates again; more than enough at the catalogue's number
 SEEDS_OF_A_ROUND = 2  # see `tried_twice`
 
 

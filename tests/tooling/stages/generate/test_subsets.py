@@ -165,7 +165,7 @@ def test_what_stays_a_near_duplicate_is_refused_and_not_made(
     monkeypatch.setattr(generate_images, "near_pairs", lambda first, second: NEAR if len(first) > 1 else NOTHING)
     result = run(fitted_copy, "GAN_images", limit=2)
     assert result.made == ["GAN_images/000001"]
-    assert "nearly identical to another image in 4 rounds" in result.refused["GAN_images/000002"]
+    assert "nearly identical to another image in 8 rounds" in result.refused["GAN_images/000002"]
     assert list(fitted_copy.records("GAN_images")) == ["GAN_images/000001"]
     assert not fitted_copy.path("GAN_images/000002.png").exists()
 
