@@ -31,6 +31,8 @@ from tooling.workspace.layout import Workspace, open_workspace
 def pytest_addoption(parser: pytest.Parser) -> None:
     text = "also compare with the vectors in DIR: a folder for each network (mcnet, ...) and talking-head-50fps.mp4"
     parser.addoption("--vectors", metavar="DIR", help=text)
+    text = "kill and break as often as `make soak` does, at the moments and in the ways of this seed"
+    parser.addoption("--soak", metavar="SEED", type=int, help=text)
 
 
 def pytest_configure(config: pytest.Config) -> None:
