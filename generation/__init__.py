@@ -35,6 +35,7 @@ The names of `__all__` are imported when they are first used: neither torch nor 
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -72,6 +73,10 @@ _HOMES = {
     "load_generator": "generators.loading",
     "read_frames": "media.reader",
 }
+
+
+# onnxruntime, which diffusers imports wherever it is installed, else reports to its makers from its import on.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def __getattr__(name: str) -> Any:

@@ -43,7 +43,7 @@ class OnnxNetwork:
         try:
             self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # onnxruntime's errors have no common base
-            raise GenerationError(f"{path}: is not an ONNX network ({one_line(error)})") from error
+            raise GenerationError(f"{path}: is not an ONNX network ({one_line(error)}); fetch it again") from error
         kinds = {one.name: one.type for one in self._session.get_inputs()}
         unknown = [f"{name} is {kind}" for name, kind in kinds.items() if kind not in ELEMENTS]
         if unknown:

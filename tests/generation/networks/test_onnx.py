@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,13 @@ NUM_FRAMES = 5
 @pytest.fixture(scope="module")
 def clips() -> tuple[FaceClip, FaceClip]:
     return film_talk(4, NUM_FRAMES), film_talk(1, NUM_FRAMES)
+
+
+def test_onnxruntime_keeps_to_itself(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {name: str(tmp_path) for name in ("HOME", "XDG_CACHE_HOME", "TMPDIR")}
+    subprocess.run([sys.executable, "-c", "import generation, onnxruntime"], env=environment, check=True)
+    assert list(tmp_path.iterdir()) == []  # no identifier of this machine, no events to send
 
 
 def crossface(path: Path, matrix: Floats) -> Path:
