@@ -416,14 +416,16 @@ def test_damaged_and_dishonest_tars_are_refused(published: Workspace, workspace:
     content = bytearray(tar_bytes({f"raw_video/{n}.mp4": clip(published) for n in (1, 2)}))
     second = content.index(b"raw_video/2.mp4")
     content[second + 148] ^= 1
-    with pytest.raises(InputError, match="bad member header"):
+    with pytest.raises(InputError, match=r"^\S*/a\.tar: damaged or truncated archive \(bad member header"):
         run(workspace, write_bytes(tmp_path / "a.tar", bytes(content)))
     one = tar_bytes({"raw_video/1.mp4": clip(published)})
     with pytest.raises(InputError, match="after its end mark"):
         run(workspace, write_bytes(tmp_path / "b.tar", one + one))
     info = tarfile.TarInfo("x")
     info.type, info.size = tarfile.GNUTYPE_LONGNAME, 1 << 40
-    with pytest.raises(InputError, match="name takes more than"):
+    with pytest.raises(
+        InputError, match=r"^\S*/c\.tar: damaged or truncated archive \(a member's name takes more than"
+    ):
         run(workspace, write_bytes(tmp_path / "c.tar", info.tobuf(tarfile.GNU_FORMAT) + bytes(10240)))
     chained = b"".join(tarfile.TarInfo.create_pax_global_header({"a": "b"}) for _ in range(3000))
     with pytest.raises(InputError, match="damaged"):

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tarfile import EOFHeaderError, HeaderError  # type: ignore[attr-defined]
+from tarfile import EOFHeaderError, HeaderError, ReadError  # type: ignore[attr-defined]
 from typing import IO, Any, Self
 
 import pyarrow as pa
@@ -155,7 +155,7 @@ class _TarEntry(tarfile.TarInfo):
     def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
         entry = super().frombuf(buf, encoding, errors)  # type: ignore[arg-type]
         if entry.type in (b"x", b"g", b"X", b"L", b"K") and entry.size > MAX_HEADER_BYTES:
-            raise InputError("a member's name takes more than 1 MB")
+            raise ReadError("a member's name takes more than 1 MB")
         return entry
 
     @classmethod
@@ -165,7 +165,7 @@ class _TarEntry(tarfile.TarInfo):
         except EOFHeaderError:
             raise
         except HeaderError as error:
-            raise InputError(f"bad member header: {error}") from error
+            raise ReadError(f"bad member header: {error}") from error
 
 
 @contextmanager
