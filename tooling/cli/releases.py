@@ -33,9 +33,9 @@ def build(workspace: WorkspaceOption = WORKSPACE, out: ReleaseOption = RELEASE) 
 
     opened = open_workspace(workspace)
     with opened.locked(), locked_release(out):
+        warnings = release_warnings(opened)  # first: what it cannot read ends the command before anything is built
         with console.progress_bar("build shards") as bar:
             build_release(opened, out, progress=bar)
-        warnings = release_warnings(opened)
     for line in warnings:
         console.say(f"warning: {line}")
     console.put(str(out))

@@ -107,6 +107,10 @@ def test_damaged_rejects_are_one_line(workspace_copy: Workspace) -> None:
     workspace_copy.rejects_path.write_text('{"sample_id": 1, "reason": ""}\n')
     with pytest.raises(WorkspaceError, match=r"rejects\.jsonl: damaged line .*; remove that line$"):
         read_rejects(workspace_copy)
+    out = workspace_copy.root.parent / "release"
+    done = CliRunner().invoke(app, ["build", "-w", str(workspace_copy.root), "-o", str(out)])
+    assert isinstance(done.exception, WorkspaceError)
+    assert not out.exists()  # and not written, and then a failure
 
 
 def test_pairs_alone_can_be_redrawn() -> None:
