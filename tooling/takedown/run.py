@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from generation.errors import one_line
 from homologous_deepfake import SUBSETS, people_of
@@ -35,6 +34,7 @@ from tooling.workspace.identities import format_identities, is_identity_id
 from tooling.workspace.layout import Workspace
 from tooling.workspace.path_kinds import KINDS, kind_of, people_in, unknown_paths
 from tooling.workspace.plan_file import Pair, Plan, format_plan, without_person
+from tooling.workspace.readiness import Reject
 from tooling.workspace.records import natural_key
 from tooling.workspace.verification_file import remove_rows, verified_paths
 
@@ -273,7 +273,7 @@ def _rows(number: int) -> str:
 
 
 def _write_changed(path: Path, text: str) -> None:
-    if path.read_text(encoding="utf-8") != text:
+    if path.read_bytes() != text.encode():
         write_text(path, text)
 
 
@@ -316,7 +316,8 @@ def _remove_leftovers(workspace: Workspace) -> None:
 
 def _rejects(workspace: Workspace) -> list[str]:
     path = workspace.rejects_path
-    return [line for line in path.read_text(encoding="utf-8").split("\n") if line] if path.exists() else []
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    return [line for line in text.split("\n") if line]
 
 
 def _rejects_left(workspace: Workspace, person: Person) -> list[str]:
@@ -324,9 +325,9 @@ def _rejects_left(workspace: Workspace, person: Person) -> list[str]:
     left = []
     for line in _rejects(workspace):
         try:
-            if not person.is_in(decode_json(line, dict[str, Any])["sample_id"]):
+            if not person.is_in(decode_json(line, Reject, ignores_unknown=True).sample_id):
                 left.append(line)
-        except (ValueError, KeyError):  # it may be anybody's
+        except ValueError:  # it may be anybody's
             continue
     return left
 

@@ -47,7 +47,19 @@ def decode_json(text: str, kind: type[Kind], *, ignores_unknown: bool = False) -
     Raises:
         ValueError: also where the text is not JSON.
     """
-    return decode(json.loads(text), kind, ignores_unknown=ignores_unknown)
+    return decode(parse_json(text), kind, ignores_unknown=ignores_unknown)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """JSON text, UTF-8, as the values of `json.loads`.
+
+    Raises:
+        ValueError: it is not JSON, or nested too deeply to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def read_json(
@@ -73,7 +85,7 @@ def read_json(
         WorkspaceError: the file is damaged or of a newer format.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = parse_json(path.read_text(encoding="utf-8-sig"))
         if newest_format is not None:
             check_format(path, content, newest_format)
         return decode({**content, **given} if given else content, kind, ignores_unknown=ignores_unknown)
@@ -109,7 +121,7 @@ def read_toml(path: Path, error_type: type[ToolingError] = WorkspaceError) -> di
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError, others are of values
         raise error_type(f"{path}: not readable as TOML ({error}); restore or correct it") from error
 
 

@@ -225,13 +225,13 @@ class Workspace:
         shutil.rmtree(self.staging_folder, ignore_errors=True)
 
     def forget(self, subset: str, sample_ids: Iterable[str]) -> None:
-        """Removes the records and then the files of some samples."""
+        """Removes the files of some samples and then their records, by which a rerun after a kill finds what is left."""
         records = self.records(subset)
         gone = [records.pop(sample_id) for sample_id in sample_ids if sample_id in records]
-        write_text(self.records_path(subset), "".join(format_record(r) + "\n" for r in records.values()))
         for record in gone:
             for relative in (record.path, *record.companions):
                 self.path(relative).unlink(missing_ok=True)
+        write_text(self.records_path(subset), "".join(format_record(r) + "\n" for r in records.values()))
 
     @contextmanager
     def locked(self) -> Iterator[None]:

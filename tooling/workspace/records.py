@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tooling.workspace.decoding import decode
+from tooling.workspace.decoding import decode, parse_json
 
 Origin = Literal["made", "imported", "pulled"]
 
@@ -112,8 +112,11 @@ def parse_record(line: str) -> FileRecord:
     Raises:
         ValueError: the line is not such a record; names the field that is not.
     """
-    content = json.loads(line)
+    content = parse_json(line)
     record = decode(content, FileRecord)
+    for name in (record.path, *record.companions):
+        if name.startswith("/") or {"", ".", ".."} & {*name.split("/")} or "\0" in name:
+            raise ValueError(f"{name!r} is not a path in a workspace")
     if "origin" in content:
         return record
     # Records from before there was an origin.

@@ -275,12 +275,12 @@ def test_what_generators_and_killed_runs_left_of_the_person_goes(place: Place) -
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"left by a kill")
     lines = [json.dumps({"sample_id": f"swap_video/{pair}", "reason": "x"}) for pair in ("7_9", "9_10", "17_18", "8_7")]
-    place.workspace.rejects_path.write_text("\n".join(lines) + '\n{"torn')
+    place.workspace.rejects_path.write_text("\n".join(lines) + '\n{"sample_id": true}\n{"torn')
     found = plan_takedown(place.workspace, PERSON)
     fitted = {f"models/fitted/{fold}/net/weights.safetensors" for fold in ("fold0", "fold2")}
     assert {*fitted, "masks/swap_video/7_9.mp4", "masters/7.mp4"} <= found.files.keys()
     assert not found.files.keys() & set(kept)
-    assert "rejects.jsonl: 3 rows" in found.lines()
+    assert "rejects.jsonl: 4 rows" in found.lines()
     takedown.take_down(place.workspace, TakedownRequest(PERSON, DATE))
     assert place.workspace.rejects_path.read_text() == "".join(line + "\n" for line in lines[1:3])
     assert not [name for name in [*left, *found.files] if (root / name).exists()]

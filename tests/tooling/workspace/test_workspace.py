@@ -107,6 +107,9 @@ def test_damaged_line_in_the_middle_is_an_error_that_names_the_file(place: Works
         ({"origin": "stolen"}, "origin: invalid enum value 'stolen'"),
         ({"surplus": 1}, "surplus: unknown; known: sample_id, path"),
         ({"path": None}, "path: expected str, got None"),
+        ({"path": "../1.mp4"}, "'../1.mp4' is not a path in a workspace"),
+        ({"companions": {"/etc/hosts": ""}}, "'/etc/hosts' is not a path in a workspace"),
+        ({"parameters": {}, "results": "[" * 9}, "results: expected object"),
     ],
 )
 def test_record_of_another_type_is_refused_by_name(place: Workspace, changed: dict[str, Any], message: str) -> None:
@@ -141,6 +144,7 @@ def test_files_that_are_damaged_newer_or_of_another_type_are_one_line(place: Wor
         for text, message in (
             (json.dumps(json.loads(right) | changed), rf"damaged \({what}"),
             (right[:-9], r"damaged \("),
+            ("[" * 100_000, r"damaged \(nested too deeply\)"),
             ("[]", r"damaged \(no format version"),
             (right.replace('"format": 1', '"format": 99'), "format 99 is newer than this program's 1; upgrade"),
         ):
@@ -173,6 +177,26 @@ def test_forget_removes_record_and_files(place: Workspace) -> None:
     place.forget("raw_video", ["raw_video/1"])
     assert list(place.records("raw_video")) == ["raw_video/2"]
     assert not place.path("raw_video/1.mp4").exists()
+
+
+def test_forget_goes_on_after_a_kill(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(place, "1")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "unlink", interrupt)
+        place.forget("raw_video", ["raw_video/1"])
+    assert list(place.records("raw_video")) == ["raw_video/1"]  # else nobody would know whose file is left
+    place.forget("raw_video", ["raw_video/1"])
+    assert (list(place.records("raw_video")), place.path("raw_video/1.mp4").exists()) == ([], False)
+
+
+def interrupt(*arguments: Any, **options: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_toml_that_is_nested_too_deeply_is_one_line(place: Workspace) -> None:
+    (place.root / "workspace.toml").write_text("x = " + "[" * 100_000)
+    with pytest.raises(WorkspaceError, match=r"workspace\.toml: not readable as TOML"):
+        open_workspace(place.root)
 
 
 def test_lock_admits_one_writer(place: Workspace) -> None:
