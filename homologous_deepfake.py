@@ -10,6 +10,7 @@ standard library and `datasets`, and is used in two ways:
 The tables need no `datasets`, whose import takes a second or two: the builder is defined when it is first used.
 """
 
+import contextlib
 import csv
 import dataclasses
 import glob
@@ -61,6 +62,13 @@ SUBSETS = {
 FAKES = tuple(name for name, subset in SUBSETS.items() if subset.method != METHODS[0])
 MASKED_SUBSETS = tuple(name for name in FAKES if SUBSETS[name].media == "video")  # whose fakes replace part of a clip
 MEDIA_COLUMNS = ("video", "image", "mask")
+# What a record has at least, of which types.
+RECORD: dict[str, Any] = {
+    **dict.fromkeys(("sample_id", "path", "sha256", "generator"), str),
+    **dict.fromkeys(("parameters", "results"), dict),
+    **dict.fromkeys(("num_frames", "width", "height"), int),
+    **dict.fromkeys(("fps", "seed"), (int, float, type(None))),
+}
 PAIRED_SUBSETS = tuple(name for name, subset in SUBSETS.items() if "{source}" in subset.pattern)
 
 
@@ -127,6 +135,20 @@ def make_features(name: str) -> "datasets.Features":
     # The last column of a row group, so that whoever reads all others fetches one range.
     mask = {"mask": datasets.Video()} if name in MASKED_SUBSETS else {}
     return datasets.Features({"video": datasets.Video(), **common, **frames, **mask})
+
+
+def schema_problem(config: str, schema: Any) -> str:
+    """What a shard has otherwise than its config, "has no column label"; "" if nothing.
+
+    Masks may be missing, as in releases from before there were any; more columns than a config has are no problem.
+    """
+    for field in make_features(config).arrow_schema:
+        found = schema.field(field.name).type if schema.names.count(field.name) == 1 else None
+        if found is None and not (field.name in ("mask", "mask_sha256") and field.name not in schema.names):
+            return f"has no column {field.name}"
+        if found is not None and not str(field.type).startswith("list") and found != field.type:
+            return f"has {field.name} as {found}, expected {field.type}"
+    return ""
 
 
 def read_rows(workspace: str, name: str) -> dict[str, list[dict[str, Any]]]:
@@ -201,17 +223,20 @@ def _read_track(workspace: str, row: dict[str, Any], subset: Subset) -> dict[str
     path = os.path.join(workspace, "tracks", f"{row['target']}.json")
     if not os.path.isfile(path):
         return {"boxes": None, "landmarks": None, "is_detected": None}
-    track = json.loads(_read(path))
-    boxes, landmarks, is_crop = track["boxes"], track["landmarks"], subset.name == "face_video"
-    size_fits = is_crop or (track["width"], track["height"]) == (row["width"], row["height"])
-    if not size_fits or len(boxes) != row["num_frames"]:
-        raise ValueError(f"{path}: size or number of frames differs from {row['path']}; run `tooling faces` again")
-    if is_crop:  # pixels of the raw clip -> pixels of the crop
-        for at, (x, y, side) in enumerate(track["crop"]):
-            scale, corner = row["width"] / side, (x, y, x, y)
-            boxes[at] = [(value - corner[axis]) * scale for axis, value in enumerate(boxes[at])]
-            landmarks[at] = [[(point[0] - x) * scale, (point[1] - y) * scale] for point in landmarks[at]]
-    return {"boxes": boxes, "landmarks": landmarks, "is_detected": track["is_detected"]}
+    is_crop = subset.name == "face_video"
+    with _naming(path, "run `tooling faces` again"):
+        track = json.loads(_read(path))
+        boxes, landmarks = track["boxes"], track["landmarks"]
+        size_fits = is_crop or (track["width"], track["height"]) == (row["width"], row["height"])
+        if not size_fits or len(boxes) != row["num_frames"]:
+            differs = f"size or number of frames differs from {row['path']}"
+            raise _DamagedError(f"{path}: {differs}; run `tooling faces` again")
+        if is_crop:  # pixels of the raw clip -> pixels of the crop
+            for at, (x, y, side) in enumerate(track["crop"]):
+                scale, corner = row["width"] / side, (x, y, x, y)
+                boxes[at] = [(value - corner[axis]) * scale for axis, value in enumerate(boxes[at])]
+                landmarks[at] = [[(point[0] - x) * scale, (point[1] - y) * scale] for point in landmarks[at]]
+        return {"boxes": boxes, "landmarks": landmarks, "is_detected": track["is_detected"]}
 
 
 def _read_records(workspace: str, name: str) -> list[dict[str, Any]]:
@@ -220,8 +245,10 @@ def _read_records(workspace: str, name: str) -> list[dict[str, Any]]:
     for line in _read(path).removeprefix(b"\xef\xbb\xbf").rpartition(b"\n")[0].splitlines():
         try:
             record = json.loads(line)
+            if wrong := [field for field, kind in RECORD.items() if not isinstance(record[field], kind)]:
+                raise TypeError(wrong[0])
             records[record["sample_id"]] = record
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{path}: damaged line; remove it and run the stage again") from error
     return list(records.values())
 
@@ -232,9 +259,29 @@ def _read_people(workspace: str) -> dict[str, tuple[str, Any]]:
     for path, command in ((table, "`tooling ingest SOURCES`"), (plan, "`tooling plan`")):
         if not _read(path):
             raise ValueError(f"{path}: not found; run {command}")
-    folds, text = json.loads(_read(plan))["folds"], _read(table).decode("utf-8-sig")
-    people = [row for row in csv.DictReader(io.StringIO(text, newline="")) if (row["id"] or "").strip()]
-    return {row["id"].strip(): (row["gender"].strip(), folds.get(row["id"].strip())) for row in people}
+    with _naming(plan, "delete it and run `tooling plan` again"):
+        folds = json.loads(_read(plan))["folds"]
+        if not all(type(fold) is int for fold in folds.values()):
+            raise TypeError("folds are whole numbers")
+    with _naming(table, "correct it"):
+        rows = csv.DictReader(io.StringIO(_read(table).decode("utf-8-sig"), newline=""))
+        people = [row for row in rows if (row["id"] or "").strip()]
+        return {row["id"].strip(): (row["gender"].strip(), folds.get(row["id"].strip())) for row in people}
+
+
+class _DamagedError(ValueError):
+    """A message that names its file already."""
+
+
+@contextlib.contextmanager
+def _naming(path: str, way_out: str) -> Any:
+    """Turns whatever a damaged file leads to into one line that names it."""
+    try:
+        yield
+    except _DamagedError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, csv.Error) as error:
+        raise ValueError(f"{path}: damaged ({error!r:.100}); {way_out}") from error
 
 
 def _read(path: str) -> bytes:
