@@ -52,11 +52,11 @@ class FaceTrack:
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
     @classmethod
-    def from_json(cls, text: str, *, name: str = "track") -> Self:
+    def from_json(cls, text: str | bytes, *, name: str = "track") -> Self:
         """Reads the text of a track file.
 
         Args:
-            text: as `to_json` writes it.
+            text: as `to_json` writes it; bytes are UTF-8.
             name: of the file, for the error message.
 
         Raises:
@@ -65,7 +65,7 @@ class FaceTrack:
         try:
             content = json.loads(text)
             return cls._from_content(content)
-        except (ValueError, KeyError, TypeError, OverflowError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
             raise FaceError(f"{name}: no usable face track ({reason}); delete it and run `tooling faces`") from error
 
@@ -80,10 +80,11 @@ class FaceTrack:
             raise ValueError("is_detected must be true or false for each frame")
         arrays = {}
         for name, shape in TRACK_SHAPES.items():
-            array = np.array(content[name], dtype=np.float64)
+            with np.errstate(over="ignore"):
+                array = np.array(content[name], dtype=np.float64).astype(np.float32)
             if array.shape != (len(is_detected), *shape) or not np.isfinite(array).all():
                 raise ValueError(f"{name} must be {(len(is_detected), *shape)} finite numbers")
-            arrays[name] = array.astype(np.float32)
+            arrays[name] = array
         if (arrays["crop"][:, 2] <= 0).any() or (arrays["boxes"][:, 2:] <= arrays["boxes"][:, :2]).any():
             raise ValueError("a box or crop without area")
         if not isinstance(content["choice"], dict):

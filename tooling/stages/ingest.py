@@ -107,7 +107,7 @@ def _merge_identities(workspace: Workspace, sources: Path) -> tuple[dict[str, Id
     known = workspace.identities() if own.exists() else {}
     taken_down = workspace.tombstones()
     text = format_identities({name: row for name, row in (known | added).items() if name not in taken_down})
-    if not own.exists() or own.read_text(encoding="utf-8") != text:
+    if not own.exists() or own.read_bytes() != text.encode():
         write_text(own, text)
     absent = [name for name in known if name not in added]
     kept = f"{table}: has no row of identity {listed(absent, 20)}; their rows in the workspace stay as they are"

@@ -170,7 +170,8 @@ def _moments(record: FileRecord) -> list[int]:
 
 
 def _clip_tiles(workspace: Workspace, name: str, identity: str, moments: list[int], heading: str) -> list[Tile]:
-    track = FaceTrack.from_json(workspace.path(workspace.track_name(identity)).read_text(encoding="utf-8"))
+    path = workspace.path(workspace.track_name(identity))
+    track = FaceTrack.from_json(path.read_bytes(), name=str(path))
     frames = pick_frames(workspace.path(name), moments)
     pictures = [_cut(frames[number], track.crop[number]) for number in moments]
     if name.partition("/")[0] in FAKES:

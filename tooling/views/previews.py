@@ -136,7 +136,7 @@ def read_track(workspace: Workspace, identity: str) -> FaceTrack | None:
         FaceError: it is damaged.
     """
     path = workspace.path(workspace.track_name(identity))
-    return FaceTrack.from_json(path.read_text(encoding="utf-8"), name=str(path)) if path.is_file() else None
+    return FaceTrack.from_json(path.read_bytes(), name=str(path)) if path.is_file() else None
 
 
 def face_square(track: FaceTrack, frames: range, *, zoom: float = 1.3) -> tuple[int, int, int]:

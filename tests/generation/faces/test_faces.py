@@ -173,6 +173,7 @@ def test_track_text_is_stable_and_complete(track: FaceTrack) -> None:
         (lambda content: content["boxes"].pop(), "boxes must be"),
         (lambda content: content["landmarks"][0][0].append(1.0), "inhomogeneous"),
         (lambda content: content["crop"][3].__setitem__(0, float("nan")), "finite"),
+        (lambda content: content["crop"][3].__setitem__(0, 1e300), "finite"),
         (lambda content: content["crop"][3].__setitem__(2, 0.0), "without area"),
         (lambda content: content.update(is_detected=[1] * NUM_FRAMES), "true or false"),
         (lambda content: content.update(width="640"), "whole numbers"),
@@ -187,8 +188,8 @@ def test_damaged_track_is_refused_in_one_line(track: FaceTrack, damage: Callable
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "null", '{"format": 1}'])
-def test_other_text_is_no_track(text: str) -> None:
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", '{"format": 1}', b"\xff", "[" * 100_000])
+def test_other_text_is_no_track(text: str | bytes) -> None:
     with pytest.raises(FaceError, match=r"^track: "):
         FaceTrack.from_json(text)
 

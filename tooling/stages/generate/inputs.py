@@ -119,5 +119,5 @@ def face_clip(
             way_out = f"delete it and run {command_for(subset)}"
             raise InputError(f"{workspace.path(name)}: differs from its record; {way_out}")
     clip, track = map(workspace.path, names)
-    found = FaceTrack.from_json(track.read_text("utf-8"), name=str(track))
+    found = FaceTrack.from_json(track.read_bytes(), name=str(track))
     return FaceClip(str(clip), lambda: read_frames(clip), found.landmarks, found.is_detected, wears_glasses), found

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from generation.errors import FaceError, GenerationError
+from generation.errors import FaceError
 from generation.faces.track import FaceTrack
 from homologous_deepfake import SUBSETS, mask_path, people_of
 from tooling.stages.verify.file_check import FileCheck, contract_of, is_image, is_imported
@@ -245,8 +245,8 @@ def _read_track(
     if not path.is_file():
         return None
     try:
-        return FaceTrack.from_json(path.read_text(encoding="utf-8"), name=name)
-    except (FaceError, GenerationError, UnicodeDecodeError) as error:
+        return FaceTrack.from_json(path.read_bytes(), name=name)
+    except FaceError as error:
         crop = next((record for record in whole if name in record.companions), whole[0])
         found[crop.path].error("record", str(error).removeprefix(f"{name}: "), name)
         return None
