@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from generation.errors import one_line
 from homologous_deepfake import METADATA, SUBSETS
 from tooling.errors import InputError
 from tooling.remote import Remote, connect
@@ -176,7 +177,14 @@ def _changed_columns(before: Row, after: Row) -> tuple[str, ...]:
 
 def _read(file: BinaryIO, name: str) -> dict[str, Row]:
     try:
-        rows = pq.read_table(file).to_pylist()
-        return {row["sample_id"]: row for row in rows if row["path"]}
-    except (pa.ArrowInvalid, KeyError) as error:
-        raise InputError(f"{name}: damaged or of another dataset ({error!r}); build or push it again") from error
+        table = pq.read_table(file)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            f"{name}: damaged or of another dataset ({one_line(error)}); build or push it again"
+        ) from error
+    rows = [row for row in table.to_pylist() if row.get("path")]
+    if not all(isinstance(row.get(column), str) for row in rows for column in ("path", "sample_id")):
+        raise InputError(
+            f"{name}: damaged or of another dataset (paths or sample_ids are no texts); build or push it again"
+        )
+    return {row["sample_id"]: row for row in rows}

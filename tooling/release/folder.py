@@ -12,6 +12,8 @@ Everything else is read from the shards' own footers, so that no second descript
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from homologous_deepfake import METADATA, SUBSETS, schema_problem
 from tooling.errors import InputError
 
 CHECKSUMS = "SHA256SUMS"
@@ -79,12 +82,11 @@ def read_release(out: Path) -> Release:
     shards: dict[str, dict[str, list[Shard]]] = {}
     num_bytes: dict[tuple[str, str], int] = {}
     features: dict[str, datasets.Features] = {}
-    for line in checksums.read_text(encoding="utf-8").splitlines():
-        digest, _, name = line.partition("  ")
+    for name, digest in listed_shards(out):
         config, _, file_name = name.partition("/")
         split = file_name.partition("-")[0]
         path = out / "data" / name
-        footer = _read_footer(path)
+        footer = _read_footer(path, config)
         shard = Shard(f"data/{name}", digest, footer.num_rows, path.stat().st_size)
         shards.setdefault(config, {}).setdefault(split, []).append(shard)
         groups = (footer.row_group(group) for group in range(footer.num_row_groups))
@@ -156,11 +158,30 @@ def _rename_lists(value: Any, old: str, new: str) -> Any:
     return [_rename_lists(inner, old, new) for inner in value] if isinstance(value, list) else value
 
 
-def _read_footer(path: Path) -> Any:
+def listed_shards(out: Path) -> Iterator[tuple[str, str]]:
+    """Name below data/, and digest, of each shard that a release's checksums list; none lies elsewhere.
+
+    Raises:
+        InputError: the list is damaged.
+    """
+    path = out / "data" / CHECKSUMS
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        digest, _, name = line.partition("  ")
+        config, _, file_name = name.partition("/")
+        if config not in (*SUBSETS, METADATA) or not re.fullmatch(r"\w+-[\w-]+\.parquet", file_name, re.ASCII):
+            raise InputError(f"{path}: has a line that names no shard, {line[:80]!r}; run `tooling build` again")
+        yield name, digest
+
+
+def _read_footer(path: Path, config: str) -> Any:
     try:
-        return pq.read_metadata(path)
-    except (OSError, pa.ArrowInvalid) as error:
+        footer = pq.read_metadata(path)
+        problem = schema_problem(config, footer.schema.to_arrow_schema())
+    except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: missing or damaged; run `tooling build` again") from error
+    if problem:
+        raise InputError(f"{path}: {problem}; run `tooling build` again")
+    return footer
 
 
 def format_bytes(num_bytes: int) -> str:

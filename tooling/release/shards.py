@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from datasets import Features
 
 from homologous_deepfake import MEDIA_COLUMNS, METADATA
-from tooling.release.folder import CHECKSUMS, arrow_schema
+from tooling.release.folder import CHECKSUMS, arrow_schema, listed_shards
 from tooling.settings import ShardSettings
 from tooling.workspace.files import sync_file, write_text
 from tooling.workspace.locks import hold_lock
@@ -84,9 +84,12 @@ def rewrite_shard(path: Path, staged: Path, removed: Collection[str], settings: 
 
 
 def read_checksums(out: Path) -> dict[str, str]:
-    """Digests of a release's shards, named as in `Shard.path`, in the order of the configs."""
-    lines = (out / "data" / CHECKSUMS).read_text("utf-8").splitlines()
-    return {f"data/{name}": digest for digest, _, name in (line.partition("  ") for line in lines)}
+    """Digests of a release's shards, named as in `Shard.path`, in the order of the configs.
+
+    Raises:
+        InputError: the list is damaged.
+    """
+    return {f"data/{name}": digest for name, digest in listed_shards(out)}
 
 
 def rewrite_checksums(out: Path, changed: Mapping[str, str | None]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from generation.errors import one_line
@@ -59,7 +60,7 @@ def shard_rows(source: Path | BinaryIO, person: Person, name: str = "") -> dict[
                 table = file.read_row_group(group, columns=["sample_id", "sha256"])
                 pairs = zip(table["sample_id"].to_pylist(), table["sha256"].to_pylist(), strict=True)
                 rows |= {sample_id: digest for sample_id, digest in pairs if person.is_in(sample_id)}
-    except (OSError, ValueError, KeyError) as error:  # Arrow's own errors are ValueErrors
+    except (OSError, ValueError, TypeError, AttributeError, LookupError, pa.ArrowException) as error:
         raise InputError(f"{name or source}: missing or damaged; run `tooling build` again") from error
     return rows
 

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -21,7 +22,7 @@ from homologous_deepfake import METADATA, SUBSETS, make_features, read_rows
 from tests.workspaces import add_file, has_mask, make_noise_workspace
 from tooling.errors import InputError, ToolingError, WorkspaceError
 from tooling.release.folder import dataset_card_configs, read_release
-from tooling.release.shards import CHUNKING
+from tooling.release.shards import CHUNKING, read_checksums
 from tooling.settings import ShardSettings
 from tooling.stages import build as shards
 from tooling.workspace.files import file_sha256
@@ -197,7 +198,9 @@ def test_file_that_changed_is_refused_and_the_old_release_stays(workspace_copy: 
 
 def test_track_or_plan_that_does_not_fit_is_one_line(workspace_copy: Workspace, tmp_path: Path) -> None:
     workspace_copy.path("tracks/1.json").write_text('{"format": 1}')
-    with pytest.raises(WorkspaceError, match=r"raw_video/1.mp4: its record, fold or track is damaged \(KeyError"):
+    with pytest.raises(
+        WorkspaceError, match=r"tracks/1\.json: damaged \(KeyError\('boxes'\)\); run `tooling faces` again$"
+    ):
         shards.build_release(workspace_copy, tmp_path / "out")
     workspace_copy.plan_path.unlink()
     with pytest.raises(WorkspaceError, match=r"plan.json: not found; run `tooling plan`"):
@@ -277,6 +280,13 @@ def test_empty_folder_and_damaged_release_are_named(workspace_copy: Workspace, b
     shard.write_bytes(shard.read_bytes()[:-100])
     with pytest.raises(InputError, match=f"{shard.name}: missing or damaged; run `tooling build` again"):
         read_release(tmp_path / "torn")
+    pq.write_table(pa.table({"sample_id": ["raw_video/1"]}), shard)
+    with pytest.raises(InputError, match=f"{shard.name}: has no column video; run `tooling build` again"):
+        read_release(tmp_path / "torn")
+    with (tmp_path / "torn" / "data" / "SHA256SUMS").open("a") as listed:
+        listed.write(f"{'0' * 64}  raw_video/../../../outside.parquet\n")
+    with pytest.raises(InputError, match=r"SHA256SUMS: has a line that names no shard, .*; run `tooling build` again"):
+        read_checksums(tmp_path / "torn")
     for name in SUBSETS:
         shutil.rmtree(workspace_copy.root / name)
     with pytest.raises(ToolingError, match="no finished files to build from; run `tooling ingest"):

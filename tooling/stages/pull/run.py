@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from homologous_deepfake import METADATA, SUBSETS, make_features, mask_path, subset_of
+from homologous_deepfake import METADATA, SUBSETS, make_features, mask_path, schema_problem, subset_of
 from tooling.errors import InputError
 from tooling.release.folder import CHECKSUMS
 from tooling.remote import Remote, RemoteFile, connect, file_matches, quiet_client
@@ -54,7 +54,6 @@ JOURNAL = "finished.jsonl"
 SHARD_NAME = re.compile(r"(?P<config>[A-Za-z_]+)/(?P<split>[a-z]+)-[0-9]{5}-of-[0-9]{5}\.parquet")
 MAX_TABLE_BYTES = 16 << 20
 FETCHED_AT_ONCE = 2
-MASK_COLUMNS = {"mask", "mask_sha256"}  # which releases from before there were masks do not have
 LACKS = (
     "metadata.jsonl: inputs, parameters and results of the stages, seeds of videos; a stage that is run here makes "
     "its files again",
@@ -221,9 +220,8 @@ def _rows(path: Path, shard: _Shard) -> Iterator[Row]:
     """Rows of a shard; one row group at a time is held."""
     try:
         with pq.ParquetFile(path) as file:
-            missing = set(make_features(shard.config)) - MASK_COLUMNS - set(file.schema_arrow.names)
-            if missing:
-                raise InputError(f"{shard.path}: has no column {min(missing)}; it is of another version of the dataset")
+            if problem := schema_problem(shard.config, file.schema_arrow):
+                raise InputError(f"{shard.path}: {problem}; it is of another version of the dataset")
             for number in range(file.num_row_groups):
                 group = file.read_row_group(number)
                 for at in range(len(group)):
