@@ -225,7 +225,7 @@ def _open_export(out: Path, described: dict[str, Any]) -> None:
         try:
             written = json.loads(marker.read_bytes())
             differing = [key for key in described if written.get(key) != described[key]]
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             differing = ["format"]
         if differing:
             raise ExportError(f"{out}: has an export of another {differing[0]}; name another folder")

@@ -95,7 +95,13 @@ def score_release(
         )
     )
     if out.exists():
-        _check_settings(out, pq.read_schema(out).metadata or {}, described)
+        try:
+            metadata = pq.read_schema(out).metadata or {}
+        except READ_ERRORS as error:
+            raise PredictionError(
+                f"{out}: cannot be read ({one_line(error)}); name another file or remove it"
+            ) from error
+        _check_settings(out, metadata, described)
         return 0
     partial = out.with_name(f".{out.name}.partial")
     found = _read_partial(partial, out, described)
@@ -169,6 +175,9 @@ def rows_with_media(
                         file_system.open(path, cache_type="none") if file_system else open(path, "rb") as file,
                         pq.ParquetFile(file, pre_buffer=True) as shard,
                     ):
+                        if missing_columns := {"sample_id", SUBSETS[subset].media}.difference(shard.schema_arrow.names):
+                            column = min(missing_columns)
+                            raise PredictionError(f"{path}: has no column {column}; build or fetch the release again")
                         yield from _rows_of_shard(shard, media, missing)
     except READ_ERRORS as error:
         raise PredictionError(
@@ -190,10 +199,11 @@ def _rows_of_shard(shard: pq.ParquetFile, media: Sequence[str], missing: Set[str
 def _check_settings(path: Path, metadata: Mapping[bytes, bytes], described: dict[str, Any]) -> None:
     try:
         written = json.loads(metadata.get(SETTINGS_KEY, b"{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         written = {}
     if written != described:
-        differing = sorted(key for key in described if written.get(key) != described[key])
+        written = written if isinstance(written, dict) else {}
+        differing = sorted(key for key in described if written.get(key) != described[key]) or sorted(written)
         raise PredictionError(f"{path}: has predictions with another {differing[0]}; name another file or remove it")
 
 
@@ -203,4 +213,7 @@ def _read_partial(partial: Path, out: Path, described: dict[str, Any]) -> dict[s
     if not lines:
         return {}
     _check_settings(out, {SETTINGS_KEY: lines[0]}, described)
-    return {name: (numbers, scores) for name, numbers, scores in map(json.loads, lines[1:])}
+    try:
+        return {name: (numbers, scores) for name, numbers, scores in map(json.loads, lines[1:])}
+    except (ValueError, TypeError, RecursionError) as error:
+        raise PredictionError(f"{partial}: damaged ({one_line(error)}); remove it and run the same again") from error

@@ -27,7 +27,7 @@ from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
 from numpy.typing import ArrayLike, NDArray
 
 from generation.errors import GenerationError, one_line
-from homologous_deepfake import GENDERS, LABELS, METADATA, METHODS, SPLIT_FOLDS, subset_of
+from homologous_deepfake import GENDERS, LABELS, METADATA, METHODS, SPLIT_FOLDS, SUBSETS, subset_of
 
 COLUMNS = ("sample_id", "score", "frame")
 REQUIRED_COLUMNS = COLUMNS[:2]
@@ -36,7 +36,7 @@ MAX_NAMES = 5
 SETTINGS_KEY = b"homologous_deepfake"  # of a Parquet file: what it was written from, JSON
 
 _HTTPError: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]  # of the HTTP library the client uses
-READ_ERRORS = (_HTTPError, HFValidationError, OfflineModeIsEnabled, OSError, ValueError)  # ArrowInvalid is a ValueError
+READ_ERRORS = (_HTTPError, HFValidationError, OfflineModeIsEnabled, OSError, ValueError, pa.ArrowException)
 
 Row = dict[str, Any]
 
@@ -99,9 +99,11 @@ def read_samples(release: str | Path) -> dict[str, Row]:
         raise PredictionError(f"{release}: no release with a config `{METADATA}`; name a built release")
     rows: dict[str, Row] = {}
     order = [*SPLIT_FOLDS, *sorted({split_of_shard(path) for path, _ in tables} - set(SPLIT_FOLDS))]
+    names = {"label": LABELS, "method": METHODS, "gender": GENDERS}
     for path, table in sorted(tables, key=lambda pair: (order.index(split_of_shard(pair[0])), pair[0])):
         for row in table.to_pylist():
-            names = {"label": LABELS, "method": METHODS, "gender": GENDERS}
+            if wrong := _wrong_column(row):
+                raise PredictionError(f"{path}: has a row without a usable {wrong}; build or fetch the release again")
             classes = {key: _class_name(row[key], values) for key, values in names.items()}
             rows[row["sample_id"]] = {**row, **classes, "subset": subset_of(row), "split": split_of_shard(path)}
     return rows
@@ -128,6 +130,27 @@ def release_digest(samples: Mapping[str, Row]) -> str:
 def split_of_shard(path: str) -> str:
     """The split that a shard's name says."""
     return path.rpartition("/")[2].partition("-")[0]
+
+
+def _wrong_column(row: Row) -> str:
+    """The first column that a row of `metadata` lacks, or has with a value that cannot be; "" if all is well."""
+    texts = ("sample_id", "path")
+    wrong = [name for name in texts if not isinstance(row.get(name), str)]
+    wrong += [
+        name for name, known in (("label", LABELS), ("method", METHODS)) if row.get(name) not in range(len(known))
+    ]
+    wrong += [] if row.get("gender") in (None, -1, *range(len(GENDERS))) else ["gender"]
+    wrong += [] if isinstance(row.get("num_frames", 1), int) else ["num_frames"]
+    wrong += [] if wrong or subset_of(row) in SUBSETS else ["path"]
+    pair = row.get("identity_pair")
+    if pair is not None and not (isinstance(pair, dict) and {*map(type, pair.values())} <= {str, type(None)}):
+        wrong.append("identity_pair")
+    wrong += [
+        name
+        for name in ("identity", "attribute", "real_path", "sha256")
+        if not isinstance(row.get(name, ""), str | None)
+    ]
+    return wrong[0] if wrong else ""
 
 
 def _class_name(number: int | None, names: Sequence[str]) -> str | None:
@@ -240,7 +263,7 @@ def _check_origin(path: Path, samples: Mapping[str, Row]) -> None:
         return
     try:
         digest = read_settings(path).get("release")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return  # damage is named where the file is read
     if digest is not None and digest != release_digest(samples):
         raise PredictionError(f"{path}: is of another release or version; name the one that was scored")
@@ -278,7 +301,7 @@ def _checked_lines(path: Path) -> Iterator[tuple[str, str, float, int]]:
 def _finite(place: str, value: Any) -> float:
     try:
         score = math.nan if value is None or isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         score = math.nan
     if not math.isfinite(score):
         raise PredictionError(f"{place}: score is {one_line(value) or 'empty'}; use a finite number")
@@ -306,7 +329,7 @@ def _read_table(path: Path) -> dict[str, list[Any]]:
         raise PredictionError(f"{path}: not a file of predictions; use {', '.join(readers)}")
     try:
         names, columns = read(path)
-    except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+    except (OSError, ValueError, pa.ArrowException, RecursionError) as error:
         raise PredictionError(f"{path}: cannot be read ({one_line(error)}); write it again") from error
     for name in names:
         if name not in COLUMNS:

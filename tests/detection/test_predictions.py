@@ -58,6 +58,16 @@ def test_rows_of_a_release_have_names_splits_and_subsets(samples: dict[str, Row]
     assert list(dict.fromkeys(row["split"] for row in samples.values())) == ["train", "validation", "test"]
 
 
+@pytest.mark.parametrize(("column", "value"), [("label", 99), ("path", 3), ("sample_id", None), ("gender", 7)])
+def test_rows_of_another_dataset_are_refused(release: Path, tmp_path: Path, column: str, value: Any) -> None:
+    (shard,) = (release / "data" / "metadata").glob("test-*")
+    row = pq.read_table(shard).to_pylist()[0]
+    (tmp_path / "data" / "metadata").mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist([{**row, column: value}]), tmp_path / "data" / "metadata" / shard.name)
+    with pytest.raises(PredictionError, match=rf"{shard.name}: has a row without a usable {column}; build or fetch"):
+        read_samples(tmp_path)
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
 def test_three_forms_say_the_same(suffix: str, samples: dict[str, Row], tmp_path: Path) -> None:
     rows = [{"sample_id": line["sample_id"], "frame": 0, "score": line["score"]} for line in lines_of(samples)]
