@@ -155,7 +155,8 @@ def put_result(subset: str, result: StageResult, *, as_json: bool) -> None:
     for note in result.notes:
         say(f"note: {note}")
     for name, reason in result.refused.items():
-        fail(reason if name in reason else f"{name}: {reason}")
+        place, colon, _ = reason.partition(": ")
+        fail(reason if colon and name in place else f"{name}: {reason}")
     if as_json:
         put(to_json({"subset": subset, **dataclasses.asdict(result)}))
         return

@@ -9,6 +9,7 @@ import pytest
 
 from tooling import console
 from tooling.console import ProgressLines
+from tooling.workspace.records import StageResult
 
 
 class Log:
@@ -24,6 +25,14 @@ class Log:
         self.seconds = seconds
         self.progress.say_now()
         return self.lines[-1]
+
+
+def test_each_refusal_begins_with_what_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    refused = {"a.png": "means 1.png, and so does a.png [2]; keep one", "b": "sources/b: is damaged", "c": "no"}
+    console.put_result("import", StageResult(refused=refused), as_json=False)
+    assert capsys.readouterr().err.splitlines() == [
+        "error: a.png: means 1.png, and so does a.png [2]; keep one", "error: sources/b: is damaged", "error: c: no"
+    ]  # fmt: skip
 
 
 def test_lines_say_how_much_is_done_and_how_long_the_rest_takes() -> None:
