@@ -103,7 +103,7 @@ def read_provenance(folder: Path) -> Provenance:
         raise WeightsError(
             f"{path}: not found; convert the weights with `tooling weights convert NAME FILES`"
         ) from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise WeightsError(f"{path}: cannot be read ({error}); convert the weights again") from error
     if number != FORMAT:
         raise WeightsError(f"{path}: has format {number}, not {FORMAT}; convert the weights again")

@@ -153,7 +153,7 @@ def _read_settings(path: Path) -> dict[str, dict[str, Any]]:
         return {}
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise GenerationError(f"{path}: is not JSON ({one_line(error)}); correct or remove it") from error
     if not isinstance(values, dict) or not all(isinstance(entry, dict) for entry in values.values()):
         raise GenerationError(f"{path}: has no settings by family; see generation/generators/diffusers/catalogue.py")

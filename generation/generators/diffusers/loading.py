@@ -159,7 +159,7 @@ def _extra_folder(path: str) -> Path:
 def _read_index(folder: Path, folder_or_repo: str) -> dict[str, Any]:
     try:
         index: Any = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise GenerationError(
             f"{folder_or_repo}: has no {INDEX} that can be read; name a folder of a diffusers pipeline"
         ) from error
@@ -195,7 +195,11 @@ def _component_class(library: str, class_name: str, folder: Path) -> Any:
     if source is None:
         raise GenerationError(f"{folder}: needs code of its own ({library}.{class_name}), which is never run")
     config = folder / "config.json"
-    if config.is_file() and "auto_map" in json.loads(config.read_text(encoding="utf-8")):
+    try:
+        has_code = config.is_file() and "auto_map" in json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise GenerationError(f"{config}: is not JSON ({one_line(error)}); fetch it again") from error
+    if has_code:
         raise GenerationError(f"{folder}: needs code of its own (auto_map in config.json), which is never run")
     found = getattr(source, class_name, None)
     if found is None:

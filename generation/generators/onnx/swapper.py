@@ -79,12 +79,12 @@ def find_swapper(path: Path) -> OnnxSwapper:
     """
     own = path.with_suffix(".toml")
     if own.is_file():
-        return _read(str(own), own.read_text("utf-8"))
+        return _read(str(own), own.read_bytes())
     names: list[str] = []
     for entry in sorted(resources.files("generation.generators.onnx.swappers").iterdir(), key=lambda one: one.name):
         if not entry.name.endswith(".toml"):
             continue
-        swapper = _read(entry.name, entry.read_text("utf-8"))
+        swapper = _read(entry.name, entry.read_bytes())
         if any(fnmatch(path.name, pattern) for pattern in swapper.files):
             return swapper
         names += swapper.files
@@ -105,9 +105,9 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple) else value
 
 
-def _read(name: str, text: str) -> OnnxSwapper:
+def _read(name: str, text: bytes) -> OnnxSwapper:
     try:
-        content = tomllib.loads(text)
+        content = tomllib.loads(text.decode())
         inputs, source = dict(content.pop("inputs", {})), dict(content.pop("source", {}))
         for key in ("mean", "deviation"):
             if key in content:
@@ -118,7 +118,7 @@ def _read(name: str, text: str) -> OnnxSwapper:
         _refuse_unknown(source, {one.name for one in fields(SourceInput)})
         swapper = swapper_from({**content, **inputs, "source_input": source})
         _check(swapper)
-    except (tomllib.TOMLDecodeError, TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
         raise GenerationError(f"{name}: {one_line(error)}; see generation/generators/onnx/swapper.py") from error
     return swapper
 
