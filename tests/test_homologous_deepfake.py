@@ -311,12 +311,18 @@ def problems() -> list[Any]:
         ),
         "name": (misname, r"is not named like raw_video/\{identity\}.mp4; rename"),
         "record": (damage, r"metadata.jsonl: damaged line; remove it"),
-        "table": (lambda place: place.identities_path.write_bytes(b"\xff"), r"identities.csv: damaged \(UnicodeDecode"),
-        "plan": (
+        "table of bytes": (
+            lambda place: place.identities_path.write_bytes(b"\xff"),
+            r"identities.csv: damaged \(UnicodeDecode",
+        ),
+        "plan that is a list": (
             lambda place: place.plan_path.write_text("[]"),
             r"plan.json: damaged \(TypeError.*`tooling plan` again",
         ),
-        "fold": (lambda place: place.plan_path.write_text('{"folds": {"1": "x"}}'), r"plan.json: damaged \(TypeError"),
+        "fold that is text": (
+            lambda place: place.plan_path.write_text('{"folds": {"1": "x"}}'),
+            r"plan.json: damaged \(TypeError",
+        ),
         "empty": (lambda place: shutil.rmtree(place.root / "raw_video"), r"raw_video: no finished file in workspace /"),
     }
     return [pytest.param(*case, id=name) for name, case in cases.items()]

@@ -54,11 +54,14 @@ class OnnxNetwork:
         """The first output, float32, for these inputs by name.
 
         Raises:
-            GenerationError: the network does not take them.
+            GenerationError: the network does not take them, or what it gives is not finite.
         """
         given = {name: np.ascontiguousarray(value, self._types[name]) for name, value in values.items()}
         try:
             outputs = self._session.run(None, given)
         except Exception as error:  # onnxruntime's errors have no common base
             raise GenerationError(f"{self.path}: does not run ({one_line(error)}); use another file") from error
-        return np.asarray(outputs[0], np.float32)
+        made = np.asarray(outputs[0], np.float32)
+        if not np.isfinite(made).all():
+            raise GenerationError(f"{self.path}: gives values that are not finite; use another file")
+        return made

@@ -225,7 +225,7 @@ class Workspace:
         shutil.rmtree(self.staging_folder, ignore_errors=True)
 
     def forget(self, subset: str, sample_ids: Iterable[str]) -> None:
-        """Removes the files of some samples and then their records, by which a rerun after a kill finds what is left."""
+        """Removes the files of some samples, then their records, by which a rerun after a kill finds what is left."""
         records = self.records(subset)
         gone = [records.pop(sample_id) for sample_id in sample_ids if sample_id in records]
         for record in gone:

@@ -24,6 +24,7 @@ from generation.generators.loading import describe_generator, load_generator
 from generation.generators.onnx.pipeline import OnnxSwap
 from generation.generators.onnx.swapper import find_swapper
 from generation.generators.registry import LoadOptions
+from generation.weights.onnx_network import OnnxNetwork
 from tests.actor_clips import film_talk
 from tests.generation.networks.onnx_files import FLOAT, identity, matrix, save, swapper
 
@@ -220,3 +221,10 @@ def test_every_published_file_is_known() -> None:
         "uniface_256": 256,
     }
     assert {name: find_swapper(Path(f"{name}.onnx")).size_px for name in names} == names
+
+
+def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    network = OnnxNetwork(swapper(tmp_path / "n.onnx", 128, gain=float("nan")))
+    given = {"target": np.zeros((1, 3, 128, 128), np.float32), "source": np.zeros((1, 512), np.float32)}
+    with pytest.raises(GenerationError, match=r"n\.onnx: gives values that are not finite; use another file$"):
+        network(given)
