@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all check slow install clean
+.PHONY: demo test test-all check slow soak install clean
 demo: install
 	$(BIN)/tooling demo demo
 
@@ -19,6 +19,10 @@ check: install
 
 slow: install
 	$(BIN)/python -m pytest -m slow
+
+SEED ?= 0
+soak: install
+	HF_HUB_DISABLE_PROGRESS_BARS=1 $(BIN)/python -m pytest -n 0 -s --timeout 7200 --soak $(SEED) tests/flow/soak
 
 install: .venv/installed
 

@@ -1,4 +1,4 @@
-"""Commands killed at random moments and run again: the tree in the end is that of an undisturbed run."""
+"""Commands that are killed at random moments and run again, and how what they leave is compared."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 from huggingface_hub import RepoFile
 
 from tests.flow.soak.running import offer, run
@@ -21,8 +20,6 @@ from tests.workspaces import reproducible_state
 from tooling.workspace.layout import open_workspace
 
 REPO = "lab/REPO"  # the part after the slash is another one each time
-FEW = ("plan", "ingest", "build", "takedown")  # with the fast tests
-NUM_KILLS = 100
 OWN = re.compile(rb"\b[0-9a-f]{40}\b|lab/kills\d+")  # ids of commits, the repository's name
 
 
@@ -132,16 +129,3 @@ class Kills:
             check_store(self._hub.hub)
         texts = {name: one if isinstance(one, bytes) else repr(one).encode() for name, one in state.items()}
         return {name: OWN.sub(b"", one) for name, one in texts.items()}
-
-
-def test_killed_commands_end_alike(scene: Path, hub: Served, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    seed = request.config.getoption("--soak")
-    kills = Kills(scene, hub, tmp_path, random.Random(seed or 0))
-    names = list(FEW if seed is None else JOBS)
-    found = []
-    for number in range(len(FEW) if seed is None else NUM_KILLS):
-        wrong = kills.kill(names[number % len(names)])
-        if request.config.getoption("verbose") > 1:
-            print(f"{number}: {names[number % len(names)]}: {wrong or 'alike'}", flush=True)
-        found += [wrong] if wrong else []
-    assert not found, "\n".join(found)
