@@ -34,14 +34,19 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replaces a file as a whole, synced to disk."""
+    with replacing(path) as beside:
+        beside.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write what replaces a file as a whole, synced to disk, once the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = unfinished_path(path)
     with naming_full_disk(path.parent):
         try:
-            with beside.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            yield beside
+            sync_file(beside)
             os.replace(beside, path)
         finally:
             beside.unlink(missing_ok=True)
@@ -68,7 +73,7 @@ def move_file(source: Path, target: Path) -> None:
 
 
 def unfinished_path(path: Path) -> Path:
-    """Where `write_bytes` writes first."""
+    """Where `replacing` lets a file be written first."""
     return path.with_name(f".{path.name}.new")
 
 

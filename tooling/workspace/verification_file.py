@@ -8,8 +8,11 @@ and `check` are for the next verification, which takes an unchanged file's check
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
@@ -17,10 +20,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tooling.errors import VerificationError, WorkspaceError
-from tooling.workspace.files import write_bytes
+from tooling.workspace.files import replacing
 from tooling.workspace.layout import Workspace
 
 VERSION = 7  # counts up when a check or this table changes; nothing in an older table counts as verified
+ROWS_AT_ONCE = 32  # that are held: 30 kB each, most of it `check`
 
 Severity = Literal["error", "note"]
 Kind = Literal["record", "encoding", "marks", "content", "consent", "plan", "coverage", "unfinished"]
@@ -113,24 +117,30 @@ def read_verification(workspace: Workspace, columns: Collection[str] = COLUMNS.n
         VerificationError: there is none, or one by another version of the checks.
         WorkspaceError: the table is damaged.
     """
+    return {file.path: file for file in iterate_verification(workspace, columns)}
+
+
+def iterate_verification(workspace: Workspace, columns: Collection[str]) -> Iterator[VerifiedFile]:
+    """The rows of `read_verification` one after another; few are held at a time."""
     path = workspace.verification_path
     if not path.is_file():
         raise VerificationError(f"{workspace.root}: not verified; run `tooling verify`")
     needed = list(dict.fromkeys(("path", "sha256", *columns)))
-    table = _read_table(workspace, needed)
-    if (table.schema.metadata or {}).get(b"version") != COLUMNS.metadata[b"version"]:
-        raise VerificationError(
-            f"{workspace.root}: not verified any more, the checks have changed; run `tooling verify`"
-        )
-    try:
-        return {row["path"]: _parse_row({name: row[name] for name in needed}) for row in table.to_pylist()}
-    except (KeyError, TypeError, ValueError) as error:
-        raise WorkspaceError(f"{path}: damaged ({error}); run `tooling verify` again") from error
+    with _opened(path) as file:
+        if (file.schema_arrow.metadata or {}).get(b"version") != COLUMNS.metadata[b"version"]:
+            raise VerificationError(
+                f"{workspace.root}: not verified any more, the checks have changed; run `tooling verify`"
+            )
+        try:
+            for batch in file.iter_batches(ROWS_AT_ONCE, columns=needed, use_threads=False):
+                yield from (_parse_row({name: row[name] for name in needed}) for row in batch.to_pylist())
+        except (KeyError, TypeError, ValueError) as error:
+            raise WorkspaceError(f"{path}: damaged ({error}); run `tooling verify` again") from error
 
 
 def write_verification(workspace: Workspace, files: Iterable[VerifiedFile]) -> None:
-    """Writes the table as a whole; the workspace is held by the caller's lock."""
-    rows = [
+    """Writes the table as a whole, some rows at a time; the workspace is held by the caller's lock."""
+    rows = (
         vars(file)
         | {
             "is_ok": file.is_ok,
@@ -139,8 +149,13 @@ def write_verification(workspace: Workspace, files: Iterable[VerifiedFile]) -> N
             "traces": [(group, list(features.items())) for group, features in file.traces.items()],
         }
         for file in files
-    ]
-    _write_table(workspace, pa.Table.from_pylist(rows, schema=COLUMNS))
+    )
+    with (
+        replacing(workspace.verification_path) as path,
+        pq.ParquetWriter(path, COLUMNS, compression="zstd") as writer,
+    ):
+        while some := list(islice(rows, ROWS_AT_ONCE)):
+            writer.write_table(pa.Table.from_pylist(some, schema=COLUMNS))
 
 
 def verified_paths(workspace: Workspace) -> list[str]:
@@ -163,7 +178,8 @@ def remove_rows(workspace: Workspace, paths: Collection[str]) -> None:
     if paths:
         table = _read_table(workspace)
         gone = pc.is_in(table["path"], value_set=pa.array(list(paths), pa.string()))
-        _write_table(workspace, table.filter(pc.invert(gone)))
+        with replacing(workspace.verification_path) as path:
+            pq.write_table(table.filter(pc.invert(gone)), path, compression="zstd")
 
 
 def _parse_row(row: dict[str, Any]) -> VerifiedFile:
@@ -175,17 +191,15 @@ def _parse_row(row: dict[str, Any]) -> VerifiedFile:
 
 
 def _read_table(workspace: Workspace, columns: Sequence[str] | None = None) -> pa.Table:
-    path = workspace.verification_path
+    with _opened(workspace.verification_path) as file:
+        return file.read(columns)  # of another version's table, those that it has
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(path) as file:
-            table = file.read(columns)  # of another version's table, those that it has
-        table.schema.field("path")
+            file.schema_arrow.field("path")
+            yield file
     except (OSError, pa.ArrowException, KeyError) as error:
         raise WorkspaceError(f"{path}: damaged ({error}); run `tooling verify` again") from error
-    return table
-
-
-def _write_table(workspace: Workspace, table: pa.Table) -> None:
-    buffer = pa.BufferOutputStream()
-    pq.write_table(table, buffer, compression="zstd")
-    write_bytes(workspace.verification_path, buffer.getvalue().to_pybytes())

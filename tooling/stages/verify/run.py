@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from generation.faces.identity import DlibIdentity
 from homologous_deepfake import SUBSETS, people_of
 from tooling.errors import DiskFullError, InputError, VerificationError, WorkspaceError
+from tooling.stages.verify.check_store import CheckStore
 from tooling.stages.verify.duplicates import check_duplicates, name_real_clips
-from tooling.stages.verify.file_check import FileCheck, contract_of, is_image, split_of_file
+from tooling.stages.verify.file_check import contract_of, is_image, split_of_file
 from tooling.stages.verify.group import CheckContext, CheckItem, check_group
 from tooling.stages.verify.meters.mouths import check_motion
 from tooling.stages.verify.meters.recognition import EncoderChoice, check_identities, load_encoder
@@ -56,7 +58,7 @@ class _Verification:
     workspace: Workspace
     records: Records
     digests: Mapping[str, str]
-    checks: dict[str, FileCheck] = field(default_factory=dict)
+    checks: CheckStore
     broken: list[Finding] = field(default_factory=list)
 
     @property
@@ -89,7 +91,15 @@ def verify_files(
         InputError: the requested identity encoder is not there.
         GenerationError: it is not an identity encoder.
     """
-    options = options or VerifyOptions()
+    with closing(CheckStore(workspace.staging_folder)) as checks:
+        findings = _verify(workspace, options or VerifyOptions(), checks, num_workers, progress)
+    workspace.clear_staging()
+    return findings
+
+
+def _verify(
+    workspace: Workspace, options: VerifyOptions, checks: CheckStore, num_workers: int, progress: Progress
+) -> list[Finding]:
     records = {subset: workspace.records(subset) for subset in SUBSETS}
     plan = workspace.plan() or Plan(seed=0)
     findings, root = _read_root(workspace)
@@ -98,10 +108,10 @@ def verify_files(
         has_keys=bool(root),
         encoder=_choose_encoder(options.identity_encoder, workspace.models_path),
     )
-    state = _Verification(workspace, records, _digests(workspace, records, context, root))
-    known = {} if options.recheck_all else read_known(workspace, state.digests)
-    state.checks.update(known)
-    groups = _groups(workspace, records, context, set(known))
+    state = _Verification(workspace, records, _digests(workspace, records, context, root), checks)
+    for check in () if options.recheck_all else read_known(workspace, state.digests):
+        checks.keep(check)
+    groups = _groups(workspace, records, context, set(checks))
     _check_files(state, groups, num_workers, progress)
     progress(len(state.all_records), len(state.all_records), "comparing files with each other")
     drop_excerpts(workspace, state.all_records)
@@ -113,7 +123,6 @@ def verify_files(
         set(findings), key=lambda found: (found.severity, natural_key(found.path), found.message, found.kind)
     )
     state.write(findings)
-    workspace.clear_staging()
     return findings
 
 
@@ -219,7 +228,8 @@ def _check_files(state: _Verification, groups: Iterator[CheckItem], num_workers:
                 message = f"could not be checked: {outcome.error}"
                 state.broken += [Finding("error", "unfinished", record.path, message) for record in work.checked]
             else:
-                state.checks.update(outcome.value)
+                for check in outcome.value.values():
+                    state.checks.keep(check)
             done += len(work.paths)
             progress(done, total, work.paths[-1])
             if time.monotonic() - written > SECONDS_BETWEEN_WRITES:

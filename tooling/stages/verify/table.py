@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from generation.media.contract import VideoContract
 from tooling.errors import VerificationError, WorkspaceError
@@ -17,7 +18,7 @@ from tooling.workspace.verification_file import (
     VERSION,
     Finding,
     VerifiedFile,
-    read_verification,
+    iterate_verification,
     write_verification,
 )
 
@@ -36,20 +37,19 @@ def check_digest(record: FileRecord, contract: VideoContract | None, *context: s
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def read_known(workspace: Workspace, digests: Mapping[str, str]) -> dict[str, FileCheck]:
+def read_known(workspace: Workspace, digests: Mapping[str, str]) -> Iterator[FileCheck]:
     """Checks without an error from the last verification that would be the same today.
 
     Args:
         workspace: whose table is read; without a table of this version that can be read, nothing is known.
         digests: path -> `check_digest` as it is now.
     """
-    try:
-        rows = read_verification(workspace, ["digest", "check"]).values()
-        texts = [row.check for row in rows if row.check and digests.get(row.path) == row.digest]
-        checks = [decode_json(text, FileCheck) for text in texts]
-    except (VerificationError, WorkspaceError, ValueError):
-        return {}
-    return {check.path: check for check in checks if check.is_ok}
+    with suppress(VerificationError, WorkspaceError, ValueError):
+        for row in iterate_verification(workspace, ["digest", "check"]):
+            if row.check and digests.get(row.path) == row.digest:
+                check = decode_json(row.check, FileCheck)
+                if check.is_ok:
+                    yield check
 
 
 def write_table(
@@ -70,19 +70,21 @@ def write_table(
     by_path: dict[str, list[Finding]] = {}
     for finding in findings or ():
         by_path.setdefault(finding.path, []).append(finding)
-    rows = []
-    for record in records:
-        check = checks.get(record.path)
-        if findings is None and check is None:
-            continue
-        found = [finding for path in (record.path, *record.companions) for finding in by_path.get(path, ())]
-        if findings is None:
-            found = [Finding("error", "unfinished", record.path, UNFINISHED)]
-        row = VerifiedFile(record.path, record.sha256, tuple(found))
-        if check is not None:
-            text = json.dumps(dataclasses.asdict(check))
-            row = dataclasses.replace(
-                row, measurements=check.measurements, traces=check.traces, digest=digests[record.path], check=text
-            )
-        rows.append(row)
-    write_verification(workspace, rows)
+
+    def rows() -> Iterator[VerifiedFile]:
+        for record in records:
+            check = checks.get(record.path)
+            if findings is None and check is None:
+                continue
+            found = [finding for path in (record.path, *record.companions) for finding in by_path.get(path, ())]
+            if findings is None:
+                found = [Finding("error", "unfinished", record.path, UNFINISHED)]
+            row = VerifiedFile(record.path, record.sha256, tuple(found))
+            if check is not None:
+                text = json.dumps(dataclasses.asdict(check))
+                row = dataclasses.replace(
+                    row, measurements=check.measurements, traces=check.traces, digest=digests[record.path], check=text
+                )
+            yield row
+
+    write_verification(workspace, rows())

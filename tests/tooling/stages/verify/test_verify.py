@@ -199,9 +199,8 @@ def test_table_of_an_older_format_is_verified_again(pair_copy: Workspace) -> Non
     pq.write_table(old, pair_copy.verification_path)
     with pytest.raises(VerificationError, match=r": not verified any more, .*; run `tooling verify`$"):
         read_verification(pair_copy)
-    assert (
-        read_known(pair_copy, dict(zip(*(table[name].to_pylist() for name in ("path", "digest")), strict=True))) == {}
-    )
+    digests = dict(zip(*(table[name].to_pylist() for name in ("path", "digest")), strict=True))
+    assert list(read_known(pair_copy, digests)) == []
     assert errors_of(pair_copy) == []
     assert len(read_verification(pair_copy)) == len(table)
 
