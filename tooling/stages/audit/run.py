@@ -11,7 +11,9 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from generation.errors import GenerationError
@@ -26,14 +28,15 @@ from tooling.stages.audit.tracks import measure_track
 from tooling.work.engine import Progress, no_progress, run_side_by_side
 from tooling.workspace.audit_file import MEASURED, Audit, ProbeResult, format_area, records_digest, write_audit
 from tooling.workspace.decoding import decode_json
-from tooling.workspace.files import append_line, write_text
+from tooling.workspace.files import append_line, replacing
 from tooling.workspace.layout import Workspace
-from tooling.workspace.verification_file import read_verification
+from tooling.workspace.verification_file import iterate_verification
 
 LIMIT = 0.55
 SIGNIFICANCE = 0.05  # of all probes that have a limit together
 MIN_PEOPLE = 50  # below, chance alone moves an area by more than the limit allows (standard error 1 / sqrt(6 n))
 MIN_TESTED = 4  # people; with fewer there is no number at all
+TRACK_PROBE = "box_jitter"
 KEPT_FORMAT = 2  # counts up when the features of a probe change
 
 Row = dict[str, Any]
@@ -62,6 +65,27 @@ class _Kept:
     measured: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class _Measurements:
+    """What was measured of all files; as text, since the numbers of a file take ten times as much memory.
+
+    Attributes:
+        lines: digest of a file -> its line of audit_measured.jsonl.
+        digests: path -> digest.
+        tracks: path of a video -> features of its track, which are not kept.
+    """
+
+    lines: Mapping[str, str]
+    digests: Mapping[str, str]
+    tracks: Mapping[str, Measured]
+
+    def of_probe(self, name: str) -> dict[str, Measured]:
+        """Path -> features of one probe, empty where it does not apply."""
+        if name == TRACK_PROBE:
+            return {path: self.tracks.get(path, {}) for path in self.digests}
+        return {path: json.loads(self.lines[digest])["measured"].get(name, {}) for path, digest in self.digests.items()}
+
+
 def audit_files(workspace: Workspace, *, num_workers: int = 0, progress: Progress = no_progress) -> Audit:
     """Measures new files, tests every probe on every subset, and writes audit.json.
 
@@ -78,8 +102,12 @@ def audit_files(workspace: Workspace, *, num_workers: int = 0, progress: Progres
     rows = {row["path"]: row for one in comparisons for row in (*one.reals, *one.fakes)}
     measured = _measure(workspace, list(rows.values()), num_workers, progress)
     progress(len(rows), len(rows), "testing probes")
-    results = [_test(probe, one, measured) for one in comparisons for probe in PROBES]
-    audit = Audit(judged(results), _note(comparisons), records_digest(workspace))
+    results: dict[tuple[str, str], ProbeResult] = {}
+    for probe in PROBES:
+        features = measured.of_probe(probe.name)
+        results |= {(one.subset, probe.name): _test(probe, one, features) for one in comparisons}
+    in_order = [results[one.subset, probe.name] for one in comparisons for probe in PROBES]
+    audit = Audit(judged(in_order), _note(comparisons), records_digest(workspace))
     write_audit(workspace, audit)
     return audit
 
@@ -127,13 +155,11 @@ def _comparisons(workspace: Workspace) -> list[Comparison]:
     return found
 
 
-def _measure(
-    workspace: Workspace, rows: Sequence[Row], num_workers: int, progress: Progress
-) -> dict[str, dict[str, Measured]]:
-    """Path -> probe -> features; new files are measured side by side, and each is kept as soon as it is measured."""
+def _measure(workspace: Workspace, rows: Sequence[Row], num_workers: int, progress: Progress) -> _Measurements:
+    """Measures new files side by side; each is kept as soon as it is measured."""
     path = workspace.root / MEASURED
-    kept = _read_kept(path, {row["sha256"] for row in rows})
-    todo = [row for row in rows if row["sha256"] not in kept]
+    lines = _read_kept(path, {row["sha256"] for row in rows})
+    todo = [row for row in rows if row["sha256"] not in lines]
     num_kept = len(rows) - len(todo)
     progress(num_kept, len(rows), "")
     traces = _verified_traces(workspace) if todo else {}
@@ -145,31 +171,30 @@ def _measure(
             raise WorkspaceError(f"{row['path']}: cannot be measured ({outcome.error}); run `tooling verify`")
         if outcome.error:
             raise outcome.error
-        kept[row["sha256"]] = outcome.value
-        append_line(path, _format_kept(row["sha256"], outcome.value))
+        lines[row["sha256"]] = _format_kept(row["sha256"], outcome.value)
+        append_line(path, lines[row["sha256"]])
         progress(done, len(rows), row["sample_id"])
-    write_text(path, "".join(_format_kept(digest, kept[digest]) + "\n" for digest in sorted(kept)))
-    return {
-        row["path"]: kept[row["sha256"]]
-        | ({"box_jitter": _track(workspace, row)} if SUBSETS[subset_of(row)].media == "video" else {})
-        for row in rows
-    }
+    with replacing(path) as beside, beside.open("w", encoding="utf-8") as file:
+        file.writelines(f"{lines[digest]}\n" for digest in sorted(lines))
+    tracks = {row["path"]: _track(workspace, row) for row in rows if SUBSETS[subset_of(row)].media == "video"}
+    return _Measurements(lines, {row["path"]: row["sha256"] for row in rows}, tracks)
 
 
-def _verified_traces(workspace: Workspace) -> dict[str, Traces]:
-    """Digest of a file -> what the verification measured while it decoded it; of all files that it measured."""
+def _verified_traces(workspace: Workspace) -> dict[str, str]:
+    """Digest of a file -> what the verification measured while it decoded it, JSON; of all files that it measured."""
     try:
-        files = read_verification(workspace, ["traces"]).values()
-        return {file.sha256: file.traces for file in files if file.traces}
+        files = iterate_verification(workspace, ["traces"])
+        return {file.sha256: json.dumps(file.traces) for file in files if file.traces}
     except ToolingError:  # none, or of another version: everything is decoded here
         return {}
 
 
-def _measure_file(item: tuple[Workspace, Row, Traces | None]) -> Mapping[str, Measured]:
+def _measure_file(item: tuple[Workspace, Row, str | None]) -> Mapping[str, Measured]:
     """Everything but the track of one file; it is decoded if no traces are known. Runs in a worker."""
-    workspace, row, traces = item
+    workspace, row, verified = item
     path = workspace.path(row["path"])
     is_image = SUBSETS[subset_of(row)].media == "image"
+    traces: Traces | None = None if verified is None else json.loads(verified)
     if traces is None:
         numbers = measured_frames(row["num_frames"])
         frames = {0: read_image(path)} if is_image else pick_frames(path, numbers)
@@ -189,27 +214,28 @@ def _format_kept(digest: str, measured: dict[str, Measured]) -> str:
     return json.dumps(asdict(_Kept(KEPT_FORMAT, digest, measured)), sort_keys=True)
 
 
-def _read_kept(path: Any, digests: set[str]) -> dict[str, dict[str, Measured]]:
-    """Measurements of these files by an earlier run; a file whose line is damaged is measured again."""
+def _read_kept(path: Path, digests: set[str]) -> dict[str, str]:
+    """Lines of these files by an earlier run; a file whose line is damaged is measured again."""
     kept = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
-        try:
-            entry = decode_json(line, _Kept)
-            if entry.format == KEPT_FORMAT and entry.sha256 in digests:
-                kept[entry.sha256] = entry.measured
-        except ValueError:
-            continue
+    with path.open(encoding="utf-8", errors="replace") if path.is_file() else nullcontext(()) as lines:
+        for line in lines:
+            try:
+                entry = decode_json(line, _Kept)
+                if entry.format == KEPT_FORMAT and entry.sha256 in digests:
+                    kept[entry.sha256] = line.rstrip("\n")
+            except ValueError:
+                continue
     return kept
 
 
-def _test(probe: Probe, comparison: Comparison, measured: dict[str, dict[str, Measured]]) -> ProbeResult:
+def _test(probe: Probe, comparison: Comparison, features: Mapping[str, Measured]) -> ProbeResult:
     rows = [*comparison.reals, *comparison.fakes]
     folds, num_people = _folds(rows), len({_person(row) for row in comparison.reals})
     found = None
     if num_people >= MIN_TESTED and (comparison.is_alike or probe.is_scale_free):
         samples = [
             ProbedFile(
-                measured[row["path"]].get(probe.name, {}),
+                features[row["path"]],
                 SUBSETS[subset_of(row)].method != "real",
                 folds[_person(row)],
                 _person(row),

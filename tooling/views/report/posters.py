@@ -1,7 +1,8 @@
 """Posters and short clips for the page, within a number of bytes.
 
-Posters go into one picture for each shape of a subset, so that a browser decodes few. A clip is the excerpt of its file
-(`tooling.views.excerpts`), or that in the best quality that fits into its share; if none does, the poster stands alone.
+Posters go into sheets by subset and shape: a browser decodes few pictures, and memory holds one of them. A clip is the
+excerpt of its file (`tooling.views.excerpts`), or that in the best quality that fits into its share; if none does, the
+poster stands alone.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import base64
 import io
 import math
+import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -32,8 +35,7 @@ MAX_CLIP_BYTES = 90_000
 POSTER_BYTES_PER_PX = 0.16
 QUALITIES = (82, 72, 60, 48, 36, 24, 12)
 RATE_FACTORS = (25, 28, 31, 35, 39, 44)
-SHEET_COLUMNS = 10
-MAX_SHEET_PX = 16_000  # WebP's largest side is 16383
+SHEET_COLUMNS, SHEET_ROWS = 10, 5  # of a full sheet, a picture of about 2000x1000 px
 
 
 @dataclass(frozen=True)
@@ -93,20 +95,21 @@ def make_media(
         (workspace, shot, size, shares.clip_bytes, number)
         for number, (shot, size) in enumerate(zip(shots, sizes, strict=True))
     ]
-    media, pictures = Media(), _Sheets(shots, sizes)
+    media = Media()
     progress(0, len(items), "")
-    for done, outcome in enumerate(run_side_by_side(_make, items, num_workers=num_workers), start=1):
-        number = outcome.item[4]
-        if outcome.error:
-            media.errors[number] = str(outcome.error).replace(f"{workspace.root}/", "")
-        else:
-            poster, clip = outcome.value
-            media.posters[number] = pictures.put(number, poster)
-            if clip:
-                media.clips[number] = clip
-        progress(done, len(items), outcome.item[1].record.sample_id)
-    left = MEDIA_BYTES / TEXT_RATIO - sum(map(len, media.clips.values()))
-    media.sheets = pictures.encode(int(left))
+    with closing(_Sheets(shots, sizes)) as pictures:
+        for done, outcome in enumerate(run_side_by_side(_make, items, num_workers=num_workers), start=1):
+            number = outcome.item[4]
+            if outcome.error:
+                media.errors[number] = str(outcome.error).replace(f"{workspace.root}/", "")
+            else:
+                poster, clip = outcome.value
+                media.posters[number] = pictures.put(number, poster)
+                if clip:
+                    media.clips[number] = clip
+            progress(done, len(items), outcome.item[1].record.sample_id)
+        left = MEDIA_BYTES / TEXT_RATIO - sum(map(len, media.clips.values()))
+        media.sheets = pictures.encode(int(left))
     return media
 
 
@@ -154,7 +157,7 @@ def _fit(excerpt: bytes, fps: Fraction, most: int) -> bytes | None:
 
 
 class _Sheets:
-    """Collects posters in any order, each at the position of its number."""
+    """Collects posters in any order, each at the position of its number, on disk in a file without a name."""
 
     def __init__(self, shots: Sequence[Shot], sizes: Sequence[tuple[int, int]]) -> None:
         members: dict[tuple[str, tuple[int, int]], list[int]] = {}
@@ -162,28 +165,44 @@ class _Sheets:
             subset = shot.record.subset
             members.setdefault((subset + "/" * bool(shot.identity), size), []).append(number)
         self._positions: dict[int, Poster] = {}
-        self._pictures: list[NDArray[np.uint8]] = []  # (rows, columns, H, W, 3)
-        for sheet, ((_, (width, height)), numbers) in enumerate(members.items()):
-            columns = min(max(SHEET_COLUMNS, math.ceil(len(numbers) * height / MAX_SHEET_PX)), len(numbers))
-            for at, number in enumerate(numbers):
-                self._positions[number] = Poster(sheet, at % columns, at // columns)
-            rows = math.ceil(len(numbers) / columns)
-            self._pictures.append(np.zeros((rows, columns, height, width, 3), np.uint8))
+        self._shapes: list[tuple[int, ...]] = []  # (rows, columns, H, W, 3) of each sheet
+        self._starts = [0]  # of each sheet in the file, and its end
+        for (_, (width, height)), of_shape in members.items():
+            for first in range(0, len(of_shape), SHEET_COLUMNS * SHEET_ROWS):
+                numbers = of_shape[first : first + SHEET_COLUMNS * SHEET_ROWS]
+                columns = min(SHEET_COLUMNS, len(numbers))
+                for at, number in enumerate(numbers):
+                    self._positions[number] = Poster(len(self._shapes), at % columns, at // columns)
+                self._shapes.append((math.ceil(len(numbers) / columns), columns, height, width, 3))
+                self._starts.append(self._starts[-1] + math.prod(self._shapes[-1]))
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  it is closed by `close`
+        self._file.truncate(self._starts[-1])
+
+    def close(self) -> None:
+        """Gives the disk back."""
+        self._file.close()
 
     def put(self, number: int, poster: Frame) -> Poster:
         """Takes the poster of a shot and returns its position."""
         position = self._positions[number]
-        self._pictures[position.sheet][position.row, position.column] = poster
+        at = position.row * self._shapes[position.sheet][1] + position.column
+        self._file.seek(self._starts[position.sheet] + at * poster.size)
+        self._file.write(np.ascontiguousarray(poster).data)
         return position
 
     def encode(self, most: int) -> list[Sheet]:
         """The best quality at which all sheets together fit into `most` bytes, or the lowest."""
         sheets: list[Sheet] = []
         for quality in QUALITIES:
-            sheets = [_encode_sheet(pictures, quality) for pictures in self._pictures]
+            sheets = [_encode_sheet(self._read(number), quality) for number in range(len(self._shapes))]
             if sum(len(sheet.content) for sheet in sheets) <= most:
                 break
         return sheets
+
+    def _read(self, number: int) -> NDArray[np.uint8]:
+        shape = self._shapes[number]
+        self._file.seek(self._starts[number])
+        return np.frombuffer(self._file.read(math.prod(shape)), np.uint8).reshape(shape)
 
 
 def _encode_sheet(pictures: NDArray[np.uint8], quality: int) -> Sheet:
