@@ -60,6 +60,23 @@ class Line:
         return self.name, f"{self.value:.3g} {self.unit}".strip(), goal, met, self.detail
 
 
+@dataclass(frozen=True)
+class Setup:
+    """How to measure.
+
+    Attributes:
+        folder: where inputs are made, and found again.
+        repeats: of every way.
+        clips: real videos, for what is measured on faces.
+        is_small: sizes that only show that everything runs.
+    """
+
+    folder: Path
+    repeats: int = 5
+    clips: tuple[Path, ...] = ()
+    is_small: bool = False
+
+
 def alternate(
     ways: Mapping[str, Callable[[], Result]], repeats: int, clock: Clock = "cpu", *, warm_up: bool = True
 ) -> tuple[dict[str, list[float]], dict[str, Result]]:
