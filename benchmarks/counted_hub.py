@@ -19,14 +19,14 @@ REPO, TOKEN = "lab/homologous_deepfake", "hf_owner_write"
 
 @dataclass
 class Traffic:
-    """What went over the wire since `start`: requests, bytes of their bodies, bytes of the answers' bodies."""
+    """What went over the wire since `start`: requests, bytes of uploads and commits, bytes of the answers' bodies."""
 
     requests: int = 0
-    received: int = 0
+    uploaded: int = 0
     sent: int = 0
 
     def start(self) -> None:
-        self.requests = self.received = self.sent = 0
+        self.requests = self.uploaded = self.sent = 0
 
 
 class _Counter:
@@ -34,9 +34,11 @@ class _Counter:
         self.app, self.traffic = app, traffic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_upload = scope["type"] == "http" and (scope["method"] == "PUT" or "/commit/" in scope["path"])
+
         async def receiving() -> Message:
             message = await receive()
-            self.traffic.received += len(message.get("body", b""))
+            self.traffic.uploaded += len(message.get("body", b"")) if is_upload else 0
             return message
 
         async def sending(message: Message) -> None:

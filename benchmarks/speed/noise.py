@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 from tooling.settings import Settings
@@ -37,6 +38,6 @@ def make_workspace(root: Path, num_clips: int, num_bytes: int) -> Workspace:
         staged[track].write_text(json.dumps(content), encoding="utf-8")
         wanted = planned_record(path.removesuffix(".mp4"), path, {}, "noise", {})
         record = finished_record(wanted, staged, width=1280, height=720, fps=30.0, num_frames=NUM_FRAMES)
-        workspace.publish("raw_video", record, staged)
+        workspace.publish("raw_video", replace(record, digital_source_type="digitalCapture"), staged)
     plan.draw_plan(workspace)
     return workspace

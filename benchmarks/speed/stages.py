@@ -43,8 +43,8 @@ def time_build(folder: Path, num_clips: int, num_bytes: int, repeats: int) -> di
     from tooling.workspace.layout import open_workspace
 
     datasets.disable_progress_bars()
-    root = folder / "noise"
-    workspace = open_workspace(root) if root.exists() else make_workspace(root, num_clips, num_bytes)
+    root = folder / f"noise-{num_clips}"
+    workspace = open_workspace(root) if (root / "plan.json").exists() else make_workspace(root, num_clips, num_bytes)
 
     def copy() -> None:
         shutil.rmtree(folder / "copied", ignore_errors=True)
