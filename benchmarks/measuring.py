@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import numpy as np
+
 Result = TypeVar("Result")
 Clock = Literal["cpu", "wall", "cuda"]
 LIBRARIES = ("torch", "torchcodec", "opencv-python", "av", "pyarrow", "datasets", "huggingface_hub", "facenet-pytorch")
@@ -124,6 +126,19 @@ def ratio_line(
 
     detail = ", ".join(f"{way} {shown(value)}" for way, value in medians.items())
     return Line(name, first / last, "times as fast", goal, detail=detail, samples=seconds)
+
+
+def agreement(ours: Any, theirs: Any) -> str:
+    """How far two ways' results are apart, arrays or tensors of one shape; the peak is the range of `theirs`."""
+    one, other = (np.asarray(getattr(values, "cpu", lambda v=values: v)(), np.float64) for values in (ours, theirs))
+    error = np.abs(one - other)
+    psnr = 20 * np.log10(np.ptp(other) / max(float(np.sqrt((error**2).mean())), 1e-10))
+    return f"largest difference {error.max():.1e}, PSNR {psnr:.0f} dB"
+
+
+def clock_of(device: str) -> Clock:
+    """The clock of work on a torch device."""
+    return "cpu" if device == "cpu" else "cuda"
 
 
 def _now(clock: Clock) -> float:

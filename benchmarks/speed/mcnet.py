@@ -1,7 +1,5 @@
 """Speed of MCNET's driving loop against the one-frame-at-a-time loop, same weights, in turn in one run.
 
-    python -m benchmarks.speed.mcnet [--frames 3] [--rounds 3] [--threads 1] [--device cpu] [--dtype float32]
-
 For every frame, the other loop does what the published one does: keypoints of the driving frame, normalisation with
 hull and inverse, the source's features again, convolutions and their norms as stored, attention with its full matrix of
 weights, batches of one. Warps whose results the published loop discards are left out. Times are processor seconds of
@@ -10,11 +8,9 @@ all threads on a CPU, and seconds on a GPU. Weights are repeatable, pictures ran
 
 from __future__ import annotations
 
-import argparse
 import math
-import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,6 +18,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's usual name
 from torch import Tensor
 
 from benchmarks.filled_weights import filled_state
+from benchmarks.measuring import Line, Setup, agreement, alternate, clock_of, ratio_line
 from generation.generators.mcnet.keypoints import Keypoints, McnetDetector, movement_scale, relative_keypoints
 from generation.generators.mcnet.memory import KERNEL_TEMPERATURE, MemoryUnit
 from generation.generators.mcnet.network import McnetGenerator, Still, resized, seen, warped
@@ -99,17 +96,6 @@ def ours(still: Still, network: McnetGenerator, detector: McnetDetector, driving
     return torch.cat([network(still, moved[at : at + step]).float() for at in range(0, len(driving), step)])
 
 
-def seconds_of(work: Callable[[], Tensor], device: torch.device) -> tuple[float, Tensor]:
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    started = clock()
-    result = work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return clock() - started, result
-
-
 def pictures(num_frames: int, side: int) -> Tensor:
     """Smooth noise that drifts: (T + 1, 3, S, S), the source first."""
     random = torch.Generator().manual_seed(SEED)
@@ -123,51 +109,42 @@ def filled(model: McnetGenerator | McnetDetector, net: str, rules: Path) -> None
     model.eval().requires_grad_(False)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
-    arguments = parser.parse_args()
-    torch.set_grad_enabled(False)
-    torch.set_num_threads(arguments.threads)
-    device = torch.device(arguments.device)
-    network, detector = McnetGenerator(), McnetDetector()
-    rules = Path(__file__).resolve().parent.parent / "tests" / "data" / "mcnet"
-    filled(network, "generator", rules)
-    filled(detector, "kp_detector", rules)
-    network.to(device)
-    detector.to(device)
-    all_pictures = pictures(arguments.frames, network.config["image_px"]).to(device)
-    source, driving = all_pictures[:1], all_pictures[1:]
-    plain = network.to(torch.float32)
-    folded = plain.to(getattr(torch, arguments.dtype)).folded(is_tiled=device.type == "cpu")
-    still = folded.encode(source, detector(source))
-    ways = {
-        "frame at a time": lambda: straightforward(plain, detector, source, driving),
-        "this project": lambda: ours(still, folded, detector, driving),
-    }
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    results: dict[str, Tensor] = {}
-    for number in range(arguments.rounds + 1):
-        for name, work in ways.items():
-            seconds, results[name] = seconds_of(work, device)
-            if number:  # the first round warms up
-                times[name].append(seconds)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    for name, median in medians.items():
-        print(f"{name:<16} {median / arguments.frames:7.3f} s/frame  ({', '.join(f'{t:.2f}' for t in times[name])} s)")
-    before, after = results.values()
-    error = (before - after).abs().max().item()
-    psnr = -10 * math.log10(max((before - after).square().mean().item(), 1e-20))
-    ratio = medians["frame at a time"] / medians["this project"]
-    print(
-        f"ratio {ratio:.2f}; largest difference {error:.1e}, PSNR {psnr:.0f} dB; {device}, {arguments.dtype}, ", end=""
-    )
-    print(f"{arguments.threads} threads, {arguments.frames} frames, medians of {arguments.rounds}")
+def measure(setup: Setup) -> Iterator[Line]:
+    """A few frames on this processor."""
+    yield compare(1 if setup.is_small else 3, repeats=setup.repeats)
 
 
-if __name__ == "__main__":
-    main()
+def compare(
+    num_frames: int,
+    *,
+    repeats: int,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    goal: float | None = None,
+) -> Line:
+    """Both ways in turn, the frame at a time in float32."""
+    rules = Path(__file__).resolve().parents[2] / "tests" / "data" / "mcnet"
+    where = torch.device(device)
+    with torch.inference_mode():
+        networks = [McnetGenerator(), McnetGenerator()]
+        detector = McnetDetector()
+        for network in networks:
+            filled(network, "generator", rules)
+            network.to(where)
+        filled(detector, "kp_detector", rules)
+        detector.to(where)
+        plain, folded = networks[0], networks[1].to(dtype).folded(is_tiled=device == "cpu")
+        all_pictures = pictures(num_frames, plain.config["image_px"]).to(where)
+        source, driving = all_pictures[:1], all_pictures[1:]
+        still = folded.encode(source, detector(source))
+        seconds, results = alternate(
+            {
+                "frame at a time": lambda: straightforward(plain, detector, source, driving),
+                "this project": lambda: ours(still, folded, detector, driving),
+            },
+            repeats,
+            clock_of(device),
+        )
+    name = f"MCNET, {num_frames} frames, {device}, {str(dtype).removeprefix('torch.')}"
+    line = ratio_line(name, seconds, goal, work=num_frames, unit="frames/s")
+    return replace(line, detail=f"{line.detail}; {agreement(results['this project'], results['frame at a time'])}")

@@ -1,29 +1,25 @@
 """Speed of SimSwap on a CPU or GPU: this project's pipeline against the published loop, frame by frame.
 
-    python -m benchmarks.speed.simswap [--size 224|512] [--frames 8] [--rounds 3] [--threads 1] [--device cpu]
-
 Both make the same frames with the same random weights, from decoded pictures to finished pictures, in turn in one run.
 The published loop is written here from its description: one frame at a time through the plain network, with the
 identity applied again for each; crop, warp, seam and blend over the whole picture. The other side is `SimSwap` with the
 published pasting; soft pasting and parsing are left out of both. Times are processor seconds on a CPU, and seconds on a
-GPU; medians of the rounds.
+GPU.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from benchmarks.filled_weights import filled_state
+from benchmarks.measuring import Line, Setup, agreement, alternate, clock_of, ratio_line
 from generation.arrays import Floats, Frame
 from generation.crops.align import choose_templates, similarity, smooth_landmarks
 from generation.crops.clip import FaceClip
@@ -89,53 +85,40 @@ def own_loop(pipeline: SimSwap, clip: FaceClip, prepared: PreparedSimswap) -> It
         yield pasted.frame
 
 
-def seconds_of(work: Callable[[], list[Frame]], clock: Callable[[], float]) -> tuple[float, list[Frame]]:
-    started = clock()
-    frames = work()
-    return clock() - started, frames
+def measure(setup: Setup) -> Iterator[Line]:
+    """224 px on this processor."""
+    yield compare(224, 2 if setup.is_small else 8, repeats=setup.repeats)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("size", 224), ("frames", 8), ("rounds", 3), ("threads", 1)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--compiled", action="store_true")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    cv2.setNumThreads(arguments.threads)
-    side, is_cpu = arguments.size, arguments.device == "cpu"
-    network = filled(side).to(arguments.device)
-    dtype = torch.float32 if is_cpu else torch.float16
-    own = filled(side).to(arguments.device, dtype)
-    identity: Any = SwapIdentity(layers=(1, 1, 1, 1), widths=(8, 8, 8, 8)).eval()
-    identity = identity.to(arguments.device, dtype)
+def compare(
+    side: int,
+    num_frames: int,
+    *,
+    repeats: int,
+    device: str = "cpu",
+    is_compiled: bool = False,
+    goal: float | None = None,
+) -> Line:
+    """Both ways in turn, from decoded pictures to finished ones, without `prepare`; on a GPU this one in float16."""
+    network, dtype = filled(side).to(device), torch.float32 if device == "cpu" else torch.float16
+    own = filled(side).to(device, dtype)
+    identity: Any = SwapIdentity(layers=(1, 1, 1, 1), widths=(8, 8, 8, 8)).eval().to(device, dtype)
     settings = {"crop_px": side, "template": PUBLISHED[side][2], "pasting": "published"}
-    pipeline = SimSwap(own, identity, **settings, is_compiled=arguments.compiled)
-    clip = film(arguments.frames)
+    pipeline = SimSwap(own, identity, **settings, is_compiled=is_compiled)
+    clip = film(num_frames)
     latent = torch.nn.functional.normalize(torch.randn(1, 512, generator=torch.Generator().manual_seed(0)))
-    latent = latent.to(arguments.device)
-    clock = time.process_time if is_cpu else time.perf_counter
-    times: dict[str, list[float]] = {"published loop": [], "own loop": []}
-    difference: NDArray[np.float64] = np.zeros(1)
+    latent = latent.to(device)
     with torch.inference_mode():
         prepared = PreparedSimswap(pipeline.fused.styles(latent.to(own.dtype)))
-        for number in range(arguments.rounds + 1):
-            one, theirs = seconds_of(lambda: list(published_loop(network, clip, latent, side)), clock)
-            other, ours = seconds_of(lambda: list(own_loop(pipeline, clip, prepared)), clock)
-            difference = np.abs(np.array(theirs, np.float64) - np.array(ours))
-            if number:  # the first round warms up
-                times["published loop"].append(one / arguments.frames)
-                times["own loop"].append(other / arguments.frames)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    for name, seconds in medians.items():
-        print(f"{name:<16} {1000 * seconds:8.1f} ms a frame")
-    print(f"largest difference {difference.max():.0f} levels, mean {difference.mean():.4f}")
-    ratio = medians["published loop"] / medians["own loop"]
-    print(
-        f"{side} px, {arguments.device}, {arguments.threads} threads: {ratio:.2f} times as fast as the published loop"
+        seconds, frames = alternate(
+            {
+                "published loop": lambda: np.stack(list(published_loop(network, clip, latent, side))),
+                "this project": lambda: np.stack(list(own_loop(pipeline, clip, prepared))),
+            },
+            repeats,
+            clock_of(device),
+        )
+    line = ratio_line(f"SimSwap, {side} px, {device}", seconds, goal, work=num_frames, unit="frames/s")
+    return replace(
+        line, detail=f"{line.detail}; {agreement(frames['this project'], frames['published loop'])} (levels)"
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,5 @@
 """Speed of the StyleGAN3 generator against the straightforward formulation, same weights, in turn in one run.
 
-    python -m benchmarks.speed.stylegan3 [--size 256] [--configuration t] [--rounds 3] [--device cpu] [--dtype float32]
-
 The straightforward formulation does what the definition says, step by step: weights modulated for every image, a
 grouped convolution, zeros inserted, filters over the whole upper rate, every other sample dropped. Sizes are those of
 the published recipes. Times are processor seconds of all threads on a CPU, and seconds on a GPU. Weights are random.
@@ -9,16 +7,15 @@ the published recipes. Times are processor seconds of all threads on a CPU, and 
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's usual name
 from torch import Tensor
 
+from benchmarks.measuring import Line, Setup, agreement, alternate, clock_of, ratio_line
 from benchmarks.parity.stylegan3_published import published_arguments
 from generation.generators.stylegan3.convert import generator_settings
 from generation.generators.stylegan3.network import StyleganGenerator, SynthesisLayer, SynthesisNetwork
@@ -73,61 +70,45 @@ def convolved(x: Tensor, taps: Tensor | None) -> Tensor:
     return F.conv2d(x, taps.reshape(1, 1, -1, 1).expand(channels, -1, -1, -1), groups=channels)
 
 
-def timed(run: Callable[[], Tensor], device: str) -> tuple[float, Tensor]:
-    """Processor seconds of one run, or seconds on a GPU, and its result."""
-    if device != "cpu":
-        torch.cuda.synchronize()
-    clock = time.process_time if device == "cpu" else time.perf_counter
-    start = clock()
-    images = run()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return clock() - start, images
+def measure(setup: Setup) -> Iterator[Line]:
+    """256 px, configuration t, on this processor."""
+    yield compare(repeats=setup.repeats)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=256, choices=(256, 512, 1024))
-    parser.add_argument("--configuration", default="t", choices=("t", "r"))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
-    given = parser.parse_args()
+def compare(
+    size: int = 256,
+    configuration: str = "t",
+    *,
+    repeats: int,
+    batch: int = 1,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    goal: float | None = None,
+) -> Line:
+    """Both ways in turn, the straightforward one in float32.
+
+    Args:
+        size, configuration: of the published recipes: 256, 512 or 1024; t or r.
+        repeats: see `alternate`.
+        batch: images at a time.
+        device, dtype: of this project's way.
+        goal: the ratio to reach.
+    """
     torch.manual_seed(0)
-    torch.set_num_threads(given.threads)
-    arguments = published_arguments(given.configuration, given.size)
-    network = StyleganGenerator(**generator_settings(arguments, file="recipe")).eval().to(given.device)
-    z = torch.randn(given.batch, network.config["z_dim"], device=given.device)
+    settings = generator_settings(published_arguments(configuration, size), file="recipe")
+    plain, own = (StyleganGenerator(**settings).eval().to(device) for _ in range(2))
+    own.load_state_dict(plain.state_dict())
+    own.to(dtype)
     with torch.inference_mode():
-        ws = network.mapping(z)
-        compare(network, ws, given)
-
-
-def compare(network: StyleganGenerator, ws: Tensor, given: argparse.Namespace) -> None:
-    """Prints both times of every round, and their medians."""
-    slow, fast, error, power = [], [], 0.0, 0.0
-    dtype = getattr(torch, given.dtype)
-    for number in range(given.rounds + 1):
-        network.to(torch.float32)
-        seconds, expected = timed(lambda: straightforward(network.synthesis, ws), given.device)
-        network.to(dtype)
-        own_seconds, images = timed(lambda: network.synthesis(ws), given.device)
-        if number:  # the first round warms up
-            slow.append(seconds)
-            fast.append(own_seconds)
-            print(f"straightforward {seconds:7.3f} s, this {own_seconds:7.3f} s, ratio {seconds / own_seconds:.2f}")
-        error = max(error, float((images - expected).abs().max()))
-        power = float((images - expected).square().mean())
-    first, second = statistics.median(slow), statistics.median(fast)
-    peak = float(expected.max() - expected.min())
-    quality = 10 * torch.log10(torch.tensor(peak**2 / max(power, 1e-20))).item()
-    print(
-        f"{given.configuration} {given.size} px, batch {len(ws)}, {given.device}, {given.dtype}: {first:.3f} s against "
-        f"{second:.3f} s, ratio {first / second:.2f}, largest difference {error:.1e}, PSNR {quality:.0f} dB"
-    )
-
-
-if __name__ == "__main__":
-    main()
+        ws = plain.mapping(torch.randn(batch, plain.config["z_dim"], device=device))
+        seconds, images = alternate(
+            {
+                "straightforward": lambda: straightforward(plain.synthesis, ws),
+                "this project": lambda: own.synthesis(ws).float(),
+            },
+            repeats,
+            clock_of(device),
+        )
+    name = f"StyleGAN3 {configuration}, {size} px, {device}, {str(dtype).removeprefix('torch.')}"
+    line = ratio_line(name, seconds, goal, work=batch, unit="images/s")
+    return replace(line, detail=f"{line.detail}; {agreement(images['this project'], images['straightforward'])}")

@@ -1,27 +1,23 @@
 """Speed of StyleGANEX: the network that this project runs on a clip against the published program's loop over frames.
 
-    python -m benchmarks.speed.styleganex [--height 256 --width 256] [--frames 1] [--rounds 3] [--threads 1]
-        [--device cuda]
-
 Both get the same random weights and frames, in turn in one run; the first round warms up. For each frame, the published
 loop encodes the aligned face and the whole frame again, modulates the kernels as grouped convolutions, adds noise maps
 times zero and filters one channel plane after another. Times are processor seconds, or seconds on a GPU, where the
-clip's network runs in float16. Work that is done once per clip is shown separately and counted on neither side.
+clip's network runs in float16. Work that is done once for a clip is counted on neither side.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
-import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.measuring import Line, Setup, agreement, alternate, clock_of, ratio_line
 from generation.generators.styleganex.layers import outer_filter
 from generation.generators.styleganex.network import FUSED_TAPS, StyleganexEditor
 
@@ -137,59 +133,36 @@ def filtered(x: Tensor, kernel: Tensor, up: int, pad: tuple[int, int]) -> Tensor
     return made.view(num, channels, *made.shape[2:])
 
 
-def timed(work: Callable[[], list[Tensor]], device: str) -> tuple[float, list[Tensor]]:
-    clock = time.process_time if device == "cpu" else time.perf_counter
-    if device != "cpu":
-        torch.cuda.synchronize()
-    started = clock()
-    made = work()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return clock() - started, made
+def measure(setup: Setup) -> Iterator[Line]:
+    """One small frame on this processor."""
+    yield compare(1, 256, 256, repeats=setup.repeats)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("height", 256), ("width", 256), ("frames", 1), ("rounds", 3), ("threads", 1)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--device", default="cpu")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    device = arguments.device
+def compare(
+    num_frames: int, height: int, width: int, *, repeats: int, device: str = "cpu", goal: float | None = None
+) -> Line:
+    """Both ways in turn; work that is done once for a clip is on neither side."""
     network = filled().to(device)
-    loop = FrameAtATime(network)
+    loop, is_cpu = FrameAtATime(network), device == "cpu"
     random = torch.Generator().manual_seed(1)
-    shape = (arguments.frames, 3, arguments.height, arguments.width)
-    frames = functional.interpolate(torch.rand((arguments.frames, 3, 9, 9), generator=random) * 2 - 1, shape[2:])
-    frames, face = frames.to(device), frames[:1, :, :256, :256].to(device)
-    is_cpu = device == "cpu"
-    times: dict[str, list[float]] = {"frame at a time": [], "clip": []}
+    small = torch.rand((num_frames, 3, 9, 9), generator=random) * 2 - 1
+    frames = functional.interpolate(small, (height, width)).to(device)
+    face = frames[:1, :, :256, :256]
     with torch.inference_mode():
-        started = time.perf_counter()
         clip = network.frame_network(network.latents(face)[0], FACTOR, is_tiled=is_cpu)
         if not is_cpu:
             clip = clip.to(torch.float16).to(memory_format=torch.channels_last)
-        once = time.perf_counter() - started
-        for number in range(arguments.rounds + 1):
-            one, theirs = timed(lambda: [loop(frame[None], face, FACTOR) for frame in frames], device)
-            if is_cpu:
-                other, ours = timed(lambda: [clip(frame[None]) for frame in frames], device)
-            else:
-                other, ours = timed(lambda: [clip(frames.half()).float()], device)
-            if number:
-                times["frame at a time"].append(one / len(frames))
-                times["clip"].append(other / len(frames))
-    difference = torch.cat(theirs) - torch.cat(ours)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    for name, seconds in medians.items():
-        print(f"{name:<16} {1000 * seconds:8.0f} ms a frame")
-    print(f"once for a clip  {1000 * once:8.0f} ms by the clock")
-    deviation = float(torch.cat(theirs).std())
-    print(f"largest difference {float(difference.abs().max()):.1e} of values with deviation {deviation:.2f}")
-    ratio = medians["frame at a time"] / medians["clip"]
-    size = f"{arguments.height}x{arguments.width}"
-    print(f"{size}, {device}, {arguments.threads} threads: {ratio:.2f} times as fast as a frame at a time")
 
+        def own() -> Tensor:
+            return torch.cat([clip(frame[None]) for frame in frames]) if is_cpu else clip(frames.half()).float()
 
-if __name__ == "__main__":
-    main()
+        seconds, results = alternate(
+            {
+                "frame at a time": lambda: torch.cat([loop(frame[None], face, FACTOR) for frame in frames]),
+                "this project": own,
+            },
+            repeats,
+            clock_of(device),
+        )
+    line = ratio_line(f"StyleGANEX, {width}x{height}, {device}", seconds, goal, work=num_frames, unit="frames/s")
+    return replace(line, detail=f"{line.detail}; {agreement(results['this project'], results['frame at a time'])}")

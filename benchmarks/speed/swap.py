@@ -1,50 +1,26 @@
-"""Speed of the weight-free swap at 720p: frames per second of each step, and of a full-frame formulation.
-
-    python -m benchmarks.speed.swap [NUM_FRAMES]
+"""Speed of the weight-free swap at 720p beside a full-frame formulation.
 
 The full-frame formulation is the usual one (warp the source picture onto the target picture, transfer mean and
 spread in Lab, draw and blur a mask, blend floats), without flow, choice of source frames or light: it does less, but on
-every pixel. Times are processor seconds of all threads.
+every pixel. What is prepared once for a clip is left out of both.
 """
 
 from __future__ import annotations
 
-import sys
-import tempfile
-import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
 
+from benchmarks.measuring import Line, Setup, alternate, ratio_line
+from benchmarks.speed.inputs import actor_clip
 from generation.arrays import Floats, Frame
-from generation.crops.align import AlignedFaces, aligned_batches, similarity, smooth_landmarks
-from generation.crops.clip import FaceClip, PastedFrame
-from generation.crops.paste import FaceOutput, paste
+from generation.crops.align import similarity, smooth_landmarks
+from generation.crops.clip import FaceClip
+from generation.crops.paste import replace_faces
 from generation.generators.loading import load_generator
-from generation.generators.weightfree.swap import PreparedSwap
 from generation.media.reader import read_frames
-from generation.media.writer import VideoWriter, write_clip
-from generation.quality.output import OutputMeter
-from tooling.actors import RenderSettings, render_clip, sample_actor
-
-WIDTH, HEIGHT = 1280, 720
-
-
-def film(folder: Path, seed: int, num_frames: int) -> FaceClip:
-    """Renders one actor's clip."""
-    path = folder / f"{seed}.mp4"
-    landmarks: list[Floats] = []
-
-    def frames() -> Iterator[Frame]:
-        for frame in render_clip(sample_actor(seed, "male"), RenderSettings(num_frames, motion_seed=seed)):
-            landmarks.append(np.asarray(frame.landmarks, np.float32))
-            yield frame.image
-
-    write_clip(path, frames())
-    return FaceClip(str(path), lambda: read_frames(path), np.array(landmarks, np.float32))
 
 
 def full_frame_swap(frame: Frame, points: Floats, source: Frame, source_points: Floats) -> Frame:
@@ -65,70 +41,26 @@ def full_frame_swap(frame: Frame, points: Floats, source: Frame, source_points: 
     return np.asarray(np.clip(np.rint(blended), 0, 255), np.uint8)
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    started = time.process_time()
-    work()
-    return time.process_time() - started
-
-
-def measure_steps(target: FaceClip, source: FaceClip, out: Path) -> dict[str, float]:
-    """Seconds of each step for the whole clip, each step alone with its input in memory."""
-    pipeline = load_generator("weightfree-swap")
-    frames = list(target.frames())
-    held = FaceClip("memory", lambda: iter(frames), target.landmarks)
-    prepared: list[PreparedSwap] = []
-    batches: list[AlignedFaces] = []
-    made: list[FaceOutput] = []
-    pasted: list[PastedFrame] = []
-    meter = OutputMeter()
-
-    def paste_all() -> None:
-        at = iter(frames)
-        for batch, output in zip(batches, made, strict=True):
-            for crop, mask, matrix in zip(output.frames, output.masks, batch.matrices[batch.requested], strict=True):
-                pasted.append(paste(next(at), crop, mask, matrix))
-
-    def encode() -> None:
-        with VideoWriter(out, width=WIDTH, height=HEIGHT) as writer:
-            for picture in pasted:
-                writer.write(picture.frame)
-
-    return {
-        "decode": seconds_of(lambda: deque(target.frames(), maxlen=0)),
-        "prepare (both clips, with decode)": seconds_of(lambda: prepared.append(pipeline.prepare(target, source))),
-        "align": seconds_of(lambda: batches.extend(aligned_batches(held, pipeline.batching))),
-        "swap of crops": seconds_of(lambda: made.extend(pipeline.replace(batch, prepared[0]) for batch in batches)),
-        "paste": seconds_of(paste_all),
-        "checks": seconds_of(lambda: deque(map(meter.add, pasted), maxlen=0)),
-        "encode": seconds_of(encode),
-    }
-
-
-def measure_full_frame(target: FaceClip, source: FaceClip) -> float:
-    """Seconds of the full-frame formulation for the whole clip, without decode and encode."""
-    frames, points = list(target.frames()), smooth_landmarks(target.landmarks)
-    still = next(iter(source.frames()))
-
-    def swap_all() -> None:
-        for frame, where in zip(frames, points, strict=True):
-            full_frame_swap(frame, where, still, source.landmarks[0])
-
-    return seconds_of(swap_all)
-
-
-def main(num_frames: int) -> None:
+def measure(setup: Setup) -> Iterator[Line]:
+    """Align, swap and paste of this project beside the full-frame formulation, frames in memory on both sides."""
     cv2.setNumThreads(1)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        target, source = film(folder, 1, num_frames), film(folder, 2, num_frames)
-        steps = measure_steps(target, source, folder / "out.mp4")
-        full = measure_full_frame(target, source)
-    rows = {**steps, "all steps": sum(steps.values()), "full-frame formulation, swap alone": full}
-    for step, seconds in rows.items():
-        print(f"{step:<36} {num_frames / seconds:8.1f} frames/s  {1000 * seconds / num_frames:6.1f} ms")
-    own = steps["align"] + steps["swap of crops"] + steps["paste"]
-    print(f"align, swap and paste are {full / own:.1f} times as fast as the full-frame formulation")
+    num_frames = 6 if setup.is_small else 45
+    path, landmarks = actor_clip(setup.folder, num_frames)
+    frames = list(read_frames(path))
+    other = [np.ascontiguousarray(frame[:, ::-1]) for frame in frames]  # somebody else's clip: mirrored
+    mirrored = landmarks[:, [1, 0, 2, 4, 3]] * np.float32([-1, 1]) + np.float32([frames[0].shape[1] - 1, 0])
+    target = FaceClip("target", lambda: iter(frames), landmarks)
+    source = FaceClip("source", lambda: iter(other), mirrored)
+    pipeline = load_generator("weightfree-swap")
+    prepared = pipeline.prepare(target, source)
+    points = smooth_landmarks(landmarks)
 
+    def full_frame() -> None:
+        for frame, where in zip(frames, points, strict=True):
+            full_frame_swap(frame, where, other[0], mirrored[0])
 
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 60)
+    def own() -> None:
+        deque(replace_faces(target, lambda faces: pipeline.replace(faces, prepared), pipeline.batching), maxlen=0)
+
+    seconds, _ = alternate({"full frame": full_frame, "this project": own}, setup.repeats)
+    yield ratio_line("weight-free swap, 1280x720, beside full frames", seconds, work=num_frames, unit="frames/s")
