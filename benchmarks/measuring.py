@@ -62,6 +62,9 @@ class Line:
         return self.name, f"{self.value:.3g} {self.unit}".strip(), goal, met, self.detail
 
 
+LEAST_PSNR = {"cpu": 60.0, "cuda": 40.0}  # dB, of the same in float32, and in half precision
+
+
 @dataclass(frozen=True)
 class Setup:
     """How to measure.
@@ -128,12 +131,13 @@ def ratio_line(
     return Line(name, first / last, "times as fast", goal, detail=detail, samples=seconds)
 
 
-def agreement(ours: Any, theirs: Any) -> str:
-    """How far two ways' results are apart, arrays or tensors of one shape; the peak is the range of `theirs`."""
+def psnr_line(name: str, ours: Any, theirs: Any, at_least: float) -> Line:
+    """How near two ways' results are, arrays or tensors of one shape; the peak is the range of `theirs`."""
     one, other = (np.asarray(getattr(values, "cpu", lambda v=values: v)(), np.float64) for values in (ours, theirs))
     error = np.abs(one - other)
     psnr = 20 * np.log10(np.ptp(other) / max(float(np.sqrt((error**2).mean())), 1e-10))
-    return f"largest difference {error.max():.1e}, PSNR {psnr:.0f} dB"
+    detail = f"largest difference {error.max():.1e} of values from {other.min():.2g} to {other.max():.2g}"
+    return Line(f"{name}: both ways' results", float(psnr), "dB", at_least, detail=detail)
 
 
 def clock_of(device: str) -> Clock:

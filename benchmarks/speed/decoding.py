@@ -20,6 +20,7 @@ from benchmarks.measuring import Line, Setup, alone, alternate, ratio_line
 
 SUBSET, SPLIT = "raw_video", "train"
 NUM_SAMPLED, CROP_PX = 8, 224
+NUM_IMAGES = 400
 
 
 def measure(setup: Setup) -> Iterator[Line]:
@@ -80,7 +81,7 @@ def make_release(folder: Path, num_clips: int, num_frames: int) -> tuple[Path, P
     from tests.workspaces import write_card
     from tooling.stages.build import build_release
 
-    workspace, out = clips_workspace(folder, num_clips, num_frames), folder / "homologous_deepfake"
+    workspace, out = clips_workspace(folder, num_clips, num_frames, NUM_IMAGES), folder / "homologous_deepfake"
     write_card(out, build_release(workspace, out))
     return workspace.root, out
 

@@ -38,7 +38,7 @@ def measure(setup: Setup) -> Iterator[Line]:
     """On an actor, whose true landmarks are known, and on the clips that are given."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    num_frames = 20 if setup.is_small else 150
+    num_frames = 20 if setup.is_small else 90
     path, truth = actor_clip(setup.folder, num_frames)
     yield from _measure_clip("an actor", list(read_frames(path)), truth.astype(np.float64), setup.repeats)
     for number, clip in enumerate(setup.clips, start=1):

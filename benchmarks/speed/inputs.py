@@ -22,7 +22,7 @@ from tooling.workspace.identities import Identity, format_identities
 from tooling.workspace.layout import Workspace, create_workspace, open_workspace
 
 WIDTH, HEIGHT, FPS = 1280, 720, 30
-NUM_IMAGES = 400
+MOST_RENDERED = 45  # frames of one clip
 
 
 def actor_clip(folder: Path, num_frames: int) -> tuple[Path, Floats]:
@@ -41,13 +41,22 @@ def actor_clip(folder: Path, num_frames: int) -> tuple[Path, Floats]:
     return path, np.load(stored)
 
 
-def clips_workspace(folder: Path, num_clips: int, num_frames: int) -> Workspace:
-    """A planned workspace of raw clips of one actor with tracks: shifted, mirrored and of another brightness each."""
-    root = folder / f"clips-{num_clips}-{num_frames}"
+def clips_workspace(folder: Path, num_clips: int, num_frames: int, num_images: int = 0) -> Workspace:
+    """A planned workspace of raw clips of one actor with tracks, shifted and of another brightness each.
+
+    Args:
+        folder: where it is made, and found again.
+        num_clips, num_frames: of the clips.
+        num_images: generated images of noise, so that `metadata` has many rows, as in a release.
+    """
+    root = folder / f"clips-{num_clips}-{num_frames}-{num_images}"
     if (root / "plan.json").exists():
         return open_workspace(root)
-    path, landmarks = actor_clip(folder, num_frames)
+    path, landmarks = actor_clip(folder, min(num_frames, MOST_RENDERED))
     frames = list(read_frames(path))
+    # Forth and back again and again: a longer clip needs no more rendering.
+    order = np.resize([*range(len(frames)), *range(len(frames))[-2:0:-1]], num_frames)
+    landmarks = landmarks[order]
     clip = ClipSettings(num_frames / FPS, FPS, WIDTH, HEIGHT)
     shards = ShardSettings(row_group_bytes=8_000_000)  # several row groups, of several clips each
     workspace = create_workspace(root, Settings(clip=clip, shards=shards))
@@ -59,7 +68,7 @@ def clips_workspace(folder: Path, num_clips: int, num_frames: int) -> Workspace:
         name, shift = f"raw_video/{number}.mp4", 8 * (number - num_clips // 2)
         staged = {one: workspace.staging_path(one) for one in (name, workspace.track_name(str(number)))}
         video, track = staged.values()
-        write_clip(video, (varied(frame, number, shift) for frame in frames), fps=FPS)
+        write_clip(video, (varied(frames[at], number, shift) for at in order), fps=FPS)
         moved = np.array([shift, 0], np.float32)
         content = {
             "width": WIDTH,
@@ -72,7 +81,7 @@ def clips_workspace(folder: Path, num_clips: int, num_frames: int) -> Workspace:
         planned = planned_record(f"raw_video/{number}", name, {}, "actor", {})
         record = finished_record(planned, staged, width=WIDTH, height=HEIGHT, fps=float(FPS), num_frames=num_frames)
         workspace.publish("raw_video", dataclasses.replace(record, digital_source_type="digitalCapture"), staged)
-    for number in range(1, NUM_IMAGES + 1):  # so that metadata has many rows, as in a release
+    for number in range(1, num_images + 1):
         name = f"GAN_images/{number:06d}.png"
         staged = {name: workspace.staging_path(name)}
         noise = np.random.default_rng(number).integers(0, 256, (64, 64, 3), dtype=np.uint8)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's usual name
 from torch import Tensor
 
 from benchmarks.filled_weights import filled_state
-from benchmarks.measuring import Line, Setup, agreement, alternate, clock_of, ratio_line
+from benchmarks.measuring import LEAST_PSNR, Line, Setup, alternate, clock_of, psnr_line, ratio_line
 from generation.generators.mcnet.keypoints import Keypoints, McnetDetector, movement_scale, relative_keypoints
 from generation.generators.mcnet.memory import KERNEL_TEMPERATURE, MemoryUnit
 from generation.generators.mcnet.network import McnetGenerator, Still, resized, seen, warped
@@ -111,7 +110,7 @@ def filled(model: McnetGenerator | McnetDetector, net: str, rules: Path) -> None
 
 def measure(setup: Setup) -> Iterator[Line]:
     """A few frames on this processor."""
-    yield compare(1 if setup.is_small else 3, repeats=setup.repeats)
+    yield from compare(1 if setup.is_small else 3, repeats=setup.repeats)
 
 
 def compare(
@@ -121,7 +120,7 @@ def compare(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     goal: float | None = None,
-) -> Line:
+) -> Iterator[Line]:
     """Both ways in turn, the frame at a time in float32."""
     rules = Path(__file__).resolve().parents[2] / "tests" / "data" / "mcnet"
     where = torch.device(device)
@@ -146,5 +145,5 @@ def compare(
             clock_of(device),
         )
     name = f"MCNET, {num_frames} frames, {device}, {str(dtype).removeprefix('torch.')}"
-    line = ratio_line(name, seconds, goal, work=num_frames, unit="frames/s")
-    return replace(line, detail=f"{line.detail}; {agreement(results['this project'], results['frame at a time'])}")
+    yield ratio_line(name, seconds, goal, work=num_frames, unit="frames/s")
+    yield psnr_line(name, results["this project"], results["frame at a time"], LEAST_PSNR[device])

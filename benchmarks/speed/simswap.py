@@ -10,7 +10,6 @@ GPU.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.filled_weights import filled_state
-from benchmarks.measuring import Line, Setup, agreement, alternate, clock_of, ratio_line
+from benchmarks.measuring import LEAST_PSNR, Line, Setup, alternate, clock_of, psnr_line, ratio_line
 from generation.arrays import Floats, Frame
 from generation.crops.align import choose_templates, similarity, smooth_landmarks
 from generation.crops.clip import FaceClip
@@ -87,7 +86,7 @@ def own_loop(pipeline: SimSwap, clip: FaceClip, prepared: PreparedSimswap) -> It
 
 def measure(setup: Setup) -> Iterator[Line]:
     """224 px on this processor."""
-    yield compare(224, 2 if setup.is_small else 8, repeats=setup.repeats)
+    yield from compare(224, 2 if setup.is_small else 8, repeats=setup.repeats)
 
 
 def compare(
@@ -98,7 +97,7 @@ def compare(
     device: str = "cpu",
     is_compiled: bool = False,
     goal: float | None = None,
-) -> Line:
+) -> Iterator[Line]:
     """Both ways in turn, from decoded pictures to finished ones, without `prepare`; on a GPU this one in float16."""
     network, dtype = filled(side).to(device), torch.float32 if device == "cpu" else torch.float16
     own = filled(side).to(device, dtype)
@@ -118,7 +117,6 @@ def compare(
             repeats,
             clock_of(device),
         )
-    line = ratio_line(f"SimSwap, {side} px, {device}", seconds, goal, work=num_frames, unit="frames/s")
-    return replace(
-        line, detail=f"{line.detail}; {agreement(frames['this project'], frames['published loop'])} (levels)"
-    )
+    name = f"SimSwap, {side} px, {device}"
+    yield ratio_line(name, seconds, goal, work=num_frames, unit="frames/s")
+    yield psnr_line(name, frames["this project"], frames["published loop"], LEAST_PSNR[device])

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.measuring import Line, Setup, agreement, alternate, clock_of, ratio_line
+from benchmarks.measuring import LEAST_PSNR, Line, Setup, alternate, clock_of, psnr_line, ratio_line
 from generation.generators.styleganex.layers import outer_filter
 from generation.generators.styleganex.network import FUSED_TAPS, StyleganexEditor
 
@@ -135,12 +134,12 @@ def filtered(x: Tensor, kernel: Tensor, up: int, pad: tuple[int, int]) -> Tensor
 
 def measure(setup: Setup) -> Iterator[Line]:
     """One small frame on this processor."""
-    yield compare(1, 256, 256, repeats=setup.repeats)
+    yield from compare(1, 256, 256, repeats=setup.repeats)
 
 
 def compare(
     num_frames: int, height: int, width: int, *, repeats: int, device: str = "cpu", goal: float | None = None
-) -> Line:
+) -> Iterator[Line]:
     """Both ways in turn; work that is done once for a clip is on neither side."""
     network = filled().to(device)
     loop, is_cpu = FrameAtATime(network), device == "cpu"
@@ -164,5 +163,6 @@ def compare(
             repeats,
             clock_of(device),
         )
-    line = ratio_line(f"StyleGANEX, {width}x{height}, {device}", seconds, goal, work=num_frames, unit="frames/s")
-    return replace(line, detail=f"{line.detail}; {agreement(results['this project'], results['frame at a time'])}")
+    name = f"StyleGANEX, {width}x{height}, {device}"
+    yield ratio_line(name, seconds, goal, work=num_frames, unit="frames/s")
+    yield psnr_line(name, results["this project"], results["frame at a time"], LEAST_PSNR[device])

@@ -53,7 +53,7 @@ def mean_traces(found: Sequence[Traces]) -> Traces:
 
 
 def _colour(pixels: NDArray[np.uint8]) -> dict[str, float]:
-    means, spreads = pixels.mean(axis=0), pixels.std(axis=0)
+    means, spreads = (values.ravel() for values in cv2.meanStdDev(pixels[:, None]))  # numpy's take 20 times as long
     measured = {f"{channel}_mean": float(mean) for channel, mean in zip("rgb", means, strict=True)}
     return measured | {f"{channel}_spread": float(spread) for channel, spread in zip("rgb", spreads, strict=True)}
 
