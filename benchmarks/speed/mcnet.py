@@ -109,8 +109,8 @@ def filled(model: McnetGenerator | McnetDetector, net: str, rules: Path) -> None
 
 
 def measure(setup: Setup) -> Iterator[Line]:
-    """A few frames on this processor."""
-    yield from compare(1 if setup.is_small else 3, repeats=setup.repeats)
+    """A frame on this processor."""
+    yield from compare(1, repeats=setup.repeats)
 
 
 def compare(

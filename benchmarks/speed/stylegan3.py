@@ -97,7 +97,7 @@ def compare(
     """
     torch.manual_seed(0)
     settings = generator_settings(published_arguments(configuration, size), file="recipe")
-    settings |= {name: int(settings[name] * channels) for name in ("channel_base", "channel_max")}
+    settings["channel_base"] = int(settings["channel_base"] * channels)
     plain, own = (StyleganGenerator(**settings).eval().to(device) for _ in range(2))
     own.load_state_dict(plain.state_dict())
     own.to(dtype)
@@ -111,6 +111,7 @@ def compare(
             repeats,
             clock_of(device),
         )
-    name = f"StyleGAN3 {configuration}, {size} px, {channels:.0%} of the channels, {device}, {str(dtype).removeprefix('torch.')}"
+    what = f"StyleGAN3 {configuration}, {size} px, {channels:.0%} of the channels"
+    name = f"{what}, {device}, {str(dtype).removeprefix('torch.')}"
     yield ratio_line(name, seconds, goal, work=batch, unit="images/s")
     yield psnr_line(name, images["this project"], images["straightforward"], LEAST_PSNR[device])
