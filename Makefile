@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all check slow soak install clean
+.PHONY: demo test test-all check slow soak bench install clean
 demo: install
 	$(BIN)/tooling demo demo
 
@@ -23,6 +23,9 @@ slow: install
 SEED ?= 0
 soak: install
 	HF_HUB_DISABLE_PROGRESS_BARS=1 $(BIN)/python -m pytest -n 0 -s --timeout 7200 --soak $(SEED) tests/flow/soak
+
+bench: install
+	$(BIN)/python -m benchmarks.speed
 
 install: .venv/installed
 
