@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import shutil
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -164,26 +166,35 @@ def _naming_problem(path: str) -> Iterator[None]:
 
 
 def _write_all(parts: Sequence[_Part], data: Path, settings: ShardSettings, progress: Progress) -> None:
-    total, done, checksums = sum(len(part.rows) for part in parts), count(1), []
+    """Writes all shards, then their checksums. Threads read and hash a group's files, and finished shards."""
+    total, done = sum(len(part.rows) for part in parts), count(1)
     progress(0, total, "")
-    for part in parts:
-        schema = arrow_schema(make_features(part.config))
-        shards = _cut(part, settings)
-        for number, shard in enumerate(shards):
-            name = f"{part.config}/{part.split}-{number:05d}-of-{len(shards):05d}.parquet"
-            path = data / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open_writer(path, schema) as writer:
-                for group in _row_groups(part, shard, settings.row_group_bytes):
-                    rows = []
-                    for row in group:
-                        rows.append(part.complete(row))
-                        progress(next(done), total, row["sample_id"])
-                    writer.write_table(pa.Table.from_pylist(rows, schema=schema), row_group_size=len(rows))
-            sync_file(path)
-            checksums.append(f"{file_sha256(path)}  {name}\n")
-        sync_folder(data / part.config)
-    write_text(data / CHECKSUMS, "".join(checksums))
+    digests: dict[str, Future[str]] = {}
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for part in parts:
+            schema = arrow_schema(make_features(part.config))
+            shards = _cut(part, settings)
+            for number, shard in enumerate(shards):
+                name = f"{part.config}/{part.split}-{number:05d}-of-{len(shards):05d}.parquet"
+                path = data / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with open_writer(path, schema) as writer:
+                    for group in _row_groups(part, shard, settings.row_group_bytes):
+                        rows = []
+                        for row, complete in zip(group, pool.map(part.complete, group), strict=True):
+                            rows.append(complete)
+                            progress(next(done), total, row["sample_id"])
+                        writer.write_table(pa.Table.from_pylist(rows, schema=schema), row_group_size=len(rows))
+                digests[name] = pool.submit(_finish_shard, path)
+        checksums = "".join(f"{digest.result()}  {name}\n" for name, digest in digests.items())
+    for folder in dict.fromkeys((data / name).parent for name in digests):
+        sync_folder(folder)
+    write_text(data / CHECKSUMS, checksums)
+
+
+def _finish_shard(path: Path) -> str:
+    sync_file(path)
+    return file_sha256(path)
 
 
 def _cut(part: _Part, settings: ShardSettings) -> list[range]:
