@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
+from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from generation.media.reader import read_clip
 from homologous_deepfake import SUBSETS
@@ -368,3 +372,15 @@ def contrast(one: str, other: str) -> float:
     linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
     dark, light = sorted(linear @ np.array([0.2126, 0.7152, 0.0722]))
     return float((light + 0.05) / (dark + 0.05))
+
+
+def test_posters_of_many_files_go_into_several_sheets() -> None:
+    shots = [SimpleNamespace(record=SimpleNamespace(subset="raw_video"), identity=None) for _ in range(60)]
+    with closing(media._Sheets(shots, [(12, 8)] * 60)) as sheets:  # type: ignore[arg-type]
+        places = {number: sheets.put(number, np.full((8, 12, 3), 4 * number, np.uint8)) for number in range(59, -1, -1)}
+        made = sheets.encode(1_000_000)
+    assert [(sheet.columns, sheet.rows) for sheet in made] == [(10, 5), (10, 1)]
+    pictures = [np.asarray(Image.open(io.BytesIO(sheet.content)).convert("RGB")) for sheet in made]
+    for number, place in places.items():
+        middle = pictures[place.sheet][8 * place.row + 4, 12 * place.column + 6]
+        assert np.abs(middle.astype(int) - 4 * number).max() <= 6
