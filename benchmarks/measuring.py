@@ -16,11 +16,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 
-Result = TypeVar("Result")
 Clock = Literal["cpu", "wall", "cuda"]
 LIBRARIES = ("torch", "torchcodec", "opencv-python", "av", "pyarrow", "datasets", "huggingface_hub", "facenet-pytorch")
 
@@ -83,8 +82,8 @@ class Setup:
 
 
 def alternate(
-    ways: Mapping[str, Callable[[], Result]], repeats: int, clock: Clock = "cpu", *, warm_up: bool = True
-) -> tuple[dict[str, list[float]], dict[str, Result]]:
+    ways: Mapping[str, Callable[[], Any]], repeats: int, clock: Clock = "cpu", *, warm_up: bool = True
+) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Runs every way in turn, again and again, so that whatever else the machine does meets all of them alike.
 
     Args:
@@ -98,7 +97,7 @@ def alternate(
         Seconds of each round by way, and what each way returned last.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    results: dict[str, Result] = {}
+    results: dict[str, Any] = {}
     for number in range(-int(warm_up), repeats):
         for name, work in ways.items():
             before = _now(clock)

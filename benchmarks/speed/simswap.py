@@ -102,7 +102,7 @@ def compare(
     network, dtype = filled(side).to(device), torch.float32 if device == "cpu" else torch.float16
     own = filled(side).to(device, dtype)
     identity: Any = SwapIdentity(layers=(1, 1, 1, 1), widths=(8, 8, 8, 8)).eval().to(device, dtype)
-    settings = {"crop_px": side, "template": PUBLISHED[side][2], "pasting": "published"}
+    settings: dict[str, Any] = {"crop_px": side, "template": PUBLISHED[side][2], "pasting": "published"}
     pipeline = SimSwap(own, identity, **settings, is_compiled=is_compiled)
     clip = film(num_frames)
     latent = torch.nn.functional.normalize(torch.randn(1, 512, generator=torch.Generator().manual_seed(0)))

@@ -48,7 +48,8 @@ def measure(setup: Setup) -> Iterator[Line]:
     path, landmarks = actor_clip(setup.folder, num_frames)
     frames = list(read_frames(path))
     other = [np.ascontiguousarray(frame[:, ::-1]) for frame in frames]  # somebody else's clip: mirrored
-    mirrored = landmarks[:, [1, 0, 2, 4, 3]] * np.float32([-1, 1]) + np.float32([frames[0].shape[1] - 1, 0])
+    mirrored = landmarks[:, [1, 0, 2, 4, 3]]
+    mirrored[..., 0] = frames[0].shape[1] - 1 - mirrored[..., 0]
     target = FaceClip("target", lambda: iter(frames), landmarks)
     source = FaceClip("source", lambda: iter(other), mirrored)
     pipeline = load_generator("weightfree-swap")
