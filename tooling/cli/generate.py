@@ -7,8 +7,9 @@ from typing import Annotated, Any, get_args
 import typer
 
 from tooling import console
-from tooling.cli.options import WORKSPACE, JsonOption, WorkersOption, WorkspaceOption, split_names
+from tooling.cli.options import WORKSPACE, EngineOption, JsonOption, WorkersOption, WorkspaceOption, split_names
 from tooling.errors import UsageError
+from tooling.work.engine import Engine
 from tooling.workspace.layout import open_workspace
 
 
@@ -19,7 +20,9 @@ def generate(
         str, typer.Option(help="Name (see `tooling generators`), diffusers:FOLDER_OR_REPO or onnx:FILE.")
     ] = "",
     weights: Annotated[str, typer.Option(help="Folder of converted weights, or a repository at the Hub.")] = "",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda or cuda:1; on Ray, auto is cpu, and cuda a GPU each.")
+    ] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
     batch: Annotated[int, typer.Option(min=0, help="Frames at a time; 0 is the generator's default.")] = 0,
     factor: Annotated[float, typer.Option(help="Strength of an edit; a negative age makes younger.")] = 2.0,
@@ -29,7 +32,7 @@ def generate(
     limit: Annotated[int, typer.Option(min=0, help="At most this many of each subset; 0 is all.")] = 0,
     seed: Annotated[int, typer.Option(help="Other seeds make other fakes.")] = 0,
     workers: WorkersOption = 0,
-    engine: Annotated[str, typer.Option(help="Where the work is done: local or ray.")] = "local",
+    engine: EngineOption = "local",
     as_json: JsonOption = False,
 ) -> None:
     """Make the planned fakes of one subset, or of all in the catalogue's order."""
@@ -41,7 +44,7 @@ def generate(
         raise UsageError("all: takes each family's default; name one subset with --generator, --weights or --only")
     options = LoadOptions(weights or None, device, dtype, batch)
     names = list(split_names(only)) or None
-    request = GenerateRequest(generator or None, names, limit or None, seed, factor, options, engine)
+    request = GenerateRequest(generator or None, names, limit or None, seed, factor, options, Engine(engine))
     opened, is_refused = open_workspace(workspace), False
     with opened.locked():
         for name in FAKES if subset == "all" else (subset,):

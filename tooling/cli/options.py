@@ -17,6 +17,10 @@ RELEASE = Path("homologous_deepfake")
 WorkspaceOption = Annotated[Path, typer.Option("--workspace", "-w", help="The work folder.")]
 ReleaseOption = Annotated[Path, typer.Option("--out", "-o", help="The built release.")]
 WorkersOption = Annotated[int, typer.Option("--workers", "-j", min=0, help="Processes; 0 is one per processor.")]
+EngineOption = Annotated[
+    str,
+    typer.Option("--engine", help="Where the work is done: local, ray or ray:HOST:PORT; see docs/many_machines.md."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 SinceOption = Annotated[
     str,

@@ -9,8 +9,9 @@ import typer
 
 from tooling import console
 from tooling.cli.exits import finish
-from tooling.cli.options import WORKSPACE, JsonOption, WorkersOption, WorkspaceOption, split_names
+from tooling.cli.options import WORKSPACE, EngineOption, JsonOption, WorkersOption, WorkspaceOption, split_names
 from tooling.errors import UsageError, listed
+from tooling.work.engine import Engine
 from tooling.workspace.layout import open_or_create_workspace, open_workspace
 from tooling.workspace.plan_file import format_plan
 
@@ -22,6 +23,7 @@ def ingest(
         float | None, typer.Option(min=0.5, help="Clip length of a new workspace; 15 if not given.")
     ] = None,
     workers: WorkersOption = 0,
+    engine: EngineOption = "local",
     as_json: JsonOption = False,
 ) -> None:
     """Cut one clip per person from the source videos: raw_video.
@@ -31,9 +33,10 @@ def ingest(
     """
     from tooling.stages.ingest import ingest_clips
 
+    chosen = Engine(engine)
     opened = open_or_create_workspace(workspace, clip_seconds)
     with opened.locked(), console.progress_bar("raw_video") as bar:
-        result = ingest_clips(opened, sources, num_workers=workers, progress=bar)
+        result = ingest_clips(opened, sources, num_workers=workers, engine=chosen, progress=bar)
     finish("raw_video", result, as_json=as_json)
 
 
@@ -41,14 +44,15 @@ def faces(
     workspace: WorkspaceOption = WORKSPACE,
     only: Annotated[str, typer.Option("--only", help="Only these people, separated by commas: 1,2.")] = "",
     workers: WorkersOption = 0,
+    engine: EngineOption = "local",
     as_json: JsonOption = False,
 ) -> None:
     """Track the face in each clip and crop it: face_video and tracks."""
     from tooling.stages.faces import crop_faces
 
-    opened, names = open_workspace(workspace), split_names(only)
+    chosen, opened, names = Engine(engine), open_workspace(workspace), split_names(only)
     with opened.locked(), console.progress_bar("face_video") as bar:
-        result = crop_faces(opened, only=names or None, num_workers=workers, progress=bar)
+        result = crop_faces(opened, only=names or None, num_workers=workers, engine=chosen, progress=bar)
     finish("face_video", result, as_json=as_json)
 
 

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from tooling import console
-from tooling.cli.options import WORKSPACE, JsonOption, SinceOption, WorkersOption, WorkspaceOption
+from tooling.cli.options import WORKSPACE, EngineOption, JsonOption, SinceOption, WorkersOption, WorkspaceOption
 from tooling.errors import UsageError
+from tooling.work.engine import Engine
 from tooling.workspace.layout import open_workspace
 
 
@@ -25,14 +26,16 @@ def verify(
         ),
     ] = None,
     workers: WorkersOption = 0,
+    engine: EngineOption = "local",
     as_json: JsonOption = False,
 ) -> None:
     """Check every file: contract, marks, faces, fakes against their targets; exit 1 on any error."""
     from tooling.stages.verify.run import VerifyOptions, raise_for_errors, verify_files
 
-    opened, options = open_workspace(workspace), VerifyOptions(recheck_all, identity_encoder)
+    chosen, opened = Engine(engine), open_workspace(workspace)
+    options = VerifyOptions(recheck_all, identity_encoder)
     with opened.locked(), console.progress_bar("verify") as bar:
-        findings = verify_files(opened, options, num_workers=workers, progress=bar)
+        findings = verify_files(opened, options, num_workers=workers, engine=chosen, progress=bar)
     if as_json:
         console.put(console.to_json([vars(finding) for finding in findings]))
     else:
@@ -48,14 +51,19 @@ def verify(
         console.put("verified: no errors")
 
 
-def audit(workspace: WorkspaceOption = WORKSPACE, workers: WorkersOption = 0, as_json: JsonOption = False) -> None:
+def audit(
+    workspace: WorkspaceOption = WORKSPACE,
+    workers: WorkersOption = 0,
+    engine: EngineOption = "local",
+    as_json: JsonOption = False,
+) -> None:
     """Test whether simple probes separate real from fake: audit.json; exit 1 if one does, pixel probes aside."""
     from tooling.stages.audit.run import audit_files, failures, raise_for_failures
     from tooling.workspace.audit_file import format_area
 
-    opened = open_workspace(workspace)
+    chosen, opened = Engine(engine), open_workspace(workspace)
     with opened.locked(), console.progress_bar("audit") as bar:
-        made = audit_files(opened, num_workers=workers, progress=bar)
+        made = audit_files(opened, num_workers=workers, engine=chosen, progress=bar)
     if as_json:
         console.put(console.to_json({"probes": [vars(result) for result in made.probes], "note": made.note}))
     else:

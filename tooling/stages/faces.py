@@ -21,7 +21,7 @@ from generation.faces.track import FaceTrack
 from generation.media.reader import probe_video, read_frames
 from generation.media.writer import VideoWriter
 from tooling.errors import InputError
-from tooling.work.engine import Progress, no_progress
+from tooling.work.engine import LOCAL, Engine, Progress, no_progress
 from tooling.work.tasks import Made, Task, finished_record, make_files, planned_record
 from tooling.workspace.files import write_text
 from tooling.workspace.layout import Workspace
@@ -35,6 +35,7 @@ def crop_faces(
     workspace: Workspace,
     *,
     num_workers: int = 0,
+    engine: Engine = LOCAL,
     progress: Progress = no_progress,
     only: Sequence[str] | None = None,
 ) -> StageResult:
@@ -43,6 +44,7 @@ def crop_faces(
     Args:
         workspace: locked by the caller.
         num_workers: processes; 0 means one per processor.
+        engine: where faces are followed.
         progress: called after each clip.
         only: identities; None takes all.
 
@@ -57,7 +59,9 @@ def crop_faces(
             raise InputError(f"{workspace.root}: no clip of '{identity}'; there are {', '.join(clips)}")
     chosen = clips if only is None else {identity: clips[identity] for identity in clips if identity in only}
     tasks = [_task(workspace, identity, clip) for identity, clip in chosen.items()]
-    return make_files(workspace, SUBSET, tasks, make_face_video, num_workers=num_workers, progress=progress)
+    return make_files(
+        workspace, SUBSET, tasks, make_face_video, num_workers=num_workers, engine=engine, progress=progress
+    )
 
 
 def _task(workspace: Workspace, identity: str, clip: FileRecord) -> Task:

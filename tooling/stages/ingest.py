@@ -26,7 +26,7 @@ from generation.media.reader import read_frames
 from generation.media.source import Source, survey_source
 from generation.media.writer import MASTER_OPTIONS, write_clip
 from tooling.errors import ConsentError, InputError, ToolingError, listed
-from tooling.work.engine import Progress, no_progress
+from tooling.work.engine import LOCAL, Engine, Progress, no_progress
 from tooling.work.tasks import Made, Task, finished_record, make_files, planned_record
 from tooling.workspace.clutter import CLUTTER, clutter_of, is_beside_video, is_companion
 from tooling.workspace.files import file_sha256, write_text
@@ -47,7 +47,12 @@ DURATION_TOLERANCE_SECONDS = 0.001
 
 
 def ingest_clips(
-    workspace: Workspace, sources: Path, *, num_workers: int = 0, progress: Progress = no_progress
+    workspace: Workspace,
+    sources: Path,
+    *,
+    num_workers: int = 0,
+    engine: Engine = LOCAL,
+    progress: Progress = no_progress,
 ) -> StageResult:
     """Makes the clip of every source video.
 
@@ -61,6 +66,7 @@ def ingest_clips(
         workspace: locked by the caller.
         sources: folder with the source videos.
         num_workers: processes; 0 means one per processor.
+        engine: where clips are made; each machine of a cluster must have the folder.
         progress: called after each clip.
 
     Returns:
@@ -80,7 +86,8 @@ def ingest_clips(
     with ThreadPoolExecutor(num_threads) as pool:
         digests = dict(zip(files, pool.map(file_sha256, files.values()), strict=True))
     tasks = [_task(workspace, identities[name], path, digests[name]) for name, path in files.items()]
-    result = make_files(workspace, SUBSET, tasks, make_clip, num_workers=num_workers, progress=progress)
+    engine = dataclasses.replace(engine, needed=tuple(task.work for task in tasks))
+    result = make_files(workspace, SUBSET, tasks, make_clip, num_workers=num_workers, engine=engine, progress=progress)
     result.refused = refused | result.refused
     finished = [task for task in tasks if task.planned.sample_id not in result.refused]
     result.notes = notes + left_out + _notes_of_bars(workspace, finished)

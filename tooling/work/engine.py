@@ -12,9 +12,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tooling.errors import UsageError, WorkerError
+from tooling.work.outcome import Outcome, outcome_of, use_one_thread
+from tooling.workspace.layout import Workspace
 
 ENGINES = ("local", "ray")
 MANAGER_SECONDS = 5.0  # for the thread of a stopped pool to end
@@ -29,43 +32,76 @@ def no_progress(done: int, total: int, name: str) -> None:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One ended item: its value, or the error that ended it."""
+class Engine:
+    """Where items are worked on.
 
-    item: Any
-    value: Any = None
-    error: Exception | None = None
+    Attributes:
+        name: "local": worker processes of this machine. "ray:HOST:PORT": the Ray cluster at that address, of which this
+            machine is one. "ray": that of RAY_ADDRESS, else one that runs on this machine, else a new one on it alone.
+        uses_gpu: whether each worker is to have a GPU of the cluster; "local" leaves GPUs to the function.
+        needed: files and folders beside the workspace that each machine of a cluster must have at the same path.
+
+    Raises:
+        UsageError: no such engine.
+    """
+
+    name: str = "local"
+    uses_gpu: bool = False
+    needed: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        kind, colon, address = self.name.partition(":")
+        if kind not in ENGINES or (colon and not (self.is_ray and address)):
+            raise UsageError(f"{self.name}: no such engine; use local, ray or ray:HOST:PORT")
+
+    @property
+    def is_ray(self) -> bool:
+        return self.name.partition(":")[0] == "ray"
+
+    @property
+    def address(self) -> str:
+        """Of the cluster; "" if none is named."""
+        return self.name.partition(":")[2]
+
+
+LOCAL = Engine()
 
 
 def run_side_by_side(
-    function: Callable[[Any], Any], items: Iterable[Any], *, num_workers: int = 0, engine: str = "local"
+    function: Callable[[Any], Any],
+    items: Iterable[Any],
+    *,
+    num_workers: int = 0,
+    engine: Engine = LOCAL,
+    workspace: Workspace | None = None,
 ) -> Iterator[Outcome]:
     """Calls a module-level function on every item in worker processes; yields outcomes as they end.
 
     Only a few items are in flight at a time, so memory does not grow with their number. If a worker dies (killed,
-    out of memory), the items that were in flight are tried again, each alone; one that kills its worker twice
+    out of memory), the items that were in flight are tried again, each alone; one whose worker dies again and again
     then ends with a WorkerError.
 
     Args:
         function: importable in another process.
         items: picklable.
-        num_workers: processes; 0 takes one for each processor, 1 works in this process.
-        engine: "local", or "ray", a cluster that sees the workspace at the same path.
+        num_workers: processes; 0 takes one for each processor (of a cluster: of all its machines, or one for each GPU
+            if the engine uses them), 1 works in this process.
+        engine: where.
+        workspace: in which the function works; each machine of a cluster must share it.
 
     Raises:
-        UsageError: no such engine, or Ray is not installed.
+        UsageError, WorkspaceError, WorkerError: see `tooling.work.ray.run_on_ray`.
     """
     items = list(items)
-    if engine not in ENGINES:
-        raise UsageError(f"{engine}: no such engine; use {' or '.join(ENGINES)}")
-    if engine == "ray":
+    if engine.is_ray and items:
         from tooling.work.ray import run_on_ray
 
-        yield from (Outcome(*ended) for ended in run_on_ray(function, items, num_workers))
+        where: dict[str, Any] = {"address": engine.address, "uses_gpu": engine.uses_gpu, "needed": engine.needed}
+        yield from run_on_ray(function, items, num_workers, **where, workspace=workspace)
         return
     num_workers = min(num_workers or len(os.sched_getaffinity(0)), len(items))
     if num_workers <= 1:
-        yield from (_call(function, item) for item in items)
+        yield from (outcome_of(function, item) for item in items)
         return
     waiting: deque[Any] = deque(items)
     while waiting:
@@ -91,7 +127,7 @@ def _run_pool(
             while waiting and len(running) < num_workers + 1:
                 item = waiting.popleft()
                 with _interrupts_held():
-                    running[pool.submit(_call, function, item)] = item
+                    running[pool.submit(outcome_of, function, item)] = item
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 item = running.pop(future)
                 if isinstance(future.exception(), BrokenProcessPool):
@@ -129,13 +165,6 @@ def _interrupts_held() -> Iterator[None]:
             signal.raise_signal(held[0])
 
 
-def _call(function: Callable[[Any], Any], item: Any) -> Outcome:
-    try:
-        return Outcome(item, value=function(item))
-    except Exception as error:
-        return Outcome(item, error=error)
-
-
 def _stop(pool: ProcessPoolExecutor) -> None:
     processes, manager = list((pool._processes or {}).values()), pool._executor_manager_thread
     pool.shutdown(wait=False, cancel_futures=True)
@@ -149,9 +178,7 @@ def _stop(pool: ProcessPoolExecutor) -> None:
 
 def _prepare_worker() -> None:
     threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
-    # One thread for each process: libraries read this when they are first imported, which happens after it.
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"
+    use_one_thread()
 
 
 def _end_with_parent() -> None:

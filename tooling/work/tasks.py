@@ -9,7 +9,8 @@ from typing import Any
 
 from generation.errors import GenerationError, RejectedOutputError
 from tooling.errors import DiskFullError, ToolingError
-from tooling.work.engine import Outcome, Progress, no_progress, run_side_by_side
+from tooling.work.engine import LOCAL, Engine, Progress, no_progress, run_side_by_side
+from tooling.work.outcome import Outcome
 from tooling.workspace.files import file_sha256, naming_full_disk
 from tooling.workspace.layout import Workspace
 from tooling.workspace.readiness import files_to_make_again, way_out_of
@@ -86,7 +87,7 @@ def make_files(
     function: Callable[[Workspace, Task], Made],
     *,
     num_workers: int = 0,
-    engine: str = "local",
+    engine: Engine = LOCAL,
     progress: Progress = no_progress,
 ) -> StageResult:
     """Makes the files of a subset that are not there yet, marking and publishing each as soon as it is complete.
@@ -99,7 +100,7 @@ def make_files(
         tasks: every file that the stage is about, finished or not.
         function: module-level function that makes one file under `workspace.staging_path` and syncs it.
         num_workers: processes; 0 takes one for each processor, 1 works in this process.
-        engine: see `run_side_by_side`.
+        engine: where.
         progress: called for each finished item; those that are kept count as done.
 
     Returns:
@@ -123,7 +124,7 @@ def make_files(
     num_kept = len(result.kept)
     total = num_kept + len(todo)
     progress(num_kept, total, "")
-    outcomes = run_side_by_side(_make_one, todo, num_workers=num_workers, engine=engine)
+    outcomes = run_side_by_side(_make_one, todo, num_workers=num_workers, engine=engine, workspace=workspace)
     for done, outcome in enumerate(outcomes, start=num_kept + 1):
         planned = outcome.item[2].planned
         settle(workspace, subset, planned, outcome, result)

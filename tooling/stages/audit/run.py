@@ -25,7 +25,7 @@ from tooling.stages.audit.containers import measure_container
 from tooling.stages.audit.probes import PROBES, Measured, Probe
 from tooling.stages.audit.separability import ProbedFile, adjusted_by_holm, measure_separability
 from tooling.stages.audit.tracks import measure_track
-from tooling.work.engine import Progress, no_progress, run_side_by_side
+from tooling.work.engine import LOCAL, Engine, Progress, no_progress, run_side_by_side
 from tooling.workspace.audit_file import MEASURED, Audit, ProbeResult, format_area, records_digest, write_audit
 from tooling.workspace.decoding import decode_json
 from tooling.workspace.files import append_line, replacing
@@ -86,8 +86,16 @@ class _Measurements:
         return {path: json.loads(self.lines[digest])["measured"].get(name, {}) for path, digest in self.digests.items()}
 
 
-def audit_files(workspace: Workspace, *, num_workers: int = 0, progress: Progress = no_progress) -> Audit:
+def audit_files(
+    workspace: Workspace, *, num_workers: int = 0, engine: Engine = LOCAL, progress: Progress = no_progress
+) -> Audit:
     """Measures new files, tests every probe on every subset, and writes audit.json.
+
+    Args:
+        workspace: held by the caller's lock.
+        num_workers: processes; 0 takes one for each processor.
+        engine: where files are measured.
+        progress: called for each measured file.
 
     Returns:
         All results in the order of catalogue and probes.
@@ -100,7 +108,7 @@ def audit_files(workspace: Workspace, *, num_workers: int = 0, progress: Progres
     if not comparisons:
         raise InputError(f"{workspace.root}: no fakes to compare with real files; run `tooling generate all` first")
     rows = {row["path"]: row for one in comparisons for row in (*one.reals, *one.fakes)}
-    measured = _measure(workspace, list(rows.values()), num_workers, progress)
+    measured = _measure(workspace, list(rows.values()), num_workers, engine, progress)
     progress(len(rows), len(rows), "testing probes")
     results: dict[tuple[str, str], ProbeResult] = {}
     for probe in PROBES:
@@ -155,7 +163,9 @@ def _comparisons(workspace: Workspace) -> list[Comparison]:
     return found
 
 
-def _measure(workspace: Workspace, rows: Sequence[Row], num_workers: int, progress: Progress) -> _Measurements:
+def _measure(
+    workspace: Workspace, rows: Sequence[Row], num_workers: int, engine: Engine, progress: Progress
+) -> _Measurements:
     """Measures new files side by side; each is kept as soon as it is measured."""
     path = workspace.root / MEASURED
     lines = _read_kept(path, {row["sha256"] for row in rows})
@@ -164,7 +174,7 @@ def _measure(workspace: Workspace, rows: Sequence[Row], num_workers: int, progre
     progress(num_kept, len(rows), "")
     traces = _verified_traces(workspace) if todo else {}
     items = [(workspace, row, traces.get(row["sha256"])) for row in todo]
-    outcomes = run_side_by_side(_measure_file, items, num_workers=num_workers)
+    outcomes = run_side_by_side(_measure_file, items, num_workers=num_workers, engine=engine, workspace=workspace)
     for done, outcome in enumerate(outcomes, start=num_kept + 1):
         row = outcome.item[1]
         if isinstance(outcome.error, (GenerationError, OSError, ValueError)):

@@ -21,7 +21,14 @@ from tooling.stages.generate.inputs import (
     refuse_without_consent,
     select,
 )
-from tooling.stages.generate.request import GenerateRequest, GeneratorChoice, loaded, sample_seed, tried_twice
+from tooling.stages.generate.request import (
+    GenerateRequest,
+    GeneratorChoice,
+    described,
+    loaded,
+    sample_seed,
+    tried_twice,
+)
 from tooling.work.tasks import Made, Task, finished_record, planned_record
 from tooling.workspace.identities import Identity
 from tooling.workspace.layout import Workspace
@@ -77,7 +84,7 @@ def clip_tasks(
     known = clip_inputs(workspace, people)
     stale = people_with_stale_tracks(workspace, people)
     clips, identities = workspace.records("raw_video"), workspace.identities()
-    settings = choice.parameters()
+    (settings,) = described([choice], request.engine)
     tasks: list[Task] = []
     refused: dict[str, str] = {}
     for name, fake in chosen.items():

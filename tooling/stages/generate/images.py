@@ -35,8 +35,8 @@ from tooling.stages.generate.inputs import (
     refuse_without_consent,
     select,
 )
-from tooling.stages.generate.request import GenerateRequest, GeneratorChoice, loaded, tried_twice
-from tooling.work.engine import Progress, run_side_by_side
+from tooling.stages.generate.request import GenerateRequest, GeneratorChoice, described, loaded, tried_twice
+from tooling.work.engine import Engine, Progress, run_side_by_side
 from tooling.work.tasks import Made, Task, finished_record, make_files, planned_record
 from tooling.workspace.decoding import read_json
 from tooling.workspace.files import sync_file, write_text
@@ -88,7 +88,8 @@ def make_images(
     plan = workspace.plan()
     chosen = select(SUBSET, planned, plan.left_out if plan else {}, request)
     folds = _fold_generators(workspace, choice, lambda what: progress(0, len(chosen), what))
-    settings = {of_fold.fold: of_fold.choice.parameters() for of_fold in folds}
+    found = described([of_fold.choice for of_fold in folds], request.engine)
+    settings = {of_fold.fold: one for of_fold, one in zip(folds, found, strict=True)}
     tasks, rounds = [], _rounds_after_errors(workspace)
     # Fold by fold, as a worker keeps no more than two generators.
     for name, number in sorted(chosen.items(), key=lambda one: (one[1] - 1) % len(folds)):
@@ -113,8 +114,9 @@ def make_images(
         compared, digest = workspace.path(COMPARED), _digest_of(workspace.records(SUBSET))
         if compared.is_file() and compared.read_text("ascii", "replace") == digest:
             return result
+        engine = dataclasses.replace(request.engine, uses_gpu=False)
         _describe_images(
-            workspace, described, num_workers, lambda: progress(len(chosen), len(chosen), "comparing images")
+            workspace, described, num_workers, engine, lambda: progress(len(chosen), len(chosen), "comparing images")
         )
         tasks = _remove_near_duplicates(workspace, tasks, described)
         if not tasks:
@@ -192,12 +194,16 @@ def _digest_of(records: Mapping[str, FileRecord]) -> str:
 
 
 def _describe_images(
-    workspace: Workspace, described: dict[str, Descriptor], num_workers: int, say_so: Callable[[], None]
+    workspace: Workspace,
+    described: dict[str, Descriptor],
+    num_workers: int,
+    engine: Engine,
+    say_so: Callable[[], None],
 ) -> None:
     """Adds the images that are not described yet, by their digest."""
     paths = {record.sha256: workspace.path(record.path) for record in workspace.records(SUBSET).values()}
     new = [(digest, path) for digest, path in paths.items() if digest not in described]
-    for outcome in run_side_by_side(_describe, new, num_workers=num_workers):
+    for outcome in run_side_by_side(_describe, new, num_workers=num_workers, engine=engine, workspace=workspace):
         if outcome.error:
             raise outcome.error
         described[outcome.item[0]] = outcome.value

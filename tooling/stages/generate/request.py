@@ -15,7 +15,9 @@ import torch
 
 from generation.errors import RejectedOutputError
 from generation.generators.loading import describe_generator, load_generator
-from generation.generators.registry import GENERATORS, SCHEMES, Family, LoadOptions
+from generation.generators.registry import GENERATORS, SCHEMES, Family, LoadOptions, weights_folder
+from tooling.errors import UsageError
+from tooling.work.engine import LOCAL, Engine, run_side_by_side
 
 Result = TypeVar("Result")
 
@@ -31,7 +33,7 @@ class GenerateRequest:
         seed: each fake's own seed is derived from it.
         factor: strength of an edit.
         options: weights, device, dtype and batch size.
-        engine: "local" or "ray"; see `tooling.work.engine`.
+        engine: where fakes are made.
     """
 
     generator: str | None = None
@@ -40,7 +42,7 @@ class GenerateRequest:
     seed: int = 0
     factor: float = 2.0
     options: LoadOptions = dataclasses.field(default_factory=LoadOptions)
-    engine: str = "local"
+    engine: Engine = LOCAL
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +65,50 @@ class GeneratorChoice:
         """Whether its results depend on who is stated to wear glasses."""
         return self.name in GENERATORS and GENERATORS[self.name].heeds_glasses
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file or folder of this machine that it is loaded from; none where it needs none, or a repository."""
+        _, _, location = self.name.partition(":")
+        if self.name in GENERATORS:
+            default = str(weights_folder(self.name)) if GENERATORS[self.name].weights else ""
+            location = self.options.weights or default
+        return (Path(location),) if location and Path(location).exists() else ()
+
     def parameters(self) -> dict[str, Any]:
         """Settings, dtype and digest of the weights, as JSON values for the record."""
         return describe_generator(self.name, self.options, family=self.family)
+
+
+def on_engine(choice: GeneratorChoice, engine: Engine) -> tuple[GeneratorChoice, Engine]:
+    """What a generator is loaded with and what each of its workers is given, on a cluster whose GPUs Ray assigns.
+
+    Raises:
+        UsageError: one GPU of a machine is named.
+    """
+    device = choice.options.device
+    if not engine.is_ray:
+        return choice, engine
+    if ":" in device:
+        raise UsageError(f"{device}: Ray chooses the GPU of each worker; use --device cuda")
+    options = dataclasses.replace(choice.options, device="cpu" if device == "auto" else device)
+    engine = dataclasses.replace(engine, uses_gpu=device == "cuda", needed=choice.files)
+    return dataclasses.replace(choice, options=options), engine
+
+
+def described(choices: Sequence[GeneratorChoice], engine: Engine) -> list[dict[str, Any]]:
+    """The parameters of each; where workers are given a GPU, a worker finds them: this machine may have none.
+
+    Raises:
+        GenerationError: see `describe_generator`.
+        ToolingError: see `run_side_by_side`.
+    """
+    if not engine.uses_gpu:
+        return [choice.parameters() for choice in choices]
+    found = list(run_side_by_side(GeneratorChoice.parameters, choices, num_workers=1, engine=engine))
+    for outcome in found:
+        if outcome.error is not None:
+            raise outcome.error
+    return [outcome.value for outcome in found]
 
 
 def sample_seed(seed: int, sample_id: str) -> int:

@@ -8,11 +8,13 @@ generator uses one. If it fails again, it is refused: rejects.jsonl has the reas
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from generation.generators.registry import GENERATORS, SCHEMES, Family, generators_of
 from homologous_deepfake import FAKES, SUBSETS
 from tooling.errors import UsageError
 from tooling.stages.generate.clips import clip_tasks, make_clip
-from tooling.stages.generate.request import GenerateRequest, GeneratorChoice, num_devices
+from tooling.stages.generate.request import GenerateRequest, GeneratorChoice, num_devices, on_engine
 from tooling.work.engine import Progress, no_progress
 from tooling.work.tasks import make_files
 from tooling.workspace.layout import Workspace
@@ -52,15 +54,16 @@ def generate_fakes(
     request = request or GenerateRequest()
     family: Family = SUBSETS[subset].method  # type: ignore[assignment]
     choice = GeneratorChoice(_generator_name(subset, family, request.generator), family, request.options)
-    num_workers = num_workers or num_devices(request.options)
+    choice, engine = on_engine(choice, request.engine)
+    request = replace(request, engine=engine)
+    if not engine.is_ray:
+        num_workers = num_workers or num_devices(request.options)
     if family == "full_face_generation":
         from tooling.stages.generate.images import make_images  # imports diffusers, which takes seconds
 
         return make_images(workspace, request, choice, num_workers=num_workers, progress=progress)
     tasks, refused = clip_tasks(workspace, subset, request, choice)
-    result = make_files(
-        workspace, subset, tasks, make_clip, num_workers=num_workers, engine=request.engine, progress=progress
-    )
+    result = make_files(workspace, subset, tasks, make_clip, num_workers=num_workers, engine=engine, progress=progress)
     result.refused = refused | result.refused
     return result
 

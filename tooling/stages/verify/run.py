@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from generation.faces.identity import DlibIdentity
@@ -24,7 +24,8 @@ from tooling.stages.verify.meters.recognition import EncoderChoice, check_identi
 from tooling.stages.verify.people import Records, check_counts, check_folders, check_inputs, check_people
 from tooling.stages.verify.table import check_digest, read_known, write_table
 from tooling.views.excerpts import drop_excerpts
-from tooling.work.engine import Progress, no_progress, run_side_by_side
+from tooling.work.engine import LOCAL, Engine, Progress, no_progress, run_side_by_side
+from tooling.work.outcome import Outcome
 from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import Plan
@@ -74,6 +75,7 @@ def verify_files(
     options: VerifyOptions | None = None,
     *,
     num_workers: int = 0,
+    engine: Engine = LOCAL,
     progress: Progress = no_progress,
 ) -> list[Finding]:
     """Verifies the workspace and writes verification.parquet.
@@ -82,6 +84,7 @@ def verify_files(
         workspace: held by the caller's lock.
         options: None takes the defaults.
         num_workers: processes; 0 takes one for each processor.
+        engine: where files are checked.
         progress: called for each checked file.
 
     Returns:
@@ -92,13 +95,18 @@ def verify_files(
         GenerationError: it is not an identity encoder.
     """
     with closing(CheckStore(workspace.staging_folder)) as checks:
-        findings = _verify(workspace, options or VerifyOptions(), checks, num_workers, progress)
+        findings = _verify(workspace, options or VerifyOptions(), checks, num_workers, engine, progress)
     workspace.clear_staging()
     return findings
 
 
 def _verify(
-    workspace: Workspace, options: VerifyOptions, checks: CheckStore, num_workers: int, progress: Progress
+    workspace: Workspace,
+    options: VerifyOptions,
+    checks: CheckStore,
+    num_workers: int,
+    engine: Engine,
+    progress: Progress,
 ) -> list[Finding]:
     records = {subset: workspace.records(subset) for subset in SUBSETS}
     plan = workspace.plan() or Plan(seed=0)
@@ -112,7 +120,10 @@ def _verify(
     for check in () if options.recheck_all else read_known(workspace, state.digests):
         checks.keep(check)
     groups = _groups(workspace, records, context, set(checks))
-    _check_files(state, groups, num_workers, progress)
+    if isinstance(context.encoder, Path):
+        engine = replace(engine, needed=(context.encoder,))
+    work = run_side_by_side(check_group, groups, num_workers=num_workers, engine=engine, workspace=workspace)
+    _check_files(state, work, progress)
     progress(len(state.all_records), len(state.all_records), "comparing files with each other")
     drop_excerpts(workspace, state.all_records)
     findings += check_people(workspace, records, plan) + check_folders(workspace, records)
@@ -214,13 +225,13 @@ def _group(
     return CheckItem(workspace, context, checked, unchanged, clip)
 
 
-def _check_files(state: _Verification, groups: Iterator[CheckItem], num_workers: int, progress: Progress) -> None:
+def _check_files(state: _Verification, outcomes: Iterator[Outcome], progress: Progress) -> None:
     """Every file by itself and beside its target; the table is written from time to time, and when interrupted."""
     total, done, is_ended = len(state.all_records), 0, False
     progress(0, total, "")
     written = time.monotonic()
     try:
-        for outcome in run_side_by_side(check_group, groups, num_workers=num_workers):
+        for outcome in outcomes:
             work: CheckItem = outcome.item
             if isinstance(outcome.error, DiskFullError):
                 raise outcome.error
