@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import threading
 from collections import deque
@@ -19,7 +20,7 @@ from tooling.errors import UsageError, WorkerError
 from tooling.work.outcome import Outcome, outcome_of, use_one_thread
 from tooling.workspace.layout import Workspace
 
-ENGINES = ("local", "ray")
+ENGINES = re.compile(r"local|ray(:[^:/]+:[0-9]+)?")
 MANAGER_SECONDS = 5.0  # for the thread of a stopped pool to end
 
 Progress = Callable[[int, int, str], None]
@@ -50,8 +51,7 @@ class Engine:
     needed: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
-        kind, colon, address = self.name.partition(":")
-        if kind not in ENGINES or (colon and not (self.is_ray and address)):
+        if not ENGINES.fullmatch(self.name):
             raise UsageError(f"{self.name}: no such engine; use local, ray or ray:HOST:PORT")
 
     @property

@@ -12,6 +12,7 @@ import math
 import os
 import secrets
 import signal
+import socket
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,7 @@ from tooling.errors import UsageError, WorkerError, WorkspaceError, listed
 from tooling.work.outcome import Outcome, outcome_of, use_one_thread
 from tooling.workspace.layout import Workspace
 
+CONNECT_SECONDS = 10.0
 NUM_TRIES = 3  # of an item whose worker dies, and of starting a worker
 # Read by Ray when it is imported: it prints nothing to stdout, which is for data, and reports nothing to its makers.
 SETTINGS = {"RAY_DEDUP_LOGS_SKIP_REGEX": ".", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -182,10 +184,13 @@ def _connected(address: str) -> Any:
     if ray.is_initialized():
         return ray
     handler = signal.getsignal(signal.SIGTERM)
+    named = address or os.environ.get("RAY_ADDRESS", "")
+    host, colon, port = named.rpartition(":")
     try:
+        if colon and port.isdigit() and "/" not in host:  # else Ray tries for two minutes
+            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
         ray.init(address or None, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError, ImportError) as error:
-        named = address or os.environ.get("RAY_ADDRESS", "")
+    except (OSError, RuntimeError, ValueError, ImportError) as error:
         way_out = "name one that runs, HOST:PORT as `ray start` prints it, from a machine that belongs to it"
         raise UsageError(f"ray: no cluster to be used at '{named}' ({_last_line(error)}); {way_out}") from error
     finally:

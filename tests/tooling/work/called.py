@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
+from functools import lru_cache
 from pathlib import Path
 
 _held: list[object] = []
@@ -31,6 +32,24 @@ def die_once(item: tuple[str, int]) -> int:
 def hold_lock(number: int) -> int:
     _held.append(multiprocessing.RLock())  # as progress bars of libraries do
     return number
+
+
+@lru_cache
+def _load(folder: str) -> str:
+    with (Path(folder) / "loads").open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    return str(os.getpid())
+
+
+def where_loaded(folder: str) -> str:
+    """The process that loaded what this item is worked on with; each load is a line of the file `loads`."""
+    time.sleep(0.1)
+    return _load(folder)
+
+
+def visible_gpus(number: int) -> str:
+    time.sleep(0.1)
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "all")
 
 
 def sleep_long(folder: str) -> None:

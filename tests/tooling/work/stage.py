@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 from generation.media.writer import write_clip
 from tests.workspaces import HEIGHT, WIDTH, moving_pattern
 from tooling.errors import InputError
 from tooling.work.tasks import Made, Task, finished_record, planned_record
+from tooling.workspace.files import append_line
 from tooling.workspace.layout import Workspace
 
 NAMES = [str(number) for number in range(1, 9)]
@@ -17,6 +19,8 @@ NAMES = [str(number) for number in range(1, 9)]
 def make_text(workspace: Workspace, task: Task) -> Made:
     if task.work == "bad":
         raise InputError("bad.mp4: is bad; mend it")
+    if log := os.environ.get("TEST_ITEM_LOG"):
+        append_line(Path(log), task.planned.path)
     time.sleep(float(os.environ.get("TEST_ITEM_SECONDS", "0")))
     staged = workspace.staging_path(task.planned.path)
     write_clip(staged, moving_pattern(WIDTH, HEIGHT, sum(task.planned.sample_id.encode())))
