@@ -13,7 +13,7 @@ from tooling import __version__, console
 from tooling.cli.access import access_app, takedown
 from tooling.cli.detectors import evaluate, export_app, score
 from tooling.cli.exits import run
-from tooling.cli.generate import generate, generators
+from tooling.cli.generate import generate, generators, jobs
 from tooling.cli.hub import hub_app
 from tooling.cli.keys import keys_app
 from tooling.cli.preparation import faces, ingest, plan
@@ -47,6 +47,7 @@ app.command()(plan)
 # -> fakes
 app.command()(generate)
 app.command()(generators)
+app.command()(jobs)
 
 # -> a workspace that can be trusted
 app.command()(verify)

@@ -7,30 +7,49 @@ from typing import Annotated, Any, get_args
 import typer
 
 from tooling import console
-from tooling.cli.options import WORKSPACE, EngineOption, JsonOption, WorkersOption, WorkspaceOption, split_names
+from tooling.cli.options import (
+    WORKSPACE,
+    EngineOption,
+    JsonOption,
+    WorkersOption,
+    WorkspaceOption,
+    read_repo,
+    split_names,
+)
 from tooling.errors import UsageError
 from tooling.work.engine import Engine
 from tooling.workspace.layout import open_workspace
 
+SubsetArgument = Annotated[str, typer.Argument(help="avatarify_video, edit_video, swap_video, GAN_images, or all.")]
+GeneratorOption = Annotated[
+    str, typer.Option(help="Name (see `tooling generators`), diffusers:FOLDER_OR_REPO or onnx:FILE.")
+]
+WeightsOption = Annotated[str, typer.Option(help="Folder of converted weights, or a repository at the Hub.")]
+DeviceOption = Annotated[
+    str, typer.Option(help="auto, cpu, cuda or cuda:1; on Ray, auto is cpu, and cuda a GPU for each worker.")
+]
+DtypeOption = Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")]
+BatchOption = Annotated[int, typer.Option(min=0, help="Frames at a time; 0 is the generator's default.")]
+FactorOption = Annotated[float, typer.Option(help="Strength of an edit; a negative age makes younger.")]
+OnlyOption = Annotated[
+    str, typer.Option("--only", help="Only these, separated by commas: 1_2,2_1 or age/1,hair/1 or 000001.")
+]
+LimitOption = Annotated[int, typer.Option(min=0, help="At most this many of each subset; 0 is all.")]
+SeedOption = Annotated[int, typer.Option(help="Other seeds make other fakes.")]
+
 
 def generate(
-    subset: Annotated[str, typer.Argument(help="avatarify_video, edit_video, swap_video, GAN_images, or all.")],
+    subset: SubsetArgument,
     workspace: WorkspaceOption = WORKSPACE,
-    generator: Annotated[
-        str, typer.Option(help="Name (see `tooling generators`), diffusers:FOLDER_OR_REPO or onnx:FILE.")
-    ] = "",
-    weights: Annotated[str, typer.Option(help="Folder of converted weights, or a repository at the Hub.")] = "",
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda or cuda:1; on Ray, auto is cpu, and cuda a GPU each.")
-    ] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
-    batch: Annotated[int, typer.Option(min=0, help="Frames at a time; 0 is the generator's default.")] = 0,
-    factor: Annotated[float, typer.Option(help="Strength of an edit; a negative age makes younger.")] = 2.0,
-    only: Annotated[
-        str, typer.Option("--only", help="Only these, separated by commas: 1_2,2_1 or age/1,hair/1 or 000001.")
-    ] = "",
-    limit: Annotated[int, typer.Option(min=0, help="At most this many of each subset; 0 is all.")] = 0,
-    seed: Annotated[int, typer.Option(help="Other seeds make other fakes.")] = 0,
+    generator: GeneratorOption = "",
+    weights: WeightsOption = "",
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    batch: BatchOption = 0,
+    factor: FactorOption = 2.0,
+    only: OnlyOption = "",
+    limit: LimitOption = 0,
+    seed: SeedOption = 0,
     workers: WorkersOption = 0,
     engine: EngineOption = "local",
     as_json: JsonOption = False,
@@ -40,8 +59,7 @@ def generate(
     from homologous_deepfake import FAKES
     from tooling.stages.generate.run import GenerateRequest, generate_fakes
 
-    if subset == "all" and (generator or weights or only):
-        raise UsageError("all: takes each family's default; name one subset with --generator, --weights or --only")
+    _check_all(subset, generator, weights, only)
     options = LoadOptions(weights or None, device, dtype, batch)
     names = list(split_names(only)) or None
     request = GenerateRequest(generator or None, names, limit or None, seed, factor, options, Engine(engine))
@@ -54,6 +72,79 @@ def generate(
             is_refused |= bool(result.refused)
     if is_refused:
         raise typer.Exit(1)
+
+
+def jobs(
+    subset: SubsetArgument,
+    repo: Annotated[
+        str,
+        typer.Argument(metavar="REPO_ID", help="Private repository of a release, OWNER/NAME or OWNER/NAME@REVISION."),
+    ],
+    workspace: WorkspaceOption = WORKSPACE,
+    generator: GeneratorOption = "",
+    weights: Annotated[str, typer.Option(help="Repository of converted weights at the Hub.")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dtype: DtypeOption = "auto",
+    batch: BatchOption = 0,
+    factor: FactorOption = 2.0,
+    only: OnlyOption = "",
+    limit: LimitOption = 0,
+    seed: SeedOption = 0,
+    workers: WorkersOption = 0,
+    branch: Annotated[str, typer.Option(help="Branch for the fakes; job-SUBSET if not given.")] = "",
+    flavor: Annotated[str, typer.Option(help="Machine, as `hf jobs hardware` lists them.")] = "cpu-upgrade",
+    timeout: Annotated[str, typer.Option(help="Ends the job: 90m, 6h or 1d; nothing is pushed then.")] = "6h",
+    namespace: Annotated[str, typer.Option(help="User or organisation that pays; the token's user if not given.")] = "",
+    image: Annotated[str, typer.Option(help="Docker image with Python, derived from Debian.")] = "python:3.12",
+    software: Annotated[
+        str | None, typer.Option(help='What pip installs there; this version if not given, "" if the image has all.')
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the job; send nothing.")] = False,
+) -> None:
+    """Make fakes of a pushed release in a job at Hugging Face; they come back on a branch of its repository."""
+    from tooling.stages.generate.job import SOFTWARE, JobRequest, check_names, prepare_job, submit_job
+
+    _check_all(subset, generator, weights, only)
+    check_names(subset, generator, weights)
+    repo_id, revision = read_repo(repo)
+    given = {
+        "--generator": (generator, ""),
+        "--weights": (weights, ""),
+        "--device": (device, "auto"),
+        "--dtype": (dtype, "auto"),
+        "--batch": (batch, 0),
+        "--factor": (factor, 2.0),
+        "--only": (only, ""),
+        "--limit": (limit, 0),
+        "--seed": (seed, 0),
+        "--workers": (workers, 0),
+    }
+    arguments = [subset, *(f"{name}={value}" for name, (value, default) in given.items() if value != default)]
+    request = JobRequest(
+        arguments=arguments,
+        repo_id=repo_id,
+        revision=revision or None,
+        branch=branch or f"job-{subset}",
+        image=image,
+        software=SOFTWARE if software is None else software,
+        flavor=flavor,
+        timeout=timeout,
+        namespace=namespace or None,
+    )
+    job = prepare_job(open_workspace(workspace), request)
+    if dry_run:
+        console.put(str(job))
+        return
+    sent = submit_job(job)
+    console.put(sent.url)
+    console.say(
+        f"its log: hf jobs logs {sent.id}; its fakes when it has ended: tooling pull {repo_id}@{request.branch}"
+    )
+
+
+def _check_all(subset: str, generator: str, weights: str, only: str) -> None:
+    if subset == "all" and (generator or weights or only):
+        raise UsageError("all: takes each family's default; name one subset with --generator, --weights or --only")
 
 
 def generators(as_json: JsonOption = False) -> None:

@@ -105,6 +105,8 @@ def test_a_machine_without_the_workspace_is_named_before_any_work(engine: Engine
     create_workspace(tmp_path / "w", Settings())
     descriptor = os.open(tmp_path, os.O_RDONLY)
     seen_here = Path(f"/proc/self/fd/{descriptor}/w")
+    source = seen_here / "1.mp4"
+    source.touch()
     steps: list[tuple[int, int, str]] = []
     try:
         with pytest.raises(WorkspaceError) as raised:
@@ -116,10 +118,8 @@ def test_a_machine_without_the_workspace_is_named_before_any_work(engine: Engine
                 engine=engine,
                 progress=lambda *step: steps.append(step),
             )
-        with pytest.raises(WorkspaceError, match=rf"^{seen_here}/1.mp4: is not shared with "):
-            source = tmp_path / "w" / "1.mp4"
-            source.touch()
-            list(run_side_by_side(square, [1], engine=replace(engine, needed=(seen_here / source.name,))))
+        with pytest.raises(WorkspaceError, match=rf"^{source}: is not shared with "):
+            list(run_side_by_side(square, [1], engine=replace(engine, needed=(source,))))
     finally:
         os.close(descriptor)
     machine = ray.nodes()[0]["NodeManagerAddress"]

@@ -4,5 +4,6 @@ run      checks the request, and chooses the generator
 request  what to make and with what; the generator in a worker, seeds, the second attempt
 inputs   consent, and exactly the recorded files
 clips    face swap, expression driving, attribute editing: the tasks, and making one of them
+job      the same generation as a job at Hugging Face
 images   full-face generation: the same, one generator per fold, no near-duplicates
 """
