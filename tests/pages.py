@@ -21,7 +21,7 @@ from tooling.cli.app import main
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 RESEARCHERS = ("load", "stream", "pair", "train", "score", "evaluate", "export")
-MAINTAINERS = ("ingest", "regenerate", "verify", "push", "take_down")
+MAINTAINERS = ("ingest", "regenerate", "verify", "push", "many_machines", "take_down")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NOT_RUN = ("text", "csv")  # what a block is that is only shown
 

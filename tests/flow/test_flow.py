@@ -17,12 +17,14 @@ from tests.hub.served import OWNER, Served, patch_endpoint
 from tests.pages import DOCS, MAINTAINERS, RESEARCHERS, run_command, run_page
 from tooling.actors import SourceSettings, write_sources
 from tooling.settings import ClipSettings, Settings
+from tooling.stages.generate.job import JobRequest, prepare_job
 from tooling.workspace.layout import create_workspace, open_workspace
 from tooling.workspace.path_kinds import unknown_paths
 
 pytestmark = pytest.mark.thorough
 
 TOOLING = Path(sys.executable).with_name("tooling")
+REPO = "lab/homologous_deepfake"
 STAGES = (
     ["ingest", "sources", "--workers", "1"],
     ["faces", "--workers", "1"],
@@ -113,6 +115,28 @@ def test_every_page_is_run_and_found_in_the_readme() -> None:
     assert pages == {*RESEARCHERS, *MAINTAINERS, "CONTRIBUTING"}
     readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
     assert [name for name in sorted(pages) if f"(docs/{name}.md)" not in readme] == []
+
+
+@pytest.mark.slow
+def test_a_job_makes_fakes_there_that_are_pulled_here(
+    folder: Path, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs the very command that is sent, on this machine, with the variables that a job has."""
+    patch_endpoint(monkeypatch, served.endpoint)
+    monkeypatch.setenv("HF_TOKEN", OWNER)
+    shutil.copytree(folder, tmp_path / "here")
+    assert run_command(tmp_path / "here", "push", REPO, "--private").code == 0
+    workspace = open_workspace(tmp_path / "here" / "workspace")
+    job = prepare_job(workspace, JobRequest(["edit_video", "--only=age/1"], REPO, branch="aged", software=""))
+    (there := tmp_path / "there").mkdir()
+    own = {"HOME": str(there), "PATH": f"{TOOLING.parent}:{os.environ['PATH']}", "PYTHONPATH": str(DOCS.parent)}
+    done = subprocess.run(job.command, cwd=there, env=own | job.env | job.secrets, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert OWNER not in done.stdout + done.stderr
+    pulled = run_command(tmp_path / "here", "pull", f"{REPO}@aged")
+    assert pulled.code == 0, pulled.err
+    assert workspace.path("edit_video/age/1.mp4").is_file()
+    assert run_command(tmp_path / "here", "verify").code == 0
 
 
 @pytest.mark.slow
