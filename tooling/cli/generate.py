@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Annotated, Any, get_args
 
 import typer
@@ -107,21 +108,20 @@ def jobs(
     _check_all(subset, generator, weights, only)
     check_names(subset, generator, weights)
     repo_id, revision = read_repo(repo)
-    given = {
-        "--generator": (generator, ""),
-        "--weights": (weights, ""),
-        "--device": (device, "auto"),
-        "--dtype": (dtype, "auto"),
-        "--batch": (batch, 0),
-        "--factor": (factor, 2.0),
-        "--only": (only, ""),
-        "--limit": (limit, 0),
-        "--seed": (seed, 0),
-        "--workers": (workers, 0),
-    }
-    arguments = [subset, *(f"{name}={value}" for name, (value, default) in given.items() if value != default)]
+    arguments = _typed(
+        generator=generator,
+        weights=weights,
+        device=device,
+        dtype=dtype,
+        batch=batch,
+        factor=factor,
+        only=only,
+        limit=limit,
+        seed=seed,
+        workers=workers,
+    )
     request = JobRequest(
-        arguments=arguments,
+        arguments=[subset, *arguments],
         repo_id=repo_id,
         revision=revision or None,
         branch=branch or f"job-{subset}",
@@ -140,6 +140,12 @@ def jobs(
     console.say(
         f"its log: hf jobs logs {sent.id}; its fakes when it has ended: tooling pull {repo_id}@{request.branch}"
     )
+
+
+def _typed(**options: object) -> list[str]:
+    """Options of `generate` as they are typed; those that have its default are left out."""
+    parameters = inspect.signature(generate).parameters
+    return [f"--{name}={value}" for name, value in options.items() if value != parameters[name].default]
 
 
 def _check_all(subset: str, generator: str, weights: str, only: str) -> None:
