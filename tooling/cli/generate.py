@@ -36,6 +36,12 @@ OnlyOption = Annotated[
     str, typer.Option("--only", help="Only these, separated by commas: 1_2,2_1 or age/1,hair/1 or 000001.")
 ]
 LimitOption = Annotated[int, typer.Option(min=0, help="At most this many of each subset; 0 is all.")]
+PrivateRepoArgument = Annotated[
+    str, typer.Argument(metavar="REPO_ID", help="Private repository of a release, OWNER/NAME or OWNER/NAME@REVISION.")
+]
+SoftwareOption = Annotated[
+    str | None, typer.Option(help='What pip installs there; this version if not given, "" if the image has all.')
+]
 SeedOption = Annotated[int, typer.Option(help="Other seeds make other fakes.")]
 
 
@@ -77,10 +83,7 @@ def generate(
 
 def jobs(
     subset: SubsetArgument,
-    repo: Annotated[
-        str,
-        typer.Argument(metavar="REPO_ID", help="Private repository of a release, OWNER/NAME or OWNER/NAME@REVISION."),
-    ],
+    repo: PrivateRepoArgument,
     workspace: WorkspaceOption = WORKSPACE,
     generator: GeneratorOption = "",
     weights: Annotated[str, typer.Option(help="Repository of converted weights at the Hub.")] = "",
@@ -97,9 +100,7 @@ def jobs(
     timeout: Annotated[str, typer.Option(help="Ends the job: 90m, 6h or 1d; nothing is pushed then.")] = "6h",
     namespace: Annotated[str, typer.Option(help="User or organisation that pays; the token's user if not given.")] = "",
     image: Annotated[str, typer.Option(help="Docker image with Python, derived from Debian.")] = "python:3.12",
-    software: Annotated[
-        str | None, typer.Option(help='What pip installs there; this version if not given, "" if the image has all.')
-    ] = None,
+    software: SoftwareOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the job; send nothing.")] = False,
 ) -> None:
     """Make fakes of a pushed release in a job at Hugging Face; they come back on a branch of its repository."""

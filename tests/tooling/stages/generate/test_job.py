@@ -63,8 +63,8 @@ def release(hub: Watched) -> str:
     """A private repository that has a release, as far as a job looks at it; its commit."""
     api = hub.api()
     api.create_repo(TARGET, repo_type="dataset", private=True)
-    sums = {"path_or_fileobj": b"", "path_in_repo": "data/SHA256SUMS", "repo_id": TARGET, "repo_type": "dataset"}
-    return str(api.upload_file(**sums).oid)  # type: ignore[arg-type]
+    name = "data/SHA256SUMS"
+    return api.upload_file(path_or_fileobj=b"", path_in_repo=name, repo_id=TARGET, repo_type="dataset").oid
 
 
 def refusal(ended: Ended) -> str:
