@@ -11,6 +11,7 @@ then on, which is what many or long clips cost. Ray needs the extra
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -48,6 +49,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--width", type=int, default=640)
     arguments = parser.parse_args()
+    os.environ.setdefault(
+        "RAY_worker_niceness", "0"
+    )  # Ray's workers give way to others, which here are those of "local"
     with tempfile.TemporaryDirectory() as folder:
         workspace = make_clips(Path(folder), arguments.people, arguments.frames, arguments.width)
         list(generate_fakes(workspace, SUBSET, GenerateRequest(limit=1), num_workers=1).made)  # files are in memory

@@ -24,8 +24,8 @@ from tooling.stages.generate.inputs import (
 from tooling.stages.generate.request import (
     GenerateRequest,
     GeneratorChoice,
-    described,
     loaded,
+    parameters_of,
     sample_seed,
     tried_twice,
 )
@@ -84,7 +84,7 @@ def clip_tasks(
     known = clip_inputs(workspace, people)
     stale = people_with_stale_tracks(workspace, people)
     clips, identities = workspace.records("raw_video"), workspace.identities()
-    (settings,) = described([choice], request.engine)
+    (settings,) = parameters_of([choice], request.engine)
     tasks: list[Task] = []
     refused: dict[str, str] = {}
     for name, fake in chosen.items():

@@ -35,7 +35,7 @@ from tooling.stages.generate.inputs import (
     refuse_without_consent,
     select,
 )
-from tooling.stages.generate.request import GenerateRequest, GeneratorChoice, described, loaded, tried_twice
+from tooling.stages.generate.request import GenerateRequest, GeneratorChoice, loaded, parameters_of, tried_twice
 from tooling.work.engine import Engine, Progress, run_side_by_side
 from tooling.work.tasks import Made, Task, finished_record, make_files, planned_record
 from tooling.workspace.decoding import read_json
@@ -88,7 +88,7 @@ def make_images(
     plan = workspace.plan()
     chosen = select(SUBSET, planned, plan.left_out if plan else {}, request)
     folds = _fold_generators(workspace, choice, lambda what: progress(0, len(chosen), what))
-    found = described([of_fold.choice for of_fold in folds], request.engine)
+    found = parameters_of([of_fold.choice for of_fold in folds], request.engine)
     settings = {of_fold.fold: one for of_fold, one in zip(folds, found, strict=True)}
     tasks, rounds = [], _rounds_after_errors(workspace)
     # Fold by fold, as a worker keeps no more than two generators.

@@ -95,7 +95,7 @@ def on_engine(choice: GeneratorChoice, engine: Engine) -> tuple[GeneratorChoice,
     return dataclasses.replace(choice, options=options), engine
 
 
-def described(choices: Sequence[GeneratorChoice], engine: Engine) -> list[dict[str, Any]]:
+def parameters_of(choices: Sequence[GeneratorChoice], engine: Engine) -> list[dict[str, Any]]:
     """The parameters of each; where workers are given a GPU, a worker finds them: this machine may have none.
 
     Raises:
