@@ -49,9 +49,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--width", type=int, default=640)
     arguments = parser.parse_args()
-    os.environ.setdefault(
-        "RAY_worker_niceness", "0"
-    )  # Ray's workers give way to others, which here are those of "local"
+    os.environ.setdefault("RAY_worker_niceness", "0")  # else they give way to other work on the machine
     with tempfile.TemporaryDirectory() as folder:
         workspace = make_clips(Path(folder), arguments.people, arguments.frames, arguments.width)
         list(generate_fakes(workspace, SUBSET, GenerateRequest(limit=1), num_workers=1).made)  # files are in memory

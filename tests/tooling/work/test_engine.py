@@ -15,9 +15,9 @@ import pytest
 from tests.tooling.work.called import die_once, square
 from tests.tooling.work.stage import NAMES, make_text, tasks
 from tests.workspaces import reproducible_state
-from tooling.errors import WorkerError
+from tooling.errors import UsageError, WorkerError
 from tooling.settings import Settings
-from tooling.work.engine import run_side_by_side
+from tooling.work.engine import Engine, run_side_by_side
 from tooling.work.tasks import make_files
 from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import create_workspace, open_workspace
@@ -28,6 +28,21 @@ def test_every_item_ends_once_with_value_or_error(num_workers: int) -> None:
     outcomes = {outcome.item: outcome for outcome in run_side_by_side(square, range(6), num_workers=num_workers)}
     assert {item: outcome.value for item, outcome in outcomes.items()} == {0: 0, 1: 1, 2: 4, 3: None, 4: 16, 5: 25}
     assert isinstance(outcomes[3].error, ValueError)
+
+
+@pytest.mark.parametrize("name", ["", "Ray", "ray:", "ray:host", "ray://host:6379", "local:1", "slurm"])
+def test_an_engine_that_there_is_not_is_named(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"^{name}: no such engine; use local, ray or ray:HOST:PORT$"):
+        Engine(name)
+
+
+def test_ray_is_needed_only_where_there_is_work_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
+    engine = Engine("ray:10.0.0.1:6379")
+    assert engine.address == "10.0.0.1:6379"
+    assert list(run_side_by_side(square, [], engine=engine)) == []
+    with pytest.raises(UsageError, match=r"^ray: not installed; install it with `pip install"):
+        list(run_side_by_side(square, [1], engine=engine))
 
 
 def test_a_pool_that_is_given_up_leaves_no_thread() -> None:
