@@ -414,9 +414,9 @@ def test_identities_are_measured_with_an_encoder(verified_copy: Workspace, tmp_p
     make_fake(verified_copy, "swap_video/2_1.mp4", aged)  # the target's own face
     verified_copy.finish("swap_video")
     findings = verify.verify_files(verified_copy, verify.VerifyOptions(identity_encoder=folder), num_workers=1)
-    errors = [str(found) for found in findings if found.severity == "error"]
-    assert any("swap_video/2_1.mp4: shows the face of raw_video/2.mp4 " in line for line in errors), errors
-    assert not any("swap_video/1_2.mp4" in line for line in errors), errors
+    texts = [str(found) for found in findings]  # to this encoder the two look alike, so it is no error
+    assert any("note: swap_video/2_1.mp4: its face is nearer to that of its target " in line for line in texts), texts
+    assert not any("swap_video/1_2.mp4" in line for line in texts), texts
     assert not any("was not measured" in found.message for found in findings)
     rows = read_verification(verified_copy)
     measured = rows["swap_video/1_2.mp4"].measurements
