@@ -10,6 +10,7 @@ from typing import Any, Literal
 from tooling.workspace.decoding import decode, parse_json
 
 Origin = Literal["made", "imported", "pulled"]
+MOST = {"num_bytes": 2**53, "width": 2**16, "height": 2**16, "fps": 1000, "num_frames": 2**31}  # none is negative
 
 GLASSES = "glasses"  # parameter: who of target and source is stated to wear any; missing where nobody is
 
@@ -114,6 +115,10 @@ def parse_record(line: str) -> FileRecord:
     """
     content = parse_json(line)
     record = decode(content, FileRecord)
+    for name, most in MOST.items():
+        value = getattr(record, name)
+        if value is not None and not 0 <= value <= most:
+            raise ValueError(f"{name}: expected 0 to {most}, got {value:.10g}")
     for name in (record.path, *record.companions):
         if name.startswith("/") or {"", ".", ".."} & {*name.split("/")} or "\0" in name:
             raise ValueError(f"{name!r} is not a path in a workspace")

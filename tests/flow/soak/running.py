@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from huggingface_hub import CommitOperationAdd
+
 from tests.flow.soak.child import SECONDS, forking_context, run_in_child
 from tests.hub.served import OWNER, Served
 
@@ -56,4 +58,7 @@ def offer(hub: Served, release: Path, repo: str) -> None:
     api = hub.api()
     api.delete_repo(repo, repo_type="dataset", missing_ok=True)
     api.create_repo(repo, repo_type="dataset")
-    api.upload_folder(repo_id=repo, repo_type="dataset", folder_path=release)
+    added = [
+        CommitOperationAdd(path.relative_to(release).as_posix(), path) for path in release.rglob("*") if path.is_file()
+    ]
+    api.create_commit(repo, added, commit_message="Release", repo_type="dataset")

@@ -106,6 +106,8 @@ def test_damaged_line_in_the_middle_is_an_error_that_names_the_file(place: Works
         ({"inputs": {"raw_video/1.mp4": 3}}, r"inputs\[\.\.\.\]: expected str, got int"),
         ({"origin": "stolen"}, "origin: invalid enum value 'stolen'"),
         ({"surplus": 1}, "surplus: unknown; known: sample_id, path"),
+        ({"fps": 1e300}, "fps: expected 0 to 1000, got 1e.300"),
+        ({"num_frames": -1}, "num_frames: expected 0 to 2147483648, got -1"),
         ({"path": None}, "path: expected str, got None"),
         ({"path": "../1.mp4"}, "'../1.mp4' is not a path in a workspace"),
         ({"companions": {"/etc/hosts": ""}}, "'/etc/hosts' is not a path in a workspace"),

@@ -79,6 +79,12 @@ def truncate(workspace: Workspace) -> None:
     rerecord(workspace, "raw_video/2.mp4")
 
 
+def hide_frames(workspace: Workspace) -> None:
+    path = workspace.path("raw_video/2.mp4")
+    path.write_bytes(path.read_bytes().replace(b"stsz", b"free"))
+    rerecord(workspace, "raw_video/2.mp4")
+
+
 def spoil_image(workspace: Workspace) -> None:
     path = workspace.path("GAN_images/000001.png")
     path.write_bytes(path.read_bytes()[:200])
@@ -115,6 +121,7 @@ FAULTS: dict[str, tuple[Callable[[Workspace], object], str]] = {
     "missing track": (lambda w: w.path("tracks/2.json").unlink(), "tracks/2.json: is missing"),
     "one bit": (flip_byte, "raw_video/2.mp4: differs from its record (sha256)"),
     "truncated": (truncate, "raw_video/2.mp4: does not decode"),
+    "no frames": (hide_frames, "raw_video/2.mp4: frames: 0, must be 8"),
     "too few frames": (lambda w: replace_clip(w, 7), "raw_video/2.mp4: frames: 7, must be 8"),
     "wrong rate": (lambda w: replace_clip(w, fps=25), "raw_video/2.mp4: frames per second: 25, must be 30"),
     "wrong size": (lambda w: replace_clip(w, width=98), "raw_video/2.mp4: size: 98x64, must be 96x64"),

@@ -20,7 +20,7 @@ class ExcerptMeter(Meter):
 
     def __init__(self, workspace: Workspace, record: FileRecord, identity: str, track: FaceTrack | None) -> None:
         self._workspace, self._record, self._identity = workspace, record, identity
-        self._excerpt = Excerpt(record, identity, track)
+        self._excerpt, self._is_any = Excerpt(record, identity, track), False
 
     def wants(self, number: int) -> bool:
         """The frames that are shown."""
@@ -29,7 +29,10 @@ class ExcerptMeter(Meter):
     def add(self, frame: DecodedFrame, clip: DecodedFrame | None) -> None:
         """Takes one of them."""
         self._excerpt.add(frame.rgb)
+        self._is_any = True
 
     def finish(self) -> None:
-        """Writes the excerpt."""
+        """Writes the excerpt, unless the file has no frames."""
+        if not self._is_any:
+            return
         keep_excerpt(self._workspace, self._record, self._identity, self._excerpt)
