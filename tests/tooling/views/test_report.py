@@ -379,7 +379,7 @@ def test_posters_of_many_files_go_into_several_sheets() -> None:
     with closing(media._Sheets(shots, [(12, 8)] * 60)) as sheets:  # type: ignore[arg-type]
         places = {number: sheets.put(number, np.full((8, 12, 3), 4 * number, np.uint8)) for number in range(59, -1, -1)}
         made = sheets.encode(1_000_000)
-    assert [(sheet.columns, sheet.rows) for sheet in made] == [(10, 5), (10, 1)]
+    assert [(sheet.columns, sheet.rows) for sheet in made] == [(10, 3), (10, 3)]
     pictures = [np.asarray(Image.open(io.BytesIO(sheet.content)).convert("RGB")) for sheet in made]
     for number, place in places.items():
         middle = pictures[place.sheet][8 * place.row + 4, 12 * place.column + 6]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from jinja2.environment import TemplateStream
 from markupsafe import Markup, escape
 
 from homologous_deepfake import CROSSING, METHODS, SPLIT_FOLDS, SUBSETS
@@ -29,7 +30,7 @@ from tooling.views.report.overview import Overview, read_overview
 from tooling.views.report.posters import Media, make_media
 from tooling.work.engine import Progress, no_progress
 from tooling.workspace.audit_file import format_area
-from tooling.workspace.files import write_text
+from tooling.workspace.files import replacing
 from tooling.workspace.layout import Workspace
 from tooling.workspace.records import format_bars
 
@@ -62,12 +63,13 @@ def write_report(
     grids = lay_out(overview)
     shots = shots_of(grids)
     media = make_media(workspace, shots, num_workers=num_workers, progress=progress)
-    write_text(out, render_page(overview, grids, shots, media))
+    with replacing(out) as beside:
+        render_page(overview, grids, shots, media).dump(str(beside), encoding="utf-8")
     return out
 
 
-def render_page(overview: Overview, grids: list[Grid], shots: list[Shot], media: Media) -> str:
-    """The page's text."""
+def render_page(overview: Overview, grids: list[Grid], shots: list[Shot], media: Media) -> TemplateStream:
+    """The page's text, piece by piece: memory holds one clip's at a time."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tooling.views.report", ""),
         autoescape=True,
@@ -83,12 +85,12 @@ def render_page(overview: Overview, grids: list[Grid], shots: list[Shot], media:
     }
     style, script = _own_file("page.css"), _own_file("page.js")
     poster_style = _poster_style(media)
-    return environment.get_template("page.html.jinja").render(
+    return environment.get_template("page.html.jinja").stream(
         **_numbers(overview, grids, shots),
         overview=overview,
         grids=grids,
         media=media,
-        clips={number: base64.b64encode(clip).decode() for number, clip in sorted(media.clips.items())},
+        clips=((number, base64.b64encode(clip).decode()) for number, clip in sorted(media.clips.items())),
         style=Markup(style),  # noqa: S704  our own file
         script=Markup(script),  # noqa: S704  our own file
         poster_style=Markup(poster_style),  # noqa: S704  numbers and base64

@@ -35,7 +35,7 @@ MAX_CLIP_BYTES = 90_000
 POSTER_BYTES_PER_PX = 0.16
 QUALITIES = (82, 72, 60, 48, 36, 24, 12)
 RATE_FACTORS = (25, 28, 31, 35, 39, 44)
-SHEET_COLUMNS, SHEET_ROWS = 10, 5  # of a full sheet, a picture of about 2000x1000 px
+SHEET_COLUMNS, SHEET_ROWS = 10, 3  # of a full sheet, a picture of about 2000x600 px
 
 
 @dataclass(frozen=True)
