@@ -20,6 +20,7 @@ of `generation.media.reader` without `is_exact`, within 1 level where the two br
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,13 @@ from PIL import Image
 
 from generation.arrays import Frame
 from generation.errors import VideoError, one_line
+
+# What the libraries raise for media that are damaged, or no media at all.
+DECODING_ERRORS = (
+    *(RuntimeError, LookupError, ValueError, TypeError, OSError, SyntaxError, StopIteration),
+    Image.DecompressionBombError,
+)
+OBJECT = re.compile(r"<[\w.]+ object at 0x[0-9a-f]+>")  # where a library would name its file
 
 Row = Mapping[str, Any]
 
@@ -316,8 +324,9 @@ def _decode(row: Row, numbers: NDArray[np.int64]) -> Sequence[Frame]:
         if hasattr(media, "seek"):  # torchvision's reader
             return _seek_frames(media, numbers, float(row["fps"]))
         decoded = _decoder(media).get_frames_at(indices=numbers.tolist()).data.cpu()
-    except (RuntimeError, IndexError, ValueError, OSError, SyntaxError, StopIteration) as error:
-        raise VideoError(f"{_name(row)}: cannot be decoded ({one_line(error)}); load it again") from error
+    except DECODING_ERRORS as error:
+        reason = OBJECT.sub("", one_line(error)).strip()
+        raise VideoError(f"{_name(row)}: cannot be decoded ({reason}); load it again") from error
     return list((decoded if decoded.shape[-1] == 3 else decoded.permute(0, 2, 3, 1)).numpy())  # some give THWC
 
 

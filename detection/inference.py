@@ -164,6 +164,7 @@ def rows_with_media(
     Raises:
         PredictionError: the release cannot be read.
     """
+    is_local, path = Path(release).is_dir(), str(release)
     try:
         for subset in subsets:
             file_system, paths = config_shards(str(release), subset)
@@ -180,9 +181,8 @@ def rows_with_media(
                             raise PredictionError(f"{path}: has no column {column}; build or fetch the release again")
                         yield from _rows_of_shard(shard, media, missing)
     except READ_ERRORS as error:
-        raise PredictionError(
-            f"{release}: cannot be read on ({one_line(error)}); run the same again, it goes on where it stopped"
-        ) from error
+        way_out = "build or fetch the release again" if is_local else "run the same again, it goes on where it stopped"
+        raise PredictionError(f"{path}: cannot be read on ({one_line(error)}); {way_out}") from error
 
 
 def _rows_of_shard(shard: pq.ParquetFile, media: Sequence[str], missing: Set[str]) -> Iterator[Row]:

@@ -90,11 +90,13 @@ def read_samples(release: str | Path) -> dict[str, Row]:
     Raises:
         PredictionError: there is no release, it is damaged, or the Hub refuses or cannot be reached.
     """
+    path, tables = str(release), []
     try:
-        file_system, paths = config_shards(str(release), METADATA)
-        tables = [(path, pq.read_table(path, filesystem=file_system)) for path in paths]
+        file_system, paths = config_shards(path, METADATA)
+        for path in paths:
+            tables.append((path, pq.read_table(path, filesystem=file_system)))
     except READ_ERRORS as error:
-        raise PredictionError(f"{release}: cannot be read as a release ({one_line(error)}); correct that") from error
+        raise PredictionError(f"{path}: cannot be read as a release ({one_line(error)}); correct that") from error
     if not tables:
         raise PredictionError(f"{release}: no release with a config `{METADATA}`; name a built release")
     rows: dict[str, Row] = {}

@@ -95,7 +95,7 @@ def load_pretrained(pipeline_class: Any, folder_or_repo: str, options: LoadOptio
     try:
         with quiet_libraries():
             pipeline = pipeline_class.from_pretrained(folder)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
         raise _not_loaded(folder_or_repo, error) from error
     for name, part in pipeline.components.items():
         if isinstance(part, ModelMixin):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from generation.arrays import Frame
-from generation.errors import VideoError
+from generation.errors import VideoError, one_line
 
 # Rounding to RGB leaves luma as it is on the way there and back. FFmpeg's default cuts off: 4 ms a 720p frame faster,
 # and one level darker each time.
@@ -211,5 +211,5 @@ def read_image(path: Path) -> Frame:
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"), np.uint8)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise VideoError(f"{path}: cannot be read as a picture ({error}); make it again") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise VideoError(f"{path}: cannot be read as a picture ({one_line(error)}); make it again") from error

@@ -193,7 +193,13 @@ def test_rows_that_cannot_be_sampled_are_named(row: dict[str, Any]) -> None:
         sample_frames(row, Window(1, 5))
     with pytest.raises(ValueError, match="size in pixels"):
         sample_frames(row, Evenly(2), size_px=None)
-    for damaged in (b"", b"no video", Path(row["video"]).read_bytes()[:600], {"bytes": None, "path": "missing.mp4"}):
+    for damaged in (
+        b"",
+        b"no video",
+        Path(row["video"]).read_bytes()[:600],
+        {"bytes": None, "path": "missing.mp4"},
+        1.5,
+    ):
         with pytest.raises(VideoError, match=f"{path}: cannot be decoded"):
             sample_frames({**row, "video": damaged}, Evenly(2))
     with pytest.raises(VideoError, match=f"{path}: cannot be decoded"):

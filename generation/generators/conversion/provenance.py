@@ -99,6 +99,8 @@ def read_provenance(folder: Path) -> Provenance:
         number = content.pop("format")
         content |= {key: tuple(_digests(content[key])) for key in ("files", "written")}
         provenance = Provenance(**content)
+        if not all(isinstance(content[key], str) for key in ("generator", "licence", "origin", "converter")):
+            raise TypeError("generator, licence, origin and converter are texts")
     except FileNotFoundError as error:
         raise WeightsError(
             f"{path}: not found; convert the weights with `tooling weights convert NAME FILES`"

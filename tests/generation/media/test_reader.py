@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,9 +11,10 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from generation.errors import VideoError
-from generation.media.reader import pick_frames, probe_video, read_clip, read_frames, to_rgb
+from generation.media.reader import pick_frames, probe_video, read_clip, read_frames, read_image, to_rgb
 from generation.media.writer import to_picture, write_clip
 
 
@@ -19,6 +22,16 @@ def moving(num_frames: int, width: int = 94, height: int = 62) -> NDArray[np.uin
     y, x = np.mgrid[:height, :width]
     waves = [[np.sin((x * (c + 1) + y + 5 * t) / 9) * 100 + 128 for c in range(3)] for t in range(num_frames)]
     return np.moveaxis(np.array(waves), 1, -1).astype(np.uint8)
+
+
+def test_image_that_claims_to_be_huge_is_one_line(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    content = bytearray((tmp_path / "1.png").read_bytes())
+    content[16:24] = struct.pack(">II", 60_000, 60_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(bytes(content[12:29])))
+    (tmp_path / "1.png").write_bytes(content)
+    with pytest.raises(VideoError, match=r"1\.png: cannot be read as a picture \(Image size .*\); make it again$"):
+        read_image(tmp_path / "1.png")
 
 
 def test_frames_come_back_in_order_and_nearly_equal(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pickle
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -258,6 +259,21 @@ def test_check(converted: Path, kind: str, expected: list[str]) -> None:
     done = run("check", NAME)
     assert done.exit_code == (1 if expected else 0)
     assert (f"weights/{NAME}: good" in done.stdout) == (not expected)
+
+
+@pytest.mark.parametrize(("key", "value"), [("generator", [1]), ("origin", None), ("files", 3), ("surplus", "x")])
+def test_provenance_of_another_kind_is_one_line(converted: Path, key: str, value: Any) -> None:
+    path = converted / "provenance.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    (line,) = check_folder(converted)
+    assert line.startswith(f"{path}: cannot be read (")
+
+
+def test_index_of_another_kind_is_one_line(converted: Path) -> None:
+    path = converted / "model_index.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"net": [["diffusers"], {}]}))
+    with pytest.raises(GenerationError, match="^" + re.escape(str(converted))):
+        load_generator(NAME, LoadOptions(weights=str(converted), device="cpu"))
 
 
 def test_list(files: list[Path]) -> None:
