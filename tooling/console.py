@@ -141,6 +141,7 @@ def say(line: str) -> None:
 
 def fail(line: str) -> None:
     """One error line, on stderr."""
+    line = " ".join(line.splitlines())  # names and libraries' reasons may have several
     _stderr.print(f"error: {line}", style="bold red", markup=False, soft_wrap=True)
 
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from generation.errors import one_line
 from tooling.errors import VerificationError, WorkspaceError
 from tooling.workspace.files import replacing
 from tooling.workspace.layout import Workspace
@@ -135,7 +136,7 @@ def iterate_verification(workspace: Workspace, columns: Collection[str]) -> Iter
             for batch in file.iter_batches(ROWS_AT_ONCE, columns=needed, use_threads=False):
                 yield from (_parse_row({name: row[name] for name in needed}) for row in batch.to_pylist())
         except (KeyError, TypeError, ValueError) as error:
-            raise WorkspaceError(f"{path}: damaged ({error}); run `tooling verify` again") from error
+            raise WorkspaceError(f"{path}: damaged ({one_line(error)}); run `tooling verify` again") from error
 
 
 def write_verification(workspace: Workspace, files: Iterable[VerifiedFile]) -> None:
@@ -202,4 +203,4 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
             file.schema_arrow.field("path")
             yield file
     except (OSError, pa.ArrowException, KeyError) as error:
-        raise WorkspaceError(f"{path}: damaged ({error}); run `tooling verify` again") from error
+        raise WorkspaceError(f"{path}: damaged ({one_line(error)}); run `tooling verify` again") from error

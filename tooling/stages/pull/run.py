@@ -22,6 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from generation.errors import one_line
 from homologous_deepfake import METADATA, SUBSETS, make_features, mask_path, schema_problem, subset_of
 from tooling.errors import InputError
 from tooling.release.folder import CHECKSUMS
@@ -227,7 +228,9 @@ def _rows(path: Path, shard: _Shard) -> Iterator[Row]:
                 for at in range(len(group)):
                     yield group.slice(at, 1).to_pylist()[0]
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{shard.path}: cannot be read as Parquet ({error}); push the release again") from error
+        raise InputError(
+            f"{shard.path}: cannot be read as Parquet ({one_line(error)}); push the release again"
+        ) from error
 
 
 def _write_tables(work: _Pull, identities: Path | None) -> None:
