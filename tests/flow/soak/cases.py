@@ -114,7 +114,7 @@ COMMANDS = (
     ),
     Command(f"push {REPO} --dry-run", f"{ROWS} verification.parquet", needs=RELEASE),
     Command(f"push {REPO} --dry-run", SHARDS, "", needs="workspace"),
-    Command("pull lab/broken -w new -j 1", SHARDS, "", "new"),
+    Command("pull lab/broken -w new -j 1", f"{RELEASE}/data/*/*", "", "new"),
     Command(f"diff {RELEASE} other", SHARDS, "", needs="other"),
     Command("takedown 1", f"{ROWS} verification.parquet rejects.jsonl audit_measured.jsonl", needs=RELEASE),
     Command(

@@ -50,9 +50,12 @@ def forking_context() -> Any:
 
 def register_tiny_networks() -> None:
     """Makes converters take files of tiny networks, and adds the generator `written.NAME`."""
-    simswap_converter.SwapIdentity = tiny_identity  # type: ignore[misc, assignment]
-    mcnet_converter.McnetGenerator = tiny_mcnet  # type: ignore[misc, assignment]
-    mcnet_converter.McnetDetector = tiny_detector  # type: ignore[misc, assignment]
+    for module, name, tiny in (
+        (simswap_converter, "SwapIdentity", tiny_identity),
+        (mcnet_converter, "McnetGenerator", tiny_mcnet),
+        (mcnet_converter, "McnetDetector", tiny_detector),
+    ):
+        setattr(module, name, tiny)
     names = (f"{written.__name__}:{name}" for name in ("TinyPipeline", "convert_tiny"))
     pipeline, converter = names
     GENERATORS[written.NAME] = GeneratorInfo(
@@ -87,7 +90,7 @@ def run_in_child(
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)
-    os.fsync = lambda descriptor: None  # no test ends the machine
+    os.fsync = lambda fd: None  # no test ends the machine
     contact_sheet.TILE_PX = TILE_PX
     register_tiny_networks()
     if hub is not None:

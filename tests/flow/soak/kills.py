@@ -73,7 +73,7 @@ class Kills:
             shutil.rmtree(folder.parent)
         expected, num_steps, seconds = self._undisturbed[name]
         folder, arguments = self._start(name)
-        moments = []
+        moments: list[str] = []
         while not moments or self._drawn.random() < 0.2:
             is_step = self._drawn.random() < 0.7
             at = self._drawn.randint(1, num_steps) if is_step else 0

@@ -584,7 +584,9 @@ def _onnx_graph(content: bytes, random: random.Random) -> bytes:
 def _onnx_weight(content: bytes, random: random.Random) -> bytes:
     model = onnx.load_from_string(content)
     tensor = max(model.graph.initializer, key=lambda one: len(one.raw_data))
-    values = np.frombuffer(tensor.raw_data, np.float32) * random.choice([np.float32("nan"), np.float32("inf"), 0, 1e30])
+    factor = random.choice([float("nan"), float("inf"), 0.0, 1e30])
+    with np.errstate(all="ignore"):
+        values = np.frombuffer(tensor.raw_data, np.float32) * factor
     tensor.raw_data = values.astype(np.float32).tobytes()[: random.choice([-4, None])]
     return bytes(model.SerializeToString())
 

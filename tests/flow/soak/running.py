@@ -46,11 +46,13 @@ def run(
     is_hung = process.is_alive() and not kill_after
     process.kill()
     process.join()
-    texts = [
-        path.read_text("utf-8", "replace") if path.exists() else ""
-        for path in map(folder.parent.joinpath, ("out", "err"))
-    ]
-    return Ended(None if is_hung else process.exitcode, *texts, time.monotonic() - started, counter.value)
+    out, err = (_text(folder.parent / name) for name in ("out", "err"))
+    seconds = time.monotonic() - started
+    return Ended(None if is_hung else process.exitcode, out, err, seconds, counter.value)
+
+
+def _text(path: Path) -> str:
+    return path.read_text("utf-8", "replace") if path.exists() else ""
 
 
 def offer(hub: Served, release: Path, repo: str) -> None:

@@ -8,6 +8,7 @@ import shutil
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -70,11 +71,12 @@ def make_scene(root: Path, filmed: Path) -> None:
 
 def write_more_files(workspace: Workspace) -> None:
     """What a workspace has after rejections, requests for access and a takedown."""
-    for name, lines in {
+    tables: dict[str, list[dict[str, Any]]] = {
         "tombstones.jsonl": [{"identity": "9", "date": "2026-01-02"}],
         "rejects.jsonl": [{"sample_id": "swap_video/1_2", "generator": "weightfree-swap", "seed": 1, "reason": "x"}],
         "recipients.jsonl": [{"date": "2026-01-02", "action": "accepted", **LOG, "reason": ""}],
-    }.items():
+    }
+    for name, lines in tables.items():
         write_text(workspace.root / name, "".join(json.dumps(line) + "\n" for line in lines))
 
 
