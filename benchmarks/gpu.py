@@ -107,7 +107,7 @@ def whole_clips(device: str, *, is_small: bool) -> Iterator[Any]:
         }
         whole = seconds(swap)
     num = len(drawn.landmarks)
-    detail = ", ".join(f"{name} alone {num / value:.0f}" for name, value in parts.items())
+    detail = ", ".join(f"{name} alone {num / value:.3g}" for name, value in parts.items())
     yield Line(f"SimSwap, 224 px, {num} frames from file to file, {device}", num / whole, "frames/s", detail=detail)
 
 

@@ -71,11 +71,14 @@ def clips_workspace(folder: Path, num_clips: int, num_frames: int, num_images: i
         write_clip(video, (varied(frames[at], number, shift) for at in order), fps=FPS)
         moved = np.array([shift, 0], np.float32)
         content = {
+            "format": 1,
             "width": WIDTH,
             "height": HEIGHT,
             "boxes": (boxes + np.tile(moved, 2)).tolist(),
             "landmarks": (landmarks + moved).tolist(),
             "is_detected": [True] * num_frames,
+            "crop": [[*(low.mean(0) - 60 + moved).tolist(), 400.0]] * num_frames,
+            "choice": {},
         }
         track.write_text(json.dumps(content), encoding="utf-8")
         planned = planned_record(f"raw_video/{number}", name, {}, "actor", {})

@@ -119,4 +119,4 @@ def compare(
         )
     name = f"SimSwap, {side} px, {device}"
     yield ratio_line(name, seconds, goal, work=num_frames, unit="frames/s")
-    yield psnr_line(name, frames["this project"], frames["published loop"], LEAST_PSNR[device])
+    yield psnr_line(name, frames["this project"], frames["published loop"], LEAST_PSNR["cuda"])  # whole levels
