@@ -1,11 +1,11 @@
-"""Throughput of `tooling generate` by engine and number of workers, in one run, in alternation.
+"""What an engine adds to the work itself, by number of workers: the swaps of some actors, in one run, in alternation.
 
     python -m benchmarks.speed.engines [--people N] [--frames N] [--repeats N] [--width PX]
 
-Synthetic actors are filmed, ingested and tracked once; their swaps are made again for every row. "Start" is the time to
-the end of the first swap less the time of one swap: processes, imports and, with Ray, actors. "Swaps/min" counts from
-then on, which is what many or long clips cost. Ray needs the extra
-`ray`; its cluster is started before the first row, as `ray start` would.
+"Start" is the time until the first swap begins: processes, imports and, with Ray, actors. "Processor" is what one swap
+takes of a processor, which grows where workers stand in each other's way; "pause" is how long a worker waits between
+two swaps. Of w workers, the work of w * processor(1) / (processor(w) + pause(w)) of them arrives: "scaling", which does
+not depend on what else runs on the machine. Ray needs the extra `ray`; its cluster is started before the first row.
 """
 
 from __future__ import annotations
@@ -16,30 +16,40 @@ import statistics
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from tooling.actors import SourceSettings, write_sources
 from tooling.settings import ClipSettings, Settings
 from tooling.stages.faces import crop_faces
-from tooling.stages.generate.run import GenerateRequest, generate_fakes
+from tooling.stages.generate.clips import clip_tasks, make_clip
+from tooling.stages.generate.request import GenerateRequest, GeneratorChoice
 from tooling.stages.ingest import ingest_clips
 from tooling.stages.plan import draw_plan
-from tooling.work.engine import Engine
+from tooling.work.engine import Engine, run_side_by_side
+from tooling.work.tasks import Task
 from tooling.workspace.layout import Workspace, create_workspace
 
-SUBSET = "swap_video"
 ROWS = (("local", 1), ("ray", 1), ("local", 2), ("ray", 2))
 
 
 @dataclass(frozen=True)
+class Swap:
+    """When and in which process a swap was made, in seconds of the clock, and the seconds of a processor it took."""
+
+    process: int
+    began: float
+    ended: float
+    processor: float
+
+
+@dataclass(frozen=True)
 class Run:
-    """Seconds until the first swap was there, and swaps per minute from then on."""
+    """Seconds until the first swap began, of a processor for each swap, and of waiting before it; medians."""
 
-    first_seconds: float
-    per_minute: float
-
-    def start_seconds(self, num_workers: int) -> float:
-        return max(0.0, self.first_seconds - 60 * num_workers / self.per_minute)
+    start: float
+    processor: float
+    pause: float
 
 
 def main() -> None:
@@ -49,46 +59,57 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--width", type=int, default=640)
     arguments = parser.parse_args()
-    os.environ.setdefault("RAY_worker_niceness", "0")  # else they give way to other work on the machine
+    runs: dict[tuple[str, int], list[Run]] = {row: [] for row in ROWS}
     with tempfile.TemporaryDirectory() as folder:
-        workspace = make_clips(Path(folder), arguments.people, arguments.frames, arguments.width)
-        list(generate_fakes(workspace, SUBSET, GenerateRequest(limit=1), num_workers=1).made)  # files are in memory
-        runs: dict[tuple[str, int], list[Run]] = {row: [] for row in ROWS}
-        for _ in range(arguments.repeats):
-            for engine, num_workers in ROWS:
-                runs[engine, num_workers].append(measure(workspace, engine, num_workers))
-    alone = statistics.median(run.per_minute for run in runs["local", 1])
-    print("| engine | workers | start, s | swaps/min | against local, 1 worker |\n|---|---|---|---|---|")
-    for (engine, num_workers), found in runs.items():
-        rate = statistics.median(run.per_minute for run in found)
-        start = statistics.median(run.start_seconds(num_workers) for run in found)
-        print(f"| {engine} | {num_workers} | {start:.1f} | {rate:.1f} | {rate / alone:.2f} |")
+        workspace, tasks = make_tasks(Path(folder), arguments.people, arguments.frames, arguments.width)
+        make_swap((workspace, tasks[0]))  # this process is the worker of "local, 1"
+        for engine, num_workers in [row for _ in range(arguments.repeats) for row in ROWS]:
+            runs[engine, num_workers].append(measure(workspace, tasks, engine, num_workers))
+    medians = {
+        row: Run(*(statistics.median(values) for values in zip(*(vars(run).values() for run in found), strict=True)))
+        for row, found in runs.items()
+    }
+    alone = medians["local", 1].processor
+    print("| engine | workers | start, s | processor, s | pause, ms | scaling |\n|---|---|---|---|---|---|")
+    for (engine, num_workers), run in medians.items():
+        scaling = num_workers * alone / (run.processor + run.pause)
+        figures = f"{run.start:.1f} | {run.processor:.2f} | {1000 * run.pause:.0f} | {scaling:.2f}"
+        print(f"| {engine} | {num_workers} | {figures} |")
 
 
-def make_clips(folder: Path, num_people: int, num_frames: int, width_px: int) -> Workspace:
-    """A workspace of clips, tracks and plan."""
+def make_tasks(folder: Path, num_people: int, num_frames: int, width_px: int) -> tuple[Workspace, list[Task]]:
+    """A workspace of clips, tracks and plan, and the tasks of its swaps."""
     size = {"width_px": width_px, "height_px": width_px * 9 // 16}
     write_sources(folder / "sources", SourceSettings(num_people, 0, num_frames / 30 + 0.2, **size))
     workspace = create_workspace(folder / "workspace", Settings(clip=ClipSettings(seconds=num_frames / 30, **size)))
     ingest_clips(workspace, folder / "sources")
     crop_faces(workspace)
     draw_plan(workspace)
-    return workspace
+    request = GenerateRequest()
+    choice = GeneratorChoice("weightfree-swap", "face_swap", request.options)
+    return workspace, clip_tasks(workspace, "swap_video", request, choice)[0]
 
 
-def measure(workspace: Workspace, engine: str, num_workers: int) -> Run:
-    """Makes all swaps again."""
-    workspace.forget(SUBSET, list(workspace.records(SUBSET)))
-    ends: list[float] = []
+def make_swap(item: tuple[Workspace, Task]) -> Swap:
+    """Makes one swap and leaves it where it is; runs in a worker."""
+    began, processor = time.time(), time.process_time()
+    make_clip(*item)
+    return Swap(os.getpid(), began, time.time(), time.process_time() - processor)
 
-    def note(done: int, total: int, name: str) -> None:
-        if done > len(ends):
-            ends.append(time.perf_counter())
 
-    started = time.perf_counter()
-    generate_fakes(workspace, SUBSET, GenerateRequest(engine=Engine(engine)), num_workers=num_workers, progress=note)
-    measured = ends[-1] - ends[num_workers - 1]
-    return Run(ends[0] - started, 60 * (len(ends) - num_workers) / measured)
+def measure(workspace: Workspace, tasks: list[Task], engine: str, num_workers: int) -> Run:
+    """Makes all swaps; the first of each worker counts as its start alone."""
+    items, started = [(workspace, task) for task in tasks], time.time()
+    outcomes = run_side_by_side(make_swap, items, num_workers=num_workers, engine=Engine(engine), workspace=workspace)
+    swaps: dict[int, list[Swap]] = {}
+    for outcome in outcomes:
+        if outcome.error is not None:
+            raise outcome.error
+        swaps.setdefault(outcome.value.process, []).append(outcome.value)
+    start = min(found[0].began for found in swaps.values()) - started
+    pauses = [later.began - earlier.ended for found in swaps.values() for earlier, later in pairwise(found)]
+    processor = [swap.processor for found in swaps.values() for swap in found[1:]]
+    return Run(start, statistics.median(processor), statistics.median(pauses))
 
 
 if __name__ == "__main__":
