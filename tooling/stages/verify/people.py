@@ -107,7 +107,7 @@ def _check_fold(record: FileRecord, plan: Plan) -> list[Finding]:
 
 def check_folders(workspace: Workspace, records: Records) -> list[Finding]:
     """Files that no record names, and notes of those that no workspace has: a takedown does not know whose they are."""
-    known = {*workspace.excerpts(), *(f"{subset}/metadata.jsonl" for subset in records)}
+    known = {*workspace.excerpts(), *(kind.pattern for kind in KINDS)}  # tables have one name each
     for found in records.values():
         for record in found.values():
             known |= {record.path, *record.companions}
