@@ -434,6 +434,17 @@ def test_damaged_and_dishonest_tars_are_refused(published: Workspace, workspace:
         run(workspace, write_bytes(tmp_path / "e.rar", b"Rar!" * 200))
 
 
+def test_member_without_a_name_is_named_by_its_number(
+    published: Workspace, workspace: Workspace, tmp_path: Path
+) -> None:
+    path = write_zip(tmp_path / "a.zip", {"raw_video/1.mp4": clip(published)})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(zipfile.ZipInfo(""), b"x")
+    result = run(workspace, path)
+    assert result.refused == {"a.zip#2": "has no name; left out"}
+    assert list(result.imported) == ["raw_video/1.mp4"]
+
+
 def test_damaged_member_does_not_stop_the_others(published: Workspace, workspace: Workspace, tmp_path: Path) -> None:
     archive = write_zip(tmp_path / "a.zip", {f"raw_video/{n}.mp4": clip(published) for n in (1, 2)})
     content = bytearray(archive.read_bytes())

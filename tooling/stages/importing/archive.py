@@ -104,10 +104,10 @@ def open_archive(path: Path, limits: Limits | None = None) -> Archive:
                 raise InputError(f"{path}: has more than {limits.num_members:,} members; split it")
             if total > limits.total_bytes:
                 raise InputError(f"{path}: unpacks to more than {limits.total_bytes:,} bytes; split it")
-            shown = printable(name)
+            shown = own = printable(name) or f"{path.name}#{len(members) + 1}"
             while shown in names:
                 names[shown] += 1
-                shown = f"{printable(name)} [{names[shown]}]"
+                shown = f"{own} [{names[shown]}]"
             names[shown] = 1
             parts = tuple(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
             reason = problem or unsafe_name(name)
