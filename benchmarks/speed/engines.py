@@ -62,6 +62,7 @@ def main() -> None:
     runs: dict[tuple[str, int], list[Run]] = {row: [] for row in ROWS}
     with tempfile.TemporaryDirectory() as folder:
         workspace, tasks = make_tasks(Path(folder), arguments.people, arguments.frames, arguments.width)
+        list(run_side_by_side(make_swap, [(workspace, tasks[0])], engine=Engine("ray"), workspace=workspace))
         make_swap((workspace, tasks[0]))  # this process is the worker of "local, 1"
         for engine, num_workers in [row for _ in range(arguments.repeats) for row in ROWS]:
             runs[engine, num_workers].append(measure(workspace, tasks, engine, num_workers))
