@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+import warnings
 from types import FrameType
 
 import typer
@@ -46,6 +47,7 @@ def run(app: typer.Typer) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names in scripts that a terminal does not have
+    warnings.filterwarnings("ignore", module="PIL")  # of odd pictures, which are judged here
     numbers = [number for number in ENDINGS if signal.getsignal(number) is signal.SIG_DFL]  # nohup ignores SIGHUP
     for number in numbers:
         signal.signal(number, _terminate)
