@@ -217,7 +217,7 @@ def _describe(item: tuple[str, Path]) -> Descriptor:
 def _remove_near_duplicates(
     workspace: Workspace, tasks: Sequence[Task], described: Mapping[str, Descriptor]
 ) -> list[Task]:
-    """Removes every image that is a near-duplicate of an earlier one; returns the tasks to make them again."""
+    """Removes every image that is a near-duplicate of an earlier one; returns their tasks, to make them again."""
     by_name = {task.planned.sample_id: task for task in tasks}
     records = list(workspace.records(SUBSET).values())
     descriptors = [described[record.sha256] for record in records]
@@ -225,16 +225,20 @@ def _remove_near_duplicates(
     for one, other, distance in zip(*(part.tolist() for part in near_pairs(descriptors, descriptors)), strict=True):
         if one < other:
             near.setdefault(other, []).append((distance, one))
-    again: dict[int, Task] = {}
+    removed: set[int] = set()
+    again: dict[str, Task] = {}
     for number in sorted(near):
-        record, earlier = records[number], [pair for pair in near[number] if pair[1] not in again]
+        record, earlier = records[number], [pair for pair in near[number] if pair[1] not in removed]
         if not earlier or record.sample_id not in by_name:
             continue
         task, reason = by_name[record.sample_id], f"nearly identical to {records[min(earlier)[1]].sample_id}"
         workspace.note_rejects(task.planned, [(record.results.get("seed", 0), reason)])
-        again[number] = dataclasses.replace(task, work=dataclasses.replace(task.work, round=task.work.round + 1))
-    workspace.forget(SUBSET, [task.planned.sample_id for task in again.values()])
-    return list(again.values())
+        removed.add(number)
+        again[record.sample_id] = dataclasses.replace(
+            task, work=dataclasses.replace(task.work, round=task.work.round + 1)
+        )
+    workspace.forget(SUBSET, list(again))
+    return [again[name] for name in by_name if name in again]  # fold by fold, as they came
 
 
 def _fold_generators(

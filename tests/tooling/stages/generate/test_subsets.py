@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,13 @@ from generation.generators.registry import LoadOptions
 from generation.generators.weightfree.faces import WeightfreeFaces
 from generation.generators.weightfree.portrait.fitting import Person
 from generation.media.reader import read_clip, read_image
-from generation.quality.descriptor import Descriptor
+from generation.quality.descriptor import Descriptor, describe_image
 from homologous_deepfake import complete_row, read_rows
 from tests.workspaces import reproducible_state
 from tooling.errors import ConsentError, InputError, UsageError
 from tooling.stages.generate import images as generate_images
 from tooling.stages.generate import run as generate
-from tooling.stages.generate.images import COMPARED, FoldGenerator, people_to_fit
+from tooling.stages.generate.images import COMPARED, FoldGenerator, ImageWork, people_to_fit
 from tooling.stages.generate.request import GeneratorChoice
 from tooling.work.tasks import Task
 from tooling.workspace.layout import Workspace
@@ -192,3 +193,23 @@ def test_images_are_made_fold_by_fold(workspace: Workspace, monkeypatch: pytest.
     monkeypatch.setattr(GeneratorChoice, "parameters", lambda self: {})
     run(workspace, "GAN_images", limit=7)
     assert made == [1, 1, 1, 2, 2, 0, 0]  # a worker that went from fold to fold would load a generator for each image
+
+
+def test_images_that_are_alike_are_made_again_fold_by_fold(
+    fitted_copy: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(fitted_copy, "GAN_images", limit=2)
+    record = fitted_copy.records("GAN_images")["GAN_images/000001"]
+    names = {f"GAN_images/00000{number}": number for number in range(1, 6)}
+    records = {name: dataclasses.replace(record, sample_id=name, sha256=name) for name in names}
+    monkeypatch.setattr(Workspace, "records", lambda self, subset: records)
+    monkeypatch.setattr(Workspace, "forget", lambda self, subset, names: None)
+    monkeypatch.setattr(
+        generate_images, "near_pairs", lambda first, second: (np.zeros(4, int), np.arange(1, 5), np.ones(4))
+    )
+    described = describe_image(np.zeros((8, 8, 3), np.uint8))
+    order = ["GAN_images/000001", "GAN_images/000004", "GAN_images/000002", "GAN_images/000005", "GAN_images/000003"]
+    tasks = [Task(records[name], ImageWork("", GeneratorChoice("x", "face_swap", LoadOptions()))) for name in order]
+    again = generate_images._remove_near_duplicates(fitted_copy, tasks, dict.fromkeys(names, described))
+    assert [task.planned.sample_id for task in again] == order[1:]
+    assert {task.work.round for task in again} == {1}
