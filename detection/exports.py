@@ -57,6 +57,7 @@ from detection.frames import Evenly, sample_row
 from detection.inference import ShowProgress, rows_with_media
 from detection.predictions import Row, read_samples, release_digest, write_whole
 from generation.errors import GenerationError, one_line
+from generation.json_text import parse_json
 from homologous_deepfake import (
     ATTRIBUTES,
     CROSSING,
@@ -223,9 +224,9 @@ def _open_export(out: Path, described: dict[str, Any]) -> None:
     marker = out / EXPORT_FILE
     if marker.is_file():
         try:
-            written = json.loads(marker.read_bytes())
+            written = parse_json(marker.read_bytes())
             differing = [key for key in described if written.get(key) != described[key]]
-        except (ValueError, AttributeError, RecursionError):
+        except (ValueError, AttributeError):
             differing = ["format"]
         if differing:
             raise ExportError(f"{out}: has an export of another {differing[0]}; name another folder")

@@ -29,6 +29,7 @@ from detection.predictions import (
     write_predictions,
 )
 from generation.errors import one_line
+from generation.json_text import parse_json
 from homologous_deepfake import SUBSETS
 
 COLUMNS = ("sample_id", "path", "label", "num_frames", "fps", "boxes", "is_detected")
@@ -198,8 +199,8 @@ def _rows_of_shard(shard: pq.ParquetFile, media: Sequence[str], missing: Set[str
 
 def _check_settings(path: Path, metadata: Mapping[bytes, bytes], described: dict[str, Any]) -> None:
     try:
-        written = json.loads(metadata.get(SETTINGS_KEY, b"{}"))
-    except (ValueError, RecursionError):
+        written = parse_json(metadata.get(SETTINGS_KEY, b"{}"))
+    except ValueError:
         written = {}
     if written != described:
         written = written if isinstance(written, dict) else {}
@@ -214,6 +215,6 @@ def _read_partial(partial: Path, out: Path, described: dict[str, Any]) -> dict[s
         return {}
     _check_settings(out, {SETTINGS_KEY: lines[0]}, described)
     try:
-        return {name: (numbers, scores) for name, numbers, scores in map(json.loads, lines[1:])}
-    except (ValueError, TypeError, RecursionError) as error:
+        return {name: (numbers, scores) for name, numbers, scores in map(parse_json, lines[1:])}
+    except (ValueError, TypeError) as error:
         raise PredictionError(f"{partial}: damaged ({one_line(error)}); remove it and run the same again") from error

@@ -27,6 +27,7 @@ from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
 from numpy.typing import ArrayLike, NDArray
 
 from generation.errors import GenerationError, one_line
+from generation.json_text import parse_json
 from homologous_deepfake import GENDERS, LABELS, METADATA, METHODS, SPLIT_FOLDS, SUBSETS, subset_of
 
 COLUMNS = ("sample_id", "score", "frame")
@@ -239,7 +240,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         OSError, ValueError: the file cannot be read.
     """
-    found: dict[str, Any] = json.loads((pq.read_schema(path).metadata or {}).get(SETTINGS_KEY, b"{}"))
+    found: dict[str, Any] = parse_json((pq.read_schema(path).metadata or {}).get(SETTINGS_KEY, b"{}"))
     return found
 
 
@@ -265,7 +266,7 @@ def _check_origin(path: Path, samples: Mapping[str, Row]) -> None:
         return
     try:
         digest = read_settings(path).get("release")
-    except (OSError, ValueError, AttributeError, RecursionError):
+    except (OSError, ValueError, AttributeError):
         return  # damage is named where the file is read
     if digest is not None and digest != release_digest(samples):
         raise PredictionError(f"{path}: is of another release or version; name the one that was scored")
@@ -331,7 +332,7 @@ def _read_table(path: Path) -> dict[str, list[Any]]:
         raise PredictionError(f"{path}: not a file of predictions; use {', '.join(readers)}")
     try:
         names, columns = read(path)
-    except (OSError, ValueError, pa.ArrowException, RecursionError) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise PredictionError(f"{path}: cannot be read ({one_line(error)}); write it again") from error
     for name in names:
         if name not in COLUMNS:
@@ -360,7 +361,7 @@ def _read_json(path: Path) -> tuple[list[str], list[list[Any]]]:
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         if line.strip():
-            rows.append(json.loads(line, object_pairs_hook=list))
+            rows.append(parse_json(line, object_pairs_hook=list))
             if not isinstance(rows[-1], list) or not all(isinstance(pair, tuple) for pair in rows[-1]):
                 raise ValueError(f"line {number} is not an object")
     names = list(dict.fromkeys(name for row in rows for name, _ in row))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from generation.arrays import Boxes, Floats, Landmarks
 from generation.errors import FaceError
+from generation.json_text import parse_json
 
 TRACK_FORMAT = 1
 TRACK_SHAPES = {"boxes": (4,), "landmarks": (5, 2), "crop": (3,)}
@@ -63,9 +64,9 @@ class FaceTrack:
             FaceError: not JSON, another format, or a part is missing or has a wrong shape, length or value.
         """
         try:
-            content = json.loads(text)
+            content = parse_json(text)
             return cls._from_content(content)
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
             raise FaceError(f"{name}: no usable face track ({reason}); delete it and run `tooling faces`") from error
 

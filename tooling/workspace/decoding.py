@@ -6,7 +6,6 @@ Errors are one line: the file, the entry, the expected type and the value found,
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
+from generation.json_text import parse_json
 from tooling.errors import ToolingError, WorkspaceError
 from tooling.workspace.files import whole_lines
 
@@ -48,18 +48,6 @@ def decode_json(text: str, kind: type[Kind], *, ignores_unknown: bool = False) -
         ValueError: also where the text is not JSON.
     """
     return decode(parse_json(text), kind, ignores_unknown=ignores_unknown)
-
-
-def parse_json(text: str | bytes) -> Any:
-    """JSON text, UTF-8, as the values of `json.loads`.
-
-    Raises:
-        ValueError: it is not JSON, or nested too deeply to be read.
-    """
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
 
 
 def read_json(

@@ -7,7 +7,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tooling.workspace.decoding import decode, parse_json
+from generation.json_text import parse_json
+from tooling.workspace.decoding import decode
 
 Origin = Literal["made", "imported", "pulled"]
 MOST = {"num_bytes": 2**53, "width": 2**16, "height": 2**16, "fps": 1000, "num_frames": 2**31}  # none is negative

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from generation.errors import WeightsError
+from generation.json_text import parse_json
 
 FILE_NAME = "provenance.json"
 FORMAT = 1
@@ -95,7 +96,7 @@ def read_provenance(folder: Path) -> Provenance:
     """
     path = folder / FILE_NAME
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         number = content.pop("format")
         content |= {key: tuple(_digests(content[key])) for key in ("files", "written")}
         provenance = Provenance(**content)
@@ -105,7 +106,7 @@ def read_provenance(folder: Path) -> Provenance:
         raise WeightsError(
             f"{path}: not found; convert the weights with `tooling weights convert NAME FILES`"
         ) from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise WeightsError(f"{path}: cannot be read ({error}); convert the weights again") from error
     if number != FORMAT:
         raise WeightsError(f"{path}: has format {number}, not {FORMAT}; convert the weights again")

@@ -9,7 +9,6 @@ a class that is not listed; then it has to give the `method`.
 from __future__ import annotations
 
 import dataclasses
-import json
 import tomllib
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from generation.errors import GenerationError, one_line
+from generation.json_text import parse_json
 
 Method = Literal["text_to_image", "edit", "inpaint", "animate"]
 
@@ -152,8 +152,8 @@ def _read_settings(path: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         return {}
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        values = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise GenerationError(f"{path}: is not JSON ({one_line(error)}); correct or remove it") from error
     if not isinstance(values, dict) or not all(isinstance(entry, dict) for entry in values.values()):
         raise GenerationError(f"{path}: has no settings by family; see generation/generators/diffusers/catalogue.py")

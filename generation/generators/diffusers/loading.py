@@ -7,7 +7,6 @@ there.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from generation.generators.diffusers.catalogue import METHODS, CatalogueEntry, f
 from generation.generators.loading import describe_weights
 from generation.generators.placement import choose_device, choose_dtype, place_pipeline, quiet_libraries
 from generation.generators.registry import LoadOptions, imported
+from generation.json_text import parse_json
 
 INDEX = "model_index.json"
 WANTED_FILES = (
@@ -158,8 +158,8 @@ def _extra_folder(path: str) -> Path:
 
 def _read_index(folder: Path, folder_or_repo: str) -> dict[str, Any]:
     try:
-        index: Any = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        index: Any = parse_json((folder / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise GenerationError(
             f"{folder_or_repo}: has no {INDEX} that can be read; name a folder of a diffusers pipeline"
         ) from error
@@ -196,8 +196,8 @@ def _component_class(library: str, class_name: str, folder: Path) -> Any:
         raise GenerationError(f"{folder}: needs code of its own ({library}.{class_name}), which is never run")
     config = folder / "config.json"
     try:
-        has_code = config.is_file() and "auto_map" in json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+        has_code = config.is_file() and "auto_map" in parse_json(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError) as error:
         raise GenerationError(f"{config}: is not JSON ({one_line(error)}); fetch it again") from error
     if has_code:
         raise GenerationError(f"{folder}: needs code of its own (auto_map in config.json), which is never run")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from generation.errors import WeightsError, one_line
 from generation.generators.stylegan3.network import StyleganGenerator
 from generation.generators.stylegan3.pipeline import Stylegan3Faces
 from generation.generators.stylegan3.text_pipeline import Text2Stylegan
+from generation.json_text import parse_json
 from generation.weights.mapped import printable
 from generation.weights.state import load_strict, state_dict
 from generation.weights.stylegan_pickle import read_stylegan
@@ -190,8 +190,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise WeightsError(f"{path}: is larger than {MAX_JSON_BYTES:,} bytes; name the published file")
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        value = parse_json(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
         raise WeightsError(f"{path}: cannot be read as JSON ({error}); fetch it again") from error
     if not isinstance(value, dict):
         raise WeightsError(f"{path}: is not a JSON object; fetch it again")
