@@ -14,6 +14,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -516,13 +517,18 @@ def _zip_bomb(content: bytes, random: random.Random) -> bytes:
 # Weights
 
 
+def _in_zipped_pickle(content: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """A zip of torch whose pickle is changed; its checksum is made to fit."""
+    members = _zip_members(content)
+    name = next(name for name in members if name.endswith("data.pkl"))
+    members[name] = change(members[name])
+    return _zip(list(members.items()), zipfile.ZIP_STORED)
+
+
 def _pickle_instruction(content: bytes, random: random.Random) -> bytes:
-    """One byte of the pickle's beginning, where the instructions are; in a zip its checksum is made to fit."""
+    """One byte of the pickle's beginning, where the instructions are."""
     if content.startswith(b"PK"):
-        members = _zip_members(content)
-        name = next(name for name in members if name.endswith("data.pkl"))
-        members[name] = _pickle_instruction(members[name], random)
-        return _zip(list(members.items()), zipfile.ZIP_STORED)
+        return _in_zipped_pickle(content, partial(_pickle_instruction, random=random))
     at = random.randrange(min(len(content), 4000))
     new = random.choice(
         [random.randbytes(1), random.choice([b"c", b"R", b"i", b"o", b"b", b"\x81", b"\x93", b"Q", b"."])]
@@ -533,10 +539,7 @@ def _pickle_instruction(content: bytes, random: random.Random) -> bytes:
 def _pickle_name(content: bytes, random: random.Random) -> bytes:
     """Another class or function where one is named."""
     if content.startswith(b"PK"):
-        members = _zip_members(content)
-        name = next(name for name in members if name.endswith("data.pkl"))
-        members[name] = _pickle_name(members[name], random)
-        return _zip(list(members.items()), zipfile.ZIP_STORED)
+        return _in_zipped_pickle(content, partial(_pickle_name, random=random))
     old = random.choice(
         [b"FloatStorage", b"_rebuild_tensor_v2", b"OrderedDict", b"collections", b"torch._utils", b"cpu"]
     )
