@@ -12,7 +12,7 @@ import typer
 from tooling import console
 from tooling.cli.options import JsonOption, read_repo, split_names
 from tooling.errors import UsageError
-from tooling.workspace.locks import hold_lock
+from tooling.workspace.locks import hold_output
 
 if TYPE_CHECKING:
     from detection.exports import ExportResult
@@ -166,10 +166,7 @@ def export_forensics(
 
 def _alone(out: Path) -> AbstractContextManager[None]:
     """While it is held, no other command writes the same file or folder."""
-    taken = f"{out}: another command is writing it; wait until it ends, or name another"
-    out = out.resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    return hold_lock(out.with_name(f".{out.name}.lock"), taken)
+    return hold_output(out, f"{out}: another command is writing it; wait until it ends, or name another")
 
 
 def _put_export(out: Path, result: ExportResult, things: str) -> None:

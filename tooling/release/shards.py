@@ -22,7 +22,7 @@ from homologous_deepfake import MEDIA_COLUMNS, METADATA
 from tooling.release.folder import CHECKSUMS, arrow_schema, listed_shards
 from tooling.settings import ShardSettings
 from tooling.workspace.files import sync_file, write_text
-from tooling.workspace.locks import hold_lock
+from tooling.workspace.locks import hold_output
 
 # What the Hub's own uploads use; equal values let it store equal chunks of two releases once.
 CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
@@ -113,9 +113,7 @@ def locked_release(out: Path) -> AbstractContextManager[None]:
         WorkspaceError: another command has it, or the disk has no locks.
     """
     out = out.resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    taken = f"{out}: another command is writing or sending this release; wait until it ends"
-    return hold_lock(out.with_name(f".{out.name}.lock"), taken)
+    return hold_output(out, f"{out}: another command is writing or sending this release; wait until it ends")
 
 
 def recover(out: Path) -> None:

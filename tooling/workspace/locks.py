@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from tooling.errors import WorkspaceError
@@ -36,6 +36,16 @@ def hold_lock(path: Path, taken: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def hold_output(out: Path, taken: str) -> AbstractContextManager[None]:
+    """Holds a file or folder that a command writes; its folder is made, and the lock's file lies beside it.
+
+    Args and errors: see `hold_lock`.
+    """
+    out = out.resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return hold_lock(out.with_name(f".{out.name}.lock"), taken)
 
 
 def _lock(descriptor: int, path: Path, taken: str) -> None:
