@@ -7,7 +7,6 @@ images belong to that fold: no image carries a face from one split into another.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
@@ -38,12 +37,13 @@ from tooling.stages.generate.inputs import (
 from tooling.stages.generate.request import GenerateRequest, GeneratorChoice, loaded, parameters_of, tried_twice
 from tooling.work.engine import Engine, Progress, run_side_by_side
 from tooling.work.tasks import Made, Task, finished_record, make_files, planned_record
+from tooling.workspace.audit_file import records_digest
 from tooling.workspace.decoding import read_json
 from tooling.workspace.files import sync_file, write_text
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import NUM_FOLDS, Plan
 from tooling.workspace.readiness import files_to_make_again, way_out_of
-from tooling.workspace.records import FileRecord, StageResult, natural_key
+from tooling.workspace.records import StageResult, natural_key
 
 SUBSET = "GAN_images"
 FEWEST_PEOPLE = 2  # of a fold whose faces a space can be fitted to
@@ -111,7 +111,7 @@ def make_images(
             workspace, SUBSET, tasks, make_image, num_workers=num_workers, engine=request.engine, progress=show
         )
         result = _merge_rounds(result, made)
-        compared, digest = workspace.path(COMPARED), _digest_of(workspace.records(SUBSET))
+        compared, digest = workspace.path(COMPARED), records_digest(workspace, [SUBSET])
         if compared.is_file() and compared.read_text("ascii", "replace") == digest:
             return result
         engine = dataclasses.replace(request.engine, uses_gpu=False)
@@ -186,11 +186,6 @@ def _folds_without_images(folds: Sequence[FoldGenerator], plan: Plan | None) -> 
         "add people and run `tooling plan`"
         for fold in missing
     ]
-
-
-def _digest_of(records: Mapping[str, FileRecord]) -> str:
-    names = sorted(f"{name} {record.sha256}" for name, record in records.items())
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
 def _describe_images(
