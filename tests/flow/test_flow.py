@@ -127,7 +127,8 @@ def test_a_job_makes_fakes_there_that_are_pulled_here(
     shutil.copytree(folder, tmp_path / "here")
     assert run_command(tmp_path / "here", "push", REPO, "--private").code == 0
     workspace = open_workspace(tmp_path / "here" / "workspace")
-    job = prepare_job(workspace, JobRequest(["edit_video", "--only=age/1"], REPO, branch="aged", software=""))
+    about = {"branch": "aged", "image": "python:3.12", "software": "", "flavor": "cpu-upgrade", "timeout": "6h"}
+    job = prepare_job(workspace, JobRequest(["edit_video", "--only=age/1"], REPO, **about))
     (there := tmp_path / "there").mkdir()
     own = {"HOME": str(there), "PATH": f"{TOOLING.parent}:{os.environ['PATH']}", "PYTHONPATH": str(DOCS.parent)}
     done = subprocess.run(job.command, cwd=there, env=own | job.env | job.secrets, capture_output=True, text=True)

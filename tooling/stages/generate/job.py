@@ -25,7 +25,6 @@ from tooling.remote import connect
 from tooling.workspace.identities import Identity, format_identities
 from tooling.workspace.layout import Workspace
 
-IMAGE = "python:3.12"
 SOFTWARE = f"homologous-deepfake[tooling,identity]=={__version__}"
 LIBRARIES = "ffmpeg libgl1 libglib2.0-0"  # as scripts/install_system_libraries.sh
 TIME = re.compile(r"[0-9]+(\.[0-9]+)?[smhd]?")
@@ -39,12 +38,12 @@ class JobRequest:
     Attributes:
         arguments: of `tooling generate`, the subset first.
         repo_id: OWNER/NAME of the private repository that has the release, and gets the branch.
-        revision: branch, tag or commit of the release; None is the branch main.
         branch: which the fakes are pushed to, with everything else of the release.
         image: of Docker, Debian or derived from it, with Python.
         software: what pip installs there; "" if the image has this program and its libraries.
         flavor: of the machine, as `hf jobs hardware` lists them.
         timeout: after which the job is ended and nothing is pushed: seconds, or with the unit s, m, h or d.
+        revision: branch, tag or commit of the release; None is the branch main.
         namespace: user or organisation that pays; None is the token's user.
 
     Raises:
@@ -53,12 +52,12 @@ class JobRequest:
 
     arguments: Sequence[str]
     repo_id: str
+    branch: str
+    image: str
+    software: str
+    flavor: str
+    timeout: str
     revision: str | None = None
-    branch: str = ""
-    image: str = IMAGE
-    software: str = SOFTWARE
-    flavor: str = "cpu-upgrade"
-    timeout: str = "6h"
     namespace: str | None = None
 
     def __post_init__(self) -> None:
