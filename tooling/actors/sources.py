@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import cycle, islice
 from pathlib import Path
 
-from generation.media.writer import VideoWriter
+from generation.media.writer import VideoWriter, to_picture
 from tooling.actors.drawing.render import render_clip
 from tooling.actors.motion import RenderSettings
 from tooling.actors.person.identity import Actor, Gender, sample_actor
@@ -27,6 +28,7 @@ class SourceSettings:
         seed: the same seed gives the same people with the same movements.
         fps: frames per second.
         width_px, height_px: even numbers.
+        drawn_seconds: of motion that is drawn; a longer video plays it forth and back. None draws all of it.
     """
 
     num_men: int
@@ -36,6 +38,7 @@ class SourceSettings:
     fps: float = 30.0
     width_px: int = 1280
     height_px: int = 720
+    drawn_seconds: float | None = None
 
 
 def write_sources(
@@ -54,7 +57,8 @@ def write_sources(
         VideoError: an odd size.
         InputError: the folder already has finished sources.
     """
-    if settings.num_men + settings.num_women < 1 or settings.seconds <= 0:
+    lengths = (settings.seconds, settings.drawn_seconds or settings.seconds)
+    if settings.num_men + settings.num_women < 1 or min(lengths) <= 0:
         raise UsageError("no actors to render; ask for at least one person and a positive length")
     if (folder / "identities.csv").exists():
         raise InputError(f"{folder}: already has source videos; give a new folder")
@@ -90,11 +94,18 @@ def _actor(number: int, gender: Gender, settings: SourceSettings) -> Actor:
 def _write_source(job: tuple[Path, int, Gender, SourceSettings]) -> Path:
     path, number, gender, settings = job
     num_frames, width, height = max(1, round(settings.seconds * settings.fps)), settings.width_px, settings.height_px
-    clip = RenderSettings(num_frames, settings.fps, width, height, motion_seed=settings.seed + number - 1)
+    num_drawn = min(num_frames, max(1, round((settings.drawn_seconds or settings.seconds) * settings.fps)))
+    clip = RenderSettings(num_drawn, settings.fps, width, height, motion_seed=settings.seed + number - 1)
     unfinished = path.with_name(f".{path.name}")
     fps = Fraction(clip.fps).limit_denominator(1001)
+    drawn = []
     with VideoWriter(unfinished, width=width, height=height, fps=fps) as writer:
         for frame in render_clip(_actor(number, gender, settings), clip):
-            writer.write(frame.image)
+            picture = to_picture(frame.image)
+            writer.write_picture(picture)
+            if num_drawn < num_frames:
+                drawn.append(picture)
+        for picture in islice(cycle([*drawn[-2::-1], *drawn[1:]] or drawn), num_frames - num_drawn):
+            writer.write_picture(picture)
     os.replace(unfinished, path)
     return path

@@ -17,13 +17,24 @@ def actors(
     women: Annotated[int, typer.Option(min=0, help="Number of women.")] = 3,
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of each source video.")] = 20.0,
     seed: Annotated[int, typer.Option(help="Other seeds make other actors.")] = 0,
+    reuse_motion: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            metavar="SECONDS",
+            help="Draw only so many seconds of each video, and play them forth and back for the rest: sources for a "
+            "trial at full size, several times as fast.",
+            show_default="draws every frame",
+        ),
+    ] = None,
     workers: WorkersOption = 0,
 ) -> None:
     """Render synthetic talking heads as source videos: no real person, no download."""
     from tooling.actors import SourceSettings, write_sources
 
     with console.progress_bar("render actors") as bar:
-        write_sources(folder, SourceSettings(men, women, seconds, seed), num_workers=workers, progress=bar)
+        settings = SourceSettings(men, women, seconds, seed, drawn_seconds=reuse_motion)
+        write_sources(folder, settings, num_workers=workers, progress=bar)
     console.put(str(folder))
 
 

@@ -285,6 +285,17 @@ def test_write_sources(tmp_path: Path) -> None:
         write_sources(tmp_path, settings)
 
 
+def test_reused_motion_is_played_forth_and_back(tmp_path: Path) -> None:
+    settings = SourceSettings(1, 1, 1.8, fps=5, width_px=320, height_px=180, drawn_seconds=0.6)
+    write_sources(tmp_path, settings, num_workers=1)
+    clips = [read_clip(tmp_path / f"{number}.mp4").astype(float) for number in (1, 2)]
+    assert [len(clip) for clip in clips] == [9, 9]
+    assert np.abs(clips[0] - clips[1]).mean() > 10
+    drawn = [frame.image for frame in render_clip(sample_actor(0, "male"), RenderSettings(3, 5.0, 320, 180))]
+    nearest = [min(range(3), key=lambda at: np.abs(frame - drawn[at]).mean()) for frame in clips[0]]
+    assert nearest == [0, 1, 2, 1, 0, 1, 2, 1, 0]
+
+
 def test_write_sources_refuses_bad_requests(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no actors to render"):
         write_sources(tmp_path / "new", SourceSettings(0, 0, 0.1))
