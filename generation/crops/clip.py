@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.arrays import Frame, Landmarks, Mask
+from generation.arrays import Frame, Grey, Landmarks, Mask
 from generation.errors import FaceError
 
 
@@ -65,3 +66,11 @@ class PastedFrame:
     frame: Frame
     region: tuple[slice, slice]
     mask: Mask
+
+    @cached_property
+    def stored_mask(self) -> Grey:
+        """The mask of the whole frame as it is stored: uint8 (H, W), 0 kept, 255 replaced, at least 1 if changed."""
+        whole = np.zeros(self.frame.shape[:2], np.uint8)
+        # float32 [0, 1] -> uint8
+        whole[self.region] = np.ceil(self.mask * 255).astype(np.uint8)
+        return whole

@@ -34,16 +34,12 @@ class MaskWriter(StreamWriter):
 
     def __init__(self, path: Path, *, width: int, height: int, fps: int | Fraction = 30) -> None:
         super().__init__(path, fps=fps, options=LOSSLESS_OPTIONS)
-        self._shape = (height, width)
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "gray"
         self._stream.codec_context.color_range = ColorRange.JPEG
 
     def write(self, pasted: PastedFrame) -> None:
         """Appends the mask of one frame."""
-        mask = np.zeros(self._shape, np.uint8)
-        # float32 [0, 1] -> uint8; whatever changes a pixel is at least 1
-        mask[pasted.region] = np.ceil(pasted.mask * 255).astype(np.uint8)
-        picture = VideoFrame.from_ndarray(mask, format="gray")
+        picture = VideoFrame.from_ndarray(pasted.stored_mask, format="gray")
         picture.color_range = ColorRange.JPEG
         self._put(picture)
 

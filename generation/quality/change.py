@@ -45,17 +45,28 @@ class ChangeMeter:
 
     def add_pasted(self, pasted: PastedFrame) -> Cells:
         """Takes a frame as it is before it is encoded; returns the cells of its mask."""
-        mask = np.zeros(pasted.frame.shape[:2], np.uint8)
-        # float32 [0, 1] -> uint8, as in the file of masks
-        mask[pasted.region] = np.ceil(pasted.mask * 255).astype(np.uint8)
-        replaced = cells_of(mask)
-        self.add(cells_of(luma_of(pasted.frame)), cells_of(luma_of(pasted.original)), replaced)
+        replaced = cells_of(pasted.stored_mask)
+        part = _whole_cells(pasted.region, pasted.frame.shape)
+        cells, target = (cells_of(luma_of(np.ascontiguousarray(one[part]))) for one in (pasted.frame, pasted.original))
+        here = tuple(
+            slice(one.start // CELL_PX, one.start // CELL_PX + size)
+            for one, size in zip(part, cells.shape, strict=True)
+        )
+        self.add(cells, target, replaced[here])
         return replaced
 
     @property
     def mean(self) -> float | None:
         """Levels; None if nothing was replaced."""
         return self._sum / self._num if self._num else None
+
+
+def _whole_cells(region: tuple[slice, slice], shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """The rows and columns of all cells that a region touches; of the whole frame where cells do not fit into it."""
+    if shape[0] % CELL_PX or shape[1] % CELL_PX:
+        return slice(0, shape[0]), slice(0, shape[1])
+    rows, columns = (slice(one.start // CELL_PX * CELL_PX, -(-one.stop // CELL_PX) * CELL_PX) for one in region)
+    return rows, columns
 
 
 def luma_of(frame: Frame) -> Luma:

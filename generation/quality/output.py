@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.arrays import Landmarks
+from generation.arrays import Frame, Landmarks
 from generation.crops.clip import PastedFrame
 from generation.errors import RejectedOutputError
 from generation.quality.change import ChangeMeter
 from generation.quality.reach import ReachMeter
 
-Plane = NDArray[np.int16]
+Levels = NDArray[np.int16]
 
 STEP_PX = 2
+SEEN_BESIDE = 8  # pixels of a plane that its blur and its gradients reach, and more
 INSIDE = 0.5  # weight of the mask from which a pixel counts as replaced
 EDGE = 0.2, 0.8  # weights between which it is at the mask's edge
 RED_PERCENTILE, BRIGHT_PERCENTILE = 90, 99
@@ -113,18 +115,16 @@ class OutputMeter:
         self._edges: list[float] = []
         self._motions: list[tuple[float, float]] = []
         self._flickers: list[tuple[float, float]] = []
-        self._recent: deque[tuple[Plane, Plane, NDArray[np.bool_]]] = deque(maxlen=3)
+        self._recent: deque[PastedFrame] = deque(maxlen=3)
 
     def add(self, pasted: PastedFrame) -> None:
         """Takes the next frame."""
         self.num_frames += 1
         self._num_outside += _count_changed_outside(pasted)
-        inside = np.zeros(pasted.frame.shape[:2], bool)
-        inside[pasted.region] = pasted.mask > INSIDE
-        inside = inside[::STEP_PX, ::STEP_PX]
-        before, after = (_plane(image) for image in (pasted.original, pasted.frame))
-        self._shares.append(float(inside.mean()))
-        if not inside.any():
+        area = _Area.of(pasted)
+        height, width = (-(-size // STEP_PX) for size in pasted.frame.shape[:2])
+        self._shares.append(np.count_nonzero(area.inside) / (height * width))
+        if not area.inside.any():
             is_allowed = self._may_stay is not None and bool(
                 self._may_stay[self.num_frames - 1 : self.num_frames].any()
             )
@@ -135,31 +135,33 @@ class OutputMeter:
         mask = self._change.add_pasted(pasted)
         if self._landmarks is not None and self.num_frames <= len(self._landmarks):
             self._reach.add(mask, self._landmarks[self.num_frames - 1])
-        self._likenesses.append(_likeness(before, after, inside))
-        self._clippings.append(
-            float(((after <= 0) | (after >= 255))[inside & (before > 0) & (before < 255)].sum() / inside.sum())
-        )
+        self._likenesses.append(_likeness(pasted, area))
+        before, after = (area.green(image) for image in (pasted.original, pasted.frame))
+        clipped = ((after <= 0) | (after >= 255)) & (before > 0) & (before < 255)
+        self._clippings.append(float(clipped.sum() / before.size))
         self._add_colours(pasted)
-        self._recent.append((before, after, inside))
-        if len(self._recent) >= 2:
-            (old, old_after, _), (new, new_after, _) = list(self._recent)[-2:]
-            self._motions.append((_mean(new - old, inside), _mean(new_after - old_after, inside)))
-        if len(self._recent) == 3:
-            (a, a_after, _), (b, b_after, middle), (c, c_after, _) = self._recent
-            self._flickers.append(
-                (_mean(2 * b - a - c, middle) / 2, _mean(2 * b_after - a_after - c_after, middle) / 2)
-            )
+        self._recent.append(pasted)
+        recent = list(self._recent)
+        if len(recent) >= 2:
+            old = recent[-2]
+            moved = (_mean(before - area.green(old.original)), _mean(after - area.green(old.frame)))
+            self._motions.append(moved)
+        if len(recent) == 3:
+            middle = _Area.of(recent[1])
+            pairs = ([middle.green(one.original) for one in recent], [middle.green(one.frame) for one in recent])
+            flicker, own = (_mean(2 * b - a - c) / 2 for a, b, c in pairs)
+            self._flickers.append((flicker, own))
 
     def _add_colours(self, pasted: PastedFrame) -> None:
         thin = slice(None, None, STEP_PX), slice(None, None, STEP_PX)
-        before, after = (image[pasted.region][thin].astype(np.int16) for image in (pasted.original, pasted.frame))
+        before, after = (image[pasted.region][thin] for image in (pasted.original, pasted.frame))
         mask = pasted.mask[thin]
         inside, edge = mask > INSIDE, (mask > EDGE[0]) & (mask < EDGE[1])
         if inside.any():
-            (red, bright), (old_red, old_bright) = (_tails(image[inside]) for image in (after, before))
+            (red, bright), (old_red, old_bright) = (_tails(image[inside].astype(np.int16)) for image in (after, before))
             self._tails.append((red - old_red, bright - old_bright))
         if edge.any():
-            self._edges.append(float(np.abs(after - before).max(2)[edge].mean()))
+            self._edges.append(float(cv2.absdiff(after[edge], before[edge]).max(1).mean()))
 
     def results(self) -> dict[str, float]:
         """The measurements so far, rounded."""
@@ -226,13 +228,45 @@ class OutputMeter:
         return next((reason for is_failed, reason in failed if is_failed), "")
 
 
-def _likeness(before: Plane, after: Plane, inside: NDArray[np.bool_]) -> float:
-    """Correlation of the gradients of two planes; 1 for a picture and itself, whatever its light."""
+@dataclass(frozen=True)
+class _Area:
+    """The replaced pixels of a frame, of every second row and column.
+
+    Attributes:
+        rows, columns: of those pixels of the frame that the region of the mask has.
+        inside: bool, of their shape, which of them are replaced.
+    """
+
+    rows: slice
+    columns: slice
+    inside: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, pasted: PastedFrame) -> Self:
+        first = [one.start % STEP_PX for one in pasted.region]
+        rows, columns = (
+            slice(one.start + skipped, one.stop, STEP_PX) for one, skipped in zip(pasted.region, first, strict=True)
+        )
+        return cls(rows, columns, pasted.mask[first[0] :: STEP_PX, first[1] :: STEP_PX] > INSIDE)
+
+    def green(self, image: Frame) -> Levels:
+        """Of the replaced pixels: (N,)."""
+        return image[self.rows, self.columns, 1][self.inside].astype(np.int16)
+
+
+def _likeness(pasted: PastedFrame, area: _Area) -> float:
+    """Correlation of the gradients of a frame before and after, in green; 1 for a picture and itself in any light."""
+    # With what the blur and the gradients of the area reach.
+    top, left = (max(one.start - SEEN_BESIDE * STEP_PX, 0) for one in (area.rows, area.columns))
+    bottom, right = (one.stop + SEEN_BESIDE * STEP_PX for one in (area.rows, area.columns))
+    row, column = (area.rows.start - top) // STEP_PX, (area.columns.start - left) // STEP_PX
+    height, width = area.inside.shape
     pairs = []
-    for image in (before, after):
-        smooth = cv2.GaussianBlur(image.astype(np.float32), (0, 0), 1.0)
-        rows, columns = np.gradient(smooth)
-        pairs.append(np.concatenate([rows[inside], columns[inside]]))
+    for image in (pasted.original, pasted.frame):
+        plane = image[top:bottom:STEP_PX, left:right:STEP_PX, 1].astype(np.float32)
+        slopes = np.gradient(cv2.GaussianBlur(plane, (0, 0), 1.0))
+        inner = [slope[row : row + height, column : column + width][area.inside] for slope in slopes]
+        pairs.append(np.concatenate(inner))
     spread = float(np.linalg.norm(pairs[0]) * np.linalg.norm(pairs[1]))
     return float(pairs[0] @ pairs[1]) / spread if spread > 0 else 0.0
 
@@ -244,15 +278,28 @@ def _tails(colours: NDArray[np.int16]) -> tuple[float, float]:
 
 
 def _count_changed_outside(pasted: PastedFrame) -> int:
-    changed = cv2.absdiff(pasted.frame, pasted.original)
-    # A view of the region is cleared where the mask allows changes; no other change is allowed.
-    changed[pasted.region][pasted.mask > 0] = 0
-    return int(np.count_nonzero(changed.max(axis=2))) if changed.any() else 0
+    frame, original, (rows, columns) = pasted.frame, pasted.original, pasted.region
+    # Where the mask allows no change: around the region, and in it.
+    strips = (
+        (slice(0, rows.start), slice(None)),
+        (slice(rows.stop, None), slice(None)),
+        (rows, slice(0, columns.start)),
+        (rows, slice(columns.stop, None)),
+    )
+    count = sum(_num_changed(frame[strip], original[strip]) for strip in strips)
+    if not pasted.mask.size:
+        return count
+    red, green, blue = cv2.split(np.asarray(cv2.absdiff(frame[pasted.region], original[pasted.region]), np.uint8))
+    differs = cv2.bitwise_or(cv2.bitwise_or(red, green), blue)
+    return count + int(np.count_nonzero(differs[pasted.mask <= 0]))
 
 
-def _plane(image: NDArray[np.uint8]) -> Plane:
-    return image[::STEP_PX, ::STEP_PX, 1].astype(np.int16)
+def _num_changed(first: Frame, second: Frame) -> int:
+    """Number of pixels that differ."""
+    if not first.size or cv2.norm(first, second, cv2.NORM_INF) == 0:
+        return 0
+    return int((first != second).any(2).sum())
 
 
-def _mean(difference: Plane, inside: NDArray[np.bool_]) -> float:
-    return float(np.abs(difference[inside]).mean())
+def _mean(differences: Levels) -> float:
+    return float(np.abs(differences).mean())
