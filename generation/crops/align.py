@@ -7,7 +7,7 @@ does not grow with the length of the clip.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 import cv2
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from generation.arrays import Floats, Frame, Landmarks, Mask
 from generation.crops.clip import FaceClip, PastedFrame
+from generation.crops.kept import KeptCrops
 from generation.crops.templates import TEMPLATE_GROUPS, TEMPLATES
 from generation.errors import FaceError
 from generation.smoothing import fill_short_gaps, smooth_over_time, smooth_points
@@ -76,6 +77,10 @@ class Batching:
     template: str = "face"
     keeps_detail: bool = False
     paste: Callable[[Frame, Frame, Mask, Floats], PastedFrame] | None = None
+
+    def cuts_as(self, kept: KeptCrops) -> bool:
+        """Whether crops that are kept are those that it cuts."""
+        return (self.crop_px, self.template) == (kept.crop_px, kept.template)
 
     def __post_init__(self) -> None:
         known = (*TEMPLATES, *TEMPLATE_GROUPS)
@@ -139,14 +144,51 @@ def _misfit(points: Landmarks, targets: Landmarks) -> float:
     return float(np.linalg.norm(transform(similarity(points, targets), points) - targets, axis=1).sum())
 
 
+def aligned_crops(clip: FaceClip, numbers: Collection[int], crop_px: int) -> list[tuple[Frame, Landmarks]]:
+    """The crops of some frames and their landmarks, px, in the order of the clip; see `align`.
+
+    Raises:
+        FaceError, VideoError: the clip cannot be read.
+    """
+    kept, wanted = clip.kept, sorted(set(numbers))
+    if kept is not None and kept.crop_px == crop_px and kept.template == "face" and all(one in kept for one in wanted):
+        return [kept.get(number)[:2] for number in wanted]
+    landmarks = smooth_landmarks(clip.landmarks)
+    frames = zip(range(wanted[-1] + 1), clip.frames(), strict=False)
+    return [align(frame, landmarks[number], crop_px)[:2] for number, frame in frames if number in wanted]
+
+
 def aligned_batches(clip: FaceClip, batching: Batching) -> Iterator[AlignedFaces]:
-    """Streams the aligned crops of a clip in batches, in order.
+    """Streams the aligned crops of a clip in batches, in order; the clip is not decoded where it has kept them all.
 
     Raises:
         FaceError: the clip has another number of frames than landmarks.
     """
+    kept = clip.kept
+    if kept is not None and batching.context_frames == 0 and batching.cuts_as(kept):
+        if all(number in kept for number in range(len(clip))):
+            yield from _kept_batches(clip, kept, batching.batch_frames)
+            return
+        for _, faces in framed_batches(clip, batching):
+            for number, known in enumerate(zip(faces.crops, faces.landmarks, faces.matrices, strict=True), faces.start):
+                kept.add(number, *known)
+            yield faces
+        return
     for _, faces in framed_batches(clip, batching):
         yield faces
+
+
+def _kept_batches(clip: FaceClip, kept: KeptCrops, batch_frames: int) -> Iterator[AlignedFaces]:
+    is_seen = _seen_in(clip)
+    for start in range(0, len(clip), batch_frames):
+        numbers = range(start, min(start + batch_frames, len(clip)))
+        crops, landmarks, matrices = (np.stack(part) for part in zip(*map(kept.get, numbers), strict=True))
+        seen = None if is_seen is None else is_seen[numbers.start : numbers.stop]
+        yield AlignedFaces(crops, landmarks, matrices, start, is_seen=seen)
+
+
+def _seen_in(clip: FaceClip) -> NDArray[np.bool_] | None:
+    return None if clip.is_detected is None else fill_short_gaps(clip.is_detected, MISSED_FRAMES)
 
 
 @dataclass
@@ -181,8 +223,7 @@ class _Window:
 
 def framed_batches(clip: FaceClip, batching: Batching) -> Iterator[tuple[list[Frame], AlignedFaces]]:
     """As `aligned_batches`, each with the frames that need a result."""
-    is_seen = None if clip.is_detected is None else fill_short_gaps(clip.is_detected, MISSED_FRAMES)
-    window = _Window(batching, is_seen)
+    window = _Window(batching, _seen_in(clip))
     landmarks = smooth_landmarks(clip.landmarks)
     templates = choose_templates(landmarks, batching.template)
     num_frames = 0

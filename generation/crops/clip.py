@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.arrays import Frame, Grey, Landmarks, Mask
+from generation.crops.kept import KeptCrops
 from generation.errors import FaceError
 
 
@@ -24,6 +25,7 @@ class FaceClip:
         landmarks: float32 (T, 5, 2), px of the frame: eyes, nose tip, mouth corners, each from left to right.
         is_detected: bool (T,), frames in which the face is seen; in others the landmarks are interpolated. None: all.
         wears_glasses: as was stated, never guessed from the pictures; None where nobody said.
+        kept: takes the crops that are cut in one pass over the clip, and gives them in the next; None cuts them anew.
 
     Raises:
         FaceError: an array has another shape, or a frame has no landmarks.
@@ -34,6 +36,7 @@ class FaceClip:
     landmarks: Landmarks
     is_detected: NDArray[np.bool_] | None = None
     wears_glasses: bool | None = None
+    kept: KeptCrops | None = None
 
     def __post_init__(self) -> None:
         if self.landmarks.ndim != 3 or self.landmarks.shape[1:] != (5, 2) or not len(self.landmarks):

@@ -14,7 +14,7 @@ Every result depends on the clips and the settings only, not on how frames are b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import cv2
@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from generation.arrays import Floats, Frame
 from generation.crops import blending
-from generation.crops.align import AlignedFaces, Batching, align, smooth_landmarks
+from generation.crops.align import AlignedFaces, Batching, aligned_crops
 from generation.crops.clip import FaceClip
+from generation.crops.kept import KeptCrops
 from generation.errors import GenerationError
 from generation.generators.base import CropsOutput, PairPipeline
 from generation.generators.weightfree.driving.driving_clip import DrivingClip, DrivingFrame
@@ -124,11 +125,13 @@ class WeightfreeDrive(PairPipeline):
                 f"{source.name}: has {len(source)} frames and {target.name}, which it is to drive, has {len(target)}; "
                 "take a source at least as long"
             )
-        batching = Batching(self.settings.crop_px, self.settings.batch_frames)
+        crop_px = self.settings.crop_px
+        batching = Batching(crop_px, self.settings.batch_frames)
+        target, source = (replace(clip, kept=KeptCrops(crop_px)) for clip in (target, source))
         target_neutral, asked = measure_clip(target, batching)
         source_neutral, given, lids = measure_lids(source, batching)
-        driving = _from_closed_mouth(given, DrivingClip(source, source_neutral, self.settings.crop_px))
-        offered, _, still = _still_frames(asked, DrivingClip(target, target_neutral, self.settings.crop_px))
+        driving = _from_closed_mouth(given, DrivingClip(source, source_neutral, crop_px))
+        offered, _, still = _still_frames(asked, DrivingClip(target, target_neutral, crop_px))
         requested = offered.copy()
         requested[:, _EXPRESSION] = 0
         numbers = [int(still[at]) for at in choose_frames(requested, offered[still], self.settings.most_key_frames)]
@@ -184,13 +187,10 @@ def _lid_closure(features: Floats, closures: Floats, widest: float) -> Floats:
 
 
 def _collect(clip: FaceClip, numbers: list[int], neutral: Neutral, driving: DrivingClip) -> list[TargetKeyFrame]:
-    smoothed = smooth_landmarks(clip.landmarks)
-    found = []
-    for number, frame in zip(range(numbers[-1] + 1), clip.frames(), strict=False):
-        if number in numbers:
-            crop, landmarks, _ = align(frame, smoothed[number], driving.crop_px)
-            found.append(TargetKeyFrame.of(crop, landmarks / np.float32(driving.crop_px), neutral, driving))
-    return found
+    return [
+        TargetKeyFrame.of(crop, landmarks / np.float32(driving.crop_px), neutral, driving)
+        for crop, landmarks in aligned_crops(clip, numbers, driving.crop_px)
+    ]
 
 
 class _Batch:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.arrays import FloatImage, Floats, Frame, Landmarks
-from generation.crops.align import align, similarity, smooth_landmarks, transform
+from generation.crops.align import aligned_crops, similarity, smooth_landmarks, transform
 from generation.crops.blending import enlarge, eye_areas
 from generation.crops.clip import FaceClip
 from generation.crops.templates import TEMPLATE
@@ -187,11 +187,9 @@ def _usual_crop(clip: FaceClip, neutral: Neutral, crop_px: int) -> Frame:
     numbers = {first, *nearest[np.linspace(0, len(nearest) - 1, min(MOST_FRAMES, len(nearest))).astype(int)].tolist()}
     meter = MotionMeter(neutral)
     crops = []
-    for number, frame in zip(range(max(numbers) + 1), clip.frames(), strict=False):
-        if number in numbers:
-            crop, _, _ = align(frame, smoothed[number], crop_px)
-            motion = enlarge(to_grid(meter.from_neutral(small_grey(crop))), crop_px)
-            crops.append(sample_sharp(crop, motion * crop_px + pixels(crop_px)))
+    for crop, _ in aligned_crops(clip, numbers, crop_px):
+        motion = enlarge(to_grid(meter.from_neutral(small_grey(crop))), crop_px)
+        crops.append(sample_sharp(crop, motion * crop_px + pixels(crop_px)))
     # Glasses move a little against the face: all are brought to where they are in one frame, then in the median.
     usual = crops[sorted(numbers).index(first)]
     line_px, reach = _odd(LINE_WIDTHS[0] * crop_px), round(REACH * crop_px)

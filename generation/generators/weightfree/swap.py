@@ -15,7 +15,7 @@ Every result depends on the clips, the settings and the seed only, not on how fr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import cv2
@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 
 from generation.arrays import Floats, Frame
 from generation.crops import blending
-from generation.crops.align import AlignedFaces, Batching, align, smooth_landmarks
+from generation.crops.align import AlignedFaces, Batching, aligned_crops
 from generation.crops.blending import GRID_PX
 from generation.crops.clip import FaceClip
+from generation.crops.kept import KeptCrops
 from generation.crops.outline import is_seen
 from generation.generators.base import CropsOutput, PairPipeline
 from generation.generators.weightfree.driving.eyelids import Eyes, close_eyes
@@ -150,7 +151,9 @@ class WeightfreeSwap(PairPipeline):
         Raises:
             FaceError, VideoError: a clip cannot be read, or does not fit its track.
         """
-        batching = Batching(self.settings.crop_px, self.settings.batch_frames)
+        crop_px = self.settings.crop_px
+        batching = Batching(crop_px, self.settings.batch_frames)
+        target, source = (replace(clip, kept=KeptCrops(crop_px)) for clip in (target, source))
         target_neutral, requested, closure = measure_lids(target, batching, LipMeter)
         source_neutral, offered, shown = measure_lids(source, batching, LipMeter)
         requested, offered = _compared(requested, target_neutral), _compared(offered, source_neutral)
@@ -161,7 +164,6 @@ class WeightfreeSwap(PairPipeline):
         numbers = [int(seen[at]) for at in choose_frames(requested, offered[seen], self.settings.most_source_frames)]
         choice = choose_sequence(requested, offered[numbers], self.settings.switch_cost)
         wide = FEATURES.index("mouth_opening")
-        crop_px = self.settings.crop_px
         frames = _collect(source, numbers, source_neutral, crop_px, shown, offered[:, wide])
         return PreparedSwap(
             target_neutral,
@@ -194,18 +196,15 @@ def _collect(
     clip: FaceClip, numbers: list[int], neutral: Neutral, crop_px: int, closures: Floats, openings: Floats
 ) -> list[SourceFrame]:
     meter, brow_height = MotionMeter(neutral), neutral.brow_height
-    smoothed = smooth_landmarks(clip.landmarks)
     glasses = Glasses.find(clip, neutral, crop_px) if clip.wears_glasses else None
     found = []
-    for number, frame in zip(range(numbers[-1] + 1), clip.frames(), strict=False):
-        if number in numbers:
-            crop, landmarks, _ = align(frame, smoothed[number], crop_px)
-            grey = small_grey(crop)
-            motion = without_lids(meter.from_neutral(grey), neutral.landmarks)
-            if glasses:
-                crop = glasses.take_off(crop, to_grid(meter.to_neutral(grey)))
-            lids, lips = closures[number], float(openings[number])
-            found.append(_source_frame(crop, landmarks / np.float32(crop_px), motion, brow_height, lids, lips))
+    for number, (crop, landmarks) in zip(numbers, aligned_crops(clip, numbers, crop_px), strict=True):
+        grey = small_grey(crop)
+        motion = without_lids(meter.from_neutral(grey), neutral.landmarks)
+        if glasses:
+            crop = glasses.take_off(crop, to_grid(meter.to_neutral(grey)))
+        lids, lips = closures[number], float(openings[number])
+        found.append(_source_frame(crop, landmarks / np.float32(crop_px), motion, brow_height, lids, lips))
     return found
 
 
