@@ -154,8 +154,7 @@ def aligned_crops(clip: FaceClip, numbers: Collection[int], crop_px: int) -> lis
     if kept is not None and kept.crop_px == crop_px and kept.template == "face" and all(one in kept for one in wanted):
         return [kept.get(number)[:2] for number in wanted]
     landmarks = smooth_landmarks(clip.landmarks)
-    frames = zip(range(wanted[-1] + 1), clip.frames(), strict=False)
-    return [align(frame, landmarks[number], crop_px)[:2] for number, frame in frames if number in wanted]
+    return [align(frame, landmarks[number], crop_px)[:2] for number, frame in clip.frames_at(wanted).items()]
 
 
 def aligned_batches(clip: FaceClip, batching: Batching) -> Iterator[AlignedFaces]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -25,6 +25,7 @@ class FaceClip:
         landmarks: float32 (T, 5, 2), px of the frame: eyes, nose tip, mouth corners, each from left to right.
         is_detected: bool (T,), frames in which the face is seen; in others the landmarks are interpolated. None: all.
         wears_glasses: as was stated, never guessed from the pictures; None where nobody said.
+        pick: yields some frames alone, by their numbers, from those of `frames`; None reads them one after the other.
         kept: takes the crops that are cut in one pass over the clip, and gives them in the next; None cuts them anew.
 
     Raises:
@@ -36,6 +37,7 @@ class FaceClip:
     landmarks: Landmarks
     is_detected: NDArray[np.bool_] | None = None
     wears_glasses: bool | None = None
+    pick: Callable[[Collection[int]], dict[int, Frame]] | None = None
     kept: KeptCrops | None = None
 
     def __post_init__(self) -> None:
@@ -48,6 +50,18 @@ class FaceClip:
 
     def __len__(self) -> int:
         return len(self.landmarks)
+
+    def frames_at(self, numbers: Collection[int]) -> dict[int, Frame]:
+        """Some frames by their numbers, in the order of the clip; fewer than are asked for if the clip is too short.
+
+        Raises:
+            VideoError: the clip cannot be read.
+        """
+        wanted = sorted(set(numbers))
+        if self.pick is not None:
+            return self.pick(wanted)
+        frames = zip(range(wanted[-1] + 1), self.frames(), strict=False)
+        return {number: frame for number, frame in frames if number in wanted}
 
     @classmethod
     def still(cls, name: str, image: Frame, landmarks: Landmarks, num_frames: int) -> Self:

@@ -216,11 +216,7 @@ def good_crops(clip: FaceClip, cut: Aligner, num_frames: int = NUM_FRAMES) -> li
     spread = seen[np.unique(np.linspace(0, len(seen) - 1, NUM_CANDIDATES).astype(int))]
     turned = [turn_of(landmarks[number]) for number in spread]
     chosen = set(spread[np.argsort(turned, kind="stable")[: max(NUM_FRONTAL, num_frames)]].tolist())
-    crops = [
-        cut(frame, landmarks[number])
-        for number, frame in zip(range(max(chosen) + 1), clip.frames(), strict=False)
-        if number in chosen
-    ]
+    crops = [cut(frame, landmarks[number]) for number, frame in clip.frames_at(chosen).items()]
     if len(crops) < len(chosen):
         raise GenerationError(f"{clip.name}: has fewer frames than its track; delete its track and run `tooling faces`")
     blur = [-sharpness_of(crop, len(crop)) for crop in crops]

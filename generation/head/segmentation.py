@@ -103,13 +103,11 @@ def learn_head(clip: FaceClip) -> HeadModel:
     Raises:
         FaceError, VideoError: the clip cannot be read.
     """
-    chosen = set(key_numbers(len(clip)))
     steady = smooth_landmarks(clip.landmarks)
     crops: dict[int, KeyCrop] = {}
-    for number, frame in zip(range(max(chosen) + 1), clip.frames(), strict=False):
-        if number in chosen:
-            size = frame.shape[1], frame.shape[0]
-            crops[number] = KeyCrop(*align(frame, steady[number], ANALYSIS_PX, "head"), size)
+    for number, frame in clip.frames_at(key_numbers(len(clip))).items():
+        size = frame.shape[1], frame.shape[0]
+        crops[number] = KeyCrop(*align(frame, steady[number], ANALYSIS_PX, "head"), size)
     cut = zip(crops.items(), cut_out(list(crops.values())), strict=True)
     keys = _agreeing([HeadFrame(number, key.crop, areas) for (number, key), areas in cut])
     kept = [crops[key.number] for key in keys]

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from generation.crops.clip import FaceClip
 from generation.faces.track import FaceTrack
-from generation.media.reader import read_frames
+from generation.media.reader import pick_frames, read_frames
 from tooling.errors import ConsentError, InputError, UsageError, WorkspaceError
 from tooling.stages.generate.request import GenerateRequest
 from tooling.workspace.layout import Workspace
@@ -120,4 +120,12 @@ def face_clip(
             raise InputError(f"{workspace.path(name)}: differs from its record; {way_out}")
     clip, track = map(workspace.path, names)
     found = FaceTrack.from_json(track.read_bytes(), name=str(track))
-    return FaceClip(str(clip), lambda: read_frames(clip), found.landmarks, found.is_detected, wears_glasses), found
+    made = FaceClip(
+        str(clip),
+        lambda: read_frames(clip),
+        found.landmarks,
+        found.is_detected,
+        wears_glasses,
+        lambda numbers: pick_frames(clip, numbers),
+    )
+    return made, found

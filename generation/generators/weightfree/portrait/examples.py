@@ -58,10 +58,7 @@ def choose_examples(clip: FaceClip, most: int, crop_px: int) -> Examples:
     offered = offered if len(offered) else np.arange(len(clip))
     spread = np.linspace(0, len(offered) - 1, most * CANDIDATES_PER_EXAMPLE).round().astype(int)
     numbers = offered[np.unique(spread)]
-    wanted = set(numbers.tolist())
-    frames = [
-        frame for number, frame in zip(range(int(numbers[-1]) + 1), clip.frames(), strict=False) if number in wanted
-    ]
+    frames = list(clip.frames_at(numbers.tolist()).values())
     if len(frames) < len(numbers):
         raise FaceError(f"{clip.name}: has fewer frames than its track; delete its track and run `tooling faces`")
     landmarks = smooth_landmarks(clip.landmarks)[numbers]
