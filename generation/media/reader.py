@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 from av.stream import Disposition
 from av.video.frame import VideoFrame
@@ -198,8 +199,17 @@ def to_rgb(frame: VideoFrame, *, is_exact: bool = True) -> Frame:
     Without `is_exact` it is faster and about one level darker.
     """
     flags = EXACT if is_exact else FAST
+    # FFmpeg has vector code for planes alone: the same values in half the time, except at the sides of odd sizes.
+    is_planar = is_exact and frame.width % 2 == 0 and frame.height % 2 == 0
     # Each process has one thread; FFmpeg would otherwise start others for every frame.
-    return np.ascontiguousarray(frame.reformat(format="rgb24", interpolation=flags, threads=1).to_ndarray())
+    found = frame.reformat(format="gbrp" if is_planar else "rgb24", interpolation=flags, threads=1)
+    if not is_planar:
+        return np.ascontiguousarray(found.to_ndarray())
+    green, blue, red = (
+        np.frombuffer(one, np.uint8).reshape(one.height, one.line_size)[:, : one.width]  # type: ignore[call-overload]
+        for one in found.planes
+    )
+    return np.asarray(cv2.merge([red, green, blue]), np.uint8)
 
 
 def read_image(path: Path) -> Frame:
