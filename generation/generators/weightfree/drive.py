@@ -72,7 +72,7 @@ class DriveSettings:
     """
 
     crop_px: int = 320
-    batch_frames: int = 8
+    batch_frames: int = 24
     context_frames: int = 2
     most_key_frames: int = 6
     switch_cost: float = 1.0

@@ -78,7 +78,7 @@ class SwapSettings:
     """
 
     crop_px: int = 320
-    batch_frames: int = 8
+    batch_frames: int = 24
     context_frames: int = 3
     most_source_frames: int = 24
     switch_cost: float = 0.35

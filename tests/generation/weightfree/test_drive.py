@@ -143,7 +143,7 @@ def test_the_batch_size_changes_nothing(
 
 
 def test_frames_can_be_asked_for_again(clips: tuple[FaceClip, FaceClip], prepared: PreparedDrive) -> None:
-    pipeline = WeightfreeDrive()
+    pipeline = WeightfreeDrive(batch_frames=8)
     batches = list(aligned_batches(clips[0], pipeline.batching))
     late, early = (pipeline.replace(batches[at], prepared).frames for at in (2, 0))
     assert np.array_equal(pipeline.replace(batches[2], prepared).frames, late)
