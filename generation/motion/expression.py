@@ -86,7 +86,7 @@ def choose_neutral(greys: list[Grey], landmarks: Landmarks, gaps: Floats) -> Neu
     # Lips are compared by motion too, and that is measured from a first choice.
     first = int(cost.argmin())
     meter = MotionMeter(Neutral(greys[first], landmarks[first], open_eyes))
-    measured = np.stack([meter.features(grey, points) for grey, points in zip(greys, landmarks, strict=True)])
+    measured = np.stack([meter.features(*known) for known in zip(greys, landmarks, contrast, strict=True)])
     opening = measured[:, FEATURES.index("mouth_opening")]
     opening = np.maximum(opening - np.quantile(opening, 0.15), 0)
     best = int((cost + 10 * opening).argmin())
@@ -108,7 +108,7 @@ def _contrast(grey: Grey, eye: Floats, gap: float) -> float:
     patch = _patch(grey, eye, (EYE_REACH[0] * gap, EYE_REACH[1] * gap))
     if min(patch.shape) < 2:
         return 0.0
-    skin = max(float(np.quantile(patch, 0.8)), 1.0)
+    skin = _skin_level(patch)
     top = max(round(float(eye[1]) - EYE_REACH[1] * gap), 0)
     heights = ((top + np.arange(len(patch))) - eye[1]) / gap
     # The landmark may be off: the dark of iris and lashes says where the eye is.
@@ -141,8 +141,19 @@ def _darkness(grey: Grey, centre: Floats, reach: tuple[float, float], tolerance:
     patch = _patch(grey, centre * ANALYSIS_PX, (reach[0] * ANALYSIS_PX, reach[1] * ANALYSIS_PX))
     if not patch.size:
         return 0.0
-    skin = max(float(np.quantile(patch, 0.8)), 1.0)
+    skin = _skin_level(patch)
     return float(np.maximum(1 - patch / skin - tolerance, 0).mean())
+
+
+def _skin_level(patch: Floats) -> float:
+    """The 0.8 quantile, at least 1; NumPy's own takes ten times as long for so few values."""
+    at = 0.8 * (patch.size - 1)
+    low = int(at)
+    part = np.partition(patch, (low, min(low + 1, patch.size - 1)), axis=None)
+    first, last = float(part[low]), float(part[min(low + 1, patch.size - 1)])
+    share = at - low  # counted from the nearer one, as NumPy does
+    level = first + share * (last - first) if share < 0.5 else last - (1 - share) * (last - first)
+    return max(float(np.float32(level)), 1.0)
 
 
 def _patch(grey: Grey, centre: Floats, reach: tuple[float, float]) -> Floats:
@@ -234,8 +245,16 @@ class MotionMeter:
         """Where each point of the crop comes from in the neutral crop; shape and unit as `from_neutral`."""
         return self._measure(grey, self.neutral.grey)
 
-    def features(self, grey: Grey, landmarks: Landmarks) -> Floats:
-        """Pose and expression: float32 (len(FEATURES),), shares of the crop's side, closure and gap without unit."""
+    def features(self, grey: Grey, landmarks: Landmarks, contrast: Floats | None = None) -> Floats:
+        """Pose and expression: float32 (len(FEATURES),), shares of the crop's side, closure and gap without unit.
+
+        Args:
+            grey: uint8 (ANALYSIS_PX, ANALYSIS_PX).
+            landmarks: (5, 2), shares of the side.
+            contrast: its `eye_contrast`, where that is known.
+        """
+        if contrast is None:
+            contrast = eye_contrast(grey, landmarks)
         flow = self.from_neutral(grey)
         still, here = self.neutral.landmarks, landmarks
         mouth = still[3:].mean(0)
@@ -243,7 +262,7 @@ class MotionMeter:
         upper = _mean_flow(flow, mouth, -0.25 * gap, 0.25 * gap)
         lower = _mean_flow(flow, mouth, 0.40 * gap, 0.30 * gap)
         width = float(np.linalg.norm(here[4] - here[3])) - gap
-        closure = 1 - eye_contrast(grey, landmarks).mean() / max(float(self.neutral.eye_contrast.mean()), 1e-3)
+        closure = 1 - contrast.mean() / max(float(self.neutral.eye_contrast.mean()), 1e-3)
         dark = mouth_darkness(grey, landmarks)
         values = [_yaw(here), _pitch(here) - _pitch(still), lower[1] - upper[1], width, dark, closure]
         return np.array(values, np.float32)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.arrays import Floats, Frame, Grey, Landmarks
+from generation.arrays import Floats, Grey, Landmarks
 from generation.crops.align import Batching, aligned_batches
 from generation.crops.clip import FaceClip
 from generation.errors import FaceError
@@ -17,6 +17,7 @@ from generation.motion.expression import (
     MotionMeter,
     Neutral,
     choose_neutral,
+    eye_contrast,
     mouth_gap,
     small_grey,
 )
@@ -29,7 +30,7 @@ def measure_clip(
     clip: FaceClip,
     batching: Batching,
     meter_class: type[MotionMeter] = MotionMeter,
-    watch: Callable[[Frame, Grey, Landmarks], None] | None = None,
+    watch: Callable[[Grey, Landmarks, Floats], None] | None = None,
 ) -> tuple[Neutral, Floats]:
     """The neutral crop, and `FEATURES` of every frame, float32 (T, F); NEUTRAL_SPAN_FRAMES small crops are in memory.
 
@@ -37,7 +38,7 @@ def measure_clip(
         clip: to measure.
         batching: how it is read.
         meter_class: that measures the features.
-        watch: is given every crop, in order, as it is and small and grey, with its landmarks as shares of the side.
+        watch: is given every crop, in order: small and grey, its landmarks as shares of the side, its `eye_contrast`.
 
     Raises:
         FaceError, VideoError: the clip cannot be read, or does not fit its track.
@@ -45,21 +46,26 @@ def measure_clip(
     span = min(len(clip), NEUTRAL_SPAN_FRAMES)
     # Allocated at once: small arrays between large short-lived ones would fragment the memory.
     greys, points = np.empty((span, ANALYSIS_PX, ANALYSIS_PX), np.uint8), np.empty((span, 5, 2), np.float32)
-    gaps = np.empty(span, np.float32)
+    eyes, gaps = np.empty((span, 2), np.float32), np.zeros(span, np.float32)
+    candidates = _candidates(span, seen_frames(clip))
     features = np.empty((len(clip), len(FEATURES)), np.float32)
     meter: MotionMeter | None = None
     for faces in aligned_batches(clip, batching):
         for number, (crop, landmarks) in enumerate(zip(faces.crops, faces.landmarks, strict=True), faces.start):
             grey, where = small_grey(crop), landmarks / np.float32(batching.crop_px)
+            contrast = eye_contrast(grey, where)
             if watch is not None:
-                watch(crop, grey, where)
+                watch(grey, where, contrast)
             if meter is not None:
-                features[number] = meter.features(grey, where)
+                features[number] = meter.features(grey, where, contrast)
                 continue
-            greys[number], points[number], gaps[number] = grey, where, mouth_gap(crop, where)
+            greys[number], points[number], eyes[number] = grey, where, contrast
+            if number in candidates:
+                gaps[number] = mouth_gap(crop, where)
             if number + 1 == span:
-                meter = meter_class(_neutral_of(greys, points, gaps, seen_frames(clip)))
-                features[:span] = [meter.features(*known) for known in zip(greys, points, strict=True)]
+                offered = [greys[at].copy() for at in candidates]
+                meter = meter_class(choose_neutral(offered, points[candidates], gaps[candidates]))
+                features[:span] = [meter.features(*known) for known in zip(greys, points, eyes, strict=True)]
     if meter is None:
         raise FaceError(f"{clip.name}: has no frames; make the clip again")
     return meter.neutral, features
@@ -71,7 +77,8 @@ def seen_frames(clip: FaceClip) -> NDArray[np.intp]:
     return seen if len(seen) else np.arange(len(clip))
 
 
-def _neutral_of(greys: Grey, points: Landmarks, gaps: Floats, seen: NDArray[np.intp]) -> Neutral:
-    offered = seen[seen < len(greys)] if seen[0] < len(greys) else np.arange(len(greys))
-    chosen = offered[np.linspace(0, len(offered) - 1, min(NUM_NEUTRAL_CANDIDATES, len(offered))).astype(int)]
-    return choose_neutral([greys[number].copy() for number in chosen], points[chosen], gaps[chosen])
+def _candidates(span: int, seen: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Numbers of the frames that the neutral crop is chosen from."""
+    offered = seen[seen < span] if seen[0] < span else np.arange(span)
+    count = min(NUM_NEUTRAL_CANDIDATES, len(offered))
+    return np.asarray(offered[np.linspace(0, len(offered) - 1, count).astype(int)], np.intp)

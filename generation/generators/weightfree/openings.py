@@ -5,11 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from generation.arrays import Floats, Frame, Grey, Landmarks
+from generation.arrays import Floats, Grey, Landmarks
 from generation.crops.align import Batching
 from generation.crops.clip import FaceClip
 from generation.generators.weightfree.driving.mouth import LipMatcher, Seam
-from generation.motion.expression import FEATURES, MotionMeter, Neutral, eye_contrast, eye_darkness
+from generation.motion.expression import FEATURES, MotionMeter, Neutral, eye_darkness
 from generation.motion.fields import hann_mean
 from generation.motion.measure import measure_clip
 from generation.smoothing import smoothstep
@@ -29,8 +29,8 @@ def measure_lids(
     contrast: list[Floats] = []
     darkness: list[Floats] = []
 
-    def watch(crop: Frame, grey: Grey, landmarks: Landmarks) -> None:
-        contrast.append(eye_contrast(grey, landmarks))
+    def watch(grey: Grey, landmarks: Landmarks, eyes: Floats) -> None:
+        contrast.append(eyes)
         darkness.append(eye_darkness(grey, landmarks))
 
     neutral, features = measure_clip(clip, batching, meter_class, watch)
@@ -77,9 +77,9 @@ class LipMeter(MotionMeter):
         super().__init__(neutral)
         self._lips = LipMatcher(neutral.grey, Seam.find(neutral.grey, neutral.landmarks))
 
-    def features(self, grey: Grey, landmarks: Landmarks) -> Floats:
+    def features(self, grey: Grey, landmarks: Landmarks, contrast: Floats | None = None) -> Floats:
         """As `MotionMeter`'s, except for `mouth_opening`."""
-        result = super().features(grey, landmarks)
+        result = super().features(grey, landmarks, contrast)
         at = FEATURES.index("mouth_opening")
         opening, trust = self._lips.opening(grey, landmarks[3:].mean(0) - self.neutral.landmarks[3:].mean(0))
         result[at] = trust * opening + (1 - trust) * FLOW_GAIN * result[at]
