@@ -77,20 +77,32 @@ def fit_rigid(motion: Floats, basis: Floats, weight: Floats) -> Floats:
     return fit.astype(np.float32)
 
 
-def smooth_inside(field: Floats, weight: Floats, sigma: float) -> Floats:
-    """Averages a field (G, G, C) where it is trusted and extends it to where it is not.
+class InsideMean:
+    """Averages fields (G, G, C) where they are trusted and extends them to where they are not.
 
     Args:
-        field: values on the grid.
         weight: float32 (G, G), trust, 0 to 1.
         sigma: in points of the grid.
     """
-    near = cv2.GaussianBlur(weight, (0, 0), sigma)
-    far = cv2.GaussianBlur(weight, (0, 0), 4 * sigma) + 1e-4
-    weighted = field * weight[..., None]
-    wide = cv2.GaussianBlur(weighted, (0, 0), 4 * sigma) / far[..., None]
-    trust = (near / (near + 0.05))[..., None]
-    return np.asarray(trust * cv2.GaussianBlur(weighted, (0, 0), sigma) / (near[..., None] + 1e-4) + (1 - trust) * wide)
+
+    def __init__(self, weight: Floats, sigma: float) -> None:
+        near = np.asarray(cv2.GaussianBlur(weight, (0, 0), sigma), np.float32)
+        far = np.asarray(cv2.GaussianBlur(weight, (0, 0), 4 * sigma), np.float32)
+        self._weight, self._sigma = weight[..., None], sigma
+        self._near, self._far = near[..., None] + 1e-4, (far + 1e-4)[..., None]
+        self._trust = (near / (near + 0.05))[..., None]
+
+    def __call__(self, field: Floats) -> Floats:
+        """The averaged field."""
+        weighted = field * self._weight
+        wide = cv2.GaussianBlur(weighted, (0, 0), 4 * self._sigma) / self._far
+        fine = self._trust * cv2.GaussianBlur(weighted, (0, 0), self._sigma) / self._near
+        return np.asarray(fine + (1 - self._trust) * wide)
+
+
+def smooth_inside(field: Floats, weight: Floats, sigma: float) -> Floats:
+    """A single field averaged where it is trusted; see `InsideMean`."""
+    return InsideMean(weight, sigma)(field)
 
 
 def face_area(landmarks: Landmarks, brow_height: float, inner: float, outer: float) -> Floats:

@@ -20,7 +20,7 @@ from generation.generators.weightfree.drive import PreparedDrive, WeightfreeDriv
 from generation.generators.weightfree.driving.driving_clip import DrivingClip
 from generation.generators.weightfree.driving.eyelids import Eyes, draw_lid, lid_of, raised
 from generation.generators.weightfree.driving.key_frame import KeyPlaces, animate, dimmed
-from generation.generators.weightfree.driving.mouth import COLUMNS, LipMatcher, Seam, SplitMotion, split_motion
+from generation.generators.weightfree.driving.mouth import COLUMNS, LipMatcher, MotionSplitter, Seam, SplitMotion
 from generation.motion.expression import FEATURES, Neutral, comparable, eye_contrast, mouth_gap, small_grey
 from generation.motion.fields import GRID, pixels, sample_at
 from generation.motion.measure import measure_clip
@@ -225,7 +225,7 @@ def test_lips_that_show_no_gap_stay_together() -> None:
     seam = Seam.find(grey, landmarks)
     dropped = np.zeros((*GRID.shape[:2], 2), np.float32)
     dropped[GRID[..., 1] > seam.middle[1]] = 0.06 * seam.down
-    motion = split_motion(dropped, seam, np.ones(GRID.shape[:2], np.float32))
+    motion = MotionSplitter(seam, np.ones(GRID.shape[:2], np.float32))(dropped)
     middle = seam.points(np.zeros(1, np.float32))
 
     def parted(motion: SplitMotion) -> float:

@@ -12,7 +12,7 @@ from generation.arrays import Floats, Frame
 from generation.crops import blending
 from generation.crops.align import Batching, aligned_batches
 from generation.crops.clip import FaceClip
-from generation.generators.weightfree.driving.mouth import COLUMNS, LipMatcher, Seam, SplitMotion, split_motion
+from generation.generators.weightfree.driving.mouth import COLUMNS, LipMatcher, MotionSplitter, Seam, SplitMotion
 from generation.motion.expression import MotionMeter, Neutral, mouth_gap, small_grey
 from generation.motion.fields import GRID, hann_mean, sample, sample_at, to_grid
 from generation.motion.rigid import face_area, fit_rigid, rigid_basis, rigid_places
@@ -57,7 +57,7 @@ class DrivingClip:
         self._basis = rigid_basis(neutral.landmarks)
         self._rigid = rigid_places(neutral.landmarks, neutral.brow_height)
         known = face_area(neutral.landmarks, neutral.brow_height, 0.75, 0.98)
-        self._known = known * (1 - blending.eye_areas(neutral.landmarks))
+        self._split = MotionSplitter(self.seam, known * (1 - blending.eye_areas(neutral.landmarks)))
         eyes, mouth = neutral.landmarks[:2].mean(0), neutral.landmarks[3:].mean(0)
         axis = eyes[0] + (mouth[0] - eyes[0]) * (GRID[..., 1] - eyes[1]) / (mouth[1] - eyes[1])
         self._mirror = np.stack([2 * axis - GRID[..., 0], GRID[..., 1]], -1).astype(np.float32)
@@ -117,7 +117,7 @@ class DrivingClip:
         grey = small_grey(crop)
         motion = to_grid(self._meter.from_neutral(grey))
         head = self._basis @ fit_rigid(motion, self._basis, self._rigid)
-        parts = self._lips.correct(split_motion(motion - head, self.seam, self._known), head, grey)
+        parts = self._lips.correct(self._split(motion - head), head, grey)
         parts = SplitMotion(*(self._symmetric(part) for part in parts.parts))
         # A chin that drops while lips stay shut, or a patch that was found elsewhere, opens no mouth.
         parts = self._lips.shut(parts, PARTED + PARTED_OF_GAP * mouth_gap(crop, landmarks))

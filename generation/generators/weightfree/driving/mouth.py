@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from generation.arrays import Floats, Frame
 from generation.motion.fields import GRID, sample_at
-from generation.motion.rigid import smooth_inside
+from generation.motion.rigid import InsideMean
 
 AnyFloats = NDArray[np.floating[Any]]
 
@@ -134,34 +134,43 @@ class SplitMotion:
         return self.whole, self.above, self.below
 
 
-def split_motion(motion: Floats, seam: Seam, trusted: Floats) -> SplitMotion:
-    """Splits a motion field along a seam.
+class MotionSplitter:
+    """Splits motion fields on one crop along its seam.
 
     Args:
-        motion: float32 (GRID_PX, GRID_PX, 2) on the crop that the seam belongs to.
         seam: between the lips.
-        trusted: float32 (GRID_PX, GRID_PX), where the motion is known.
+        trusted: float32 (GRID_PX, GRID_PX), where motion is known.
     """
-    along, under = seam.local(GRID)
-    # Flow near the seam is a mixture of both lips'.
-    near = np.clip(2.2 - 1.2 * np.abs(along), 0, 1)
-    lower = logistic((under / seam.half_width - _MIXED * near) / 0.06)
-    upper = logistic((-under / seam.half_width - _MIXED * near) / 0.06)
-    outside = logistic((np.abs(along) - 1.25) / 0.06)
-    lips = logistic((2.2 - np.hypot(along, under / seam.half_width)) / 0.2)[..., None]
-    above, below = (
-        lips * smooth_inside(motion, trusted * np.maximum(side, outside), LIP_SMOOTHING)
-        + (1 - lips) * smooth_inside(motion, trusted * np.maximum(side, outside), SKIN_SMOOTHING)
-        for side in (upper, lower)
-    )
-    return SplitMotion(_joined(above, below, seam), above, below)
+
+    def __init__(self, seam: Seam, trusted: Floats) -> None:
+        along, under = seam.local(GRID)
+        # Flow near the seam is a mixture of both lips'.
+        near = np.clip(2.2 - 1.2 * np.abs(along), 0, 1)
+        lower = logistic((under / seam.half_width - _MIXED * near) / 0.06)
+        upper = logistic((-under / seam.half_width - _MIXED * near) / 0.06)
+        outside = logistic((np.abs(along) - 1.25) / 0.06)
+        self._lips = logistic((2.2 - np.hypot(along, under / seam.half_width)) / 0.2)[..., None]
+        self._means = [
+            [InsideMean(trusted * np.maximum(side, outside), sigma) for sigma in (LIP_SMOOTHING, SKIN_SMOOTHING)]
+            for side in (upper, lower)
+        ]
+        self._share = _share_below(seam)
+
+    def __call__(self, motion: Floats) -> SplitMotion:
+        """A motion field float32 (GRID_PX, GRID_PX, 2) on the crop that the seam belongs to, split."""
+        above, below = (self._lips * lip(motion) + (1 - self._lips) * skin(motion) for lip, skin in self._means)
+        return SplitMotion(_joined(above, below, self._share), above, below)
 
 
-def _joined(above: Floats, below: Floats, seam: Seam) -> Floats:
-    """One field of both, smooth across the seam."""
+def _share_below(seam: Seam) -> Floats:
+    """1 below the seam, 0 above it, smooth between: (GRID_PX, GRID_PX, 1)."""
     _, under = seam.local(GRID)
-    side = logistic(under / (0.10 * seam.half_width))[..., None]
-    return np.asarray(side * below + (1 - side) * above, np.float32)
+    return logistic(under / (0.10 * seam.half_width))[..., None]
+
+
+def _joined(above: Floats, below: Floats, share: Floats) -> Floats:
+    """One field of both, smooth across the seam; `share` is that of `_share_below`."""
+    return np.asarray(share * below + (1 - share) * above, np.float32)
 
 
 def logistic(values: AnyFloats) -> Floats:
@@ -178,7 +187,7 @@ class LipMatcher:
 
     def __init__(self, grey: NDArray[np.uint8], seam: Seam) -> None:
         self.seam, self._side = seam, len(grey)
-        self._patches = []
+        self._patches, self._share = [], _share_below(seam)
         along, under = seam.local(GRID)
         for sign, (centre, half_height), search in (
             (-1, _UPPER_PATCH, _UPPER_SEARCH),
@@ -215,7 +224,7 @@ class LipMatcher:
         """Adds what flow missed of both lips' movement.
 
         Args:
-            motion: of the face without its head, from `split_motion`.
+            motion: of the face without its head, from `MotionSplitter`.
             head: float32 (GRID_PX, GRID_PX, 2), the head's motion.
             grey: uint8 (S, S), the crop that the motion leads to.
         """
@@ -229,7 +238,7 @@ class LipMatcher:
             missed = (found - lopsided - low) / self._side - expected - sample_at(part, middle[None])[0]
             parts.append(np.asarray(part + trust * spread[..., None] * missed, np.float32))
         above, below = parts
-        return SplitMotion(_joined(above, below, self.seam), above, below)
+        return SplitMotion(_joined(above, below, self._share), above, below)
 
     def shut(self, motion: SplitMotion, limit: float) -> SplitMotion:
         """The same movement with lips that part by no more than a limit; a share of the side."""
@@ -237,7 +246,7 @@ class LipMatcher:
         parted = (sample_at(motion.below, middle) - sample_at(motion.above, middle))[0]
         more = max(float(parted @ self.seam.down) - limit, 0) * self.seam.down
         below = np.asarray(motion.below - self._jaw[..., None] * more, np.float32)
-        return SplitMotion(_joined(motion.above, below, self.seam), motion.above, below)
+        return SplitMotion(_joined(motion.above, below, self._share), motion.above, below)
 
 
 def _match(
