@@ -17,11 +17,13 @@ from generation.crops.align import (
     Batching,
     align,
     aligned_batches,
+    aligned_crops,
     similarity,
     smooth_landmarks,
     transform,
 )
 from generation.crops.clip import FaceClip
+from generation.crops.kept import KeptCrops
 from generation.crops.paste import paste, replace_faces
 from generation.crops.templates import TEMPLATE, TEMPLATES
 from generation.errors import FaceError
@@ -157,6 +159,42 @@ def test_batches_hold_every_frame_once_with_its_neighbours(batch: int, context: 
             assert np.array_equal(crop, single[at])
         seen += list(faces.crops[faces.requested])
     assert len(seen) == 23
+
+
+def test_kept_crops_are_those_of_the_first_pass() -> None:
+    clip, passes = moving_clip(11), 0
+
+    def frames() -> Iterator[Frame]:
+        nonlocal passes
+        passes += 1
+        yield from clip.frames()
+
+    kept = dataclasses.replace(clip, frames=frames, kept=KeptCrops(SIDE))
+    next(aligned_batches(kept, Batching(SIDE, 4)))  # broken off
+    first, second = (list(aligned_batches(kept, Batching(SIDE, 4))) for _ in range(2))
+    assert passes == 2
+    for one, again in zip(first, second, strict=True):
+        assert one.start == again.start
+        for name in ("crops", "landmarks", "matrices"):
+            assert np.array_equal(getattr(one, name), getattr(again, name))
+    (crop, landmarks), _ = aligned_crops(kept, [10, 3], SIDE)
+    assert passes == 2
+    assert np.array_equal(crop, first[0].crops[3])
+    assert np.array_equal(landmarks, first[0].landmarks[3])
+    assert np.array_equal(aligned_crops(clip, [10, 3], SIDE)[0][0], crop)
+    assert len(next(aligned_batches(kept, Batching(SIDE // 2))).crops[0]) == SIDE // 2
+    assert passes == 3
+
+
+def test_frames_are_picked_where_a_clip_can() -> None:
+    clip = moving_clip(9)
+    picking = dataclasses.replace(
+        clip, frames=lambda: iter(()), pick=lambda numbers: {at: picture(at) for at in numbers}
+    )
+    for one in (clip, picking):
+        found = one.frames_at([7, 2, 7])
+        assert list(found) == [2, 7]
+        assert np.array_equal(found[7], picture(7))
 
 
 def test_replace_faces_is_the_same_for_every_batching() -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from PIL import Image
 
 from generation.errors import VideoError
-from generation.media.reader import pick_frames, probe_video, read_clip, read_frames, read_image, to_rgb
+from generation.media.reader import EXACT, pick_frames, probe_video, read_clip, read_frames, read_image, to_rgb
 from generation.media.writer import to_picture, write_clip
 
 
@@ -67,6 +68,14 @@ def test_picked_frames_are_exact(tmp_path: Path) -> None:
         np.testing.assert_array_equal(frame, decoded[number])
     with pytest.raises(VideoError, match="ends before frame 50"):
         pick_frames(tmp_path / "a.mp4", [3, 50])
+
+
+@pytest.mark.parametrize("size", [(94, 62), (93, 61)])
+def test_colours_are_those_of_packed_conversion(size: tuple[int, int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    picture = VideoFrame.from_ndarray(noise, format="rgb24").reformat(format="yuv420p")
+    packed = picture.reformat(format="rgb24", interpolation=EXACT).to_ndarray()
+    assert np.array_equal(to_rgb(picture), packed)
 
 
 @pytest.mark.parametrize("size", [(94, 62), (350, 350), (348, 350), (160, 96)])
