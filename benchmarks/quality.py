@@ -3,8 +3,8 @@
     python -m benchmarks.quality [FOLDER] [--only swap drive edit faces] [--frames N] [--pairs N] [--keep DIR]
 
 FOLDER has one clip of each person; without it synthetic actors are rendered, on which landmarks are less sure and
-identities lie closer together than people's do. Needs the extra `identity` (dlib, and its networks for landmarks and
-recognition). Distances are those of dlib's embeddings, averaged over a few frames of a clip: two people are about 0.7
+identities lie closer together than people's do. Needs the extras `identity` and `dev` (dlib, and its networks for
+landmarks and recognition). Distances are those of its embeddings, averaged over a few frames: two people are about 0.7
 apart, and pass for one below 0.6. Openings are the gap between the lips and that between the lids, by landmarks, frame
 by frame; a fake's are compared with those of the clip that it should follow: correlation, and the fake's spread over
 that of the clip. A clip whose opening hardly varies is left out of that column.

@@ -22,6 +22,7 @@ from generation.crops.clip import FaceClip
 from generation.crops.templates import TEMPLATES
 from generation.errors import GenerationError
 from generation.faces.appearance import sharpness_of, turn_of
+from generation.faces.detector import one_thread
 
 SIDE_PX = 112
 DLIB_SIDE_PX = 150
@@ -119,22 +120,20 @@ class DlibIdentity:
     the length of their difference, and 0.6 is the network's own limit of one person.
 
     Raises:
-        GenerationError: dlib or its weights are not installed.
+        GenerationError: the weights are not installed, or damaged.
     """
 
     limits: ClassVar = IdentityLimits(largest_own=0.6, clear_margin=0.1, smallest_invented=0.45)
 
     def __init__(self) -> None:
-        try:
-            import dlib
-        except ImportError as error:
-            raise GenerationError("dlib: not installed; run `pip install 'homologous-deepfake[identity]'`") from error
-        self._network = dlib.face_recognition_model_v1(str(self.weights_path()))
+        from generation.weights.dlib_network import DlibNetwork  # imports torch
+
+        self._network = DlibNetwork(self.weights_path())
 
     @staticmethod
     def is_installed() -> bool:
-        """Whether both packages of the extra `identity` are there."""
-        return all(importlib.util.find_spec(name) for name in ("dlib", "face_recognition_models"))
+        """Whether the package of its weights is there."""
+        return importlib.util.find_spec("face_recognition_models") is not None
 
     @staticmethod
     def weights_path() -> Path:
@@ -153,7 +152,8 @@ class DlibIdentity:
 
     def __call__(self, crops: Frame) -> Floats:
         """Crops RGB uint8 (N, 150, 150, 3) -> embeddings float32 (N, 128)."""
-        return np.array([self._network.compute_face_descriptor(crop) for crop in crops], np.float32).reshape(-1, 128)
+        with one_thread():
+            return np.array([self._network(crop) for crop in crops], np.float32).reshape(-1, 128)
 
     @staticmethod
     def cut(frame: Frame, landmarks: Landmarks) -> Frame:

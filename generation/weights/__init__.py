@@ -10,6 +10,8 @@ In: a downloaded file. Out, or a WeightsError in one line:
     stylegan_pickle.read_stylegan("ffhq.pkl")    class name, state dict and constructor arguments of a network
     onnx_file.read_onnx("inswapper_128.onnx")    inputs, outputs and initializers
     onnx_network.OnnxNetwork("r50.onnx")         a network that onnxruntime runs
+    dlib_file.read_dlib("resnet_v1.dat")         convolutions of a network that dlib saved
+    dlib_network.DlibNetwork("resnet_v1.dat")    that network, run by torch
     archive.unpack("all.tar.gz", folder)         the plain files in an archive
 
 Tensors are views of the mapped file, so reading 700 MB takes no 700 MB of memory (numbers that a legacy file does not

@@ -18,7 +18,7 @@ from tooling.workspace.layout import Workspace, open_workspace
 
 @pytest.fixture(scope="session", autouse=True)
 def without_dlib() -> Iterator[None]:
-    """Its network takes a tenth of a second a frame; what it says of actors has a test of its own."""
+    """Its network takes time; what it says of actors has a test of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DlibIdentity, "is_installed", lambda: False)
         yield

