@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from generation.arrays import Floats, Landmarks
 from generation.crops.align import similarity, transform
@@ -24,9 +26,13 @@ class ReachMeter:
             mask: means of its squares of `CELL_PX`, 255 replaced.
             landmarks: (5, 2) of the target, px.
         """
-        total = float(mask.sum())
-        if total > 0:
-            self._shares.append(float((mask * _away(mask.shape, landmarks)).sum()) / total)
+        x, y, width, height = cv2.boundingRect(mask)
+        if not width:
+            return
+        # Only there is anything to weigh, a tenth of a picture.
+        replaced = mask[y : y + height, x : x + width]
+        away = _away(np.arange(y, y + height), np.arange(x, x + width), landmarks)
+        self._shares.append(float((replaced * away).sum()) / float(replaced.sum()))
 
     @property
     def mean(self) -> float:
@@ -34,10 +40,10 @@ class ReachMeter:
         return float(np.mean(self._shares)) if self._shares else 0.0
 
 
-def _away(shape: tuple[int, ...], landmarks: Landmarks) -> Floats:
+def _away(rows: NDArray[np.int64], columns: NDArray[np.int64], landmarks: Landmarks) -> Floats:
     template = TEMPLATES["head"]
     eyes, mouth = template[:2].mean(0), template[3:].mean(0)
-    rows, columns = (np.arange(size, dtype=np.float32) * CELL_PX + (CELL_PX - 1) / 2 for size in shape)
-    places = transform(similarity(landmarks, template), np.stack(np.meshgrid(columns, rows), -1))
+    x, y = (np.asarray(numbers * CELL_PX + (CELL_PX - 1) / 2, np.float32) for numbers in (columns, rows))
+    places = transform(similarity(landmarks, template), np.stack(np.meshgrid(x, y), -1))
     u, v = np.moveaxis((places - eyes) / (mouth[1] - eyes[1]), -1, 0)
     return away_from_head(u, v, MARGIN)
