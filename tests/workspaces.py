@@ -155,7 +155,7 @@ def publish_marked(workspace: Workspace, record: FileRecord, staged: dict[str, P
 
 def reproducible_state(workspace: Workspace) -> dict[str, Any]:
     """All of a workspace that every run ends with alike: everything but keys, locks and what signatures change."""
-    others = ("keys/", ".lock", "GAN_images/compared.txt")
+    others = ("keys/", ".lock", "GAN_images/compared.txt", "models/described.json")
     state: dict[str, Any] = {}
     media = set()
     for path in workspace.root.glob("*/metadata.jsonl"):

@@ -73,6 +73,7 @@ KINDS = (
     *(PathKind(_excerpt(subset), "two seconds of a video, small, for the report", "named") for subset in _VIDEOS),
     *(PathKind(f"{subset}/metadata.jsonl", "the record of each file", "rows") for subset in SUBSETS),
     PathKind("GAN_images/compared.txt", "digest of the images that were found to be different", "leftover"),
+    PathKind("models/described.json", "what generators said of their settings and weights", "leftover"),
     PathKind("models/identity/**", "the network by which verification tells people apart", "nobody"),
     PathKind("models/{generator}/fold{fold}/**", "a generator that was fitted to the faces of a fold", "fitted"),
     PathKind("models/{generator}/.fold{fold}/**", "a fitting that was killed", "leftover"),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from generation.crops.masks import MaskWriter
 from generation.media.writer import VideoWriter
@@ -34,6 +32,9 @@ from tooling.workspace.identities import Identity
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import Plan, fakes_of
 from tooling.workspace.records import GLASSES, natural_key
+
+if TYPE_CHECKING:
+    import torch
 
 ROLES = ("target", "source")
 
@@ -84,7 +85,7 @@ def clip_tasks(
     known = clip_inputs(workspace, people)
     stale = people_with_stale_tracks(workspace, people)
     clips, identities = workspace.records("raw_video"), workspace.identities()
-    (settings,) = parameters_of([choice], request.engine)
+    (settings,) = parameters_of(workspace, [choice], request.engine)
     tasks: list[Task] = []
     refused: dict[str, str] = {}
     for name, fake in chosen.items():
@@ -116,6 +117,8 @@ def make_clip(workspace: Workspace, task: Task) -> Made:
         InputError: a clip or track differs from its record.
         FaceError, VideoError: a clip cannot be used.
     """
+    import torch
+
     work: ClipWork = task.work
     pipeline = loaded(work.choice)
 

@@ -10,23 +10,23 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from generation.arrays import Frame
 from generation.faces.detector import one_thread
 from generation.generators.prompts import ATTRIBUTES, plan_prompt
 from generation.generators.registry import GENERATORS, imported
-from generation.generators.weightfree.portrait.fitting import Person
 from generation.media.reader import read_image
 from generation.quality.descriptor import Descriptor, describe_image, near_pairs
 from generation.quality.presence import check_image
 from homologous_deepfake import SUBSETS
 from tooling.errors import WorkspaceError
+from tooling.stages.generate.described import remembered, states_of
 from tooling.stages.generate.inputs import (
     clip_inputs,
     face_clip,
@@ -88,7 +88,7 @@ def make_images(
     plan = workspace.plan()
     chosen = select(SUBSET, planned, plan.left_out if plan else {}, request)
     folds = _fold_generators(workspace, choice, lambda what: progress(0, len(chosen), what))
-    found = parameters_of([of_fold.choice for of_fold in folds], request.engine)
+    found = parameters_of(workspace, [of_fold.choice for of_fold in folds], request.engine)
     settings = {of_fold.fold: one for of_fold, one in zip(folds, found, strict=True)}
     tasks, rounds = [], _rounds_after_errors(workspace)
     # Fold by fold, as a worker keeps no more than two generators.
@@ -135,6 +135,8 @@ def make_image(workspace: Workspace, task: Task) -> Made:
     Raises:
         RejectedOutputError: it shows no face, or several, also with another seed.
     """
+    import torch
+
     work: ImageWork = task.work
     pipeline = loaded(work.choice)
 
@@ -241,7 +243,7 @@ def _fold_generators(
 ) -> list[FoldGenerator]:
     info = GENERATORS.get(choice.name)
     if info is None or not info.is_fitted:
-        followed = ATTRIBUTES if info is None else imported(info.location).followed_attributes()
+        followed = ATTRIBUTES if info is None else _followed(workspace, info.location, ())
         # Folds in the order of the images' numbers, evenly.
         return [FoldGenerator(fold, choice, {}, followed) for fold in (*range(1, NUM_FOLDS), 0)]
     plan = workspace.plan()
@@ -278,22 +280,35 @@ def _fitted(workspace: Workspace, choice: GeneratorChoice, fold: int, people: Se
     folder = workspace.models_path / choice.name / f"fold{fold}"
     options = dataclasses.replace(choice.options, weights=str(folder))
     genders = {who: person.gender for who, person in workspace.identities().items()}
-    pipeline_class = imported(GENERATORS[choice.name].location)
-    followed = pipeline_class.followed_attributes({genders[who] for who in people})
+    location = GENERATORS[choice.name].location
+    followed = _followed(workspace, location, {genders[who] for who in people})
     fitted = FoldGenerator(fold, dataclasses.replace(choice, options=options), inputs, followed)
     note = folder / "inputs.json"
     known = read_json(note, dict[str, str], f"delete {folder}, it is fitted again") if note.is_file() else {}
-    if known == inputs and pipeline_class.is_current(folder):
+    is_current = partial(_is_current, location, folder)
+    if known == inputs and remembered(workspace, ["current", location, states_of([folder])], is_current):
         return fitted
+    from generation.generators.weightfree.portrait.fitting import Person  # imports torch
+
     clips = [Person(face_clip(workspace, who, inputs)[0], genders[who]) for who in people]
     beside = folder.with_name(f".{folder.name}")
     shutil.rmtree(beside, ignore_errors=True)
     with one_thread():
-        pipeline = pipeline_class.fit(clips)
+        pipeline = imported(location).fit(clips)
     pipeline.save_pretrained(beside)
     write_text(beside / "inputs.json", json.dumps(inputs, indent=1))
     _replace_folder(beside, folder)
     return fitted
+
+
+def _followed(workspace: Workspace, location: str, genders: Collection[str]) -> frozenset[str]:
+    """Attributes of a prompt that the images of a class of pipelines follow."""
+    about = ["followed", location, sorted(genders)]
+    return frozenset(remembered(workspace, about, lambda: sorted(imported(location).followed_attributes(genders))))
+
+
+def _is_current(location: str, folder: Path) -> bool:
+    return bool(imported(location).is_current(folder))
 
 
 def _replace_folder(new: Path, folder: Path) -> None:

@@ -10,14 +10,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import cv2
-import torch
-
 from generation.errors import RejectedOutputError
-from generation.generators.loading import describe_generator, load_generator
 from generation.generators.registry import GENERATORS, SCHEMES, Family, LoadOptions, weights_folder
 from tooling.errors import UsageError
+from tooling.stages.generate.described import may_have_gpu, remembered, states_of
 from tooling.work.engine import LOCAL, Engine, run_side_by_side
+from tooling.workspace.layout import Workspace
 
 Result = TypeVar("Result")
 
@@ -76,7 +74,15 @@ class GeneratorChoice:
 
     def parameters(self) -> dict[str, Any]:
         """Settings, dtype and digest of the weights, as JSON values for the record."""
+        from generation.generators.loading import describe_generator  # imports torch and diffusers
+
         return describe_generator(self.name, self.options, family=self.family)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its parameters follow from code and files of this machine."""
+        needs_weights = self.name not in GENERATORS or bool(GENERATORS[self.name].weights or self.options.weights)
+        return bool(self.files) if needs_weights else True
 
 
 def on_engine(choice: GeneratorChoice, engine: Engine) -> tuple[GeneratorChoice, Engine]:
@@ -95,20 +101,33 @@ def on_engine(choice: GeneratorChoice, engine: Engine) -> tuple[GeneratorChoice,
     return dataclasses.replace(choice, options=options), engine
 
 
-def parameters_of(choices: Sequence[GeneratorChoice], engine: Engine) -> list[dict[str, Any]]:
+def parameters_of(workspace: Workspace, choices: Sequence[GeneratorChoice], engine: Engine) -> list[dict[str, Any]]:
     """The parameters of each; where workers are given a GPU, a worker finds them: this machine may have none.
+
+    Args:
+        workspace: held by the caller's lock; keeps what was found.
+        choices: the generators.
+        engine: with what they will run.
 
     Raises:
         GenerationError: see `describe_generator`.
         ToolingError: see `run_side_by_side`.
     """
     if not engine.uses_gpu:
-        return [choice.parameters() for choice in choices]
+        return [_known_parameters(workspace, choice) for choice in choices]
     found = list(run_side_by_side(GeneratorChoice.parameters, choices, num_workers=1, engine=engine))
     for outcome in found:
         if outcome.error is not None:
             raise outcome.error
     return [outcome.value for outcome in found]
+
+
+def _known_parameters(workspace: Workspace, choice: GeneratorChoice) -> dict[str, Any]:
+    if not choice.is_local or (choice.options.device != "cpu" and may_have_gpu()):
+        return choice.parameters()
+    about = ["parameters", choice.name, choice.family, dataclasses.asdict(choice.options), states_of(choice.files)]
+    found: dict[str, Any] = remembered(workspace, about, choice.parameters)
+    return found
 
 
 def sample_seed(seed: int, sample_id: str) -> int:
@@ -118,6 +137,10 @@ def sample_seed(seed: int, sample_id: str) -> int:
 
 def num_devices(options: LoadOptions) -> int:
     """Number of worker processes: one per GPU, or 0 on a CPU, which means one per processor."""
+    if options.device == "cpu" or (options.device == "auto" and not may_have_gpu()):
+        return 0
+    import torch
+
     is_gpu = options.device.startswith("cuda") or (options.device == "auto" and torch.cuda.is_available())
     if not is_gpu:
         return 0
@@ -126,6 +149,9 @@ def num_devices(options: LoadOptions) -> int:
 
 def loaded(choice: GeneratorChoice) -> Any:
     """The pipeline, loaded once in each process; several GPUs are divided among the processes."""
+    import cv2
+    import torch
+
     options = choice.options
     if options.device in ("auto", "cuda") and torch.cuda.device_count() > 1:
         position = multiprocessing.current_process()._identity
@@ -138,6 +164,8 @@ def loaded(choice: GeneratorChoice) -> Any:
 
 @lru_cache(maxsize=2)
 def _load(name: str, options: LoadOptions, family: Family) -> Any:
+    from generation.generators.loading import load_generator  # imports torch and diffusers
+
     return load_generator(name, options, family=family)
 
 

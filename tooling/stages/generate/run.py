@@ -14,6 +14,7 @@ from generation.generators.registry import GENERATORS, SCHEMES, Family, generato
 from homologous_deepfake import FAKES, SUBSETS
 from tooling.errors import UsageError
 from tooling.stages.generate.clips import clip_tasks, make_clip
+from tooling.stages.generate.images import make_images
 from tooling.stages.generate.request import GenerateRequest, GeneratorChoice, num_devices, on_engine
 from tooling.work.engine import Progress, no_progress
 from tooling.work.tasks import make_files
@@ -59,8 +60,6 @@ def generate_fakes(
     if not engine.is_ray:
         num_workers = num_workers or num_devices(request.options)
     if family == "full_face_generation":
-        from tooling.stages.generate.images import make_images  # imports diffusers, which takes seconds
-
         return make_images(workspace, request, choice, num_workers=num_workers, progress=progress)
     tasks, refused = clip_tasks(workspace, subset, request, choice)
     result = make_files(workspace, subset, tasks, make_clip, num_workers=num_workers, engine=engine, progress=progress)
