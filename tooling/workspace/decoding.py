@@ -133,7 +133,15 @@ def _fields(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
+@lru_cache(maxsize=128)
+def _has_fields(kind: Any) -> bool:
+    """Whether a type is a dataclass, or contains one."""
+    return dataclasses.is_dataclass(kind) or any(_has_fields(part) for part in get_args(kind))
+
+
 def _refuse_unknown(content: Any, kind: Any, where: str) -> None:
+    if not _has_fields(kind):
+        return
     is_record = dataclasses.is_dataclass(kind)
     if isinstance(content, dict) and is_record:
         fields = _fields(kind)

@@ -7,7 +7,9 @@ a kill at any moment every record names a complete file, and a rerun makes what 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +33,10 @@ from tooling.workspace.plan_file import Plan, read_plan
 from tooling.workspace.records import FileRecord, format_record, natural_key, parse_record
 from tooling.workspace.settings_file import format_settings, read_settings
 
+# The records of each file that was read, by the state of the file, which every writing changes: a command asks again
+# and again, and those of a whole release take a second.
+_READ: dict[Path, tuple[tuple[int, ...] | None, dict[str, FileRecord]]] = {}
+TICK_NS = 50_000_000  # a file that was written just now may change again without a later time
 STAGING, PULLING, IMPORTING = ".staging", ".pulling", ".importing"
 
 
@@ -165,9 +171,20 @@ class Workspace:
         Raises:
             WorkspaceError: a line other than a torn last one is damaged.
         """
-        lines = read_json_lines(self.records_path(subset), parse_record, "remove it and run the stage again")
-        found = {record.sample_id: record for record in lines}
-        return dict(sorted(found.items(), key=lambda item: natural_key(item[0])))
+        path = self.records_path(subset)
+        try:
+            state = os.stat(path)
+        except OSError:
+            return {}
+        version = state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+        known, found = _READ.get(path, (None, {}))
+        if known != version:
+            lines = read_json_lines(path, parse_record, "remove it and run the stage again")
+            found = {record.sample_id: record for record in lines}
+            found = dict(sorted(found.items(), key=lambda item: natural_key(item[0])))
+            if time.time_ns() - state.st_mtime_ns > TICK_NS:
+                _READ[path] = version, found
+        return dict(found)
 
     def find_finished(self, planned: FileRecord, records: Mapping[str, FileRecord]) -> FileRecord | None:
         """The record of a sample if its file exists, is marked, and was made from the same inputs in the same way.
@@ -215,9 +232,10 @@ class Workspace:
 
     def finish(self, subset: str) -> None:
         """Rewrites the subset's records sorted and without superseded lines, so that every order of work ends alike."""
-        records = self.records(subset)
-        if records:
-            write_text(self.records_path(subset), "".join(format_record(r) + "\n" for r in records.values()))
+        path, records = self.records_path(subset), self.records(subset)
+        text = "".join(format_record(record) + "\n" for record in records.values())
+        if records and path.read_bytes() != text.encode("utf-8"):
+            write_text(path, text)
         self.clear_staging()
 
     def clear_staging(self) -> None:

@@ -105,7 +105,7 @@ def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
 
 def format_record(record: FileRecord) -> str:
     """One JSON line without its newline; the same record gives the same bytes."""
-    return json.dumps(dataclasses.asdict(record), ensure_ascii=False, sort_keys=True)
+    return json.dumps(vars(record), ensure_ascii=False, sort_keys=True)
 
 
 def parse_record(line: str) -> FileRecord:
