@@ -2,12 +2,14 @@
 
 This module alone reads and writes it. Columns: path, sha256 (the file as it was verified), is_ok, findings (of the file
 and of its companions), measurements (name -> value), traces (for the audit, which then decodes nothing again). `digest`
-and `check` are for the next verification, which takes an unchanged file's check from here.
+and `check` are for the next verification, which takes an unchanged file's check from here; so are `state`, by which it
+knows that a file was not touched, and what the table says of all files together (`Summary`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ import pyarrow.parquet as pq
 
 from generation.errors import one_line
 from tooling.errors import VerificationError, WorkspaceError
+from tooling.workspace.decoding import decode_json
 from tooling.workspace.files import replacing
 from tooling.workspace.layout import Workspace
 
@@ -75,6 +78,8 @@ class VerifiedFile:
         digest: of everything that its check depends on; "" if it was not checked by itself.
         check: what its check found by itself, JSON; "" likewise.
         traces: groups of features of its pixels (`generation.quality.traces`), for the audit; empty likewise.
+        state: of the file and its companions on disk when they were verified, see `table.state_of`; "" if they were
+            written just before, and in tables of before.
     """
 
     path: str
@@ -84,11 +89,25 @@ class VerifiedFile:
     digest: str = ""
     check: str = ""
     traces: dict[str, dict[str, float]] = field(default_factory=dict)
+    state: str = ""
 
     @property
     def is_ok(self) -> bool:
         """Whether there is no error."""
         return all(finding.severity != "error" for finding in self.findings)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a verification that ended found in the files, other than in plan, people and folders.
+
+    Attributes:
+        digest: of everything that these findings depend on.
+        findings: of each file by itself, and of files that were compared with each other.
+    """
+
+    digest: str
+    findings: list[Finding]
 
 
 _FINDING = pa.struct([(attribute.name, pa.string()) for attribute in dataclasses.fields(Finding)])
@@ -102,6 +121,7 @@ COLUMNS = pa.schema(
         "traces": pa.map_(pa.string(), pa.map_(pa.string(), pa.float64())),
         "digest": pa.string(),
         "check": pa.string(),
+        "state": pa.string(),
     },
     metadata={"version": f"{VERSION}"},
 )
@@ -132,6 +152,8 @@ def iterate_verification(workspace: Workspace, columns: Collection[str]) -> Iter
             raise VerificationError(
                 f"{workspace.root}: not verified any more, the checks have changed; run `tooling verify`"
             )
+        if "state" not in file.schema_arrow.names:  # in tables of before
+            needed = [name for name in needed if name != "state"]
         try:
             for batch in file.iter_batches(ROWS_AT_ONCE, columns=needed, use_threads=False):
                 yield from (_parse_row({name: row[name] for name in needed}) for row in batch.to_pylist())
@@ -139,8 +161,41 @@ def iterate_verification(workspace: Workspace, columns: Collection[str]) -> Iter
             raise WorkspaceError(f"{path}: damaged ({one_line(error)}); run `tooling verify` again") from error
 
 
-def write_verification(workspace: Workspace, files: Iterable[VerifiedFile]) -> None:
+def read_summary(workspace: Workspace) -> Summary | None:
+    """What the last verification says of all files together; None if it did not end, or rows were removed since.
+
+    Raises:
+        WorkspaceError: the table is damaged.
+    """
+    path = workspace.verification_path
+    if not path.is_file():
+        return None
+    with _opened(path) as file:
+        found = file.schema_arrow.metadata or {}
+    if found.get(b"version") != COLUMNS.metadata[b"version"] or b"summary" not in found:
+        return None
+    try:
+        return decode_json(found[b"summary"].decode(), Summary)
+    except ValueError:
+        return None
+
+
+def write_states(workspace: Workspace, states: Mapping[str, str]) -> None:
+    """Rewrites the table with the states of these files, by path, some rows at a time."""
+    with _opened(workspace.verification_path) as file, replacing(workspace.verification_path) as path:
+        schema = file.schema_arrow
+        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            for batch in file.iter_batches(ROWS_AT_ONCE, use_threads=False):
+                table = pa.Table.from_batches([batch], schema)
+                old = zip(table["path"].to_pylist(), table["state"].to_pylist(), strict=True)
+                new = pa.array([states.get(name, state) for name, state in old], pa.string())
+                writer.write_table(table.set_column(schema.get_field_index("state"), "state", new))
+
+
+def write_verification(workspace: Workspace, files: Iterable[VerifiedFile], summary: Summary | None = None) -> None:
     """Writes the table as a whole, some rows at a time; the workspace is held by the caller's lock."""
+    about = {} if summary is None else {"summary": json.dumps(dataclasses.asdict(summary))}
+    schema = COLUMNS.with_metadata({"version": f"{VERSION}", **about})
     rows = (
         vars(file)
         | {
@@ -153,10 +208,10 @@ def write_verification(workspace: Workspace, files: Iterable[VerifiedFile]) -> N
     )
     with (
         replacing(workspace.verification_path) as path,
-        pq.ParquetWriter(path, COLUMNS, compression="zstd") as writer,
+        pq.ParquetWriter(path, schema, compression="zstd") as writer,
     ):
         while some := list(islice(rows, ROWS_AT_ONCE)):
-            writer.write_table(pa.Table.from_pylist(some, schema=COLUMNS))
+            writer.write_table(pa.Table.from_pylist(some, schema=schema))
 
 
 def verified_paths(workspace: Workspace) -> list[str]:
@@ -180,14 +235,19 @@ def remove_rows(workspace: Workspace, paths: Collection[str]) -> None:
         table = _read_table(workspace)
         gone = pc.is_in(table["path"], value_set=pa.array(list(paths), pa.string()))
         with replacing(workspace.verification_path) as path:
-            pq.write_table(table.filter(pc.invert(gone)), path, compression="zstd")
+            kept = table.filter(pc.invert(gone)).replace_schema_metadata(_without_summary(table.schema.metadata))
+            pq.write_table(kept, path, compression="zstd")
+
+
+def _without_summary(metadata: Mapping[bytes, bytes] | None) -> dict[bytes, bytes]:
+    return {name: value for name, value in (metadata or {}).items() if name != b"summary"}
 
 
 def _parse_row(row: dict[str, Any]) -> VerifiedFile:
     """A row of the table, or of some of its columns."""
     findings = tuple(Finding(**finding) for finding in row.get("findings", ()))
     traces = {group: dict(features) for group, features in row.get("traces", ())}
-    texts = {name: row[name] for name in ("digest", "check") if name in row}
+    texts = {name: row[name] for name in ("digest", "check", "state") if name in row}
     return VerifiedFile(row["path"], row["sha256"], findings, dict(row.get("measurements", ())), traces=traces, **texts)
 
 

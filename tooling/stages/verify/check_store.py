@@ -5,13 +5,15 @@ A check takes 30 kB, nearly all of it pictures and embeddings as text; memory ho
 
 from __future__ import annotations
 
-import json
+import copy
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from tooling.stages.verify.file_check import FileCheck
 from tooling.workspace.files import naming_full_disk
@@ -45,7 +47,7 @@ class CheckStore(Mapping[str, FileCheck]):
         shown: dict[str, Any] = {name: getattr(check, name) for name in ON_DISK}
         with naming_full_disk(self._folder):
             start = self._file.seek(0, os.SEEK_END)
-            self._file.write(json.dumps(shown).encode())
+            self._file.write(msgspec.json.encode(shown))
             self._file.flush()
         nothing: dict[str, Any] = {name: {} if name == "traces" else "" for name in ON_DISK}
         self._kept[check.path] = replace(check, **nothing), start, self._file.tell()
@@ -53,7 +55,9 @@ class CheckStore(Mapping[str, FileCheck]):
     def __getitem__(self, path: str) -> FileCheck:
         check, start, end = self._kept[path]
         self._file.seek(start)
-        return replace(check, **json.loads(self._file.read(end - start)))
+        whole = copy.copy(check)
+        vars(whole).update(msgspec.json.decode(self._file.read(end - start)))
+        return whole
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._kept)

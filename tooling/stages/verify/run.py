@@ -1,11 +1,14 @@
 """One verification: every file against its record and its subset's contract; each finding once, sorted.
 
 A file without an error in the last verification is not decoded again if neither it nor anything that it is compared
-with has changed: its digest is compared. An interrupted run keeps what it has checked.
+with has changed: its digest is compared, unless it was not written since. Files of which none has changed are not
+compared with each other again. An interrupted run keeps what it has checked.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -22,19 +25,20 @@ from tooling.stages.verify.group import CheckContext, CheckItem, check_group
 from tooling.stages.verify.meters.mouths import check_motion
 from tooling.stages.verify.meters.recognition import EncoderChoice, check_identities, load_encoder
 from tooling.stages.verify.people import Records, check_counts, check_folders, check_inputs, check_people
-from tooling.stages.verify.table import check_digest, read_known, write_table
+from tooling.stages.verify.table import check_digest, is_listed, read_known, read_states, state_of, write_table
 from tooling.views.excerpts import drop_excerpts
 from tooling.work.engine import LOCAL, Engine, Progress, no_progress, run_side_by_side
 from tooling.work.outcome import Outcome
 from tooling.workspace.files import file_sha256
-from tooling.workspace.layout import Workspace
+from tooling.workspace.layout import TICK_NS, Workspace
 from tooling.workspace.plan_file import Plan
 from tooling.workspace.records import FileRecord, natural_key
 from tooling.workspace.signing_keys import CERTIFICATE, read_keys
-from tooling.workspace.verification_file import Finding
+from tooling.workspace.verification_file import Finding, Summary, read_summary, write_states
 
 ENCODER_FILES = ("identity.onnx", "w600k_r50.onnx", "arcface_w600k_r50.onnx")
 IMAGES_AT_ONCE = 32
+FEW_ITEMS = 4  # that are read sooner than workers are started
 SECONDS_BETWEEN_WRITES = 30.0
 
 
@@ -61,13 +65,27 @@ class _Verification:
     digests: Mapping[str, str]
     checks: CheckStore
     broken: list[Finding] = field(default_factory=list)
+    splits: Mapping[str, str] = field(default_factory=dict)
+    began_ns: int = field(default_factory=lambda: time.time_ns() - TICK_NS)
 
     @property
     def all_records(self) -> list[FileRecord]:
         return [record for found in self.records.values() for record in found.values()]
 
-    def write(self, findings: Sequence[Finding] | None) -> None:
-        write_table(self.workspace, self.all_records, findings, self.checks, self.digests)
+    @property
+    def is_sound(self) -> bool:
+        """Whether every file was checked, and none has an error by itself: such a file is checked again."""
+        return len(self.checks) == len(self.all_records) and all(check.is_ok for check in self.checks.values())
+
+    @property
+    def digest(self) -> str:
+        """Of everything that the findings of all files depend on."""
+        parts = [sorted(self.digests.items()), sorted(self.splits.items())]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def write(self, findings: Sequence[Finding] | None, summary: Summary | None = None) -> None:
+        given = self.workspace, self.all_records, findings, self.checks, self.digests
+        write_table(*given, before_ns=self.began_ns, summary=summary)
 
 
 def verify_files(
@@ -117,24 +135,75 @@ def _verify(
         encoder=_choose_encoder(options.identity_encoder, workspace.models_path),
     )
     state = _Verification(workspace, records, _digests(workspace, records, context, root), checks)
-    for check in () if options.recheck_all else read_known(workspace, state.digests):
-        checks.keep(check)
-    groups = _groups(workspace, records, context, set(checks))
-    if isinstance(context.encoder, Path):
-        engine = replace(engine, needed=(context.encoder,))
-    work = run_side_by_side(check_group, groups, num_workers=num_workers, engine=engine, workspace=workspace)
-    _check_files(state, work, progress)
-    progress(len(state.all_records), len(state.all_records), "comparing files with each other")
+    state.splits = {record.path: split_of_file(record, plan) for record in state.all_records}
+    known = None if options.recheck_all else _known_findings(state, context, num_workers, engine, progress)
+    of_files = known or _check_all(state, context, options, num_workers, engine, progress)
+    progress(len(state.all_records), len(state.all_records), "")
     drop_excerpts(workspace, state.all_records)
     findings += check_people(workspace, records, plan) + check_folders(workspace, records)
-    findings += check_inputs(records) + check_counts(records, plan) + state.broken
-    findings += [finding for check in state.checks.values() for finding in check.findings]
-    findings += _compare_files(state, plan, context) + _unmeasured(state, context)
+    findings += check_inputs(records) + check_counts(records, plan) + state.broken + of_files.findings
     findings = sorted(
         set(findings), key=lambda found: (found.severity, natural_key(found.path), found.message, found.kind)
     )
-    state.write(findings)
+    if known is None:
+        state.write(findings, of_files if state.is_sound else None)
+    elif not is_listed(workspace, state.all_records, findings):
+        for check in read_known(workspace, state.digests):
+            checks.keep(check)
+        state.write(findings, known)
     return findings
+
+
+def _known_findings(
+    state: _Verification, context: CheckContext, num_workers: int, engine: Engine, progress: Progress
+) -> Summary | None:
+    """What the last verification found in the files, if they are as they were; None if any of them is not.
+
+    Only files that were written since are read, for their digests: a copy of a workspace is one of the same files.
+    """
+    workspace, records = state.workspace, state.all_records
+    summary, states = read_summary(workspace), read_states(workspace, state.digests)
+    if summary is None or states is None or summary.digest != state.digest:
+        return None
+    now = {record.path: state_of(workspace, record, state.began_ns) for record in records}
+    written = [record for record in records if not now[record.path] or now[record.path] != states[record.path]]
+    starts = range(0, len(written), IMAGES_AT_ONCE)
+    items = [CheckItem(workspace, context, (), tuple(written[start : start + IMAGES_AT_ONCE])) for start in starts]
+    done = len(records) - len(written)
+    progress(done, len(records), "")
+    num_workers = num_workers if len(items) > FEW_ITEMS else 1
+    for outcome in run_side_by_side(check_group, items, num_workers=num_workers, engine=engine, workspace=workspace):
+        if outcome.error or outcome.value:
+            return None
+        done += len(outcome.item.paths)
+        progress(done, len(records), outcome.item.paths[-1])
+    if written:
+        write_states(workspace, {record.path: now[record.path] for record in written})
+    return summary
+
+
+def _check_all(
+    state: _Verification,
+    context: CheckContext,
+    options: VerifyOptions,
+    num_workers: int,
+    engine: Engine,
+    progress: Progress,
+) -> Summary:
+    """Decodes what is not known, and compares all files with each other."""
+    workspace, checks = state.workspace, state.checks
+    if isinstance(context.encoder, Path):
+        load_encoder(context.encoder)  # which raises what is wrong with it
+        engine = replace(engine, needed=(context.encoder,))
+    for check in () if options.recheck_all else read_known(workspace, state.digests):
+        checks.keep(check)
+    groups = _groups(workspace, state.records, context, set(checks))
+    work = run_side_by_side(check_group, groups, num_workers=num_workers, engine=engine, workspace=workspace)
+    _check_files(state, work, progress)
+    progress(len(state.all_records), len(state.all_records), "comparing files with each other")
+    # A file's own findings first: comparing files adds to their measurements, not to these.
+    findings = [finding for check in checks.values() for finding in check.findings]
+    return Summary(state.digest, findings + _compare_files(state, context) + _unmeasured(state, context))
 
 
 def raise_for_errors(findings: Sequence[Finding]) -> None:
@@ -157,7 +226,6 @@ def _choose_encoder(requested: Path | None, models: Path) -> EncoderChoice | Non
     if found is None and requested is not None:
         raise InputError(f"{requested}: no identity encoder; hand in an ONNX file, or a folder with {ENCODER_FILES[0]}")
     if found is not None:
-        load_encoder(found)
         return found
     return "dlib" if DlibIdentity.is_installed() else None
 
@@ -252,11 +320,10 @@ def _check_files(state: _Verification, outcomes: Iterator[Outcome], progress: Pr
             state.write(None)
 
 
-def _compare_files(state: _Verification, plan: Plan, context: CheckContext) -> list[Finding]:
+def _compare_files(state: _Verification, context: CheckContext) -> list[Finding]:
     """What only many files together show."""
     records = {record.path: record for record in state.all_records}
-    splits = {path: split_of_file(record, plan) for path, record in records.items()}
-    shown = check_duplicates(state.checks, splits) + name_real_clips(state.checks, records)
+    shown = check_duplicates(state.checks, state.splits) + name_real_clips(state.checks, records)
     if context.encoder is not None:
         shown += check_identities(state.checks, records, context.encoder)
     return shown + check_motion(state.checks, records)

@@ -8,6 +8,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
+import msgspec
+
 from generation.media.contract import VideoContract
 from tooling.errors import VerificationError, WorkspaceError
 from tooling.stages.verify.file_check import FileCheck
@@ -17,6 +19,7 @@ from tooling.workspace.records import FileRecord, format_record
 from tooling.workspace.verification_file import (
     VERSION,
     Finding,
+    Summary,
     VerifiedFile,
     iterate_verification,
     write_verification,
@@ -52,12 +55,67 @@ def read_known(workspace: Workspace, digests: Mapping[str, str]) -> Iterator[Fil
                     yield check
 
 
+def state_of(workspace: Workspace, record: FileRecord, before_ns: int) -> str:
+    """The file and its companions on disk, by what changes with every writing; "" if there is one too new to tell.
+
+    Args:
+        workspace: with the files.
+        record: of the file.
+        before_ns: nothing that was written since counts, in nanoseconds of the clock.
+    """
+    parts = []
+    for name in (record.path, *record.companions):
+        try:
+            found = workspace.path(name).stat()
+        except OSError:
+            return ""
+        if max(found.st_ctime_ns, found.st_mtime_ns) > before_ns:
+            return ""
+        parts.append(f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}")
+    return ", ".join(parts)
+
+
+def read_states(workspace: Workspace, digests: Mapping[str, str]) -> dict[str, str] | None:
+    """Path -> state in which a file was verified, if all files would be checked as in the last verification.
+
+    Args:
+        workspace: whose table is read.
+        digests: path -> `check_digest` as it is now, of all files; None is returned unless the table's are the same.
+    """
+    with suppress(VerificationError, WorkspaceError, ValueError):
+        rows = list(iterate_verification(workspace, ["digest", "state"]))
+        if {row.path: row.digest for row in rows} == digests:
+            return {row.path: row.state for row in rows}
+    return None
+
+
+def is_listed(workspace: Workspace, records: Iterable[FileRecord], findings: Iterable[Finding]) -> bool:
+    """Whether the table has these findings already, each with its file."""
+    listed = {row.path: row.findings for row in iterate_verification(workspace, ["findings"])}
+    by_path = _by_path(findings)
+    return all(_of_file(record, by_path) == listed.get(record.path) for record in records)
+
+
+def _by_path(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
+    found: dict[str, list[Finding]] = {}
+    for finding in findings:
+        found.setdefault(finding.path, []).append(finding)
+    return found
+
+
+def _of_file(record: FileRecord, by_path: Mapping[str, Sequence[Finding]]) -> tuple[Finding, ...]:
+    return tuple(finding for path in (record.path, *record.companions) for finding in by_path.get(path, ()))
+
+
 def write_table(
     workspace: Workspace,
     records: Iterable[FileRecord],
     findings: Sequence[Finding] | None,
     checks: Mapping[str, FileCheck],
     digests: Mapping[str, str],
+    *,
+    before_ns: int = 0,
+    summary: Summary | None = None,
 ) -> None:
     """Writes verification.parquet as a whole.
 
@@ -66,25 +124,29 @@ def write_table(
         records: of all files, in order.
         findings: all; None if the verification did not end: then only checked files are listed, each with an error.
         checks, digests: by path, of the files that were checked.
+        before_ns: when the verification began, see `state_of`.
+        summary: of a verification that ended.
     """
-    by_path: dict[str, list[Finding]] = {}
-    for finding in findings or ():
-        by_path.setdefault(finding.path, []).append(finding)
+    by_path = _by_path(findings or ())
 
     def rows() -> Iterator[VerifiedFile]:
         for record in records:
             check = checks.get(record.path)
             if findings is None and check is None:
                 continue
-            found = [finding for path in (record.path, *record.companions) for finding in by_path.get(path, ())]
+            found = _of_file(record, by_path)
             if findings is None:
-                found = [Finding("error", "unfinished", record.path, UNFINISHED)]
-            row = VerifiedFile(record.path, record.sha256, tuple(found))
+                found = (Finding("error", "unfinished", record.path, UNFINISHED),)
+            row = VerifiedFile(record.path, record.sha256, found)
             if check is not None:
-                text = json.dumps(dataclasses.asdict(check))
                 row = dataclasses.replace(
-                    row, measurements=check.measurements, traces=check.traces, digest=digests[record.path], check=text
+                    row,
+                    measurements=check.measurements,
+                    traces=check.traces,
+                    digest=digests[record.path],
+                    check=msgspec.json.encode(check).decode(),
+                    state=state_of(workspace, record, before_ns) if check.is_ok else "",
                 )
             yield row
 
-    write_verification(workspace, rows())
+    write_verification(workspace, rows(), summary)
