@@ -13,7 +13,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from generation.arrays import Boxes, Frame, Grey, Landmarks
 
@@ -66,6 +65,8 @@ def inside_box(picture: Frame, box: Boxes) -> Frame:
 
 def histograms_of(picture: Frame, box: Boxes) -> Histograms:
     """The Lab histograms of hair, face and clothes around a face's box (4,), px of the picture RGB uint8 (H, W, 3)."""
+    from scipy.ndimage import gaussian_filter  # a third of a second, which a run with nothing to do need not take
+
     width, height = box[2:] - box[:2]
     rows = np.full((len(_ZONES), int(np.prod(_BINS))), np.nan, np.float32)
     for row, zone in zip(rows, _ZONES, strict=True):

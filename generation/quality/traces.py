@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
 from generation.arrays import Frame
 
@@ -81,6 +80,8 @@ def _grid(grey: NDArray[np.float32], step: int) -> dict[str, float]:
 
 
 def _bands(grey: NDArray[np.float32]) -> dict[str, float]:
+    from scipy import fft  # a third of a second, which a run with nothing to do need not take
+
     height, width = (side // 8 * 8 for side in grey.shape)
     # (H, W) -> (H/8, W/8, 8, 8) blocks
     blocks = grey[:height, :width].reshape(height // 8, 8, width // 8, 8).swapaxes(1, 2)

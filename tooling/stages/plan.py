@@ -181,7 +181,7 @@ def _with_left_out(plan: Plan, left_out: dict[str, str]) -> Plan:
     return dataclasses.replace(plan, left_out=kept)
 
 
-def _pair_key(pair: Pair) -> tuple[tuple[int, int | str], ...]:
+def _pair_key(pair: Pair) -> tuple[int | str, ...]:
     return natural_key(f"{pair[0]}_{pair[1]}")
 
 

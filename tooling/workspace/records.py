@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from tooling.workspace.decoding import decode
 Origin = Literal["made", "imported", "pulled"]
 MOST = {"num_bytes": 2**53, "width": 2**16, "height": 2**16, "fps": 1000, "num_frames": 2**31}  # none is negative
 
+NUMBERS = re.compile("([0-9]+)")
 GLASSES = "glasses"  # parameter: who of target and source is stated to wear any; missing where nobody is
 
 
@@ -88,18 +90,10 @@ def command_for(subset: str) -> str:
     return commands.get(subset, f"`tooling generate {subset}`")
 
 
-def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
-    """Sort key that puts "2" before "10"."""
-    parts: list[tuple[int, int | str]] = []
-    digits = ""
-    for character in text + "\0":
-        if character.isascii() and character.isdigit():
-            digits += character
-            continue
-        if digits:
-            parts.append((0, int(digits)))
-            digits = ""
-        parts.append((1, character))
+def natural_key(text: str) -> tuple[int | str, ...]:
+    """Sort key that puts "2" before "10", and digits before all other characters."""
+    parts: list[int | str] = [*NUMBERS.split(text + "\0")]
+    parts[1::2] = map(int, parts[1::2])
     return tuple(parts)
 
 
