@@ -16,13 +16,10 @@ import cv2
 import numpy as np
 
 from generation.arrays import Boxes, Floats, Frame, Landmarks
+from generation.faces.cascade import LAST_PX, PROPOSAL_PX, find_faces, run_network
 
 if TYPE_CHECKING:  # torch takes seconds to import, and not every run detects
     from facenet_pytorch import MTCNN
-
-
-SMALLEST_INPUT_PX = 12  # side of the receptive field of MTCNN's first network
-LAST_NETWORK_PX = 48  # side of the input of its last
 
 
 @dataclass(frozen=True)
@@ -56,33 +53,25 @@ def load_detector(device: str = "cpu", *, min_face_px: float = 20) -> MTCNN:
     return MTCNN(keep_all=True, min_face_size=min_face_px, device=torch.device(device)).eval()
 
 
-def detect_faces(detector: MTCNN, frames: Sequence[Frame] | Frame) -> list[DetectedFaces]:
+def detect_faces(
+    detector: MTCNN, frames: Sequence[Frame] | Frame, sides_px: tuple[float, float] = (0, math.inf)
+) -> list[DetectedFaces]:
     """Finds all faces of frames of one size.
 
     Args:
         detector: from `load_detector`.
         frames: RGB uint8 (H, W, 3) each, or one array (T, H, W, 3).
+        sides_px: of the smallest and largest face to look for, about; a narrow range is faster.
 
     Returns:
         One `DetectedFaces` a frame.
     """
     if len(frames) == 0:
         return []
-    if min(frames[0].shape[:2]) < max(SMALLEST_INPUT_PX, detector.min_face_size):
-        return [_as_faces(None, None, None) for _ in frames]
-    boxes, probabilities, landmarks = detector.detect(np.stack(list(frames)), landmarks=True)
-    return [_as_faces(*found) for found in zip(boxes, probabilities, landmarks, strict=True)]
-
-
-def _as_faces(boxes: object, probabilities: object, landmarks: object) -> DetectedFaces:
-    # facenet-pytorch returns object arrays, and None, [None], None for a frame without faces.
-    if boxes is None:
-        return DetectedFaces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
-    return DetectedFaces(
-        np.asarray(boxes, np.float32).reshape(-1, 4),
-        np.asarray(probabilities, np.float32).reshape(-1),
-        np.asarray(landmarks, np.float32).reshape(-1, 5, 2),
-    )
+    if min(frames[0].shape[:2]) < max(PROPOSAL_PX, detector.min_face_size):
+        nothing = np.zeros((0, 14), np.float32)
+        return [DetectedFaces(nothing[:, :4], nothing[:, 0], nothing[:, 4:].reshape(0, 5, 2)) for _ in frames]
+    return [DetectedFaces(*find_faces(detector, frame, sides_px)) for frame in frames]
 
 
 def refine_faces(detector: MTCNN, frames: Sequence[Frame], boxes: Boxes) -> DetectedFaces:
@@ -99,18 +88,13 @@ def refine_faces(detector: MTCNN, frames: Sequence[Frame], boxes: Boxes) -> Dete
     Returns:
         N faces, one for each frame; the probability is 0 if the box lies outside the frame.
     """
-    import torch
-
     centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True)
     corners = centres - sides / 2
     patches = [_patch(*square) for square in zip(frames, corners, sides[:, 0], strict=True)]
     is_inside = np.array([patch is not None for patch in patches])
-    empty = np.zeros((LAST_NETWORK_PX, LAST_NETWORK_PX, 3), np.uint8)
-    stack = np.stack([empty if patch is None else patch for patch in patches])
-    # NHWC uint8 -> NCHW float [-1, 1]
-    inputs = torch.from_numpy(stack).to(detector.device).permute(0, 3, 1, 2).float().sub(127.5).mul(1 / 128)
-    with torch.no_grad():
-        offsets, points, scores = (output.cpu().numpy() for output in detector.onet(inputs))
+    empty = np.zeros((LAST_PX, LAST_PX, 3), np.uint8)
+    inputs = [empty if patch is None else patch for patch in patches]
+    offsets, points, scores = run_network(detector.onet, inputs)
     sizes = sides + 1  # MTCNN's boxes include their last pixel
     refined = np.concatenate([corners, corners + sides], axis=1) + offsets * sizes
     landmarks = np.stack([points[:, :5] * sizes + corners[:, :1], points[:, 5:] * sizes + corners[:, 1:]], axis=2) - 1
@@ -125,7 +109,7 @@ def _patch(frame: Frame, corner: Floats, side: float) -> Frame | None:
     x1, y1 = min(math.floor(corner[0] + side), width), min(math.floor(corner[1] + side), height)
     if x1 - x0 < 2 or y1 - y0 < 2:
         return None
-    shrunk = cv2.resize(frame[y0:y1, x0:x1], (LAST_NETWORK_PX, LAST_NETWORK_PX), interpolation=cv2.INTER_AREA)
+    shrunk = cv2.resize(frame[y0:y1, x0:x1], (LAST_PX, LAST_PX), interpolation=cv2.INTER_AREA)
     return np.asarray(shrunk, np.uint8)
 
 

@@ -10,6 +10,7 @@ is largest, most frontal and most central for longest is chosen.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -41,11 +42,13 @@ from generation.smoothing import fill_gaps, smooth_over_time, smooth_points
 if TYPE_CHECKING:
     from facenet_pytorch import MTCNN
 
-VERSION = 2  # of what a track says of the same frames; a change makes every track and crop again
+VERSION = 3  # of what a track says of the same frames; a change makes every track and crop again
 MIN_SCORE = 0.7  # MTCNN's own threshold of its last network
 SURE_SCORE = 0.9  # below it, a face is searched at full size
 NEW_SCORE = 0.95  # from which another face is followed
 MIN_SAMPLES = 3  # a face in fewer sampled frames is a false alarm
+NEW_SAMPLES = 3  # sampled frames of which one is searched for faces of other sizes than those that are followed
+ALL_SIDES = (0.0, math.inf)
 SEARCH_FRAMES = 60  # after which a lost face is no longer searched at full size
 COARSE_MIN_FACE_PX = 39  # on the reduced frame; smaller faces are found by the search at full size
 MIN_FACE_PX = 40
@@ -57,6 +60,7 @@ MAX_GAP_FRAMES = 60
 SAME_FACE, SAME_FACE_AT_CUT, SAME_FACE_NEARBY = 0.22, 0.11, 0.36
 MAX_DEVIATION = 0.15  # sides, of one measurement from those around it, and of a face at a cut
 CUT_LEVELS = 5.5  # of `change_between`: more would miss jump cuts before a still background
+CHANGE_ROWS = 4  # of the frame that at least go into one of the small picture that shows cuts
 CUT_NEIGHBOURS = 15  # frames before a cut, and after it, that it is compared with
 TRACK_WINDOW = 11  # frames
 OFFSET_WINDOW = 3  # sampled frames
@@ -153,8 +157,9 @@ class _Follower:
             self._sample()
 
     def _note_change(self, frame: Frame) -> None:
-        grey = cv2.cvtColor(cv2.resize(frame, CHANGE_PX, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
-        small = np.asarray(grey, np.uint8)
+        rows = frame[:: max(1, len(frame) // (CHANGE_ROWS * CHANGE_PX[1]))]
+        grey = cv2.cvtColor(rows, cv2.COLOR_RGB2GRAY)  # RGB uint8 -> grey uint8
+        small = np.asarray(cv2.resize(grey, CHANGE_PX, interpolation=cv2.INTER_AREA), np.uint8)
         self._changes.append(0.0 if self._small is None else float(change_between(self._small, small).mean()))
         self._small = small
 
@@ -173,8 +178,12 @@ class _Follower:
     def _sample(self) -> None:
         """Detects faces in the newest frame, joins them to those so far, and measures the frames between."""
         now, frame = self.num_frames - 1, self._buffer[-1]
-        found = Candidates.of(self._detect_coarse(frame), frame)
+        sides_px = self._known_sides(now)
+        found = Candidates.of(self._detect_coarse(frame, sides_px), frame)
         matches = self._match(found, now)
+        if sides_px != ALL_SIDES and self._needs_search(found, matches, now):
+            found = Candidates.of(self._detect_coarse(frame, ALL_SIDES), frame)
+            matches = self._match(found, now)
         if self._needs_search(found, matches, now):
             found = Candidates.of(detect_faces(self.detectors.fine, [frame])[0], frame)
             matches = self._match(found, now)
@@ -202,12 +211,17 @@ class _Follower:
                 return tracklet
         return None
 
-    def _detect_coarse(self, frame: Frame) -> DetectedFaces:
+    def _known_sides(self, now: int) -> tuple[float, float]:
+        """The least and largest of the faces that are followed, px; all on every few samples, which find new ones."""
+        sides = [side_of(one.at(one.last)) for one in self.tracklets if now - one.last <= SEARCH_FRAMES]
+        return (min(sides), max(sides)) if sides and self.num_samples % NEW_SAMPLES else ALL_SIDES
+
+    def _detect_coarse(self, frame: Frame, sides_px: tuple[float, float]) -> DetectedFaces:
         scale = self.settings.detect_scale
         if scale >= 1:
-            return detect_faces(self.detectors.coarse, [frame])[0]
+            return detect_faces(self.detectors.coarse, [frame], sides_px)[0]
         small = np.asarray(cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
-        faces = detect_faces(self.detectors.coarse, [small])[0]
+        faces = detect_faces(self.detectors.coarse, [small], (sides_px[0] * scale, sides_px[1] * scale))[0]
         # MTCNN's boxes count pixels from 1.
         return DetectedFaces((faces.boxes - 1) / scale + 1, faces.probabilities, faces.landmarks / scale)
 
@@ -215,7 +229,8 @@ class _Follower:
         sure = {id(tracklet) for tracklet, at in matches if found.faces.probabilities[at] >= SURE_SCORE}
         known = [tracklet for tracklet in self.tracklets if len(tracklet.weights) >= MIN_SAMPLES]
         if not any(id(tracklet) in sure for tracklet in known):
-            return not (sure and now < MIN_SAMPLES * self.settings.detect_every_frames)
+            is_seen = bool(sure) or (not self.tracklets and bool((found.faces.probabilities >= NEW_SCORE).any()))
+            return not (is_seen and now < MIN_SAMPLES * self.settings.detect_every_frames)
         return any(id(tracklet) not in sure and now - tracklet.last <= SEARCH_FRAMES for tracklet in known)
 
     def _match(self, found: Candidates, now: int) -> list[tuple[Tracklet, int]]:
@@ -256,37 +271,34 @@ class _Follower:
     def _join(self, tracklet: Tracklet, found: Candidates, at: int, now: int) -> None:
         detected, before = found.values[at], tracklet.last
         known = tracklet.at(before) if tracklet.seen else None
-        refined = refine_faces(self.detectors.fine, self._buffer[-1:], detected[None, :4].astype(np.float32))
-        measured = as_values(refined)[0]
-        if refined.probabilities[0] < MIN_SCORE:
+        first = now - len(self._buffer) + 1
+        has_cut = any(first <= cut <= now for cut in self.cuts)
+        # Where it was seen in the frame before these, it is expected on the way from there to here.
+        is_between = known is not None and before == first - 1 and not has_cut
+        num_frames = len(self._buffer) if is_between else 1
+        steps = np.arange(1, num_frames + 1)[:, None] / num_frames
+        expected = detected + (0 if known is None else (1 - steps) * (known - detected))
+        expected = expected.reshape(-1, 14)
+        faces = refine_faces(self.detectors.fine, self._buffer[-num_frames:], expected[:, :4].astype(np.float32))
+        *between, measured = as_values(faces)
+        if faces.probabilities[-1] < MIN_SCORE:
             measured = detected - tracklet.offset if tracklet.offsets else detected
         tracklet.offsets[now] = detected - measured
-        tracklet.seen[now] = measured
-        tracklet.last = now
         tracklet.scores.append(float(found.faces.probabilities[at]))
         tracklet.weights.append(subject_weight(detected, self.shape))
         tracklet.add_colours(found.colours[at])
-        first = now - len(self._buffer) + 1
-        has_cut = any(first <= cut <= now for cut in self.cuts)
-        if known is not None and before == first - 1 and not has_cut:
-            self._measure_between(tracklet, known, detected, first, now)
+        for number, there in enumerate(between):
+            is_there = overlap(there + tracklet.offset, expected[number]) > 0.5
+            if faces.probabilities[number] >= MIN_SCORE and is_there:
+                tracklet.seen[first + number] = there
+        tracklet.seen[now] = measured
+        if is_between:
+            tracklet.last = now
             return
         if known is not None and before == first - 1:
-            tracklet.last = before
             self._follow_forwards(tracklet, now)
-            tracklet.last = now
+        tracklet.last = now
         self._follow_backwards(tracklet, detected, first, now)
-
-    def _measure_between(self, tracklet: Tracklet, known: Values, detected: Values, first: int, now: int) -> None:
-        steps = np.arange(1, now - first + 1)[:, None] / (now - first + 1)
-        if not len(steps):
-            return
-        expected = known + steps * (detected - known)
-        faces = refine_faces(self.detectors.fine, self._buffer[:-1], expected[:, :4].astype(np.float32))
-        for at, measured in enumerate(as_values(faces)):
-            is_there = overlap(measured + tracklet.offset, expected[at]) > 0.5
-            if faces.probabilities[at] >= MIN_SCORE and is_there:
-                tracklet.seen[first + at] = measured
 
     def _follow_forwards(self, tracklet: Tracklet, now: int) -> None:
         first = now - len(self._buffer) + 1

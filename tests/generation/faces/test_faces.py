@@ -78,6 +78,19 @@ def test_detector_returns_clean_arrays_for_frames_with_and_without_faces(man: Cl
     assert len(detect_faces(detectors.fine, np.zeros((1, 10, 900, 3), np.uint8))[0]) == 0
 
 
+def test_detector_finds_what_the_library_finds_and_is_told_sizes(man: Clip, detectors: Detectors) -> None:
+    frame = man.frames[0]
+    boxes, probabilities, landmarks = detectors.coarse.detect(frame, landmarks=True)
+    side = float((boxes[0, 2:] - boxes[0, :2]).max())
+    for sides_px in ((0, np.inf), (side, side)):
+        found = detect_faces(detectors.coarse, [frame], sides_px)[0]
+        assert len(found) == len(boxes) == 1
+        assert np.abs(found.boxes - boxes).max() < 0.05 * side
+        assert np.abs(found.landmarks - landmarks).max() < 0.05 * side
+        assert found.probabilities[0] == pytest.approx(float(probabilities[0]), abs=0.01)
+    assert len(detect_faces(detectors.coarse, [frame], (5 * side, 5 * side))[0]) == 0
+
+
 def test_detector_gives_the_same_twice(man: Clip, detectors: Detectors) -> None:
     one, other = (detect_faces(detector, man.frames[:1])[0] for detector in (detectors.fine, load_detector()))
     np.testing.assert_array_equal(one.boxes, other.boxes)
