@@ -14,12 +14,13 @@ import cv2
 import numpy as np
 from av.stream import Disposition
 from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
 from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image
 
-from generation.arrays import Frame
+from generation.arrays import Frame, Grey
 from generation.errors import VideoError, one_line
 
 # Rounding to RGB leaves luma as it is on the way there and back. FFmpeg's default cuts off: 4 ms a 720p frame faster,
@@ -198,18 +199,19 @@ def to_rgb(frame: VideoFrame, *, is_exact: bool = True) -> Frame:
 
     Without `is_exact` it is faster and about one level darker.
     """
-    flags = EXACT if is_exact else FAST
-    # FFmpeg has vector code for planes alone: the same values in half the time, except at the sides of odd sizes.
-    is_planar = is_exact and frame.width % 2 == 0 and frame.height % 2 == 0
     # Each process has one thread; FFmpeg would otherwise start others for every frame.
-    found = frame.reformat(format="gbrp" if is_planar else "rgb24", interpolation=flags, threads=1)
-    if not is_planar:
-        return np.ascontiguousarray(found.to_ndarray())
-    green, blue, red = (
-        np.frombuffer(one, np.uint8).reshape(one.height, one.line_size)[:, : one.width]  # type: ignore[call-overload]
-        for one in found.planes
-    )
-    return np.asarray(cv2.merge([red, green, blue]), np.uint8)
+    is_even = frame.width % 2 == 0 and frame.height % 2 == 0
+    if is_exact and is_even and frame.format.name == "yuv420p":
+        # YUV -> planes of green, blue and red -> RGB: the same bytes as at once, in two thirds of the time
+        planar = frame.reformat(format="gbrp", interpolation=EXACT, threads=1)
+        green, blue, red = (_pixels(plane) for plane in planar.planes)
+        return np.asarray(cv2.merge([red, green, blue]), np.uint8)
+    flags = EXACT if is_exact else FAST
+    return np.ascontiguousarray(frame.reformat(format="rgb24", interpolation=flags, threads=1).to_ndarray())
+
+
+def _pixels(plane: VideoPlane) -> Grey:
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
 
 
 def read_image(path: Path) -> Frame:
