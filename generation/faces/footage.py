@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -22,10 +24,13 @@ from generation.faces.appearance import (
     sharpness_of,
     turn_of,
 )
-from generation.faces.detector import detect_faces, load_detector
-from generation.faces.upright import NUM_PICTURES, turned_face
+from generation.faces.detector import DetectedFaces, detect_faces, load_detector
+from generation.faces.upright import NUM_PICTURES, is_upright, turned_face
 from generation.media.normalise import Normaliser
 from generation.media.source import Damage, Source, decode_frames
+
+if TYPE_CHECKING:
+    from facenet_pytorch import MTCNN
 
 DETECT_LINES = 360  # lines of the picture in which faces are detected
 MIN_PROBABILITY = 0.9
@@ -72,12 +77,14 @@ class Footage:
 
     Attributes:
         faces: by time, in order.
+        detected: all that was found there, px of a picture that is not kept.
         cuts: times of the first pictures after them.
         frozen, damaged: begin and end of stretches that no clip may have a part of.
         stretches: begin and end of those that were decoded in full.
     """
 
     faces: dict[float, list[SeenFace]] = field(default_factory=dict)
+    detected: dict[float, DetectedFaces] = field(default_factory=dict)
     cuts: set[float] = field(default_factory=set)
     frozen: list[tuple[float, float]] = field(default_factory=list)
     damaged: list[tuple[float, float]] = field(default_factory=list)
@@ -103,7 +110,7 @@ class Viewer:
         self.source = source
         self.sample_seconds = sample_seconds
         self.height_over_width = lines / width
-        self._detector = load_detector(min_face_px=max(12, round(SMALLEST_FACE * lines)))
+        self._detector = _detector(max(12, round(SMALLEST_FACE * lines)))
         self._pictures = Normaliser(source, width, lines, "rgb24", is_deinterlaced=False)
         self._small = Normaliser(source, *CHANGE_PX, "gray", is_deinterlaced=False)
 
@@ -121,7 +128,8 @@ class Viewer:
         for time, frame in decode_frames(self.source, only_keys=only_keys, damage=damage):
             if time >= due:
                 due = float(time) + step_seconds
-                footage.faces[round(float(time), 3)] = self._faces(frame)
+                at = round(float(time), 3)
+                footage.faces[at] = self._faces(frame, footage, at)
                 freezes.add(float(time), self._shrunk(frame))
         self._note_spoilt(footage, freezes, footage.faces, damage)
 
@@ -147,18 +155,22 @@ class Viewer:
             before = picture
             if time >= due:
                 due += self.sample_seconds
-                sampled[round(float(time), 3)] = self._faces(frame)
+                at = round(float(time), 3)
+                sampled[at] = self._faces(frame, footage, at)
         kept = {at: found for at, found in footage.faces.items() if not start <= at < stop}
         footage.faces = dict(sorted((kept | sampled).items()))
         footage.cuts |= set(find_cuts(times, changes, sampled, self.height_over_width))
         footage.stretches.append((start, stop))
         self._note_spoilt(footage, freezes, sampled, damage)
 
-    def turned(self, start: float, stop: float) -> str:
+    def turned(self, footage: Footage, start: float, stop: float) -> str:
         """How the face lies between start and stop in seconds, see `turned_face`; "" if it is upright."""
+        times = [start + (number + 0.5) * (stop - start) / NUM_PICTURES for number in range(NUM_PICTURES)]
+        known = [at for at in footage.detected if start <= at <= stop]
+        if known and is_upright([footage.detected[min(known, key=lambda at: abs(at - time))] for time in times]):
+            return ""
         pictures = []
-        for number in range(NUM_PICTURES):
-            at = start + (number + 0.5) * (stop - start) / NUM_PICTURES
+        for at in times:
             found = (frame for time, frame in decode_frames(self.source, at, damage=[]) if time >= at)
             if (frame := next(found, None)) is not None:
                 pictures.append(np.asarray(next(self._pictures.push(frame)).to_ndarray(), np.uint8))
@@ -175,9 +187,9 @@ class Viewer:
         end = self.source.duration_seconds
         footage.damaged += [(float(one.begin), end if one.end is None else float(one.end)) for one in damage]
 
-    def _faces(self, frame: VideoFrame) -> list[SeenFace]:
+    def _faces(self, frame: VideoFrame, footage: Footage, at: float) -> list[SeenFace]:
         picture = np.asarray(next(self._pictures.push(frame)).to_ndarray(), np.uint8)
-        found = detect_faces(self._detector, [picture])[0]
+        found = footage.detected[at] = detect_faces(self._detector, [picture])[0]
         lines, boxes = picture.shape[0], found.boxes.astype(np.float64)
         faces = []
         for box, probability, points in zip(boxes, found.probabilities, found.landmarks, strict=True):
@@ -185,6 +197,11 @@ class Viewer:
                 sharpness = sharpness_of(inside_box(picture, box), SHARPNESS_PX)
                 faces.append(SeenFace(box / lines, turn_of(points), sharpness, histograms_of(picture, box)))
         return faces
+
+
+@cache
+def _detector(min_face_px: int) -> MTCNN:
+    return load_detector(min_face_px=min_face_px)
 
 
 def find_cuts(

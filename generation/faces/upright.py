@@ -7,6 +7,7 @@ real people and a rendered one, the log-odds of its probability are 8.5 to 14 on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -35,6 +36,11 @@ TURNED = {
 }
 
 
+def is_upright(found: Sequence[DetectedFaces]) -> bool:
+    """Whether the largest faces of a few pictures of one film are surely shown upright."""
+    return _mean_odds(found, is_shape_required=True) >= SURE_ODDS
+
+
 def turned_face(pictures: Sequence[Frame], found: Sequence[DetectedFaces] | None = None) -> str:
     """How the face lies in pictures and how to turn them, a value of TURNED; "" if it is upright or not clearly seen.
 
@@ -47,11 +53,12 @@ def turned_face(pictures: Sequence[Frame], found: Sequence[DetectedFaces] | None
     reduced = [_reduced(picture) for picture in pictures]
     with one_thread():
         shown = detect_faces(_detector(), reduced) if found is None else found
-        if _mean_odds(shown, is_shape_required=True) >= SURE_ODDS:
+        if is_upright(shown):
             return ""
-        turned = {}
+        scale = 1.0 if found is None else len(reduced[0]) / len(pictures[0])
+        turned, sides_px = {}, (_least_side(shown) * scale, math.inf)
         for turn in TURNED:
-            again = detect_faces(_detector(), [_turned(one, turn) for one in reduced])
+            again = detect_faces(_detector(), [_turned(one, turn) for one in reduced], sides_px)
             turned[turn] = _mean_odds(again, is_shape_required=True)
     best = max(turned, key=lambda turn: turned[turn])
     is_turned = turned[best] >= max(TURNED_ODDS, _mean_odds(shown) + MUCH_SURER)
@@ -78,6 +85,11 @@ def _mean_odds(found: Sequence[DetectedFaces], *, is_shape_required: bool = Fals
         probability = min(float(faces.probabilities[0]), 1 - 1e-7) if is_face else 0.5
         odds.append(float(np.log(probability / (1 - probability))))
     return float(np.mean(odds)) if odds else 0.0
+
+
+def _least_side(found: Sequence[DetectedFaces]) -> float:
+    """Of the largest faces of pictures, px; 0 if one shows none."""
+    return min(float((one.boxes[0, 2:] - one.boxes[0, :2]).max()) if len(one) else 0.0 for one in found)
 
 
 def _is_shaped(faces: DetectedFaces) -> bool:

@@ -91,10 +91,10 @@ def choose_window(source: Source, shape: ClipShape, within: tuple[float, float] 
             best = max(candidates, key=lambda candidate: (candidate["score"], -candidate["start_seconds"]))
             start = float(best["start_seconds"])
             if footage.is_known(start, start + seconds):
-                _refuse_turned(source, viewer.turned(start, start + seconds))
+                _refuse_turned(source, viewer.turned(footage, start, start + seconds))
                 return Window(start, best | _summary(footage, states, len(candidates)))
             viewer.decode_in_full(footage, start, start + seconds)
-        _refuse_turned(source, viewer.turned(first, last))
+        _refuse_turned(source, viewer.turned(footage, first, last))
     raise _refusal(source, seconds, footage, states)
 
 
@@ -102,7 +102,7 @@ def check_upright(source: Source, shape: ClipShape, start_seconds: float) -> Non
     """Raises FaceError if a part of a source, as long as a clip, clearly shows its face upside down or on its side."""
     with one_thread():
         viewer = Viewer(source, shape.width_px, shape.height_px)
-        _refuse_turned(source, viewer.turned(start_seconds, start_seconds + shape.num_frames / shape.fps))
+        _refuse_turned(source, viewer.turned(Footage(), start_seconds, start_seconds + shape.num_frames / shape.fps))
 
 
 def _refuse_turned(source: Source, turned: str) -> None:
