@@ -7,12 +7,14 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from generation.arrays import Floats, Frame
 from generation.media.reader import read_frames
-from generation.media.writer import write_clip
+from generation.media.writer import VideoWriter, write_clip
 from tooling.actors import RenderSettings, render_clip, sample_actor
 from tooling.settings import ClipSettings, Settings, ShardSettings
 from tooling.stages import plan
@@ -41,6 +43,27 @@ def actor_clip(folder: Path, num_frames: int) -> tuple[Path, Floats]:
     return path, np.load(stored)
 
 
+def source_clip(folder: Path, num_frames: int) -> Path:
+    """A video as a camera's, 1920x1080, of an actor; its frames are played forth and back, so that a long one is cheap.
+
+    Made once.
+    """
+    path = folder / f"source-{num_frames}.mp4"
+    if path.exists():
+        return path
+    frames = list(read_frames(actor_clip(folder, min(num_frames, MOST_RENDERED))[0]))
+    options = {"crf": "12", "preset": "veryfast"}
+    with VideoWriter(path, width=1920, height=1080, fps=FPS, options=options) as writer:
+        for at in forth_and_back(len(frames), num_frames):
+            writer.write(np.asarray(cv2.resize(frames[at], (1920, 1080), interpolation=cv2.INTER_CUBIC), np.uint8))
+    return path
+
+
+def forth_and_back(num_frames: int, num_played: int) -> NDArray[np.int64]:
+    """Numbers of the frames of a short clip, played forth and back again and again."""
+    return np.resize([*range(num_frames), *range(num_frames)[-2:0:-1]], num_played)
+
+
 def clips_workspace(folder: Path, num_clips: int, num_frames: int, num_images: int = 0) -> Workspace:
     """A planned workspace of raw clips of one actor with tracks, shifted and of another brightness each.
 
@@ -54,8 +77,7 @@ def clips_workspace(folder: Path, num_clips: int, num_frames: int, num_images: i
         return open_workspace(root)
     path, landmarks = actor_clip(folder, min(num_frames, MOST_RENDERED))
     frames = list(read_frames(path))
-    # Forth and back again and again: a longer clip needs no more rendering.
-    order = np.resize([*range(len(frames)), *range(len(frames))[-2:0:-1]], num_frames)
+    order = forth_and_back(len(frames), num_frames)
     landmarks = landmarks[order]
     clip = ClipSettings(num_frames / FPS, FPS, WIDTH, HEIGHT)
     shards = ShardSettings(row_group_bytes=8_000_000)  # several row groups, of several clips each
