@@ -11,15 +11,16 @@ import hashlib
 import math
 import os
 import shutil
+import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate, count, pairwise
+from itertools import accumulate, chain, count, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 from datasets import Features
@@ -49,6 +50,7 @@ CARD_NAMES = ("README.md", "pictures")  # they describe the shards that are repl
 SCRIPT_NAMES = ("homologous_deepfake.py", "__init__.py")
 
 Row = dict[str, Any]
+Element = TypeVar("Element")
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ def _naming_problem(path: str) -> Iterator[None]:
 
 
 def _write_all(parts: Sequence[_Part], data: Path, settings: ShardSettings, progress: Progress) -> None:
-    """Writes all shards, then their checksums. Threads read and hash a group's files, and finished shards."""
+    """Writes all shards, then their checksums; threads read and hash the files of the next group, and done shards."""
     total, done = sum(len(part.rows) for part in parts), count(1)
     progress(0, total, "")
     digests: dict[str, Future[str]] = {}
@@ -179,17 +181,51 @@ def _write_all(parts: Sequence[_Part], data: Path, settings: ShardSettings, prog
                 path = data / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with open_writer(path, schema) as writer:
-                    for group in _row_groups(part, shard, settings.row_group_bytes):
+                    groups = _row_groups(part, shard, settings.row_group_bytes)
+                    for group, completed in _ahead((group, pool.map(part.complete, group)) for group in groups):
                         rows = []
-                        for row, complete in zip(group, pool.map(part.complete, group), strict=True):
+                        for row, complete in zip(group, completed, strict=True):
                             rows.append(complete)
                             progress(next(done), total, row["sample_id"])
-                        writer.write_table(pa.Table.from_pylist(rows, schema=schema), row_group_size=len(rows))
+                        writer.write_table(_as_table(rows, schema), row_group_size=len(rows))
                 digests[name] = pool.submit(_finish_shard, path)
         checksums = "".join(f"{digest.result()}  {name}\n" for name, digest in digests.items())
     for folder in dict.fromkeys((data / name).parent for name in digests):
         sync_folder(folder)
     write_text(data / CHECKSUMS, checksums)
+
+
+def _ahead(elements: Iterator[Element]) -> Iterator[Element]:
+    """The same elements; each is made before the one before it is used."""
+    for one, _ in pairwise(chain(elements, [None])):
+        assert one is not None
+        yield one
+
+
+def _as_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
+    """Rows as Arrow holds them; the bytes of media are not copied."""
+    others = pa.schema([field for field in schema if field.name not in MEDIA_COLUMNS])
+    table = pa.Table.from_pylist([{name: row[name] for name in others.names} for row in rows], schema=others)
+    columns = [
+        _media_column([row.get(field.name) for row in rows], field.type)
+        if field.name in MEDIA_COLUMNS
+        else table.column(field.name)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _media_column(values: Sequence[Row | None], kind: pa.StructType) -> pa.ChunkedArray:
+    chunks = []
+    for value in values:
+        if value is None:
+            chunks.append(pa.array([None], kind))
+            continue
+        content = value["bytes"]
+        offsets = pa.py_buffer(struct.pack("=2i", 0, len(content)))
+        stored = pa.Array.from_buffers(pa.binary(), 1, [None, offsets, pa.py_buffer(content)])
+        chunks.append(pa.StructArray.from_arrays([stored, pa.array([value["path"]])], fields=list(kind)))
+    return pa.chunked_array(chunks, kind)
 
 
 def _finish_shard(path: Path) -> str:
