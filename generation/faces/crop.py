@@ -62,6 +62,8 @@ def crop_face(frame: Frame, square: Sequence[float] | Floats, size_px: int) -> F
 
 def _region(frame: Frame, left: int, top: int, size: int) -> NDArray[Any]:
     height, width = frame.shape[:2]
+    if min(left, top) >= 0 and left + size <= width and top + size <= height:
+        return frame[top : top + size, left : left + size]
     rows = np.clip(np.arange(top, top + size), 0, height - 1)
     columns = np.clip(np.arange(left, left + size), 0, width - 1)
     return np.ascontiguousarray(frame[rows][:, columns])
