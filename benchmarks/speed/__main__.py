@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.measuring import Setup, machine, print_results
 
-NAMES = ("faces", "decoding", "stages", "push", "swap", "stylegan3", "mcnet", "styleganex", "simswap")
+NAMES = ("faces", "decoding", "stages", "push", "swap", "stylegan3", "mcnet", "styleganex", "simswap", "engines")
 
 
 def main() -> None:

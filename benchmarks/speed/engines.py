@@ -1,7 +1,5 @@
 """What an engine adds to the work itself, by number of workers: the swaps of some actors, in one run, in alternation.
 
-    python -m benchmarks.speed.engines [--people N] [--frames N] [--repeats N] [--width PX]
-
 "Start" is the time until the first swap begins: processes, imports and, with Ray, actors. "Processor" is what one swap
 takes of a processor, which grows where workers stand in each other's way; "pause" is how long a worker waits between
 two swaps. Of w workers, the work of w * processor(1) / (processor(w) + pause(w)) of them arrives: "scaling", which does
@@ -10,15 +8,17 @@ not depend on what else runs on the machine. Ray needs the extra `ray`; its clus
 
 from __future__ import annotations
 
-import argparse
+import importlib.util
 import os
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from benchmarks.measuring import Line, Setup
 from tooling.actors import SourceSettings, write_sources
 from tooling.settings import ClipSettings, Settings
 from tooling.stages.faces import crop_faces
@@ -52,30 +52,31 @@ class Run:
     pause: float
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--people", type=int, default=8)
-    parser.add_argument("--frames", type=int, default=15)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--width", type=int, default=640)
-    arguments = parser.parse_args()
+def measure(setup: Setup) -> Iterator[Line]:
+    """One line for each engine and number of workers; none without Ray."""
+    if importlib.util.find_spec("ray") is None:
+        print("engines: Ray is not installed; skipped (`pip install 'homologous-deepfake[ray]'`)", flush=True)
+        return
+    num_people, num_frames, width_px = (3, 4, 320) if setup.is_small else (8, 15, 640)
     runs: dict[tuple[str, int], list[Run]] = {row: [] for row in ROWS}
-    with tempfile.TemporaryDirectory() as folder:
-        workspace, tasks = make_tasks(Path(folder), arguments.people, arguments.frames, arguments.width)
+    with tempfile.TemporaryDirectory(dir=setup.folder) as folder:
+        workspace, tasks = make_tasks(Path(folder), num_people, num_frames, width_px)
         list(run_side_by_side(make_swap, [(workspace, tasks[0])], engine=Engine("ray"), workspace=workspace))
         make_swap((workspace, tasks[0]))  # this process is the worker of "local, 1"
-        for engine, num_workers in [row for _ in range(arguments.repeats) for row in ROWS]:
-            runs[engine, num_workers].append(measure(workspace, tasks, engine, num_workers))
+        for engine, num_workers in [row for _ in range(setup.repeats) for row in ROWS]:
+            runs[engine, num_workers].append(run_swaps(workspace, tasks, engine, num_workers))
     medians = {
         row: Run(*(statistics.median(values) for values in zip(*(vars(run).values() for run in found), strict=True)))
         for row, found in runs.items()
     }
     alone = medians["local", 1].processor
-    print("| engine | workers | start, s | processor, s | pause, ms | scaling |\n|---|---|---|---|---|---|")
     for (engine, num_workers), run in medians.items():
         scaling = num_workers * alone / (run.processor + run.pause)
-        figures = f"{run.start:.1f} | {run.processor:.2f} | {1000 * run.pause:.0f} | {scaling:.2f}"
-        print(f"| {engine} | {num_workers} | {figures} |")
+        detail = (
+            f"start {run.start:.1f} s, {run.processor:.2f} s of a processor a swap, pause {1000 * run.pause:.0f} ms"
+        )
+        workers = "1 worker" if num_workers == 1 else f"{num_workers} workers"
+        yield Line(f"engine {engine}, {workers}, beside 1 local worker", scaling, "times as fast", detail=detail)
 
 
 def make_tasks(folder: Path, num_people: int, num_frames: int, width_px: int) -> tuple[Workspace, list[Task]]:
@@ -98,7 +99,7 @@ def make_swap(item: tuple[Workspace, Task]) -> Swap:
     return Swap(os.getpid(), began, time.time(), time.process_time() - processor)
 
 
-def measure(workspace: Workspace, tasks: list[Task], engine: str, num_workers: int) -> Run:
+def run_swaps(workspace: Workspace, tasks: list[Task], engine: str, num_workers: int) -> Run:
     """Makes all swaps; the first of each worker counts as its start alone."""
     items, started = [(workspace, task) for task in tasks], time.time()
     outcomes = run_side_by_side(make_swap, items, num_workers=num_workers, engine=Engine(engine), workspace=workspace)
@@ -111,7 +112,3 @@ def measure(workspace: Workspace, tasks: list[Task], engine: str, num_workers: i
     pauses = [later.began - earlier.ended for found in swaps.values() for earlier, later in pairwise(found)]
     processor = [swap.processor for found in swaps.values() for swap in found[1:]]
     return Run(start, statistics.median(processor), statistics.median(pauses))
-
-
-if __name__ == "__main__":
-    main()
