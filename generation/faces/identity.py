@@ -69,8 +69,8 @@ class FaceEncoder(Protocol):
         """A frame RGB uint8 (H, W, 3) and its landmarks (5, 2) -> the crop that the encoder takes."""
 
     @staticmethod
-    def distance(one: Floats, other: Floats) -> float:
-        """Of two embeddings (D,): 0 for the same."""
+    def distance(one: Floats, other: Floats) -> Floats:
+        """Of embeddings (..., D) whose shapes fit each other, float32 (...): 0 for the same."""
 
 
 class OnnxIdentity:
@@ -108,9 +108,10 @@ class OnnxIdentity:
         return align_arcface(frame, landmarks)
 
     @staticmethod
-    def distance(one: Floats, other: Floats) -> float:
-        """1 minus the cosine of two embeddings (D,)."""
-        return 1 - float(one @ other) / max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-12)
+    def distance(one: Floats, other: Floats) -> Floats:
+        """1 minus the cosine of embeddings (..., D)."""
+        lengths = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
+        return np.asarray(1 - (one * other).sum(-1) / np.maximum(lengths, 1e-12), np.float32)
 
 
 class DlibIdentity:
@@ -161,9 +162,9 @@ class DlibIdentity:
         return align(frame, landmarks, DLIB_SIDE_PX, "dlib-150")[0]
 
     @staticmethod
-    def distance(one: Floats, other: Floats) -> float:
-        """Euclidean, of two embeddings (128,)."""
-        return float(np.linalg.norm(one - other))
+    def distance(one: Floats, other: Floats) -> Floats:
+        """Euclidean, of embeddings (..., 128)."""
+        return np.asarray(np.linalg.norm(one - other, axis=-1), np.float32)
 
 
 def align_arcface(frame: Frame, landmarks: Landmarks) -> Frame:

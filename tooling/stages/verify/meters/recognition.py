@@ -19,7 +19,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from functools import lru_cache
-from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
@@ -98,7 +97,8 @@ def check_identities(
         if path.startswith("raw_video/") and found.identity and path in records
     }
     smallest = kind.limits.smallest_invented
-    pairs = [kind.distance(*pair) for pair in combinations(people.values(), 2)]
+    of_people = np.stack([*people.values()]) if people else np.zeros((0, 1), np.float32)
+    pairs = [away for at in range(len(people)) for away in kind.distance(of_people[at], of_people[at + 1 :]).tolist()]
     are_told_apart = bool(pairs) and float(np.quantile(pairs, ALIKE_SHARE)) >= smallest
     findings = []
     for path, found in checks.items():
@@ -106,7 +106,7 @@ def check_identities(
         if record is None or not found.identity or record.subset == "raw_video":
             continue
         own = _embedding(found)
-        distances = {person: kind.distance(own, other) for person, other in people.items()}
+        distances = dict(zip(people, kind.distance(own, of_people).tolist(), strict=True))
         if is_image(record):
             if distances and are_told_apart:
                 findings += _find_person(record, found, distances, smallest)
