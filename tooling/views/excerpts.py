@@ -26,6 +26,7 @@ from tooling.workspace.records import FileRecord
 SECONDS, FPS = 2.0, 15
 SIDE_PX = 208  # of a square; other shapes have a third more pixels at most
 RATE_FACTOR = 22
+PRESET = "veryfast"  # in half the time of "medium", and as small at this size
 
 
 class Excerpt:
@@ -137,7 +138,7 @@ def encode(frames: Sequence[Frame], fps: Fraction, rate_factor: int, scratch: Pa
         DiskFullError: no space is left there.
     """
     height, width = frames[0].shape[:2]
-    options = {**ENCODER_OPTIONS, "crf": str(rate_factor)}
+    options = {**ENCODER_OPTIONS, "preset": PRESET, "crf": str(rate_factor)}
     place = scratch or Path(tempfile.gettempdir())
     place.mkdir(parents=True, exist_ok=True)
     with naming_full_disk(place), tempfile.TemporaryDirectory(dir=place) as folder:

@@ -39,8 +39,10 @@ class FreezeMeter(Meter):
         """Takes the next frame."""
         height, width = frame.luma.shape
         self._freezes = self._freezes or FreezeFinder(height / width)
-        small = cv2.resize(frame.luma, CHANGE_PX, interpolation=cv2.INTER_AREA)
-        self._freezes.add(frame.number / self.fps, np.asarray(small, np.uint8))
+        small = frame.cells  # of 720p they have this size
+        if small.shape != CHANGE_PX[::-1]:
+            small = np.asarray(cv2.resize(frame.luma, CHANGE_PX, interpolation=cv2.INTER_AREA), np.uint8)
+        self._freezes.add(frame.number / self.fps, small)
 
     def finish(self) -> None:
         """Leaves the findings."""
