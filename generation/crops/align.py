@@ -196,14 +196,19 @@ class _Window:
 
     batching: Batching
     is_seen: NDArray[np.bool_] | None = None
+    kept: KeptCrops | None = None
     frames: deque[Frame] = field(default_factory=deque)
     crops: deque[tuple[Frame, Landmarks, Floats]] = field(default_factory=deque)
     first: int = 0
     done: int = 0
 
     def add(self, frame: Frame, landmarks: Landmarks, template: str) -> None:
+        number = self.first + len(self.crops)
         self.frames.append(frame)
-        self.crops.append(align(frame, landmarks, self.batching.crop_px, template))
+        if self.kept is not None and self.batching.cuts_as(self.kept) and number in self.kept:
+            self.crops.append(self.kept.get(number))
+        else:
+            self.crops.append(align(frame, landmarks, self.batching.crop_px, template))
 
     def take(self, num_frames: int) -> tuple[list[Frame], AlignedFaces]:
         frames = [self.frames.popleft() for _ in range(num_frames)]
@@ -222,7 +227,7 @@ class _Window:
 
 def framed_batches(clip: FaceClip, batching: Batching) -> Iterator[tuple[list[Frame], AlignedFaces]]:
     """As `aligned_batches`, each with the frames that need a result."""
-    window = _Window(batching, _seen_in(clip))
+    window = _Window(batching, _seen_in(clip), clip.kept)
     landmarks = smooth_landmarks(clip.landmarks)
     templates = choose_templates(landmarks, batching.template)
     num_frames = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
@@ -50,6 +50,12 @@ class FaceClip:
 
     def __len__(self) -> int:
         return len(self.landmarks)
+
+    def keeping(self, crop_px: int) -> Self:
+        """The same clip, whose aligned crops of this side are cut once; `kept` as it is where that is so already."""
+        return (
+            self if self.kept is not None and self.kept.crop_px == crop_px else replace(self, kept=KeptCrops(crop_px))
+        )
 
     def frames_at(self, numbers: Collection[int]) -> dict[int, Frame]:
         """Some frames by their numbers, in the order of the clip; fewer than are asked for if the clip is too short.

@@ -14,18 +14,19 @@ Every result depends on the clips and the settings only, not on how frames are b
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import ClassVar
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from generation.arrays import Floats, Frame
 from generation.crops import blending
 from generation.crops.align import AlignedFaces, Batching, aligned_crops
-from generation.crops.clip import FaceClip
-from generation.crops.kept import KeptCrops
+from generation.crops.clip import FaceClip, PastedFrame
 from generation.errors import GenerationError
 from generation.generators.base import CropsOutput, PairPipeline
 from generation.generators.weightfree.driving.driving_clip import DrivingClip, DrivingFrame
@@ -113,6 +114,12 @@ class WeightfreeDrive(PairPipeline):
         """The batches that `replace` takes."""
         return Batching(self.settings.crop_px, self.settings.batch_frames, self.settings.context_frames)
 
+    def stream(
+        self, target: FaceClip, source: FaceClip, *, generator: torch.Generator | None = None
+    ) -> Iterator[PastedFrame]:
+        """As the base's; the target's crops are cut once for `prepare` and `replace`."""
+        yield from super().stream(target.keeping(self.settings.crop_px), source, generator=generator)
+
     def prepare(self, target: FaceClip, source: FaceClip) -> PreparedDrive:
         """Reads both clips; memory is that of a few crops, and some numbers for each frame.
 
@@ -127,7 +134,7 @@ class WeightfreeDrive(PairPipeline):
             )
         crop_px = self.settings.crop_px
         batching = Batching(crop_px, self.settings.batch_frames)
-        target, source = (replace(clip, kept=KeptCrops(crop_px)) for clip in (target, source))
+        target, source = target.keeping(crop_px), source.keeping(crop_px)
         target_neutral, asked = measure_clip(target, batching)
         source_neutral, given, lids = measure_lids(source, batching)
         driving = _from_closed_mouth(given, DrivingClip(source, source_neutral, crop_px))

@@ -15,19 +15,20 @@ Every result depends on the clips, the settings and the seed only, not on how fr
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import ClassVar
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from generation.arrays import Floats, Frame
 from generation.crops import blending
 from generation.crops.align import AlignedFaces, Batching, aligned_crops
 from generation.crops.blending import GRID_PX
-from generation.crops.clip import FaceClip
-from generation.crops.kept import KeptCrops
+from generation.crops.clip import FaceClip, PastedFrame
 from generation.crops.outline import is_seen
 from generation.generators.base import CropsOutput, PairPipeline
 from generation.generators.weightfree.driving.eyelids import Eyes, close_eyes
@@ -145,6 +146,12 @@ class WeightfreeSwap(PairPipeline):
         """The batches that `replace` takes."""
         return Batching(self.settings.crop_px, self.settings.batch_frames, self.settings.context_frames)
 
+    def stream(
+        self, target: FaceClip, source: FaceClip, *, generator: torch.Generator | None = None
+    ) -> Iterator[PastedFrame]:
+        """As the base's; the target's crops are cut once for `prepare` and `replace`."""
+        yield from super().stream(target.keeping(self.settings.crop_px), source, generator=generator)
+
     def prepare(self, target: FaceClip, source: FaceClip) -> PreparedSwap:
         """Reads both clips; memory is that of a few crops, and some numbers for each frame.
 
@@ -153,7 +160,7 @@ class WeightfreeSwap(PairPipeline):
         """
         crop_px = self.settings.crop_px
         batching = Batching(crop_px, self.settings.batch_frames)
-        target, source = (replace(clip, kept=KeptCrops(crop_px)) for clip in (target, source))
+        target, source = target.keeping(crop_px), source.keeping(crop_px)
         target_neutral, requested, closure = measure_lids(target, batching, LipMeter)
         source_neutral, offered, shown = measure_lids(source, batching, LipMeter)
         requested, offered = _compared(requested, target_neutral), _compared(offered, source_neutral)
