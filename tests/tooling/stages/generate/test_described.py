@@ -53,7 +53,12 @@ def test_parameters_are_remembered_unless_weights_or_a_gpu_are_elsewhere(
     empty: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
-    monkeypatch.setattr(GeneratorChoice, "parameters", lambda self: {"calls": calls.append(self.name) or len(calls)})
+
+    def parameters(choice: GeneratorChoice) -> dict[str, int]:
+        calls.append(choice.name)
+        return {"calls": len(calls)}
+
+    monkeypatch.setattr(GeneratorChoice, "parameters", parameters)
     monkeypatch.setattr(request, "may_have_gpu", lambda: False)
     plain = GeneratorChoice("weightfree-swap", "face_swap", LoadOptions())
     assert parameters_of(empty, [plain, plain], LOCAL) == [{"calls": 1}] * 2
