@@ -227,7 +227,7 @@ def main() -> None:
         "edit": lambda: measure_edits(people, arguments.pairs, keeper),
         "faces": lambda: measure_faces(people, arguments.images, keeper),
     }
-    apart = [DlibIdentity.distance(a.identity, b.identity) for a, b in itertools.combinations(people, 2)]
+    apart = [distance_between(a.identity, b.identity) for a, b in itertools.combinations(people, 2)]
     print(f"{len(people)} people, {min(apart):.2f} to {max(apart):.2f} apart, {np.mean(apart):.2f} on average\n")
     for family in arguments.only:
         started = time.process_time()
@@ -279,13 +279,18 @@ def measure_pairs(family: str, people: Sequence[Filmed], num_pairs: int, keeper:
                 "x": mouth_ratio,
                 "eyes": eyes,
                 "x ": eyes_ratio,
-                "to source": DlibIdentity.distance(identity, source.identity),
-                "to target": DlibIdentity.distance(identity, target.identity),
+                "to source": distance_between(identity, source.identity),
+                "to target": distance_between(identity, target.identity),
                 "ms": 1000 * seconds / len(frames),
             },
         )
         keeper.keep(family, f"{target.name}_{source.name}", [target.frames, source.frames, frames])
     report.finish()
+
+
+def distance_between(one: Floats, other: Floats) -> float:
+    """Of two embeddings (128,)."""
+    return float(DlibIdentity.distance(one, other))
 
 
 def measure_edits(people: Sequence[Filmed], num_edits: int, keeper: Keeper) -> None:
@@ -297,7 +302,7 @@ def measure_edits(people: Sequence[Filmed], num_edits: int, keeper: Keeper) -> N
             frames, seconds = timed(pipeline.stream(person.clip, attribute=attribute))
             openings = person.openings_of(frames)
             row = {
-                "to original": DlibIdentity.distance(person.identity_of(frames), person.identity),
+                "to original": distance_between(person.identity_of(frames), person.identity),
                 "mouth": openings.followed(person.openings, "mouth")[0],
                 "eyes": openings.followed(person.openings, "eyes")[0],
                 "ms": 1000 * seconds / len(frames),
@@ -321,7 +326,7 @@ def measure_faces(people: Sequence[Filmed], num_images: int, keeper: Keeper) -> 
             print(f"faces {number}: no face is found")
             continue
         identity = identity_of([image], faces.landmarks[:1])
-        distances = [DlibIdentity.distance(identity, person.identity) for person in people]
+        distances = [distance_between(identity, person.identity) for person in people]
         nearest = people[int(np.argmin(distances))].name
         report.add(f"{number} near {nearest}", {"to nearest": min(distances), "to all": float(np.mean(distances))})
         keeper.keep("faces", f"{number}", [[image]])
