@@ -149,10 +149,14 @@ class Workspace:
 
     def files(self) -> Iterator[str]:
         """Relative paths of all files, in order."""
-        for top in sorted(self.root.iterdir()):  # each by itself, as it may be a link to another disk
-            for path in sorted(top.rglob("*")) if top.is_dir() else (top,):
-                if path.is_file():
-                    yield path.relative_to(self.root).as_posix()
+        names = []
+        for top in os.listdir(self.root):  # each by itself, as it may be a link to another disk
+            root = os.path.join(self.root, top)
+            for folder, _, files in os.walk(root) if os.path.isdir(root) else ((str(self.root), (), (top,)),):
+                names += [os.path.join(folder, name) for name in files]
+        start = len(os.path.join(self.root, ""))
+        parts = sorted(name[start:].split(os.sep) for name in names if os.path.isfile(name))
+        yield from ("/".join(some) for some in parts)
 
     @property
     def staging_folder(self) -> Path:

@@ -6,6 +6,7 @@ A takedown clears a workspace by this list, and verification reports files that 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -105,10 +106,15 @@ def kind_of(name: str) -> PathKind | None:
     return next((kind for kind in KINDS if kind.matches(name)), None)
 
 
-def unknown_paths(workspace: Workspace) -> list[str]:
-    """Relative paths of no kind, in order; a folder of which no file can be known is one path, ending in a slash."""
+def unknown_paths(workspace: Workspace, names: Iterable[str] | None = None) -> list[str]:
+    """Relative paths of no kind, in order; a folder of which no file can be known is one path, ending in a slash.
+
+    Args:
+        workspace: whose files are looked at.
+        names: of some of them, in order; None takes all.
+    """
     tops = {kind.pattern.partition("/")[0] for kind in KINDS}
-    names = (name for name in workspace.files() if kind_of(name) is None)
+    names = (name for name in (workspace.files() if names is None else names) if kind_of(name) is None)
     parts = ((name, *name.partition("/")) for name in names)
     return list(dict.fromkeys(name if top in tops else top + slash for name, top, slash, _ in parts))
 

@@ -112,15 +112,15 @@ def check_folders(workspace: Workspace, records: Records) -> list[Finding]:
         for record in found.values():
             known |= {record.path, *record.companions}
     folders = tuple({f"{kind.folder.partition('/')[0]}/" for kind in KINDS if kind.owner == "named"})
+    names = list(workspace.files())
     findings = [
         Finding("error", "record", name, "has no record; remove it or import it")
-        for name in workspace.files()
+        for name in names
         if name.startswith(folders) and name not in known
     ]
     message = "is not a file of a workspace: verification and takedown cannot tell whose it is; move it elsewhere"
-    return findings + [
-        Finding("note", "record", name, message) for name in unknown_paths(workspace) if not name.startswith(folders)
-    ]
+    others = unknown_paths(workspace, [name for name in names if not name.startswith(folders)])
+    return findings + [Finding("note", "record", name, message) for name in others]
 
 
 def check_inputs(records: Records) -> list[Finding]:

@@ -248,6 +248,31 @@ def test_unchanged_files_are_not_decoded_again(pair_copy: Workspace, monkeypatch
     assert len(opened) == 2 * 6 - 1
 
 
+def test_files_that_were_not_written_are_neither_read_nor_compared(
+    pair_copy: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = [verify.verify_files(pair_copy, num_workers=1) for _ in range(2)][1]
+    table = pair_copy.verification_path.stat()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("there is nothing to do")
+
+    with monkeypatch.context() as patch:
+        for name in ("check_group", "check_duplicates", "read_known"):
+            patch.setattr(verify, name, refuse)
+        assert verify.verify_files(pair_copy, num_workers=1) == before
+    assert pair_copy.verification_path.stat() == table  # nor is the table written
+    identities = pair_copy.identities()
+    identities["2"] = dataclasses.replace(identities["2"], consent_status="withdrawn")
+    write_text(pair_copy.identities_path, format_identities(identities))
+    assert any("consent of identity 2 is 'withdrawn'" in line for line in errors_of(pair_copy))
+    assert not read_verification(pair_copy)["raw_video/2.mp4"].is_ok
+    path = pair_copy.path("swap_video/2_1.mp4")
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert any("swap_video/2_1.mp4: differs from its record (sha256)" in line for line in errors_of(pair_copy))
+
+
 def test_interrupted_run_keeps_what_it_checked(pair_copy: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     pair_copy.verification_path.unlink()
 
