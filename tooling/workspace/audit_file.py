@@ -50,11 +50,20 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class Audit:
-    """All results, how to read them, and the digest of the files that were measured."""
+    """All results.
+
+    Attributes:
+        probes: in the order of catalogue and probes.
+        note: how to read them.
+        records_sha256: of `records_digest`.
+        inputs_sha256: of all that the results follow from: files, folds, pairs, tracks and method; empty in files of
+            before.
+    """
 
     probes: tuple[ProbeResult, ...]
     note: str
     records_sha256: str
+    inputs_sha256: str = ""
 
 
 def records_digest(workspace: Workspace, subsets: Iterable[str] = SUBSETS) -> str:

@@ -238,16 +238,37 @@ def test_marks_are_no_shortcut(tmp_path: Path) -> None:
 
 def test_rerun_gives_the_same_bytes_and_measures_nothing_again(clean: Workspace, tmp_path: Path) -> None:
     workspace, told = copy_of(clean, tmp_path / "workspace"), []
-    before = workspace.audit_path.read_bytes()
-    audit.audit_files(workspace, num_workers=1, progress=lambda *step: told.append(step))
+    before, num_files = workspace.audit_path.read_bytes(), 2 * NUM_PEOPLE
+    workspace.audit_path.unlink()
+    audit.audit_files(workspace, num_workers=1, progress=lambda *step: told.append(step[:2]))
     assert workspace.audit_path.read_bytes() == before
-    assert [step[:2] for step in told] == [(2 * NUM_PEOPLE, 2 * NUM_PEOPLE)] * 2
+    assert told == [(num_files, num_files)] * 2
     assert unknown_paths(workspace) == []
     (workspace.root / MEASURED).unlink()
-    audit.audit_files(workspace, num_workers=2, progress=lambda *step: told.append(step))
+    workspace.audit_path.write_text("{}")
+    audit.audit_files(workspace, num_workers=2, progress=lambda *step: told.append(step[:2]))
     assert workspace.audit_path.read_bytes() == before
-    assert told[2][:2] == (0, 2 * NUM_PEOPLE)
-    assert told[-1][:2] == (2 * NUM_PEOPLE, 2 * NUM_PEOPLE)
+    assert told[2] == (0, num_files)
+    assert told[-1] == (num_files, num_files)
+
+
+def test_results_are_kept_until_files_folds_or_tracks_change(
+    clean: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, tested = copy_of(clean, tmp_path / "workspace"), []
+    monkeypatch.setattr(audit, "measure_separability", tested.append)
+    assert audit.audit_files(workspace, num_workers=1) == read_audit(workspace)
+    assert not tested
+    content = json.loads(workspace.plan_path.read_text())
+    content["folds"] = {person: 4 - fold for person, fold in content["folds"].items()}
+    workspace.plan_path.write_text(json.dumps(content))
+    audit.audit_files(workspace, num_workers=1)
+    assert tested
+    track = workspace.path(workspace.track_name("1"))
+    track.parent.mkdir()
+    track.write_text("{}")
+    with pytest.raises(WorkspaceError, match="1.json"):
+        audit.audit_files(workspace, num_workers=1)
 
 
 def test_audit_of_changed_files_does_not_count(clean: Workspace, tmp_path: Path) -> None:

@@ -2,15 +2,17 @@
 
 Fakes among videos are compared with the raw clips of their targets, which have the same size and length. Generated
 images have no real files of their kind: they are compared with frames of `face_video`, and only by probes that neither
-format nor size decides. Results go to audit.json; measurements are kept beside it and not made again.
+format nor size decides. Results go to audit.json; measurements are kept beside it, and neither is made again while
+files, folds, pairs and tracks are as they were.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,13 +22,22 @@ from generation.errors import GenerationError
 from generation.media.reader import pick_frames, read_image
 from generation.quality.traces import NUM_FRAMES, Traces, mean_traces, measure_frame, measured_frames
 from homologous_deepfake import SUBSETS, complete_row, read_rows, subset_of
+from tooling import __version__
 from tooling.errors import InputError, ToolingError, VerificationError, WorkspaceError
 from tooling.stages.audit.containers import measure_container
 from tooling.stages.audit.probes import PROBES, Measured, Probe
 from tooling.stages.audit.separability import ProbedFile, adjusted_by_holm, measure_separability
 from tooling.stages.audit.tracks import measure_track
 from tooling.work.engine import LOCAL, Engine, Progress, no_progress, run_side_by_side
-from tooling.workspace.audit_file import MEASURED, Audit, ProbeResult, format_area, records_digest, write_audit
+from tooling.workspace.audit_file import (
+    MEASURED,
+    Audit,
+    ProbeResult,
+    format_area,
+    read_audit,
+    records_digest,
+    write_audit,
+)
 from tooling.workspace.decoding import decode_json
 from tooling.workspace.files import append_line, replacing
 from tooling.workspace.layout import Workspace
@@ -38,6 +49,7 @@ MIN_PEOPLE = 50  # below, chance alone moves an area by more than the limit allo
 MIN_TESTED = 4  # people; with fewer there is no number at all
 TRACK_PROBE = "box_jitter"
 KEPT_FORMAT = 2  # counts up when the features of a probe change
+METHOD = 1  # counts up when results of the same features change, or what is said of them
 
 Row = dict[str, Any]
 
@@ -108,6 +120,10 @@ def audit_files(
     if not comparisons:
         raise InputError(f"{workspace.root}: no fakes to compare with real files; run `tooling generate all` first")
     rows = {row["path"]: row for one in comparisons for row in (*one.reals, *one.fakes)}
+    inputs = _inputs_digest(workspace, rows.values())
+    if (known := _known_audit(workspace)) and known.inputs_sha256 == inputs:
+        progress(len(rows), len(rows), "")
+        return known
     measured = _measure(workspace, list(rows.values()), num_workers, engine, progress)
     progress(len(rows), len(rows), "testing probes")
     results: dict[tuple[str, str], ProbeResult] = {}
@@ -115,7 +131,7 @@ def audit_files(
         features = measured.of_probe(probe.name)
         results |= {(one.subset, probe.name): _test(probe, one, features) for one in comparisons}
     in_order = [results[one.subset, probe.name] for one in comparisons for probe in PROBES]
-    audit = Audit(judged(in_order), _note(comparisons), records_digest(workspace))
+    audit = Audit(judged(in_order), _note(comparisons), records_digest(workspace), inputs)
     write_audit(workspace, audit)
     return audit
 
@@ -161,6 +177,26 @@ def _comparisons(workspace: Workspace) -> list[Comparison]:
         if fakes and reals:
             found.append(Comparison(name, tuple(fakes), tuple(reals)))
     return found
+
+
+def _inputs_digest(workspace: Workspace, rows: Iterable[Row]) -> str:
+    """Hex SHA-256 over all that the results follow from."""
+    digest = hashlib.sha256(f"{METHOD} {KEPT_FORMAT} {__version__}\n".encode())
+    tracks = set()
+    for row in rows:
+        digest.update(json.dumps(row, sort_keys=True, default=str).encode())
+        tracks.add(workspace.path(workspace.track_name(_person(row))))
+    for path in sorted(tracks):
+        if path.is_file():
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _known_audit(workspace: Workspace) -> Audit | None:
+    try:
+        return read_audit(workspace)
+    except WorkspaceError:  # damaged: it is written anew
+        return None
 
 
 def _measure(
