@@ -267,7 +267,7 @@ def test_results_are_kept_until_files_folds_or_tracks_change(
     track = workspace.path(workspace.track_name("1"))
     track.parent.mkdir()
     track.write_text("{}")
-    with pytest.raises(WorkspaceError, match="1.json"):
+    with pytest.raises(WorkspaceError, match=r"1\.json"):
         audit.audit_files(workspace, num_workers=1)
 
 

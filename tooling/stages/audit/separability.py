@@ -17,10 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
-from sklearn.feature_extraction import DictVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
+from scipy.special import ndtr
 
 from tooling.stages.audit.probes import Measured
 
@@ -79,7 +76,7 @@ def measure_separability(samples: Sequence[ProbedFile], seed: int = 0) -> Separa
     resampled = found[1:][weight[1:] > 0]
     low, high = np.quantile(resampled, [0.025, 0.975])
     # Resamples of a handful of people repeat some, which moves the area to one side: the interval reaches the estimate.
-    p_value = float(norm.sf((found[0] - 0.5) / max(float(resampled.std()), ROUNDING)))
+    p_value = float(ndtr((0.5 - found[0]) / max(float(resampled.std()), ROUNDING)))
     return Separability(float(found[0]), float(min(low, found[0])), float(max(high, found[0])), p_value)
 
 
@@ -94,6 +91,11 @@ def adjusted_by_holm(p_values: Sequence[float]) -> list[float]:
 
 def _scores(samples: Sequence[ProbedFile], is_fake: NDArray[np.bool_], test: NDArray[np.bool_]) -> Floats:
     """Scores of the files under `test` by a model of all others; constant if the features do not vary."""
+    # Imported here: an audit that is kept needs nothing of it, and it takes a second.
+    from sklearn.feature_extraction import DictVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
     vectorizer = DictVectorizer(sparse=False)
     train_table = vectorizer.fit_transform(
         [s.measured for s, is_test in zip(samples, test, strict=True) if not is_test]
