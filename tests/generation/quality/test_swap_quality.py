@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import cv2
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from generation.arrays import Floats, Frame
 from generation.crops.clip import FaceClip, PastedFrame
 from generation.crops.templates import TEMPLATES
+from generation.faces.detector import DetectedFaces
 from generation.faces.identity import (
     align_arcface,
     align_by,
@@ -22,6 +22,7 @@ from generation.faces.identity import (
     mean_embedding,
 )
 from generation.generators.loading import load_generator
+from generation.quality import swap_quality
 from generation.quality.swap_quality import (
     NUM_CHECKED,
     PORTRAIT_PX,
@@ -82,23 +83,21 @@ def test_a_face_that_moved_is_seen(clips: tuple[FaceClip, FaceClip]) -> None:
     assert any("no face is found" in problem for problem in find_problems(blank))
 
 
-class StandInDetector:
-    """Finds the tracked face where it is, and a larger one beside it first; in one frame it is far off."""
-
-    min_face_size = 20
-    device = "cpu"
-
-    def detect(self, portraits: NDArray[np.uint8], landmarks: bool) -> tuple[list[Any], ...]:
-        tracked = TEMPLATES["portrait"] * PORTRAIT_PX
-        off = [4.0 * (number == 1 and bool(portraits[number].min())) for number in range(len(portraits))]
-        points = [np.stack([1.5 * tracked + 60, tracked + 3 * shift]) for shift in off]
-        boxes = np.array([[60, 60, 190, 190], [40, 40, 120, 130]], np.float32)
-        return [boxes] * len(off), [np.ones(2, np.float32)] * len(off), points
+def found_in(_: object, portraits: NDArray[np.uint8]) -> list[DetectedFaces]:
+    """The tracked face where it is, and a larger one beside it first; in one frame it is far off."""
+    tracked = TEMPLATES["portrait"] * PORTRAIT_PX
+    boxes = np.array([[60, 60, 190, 190], [40, 40, 120, 130]], np.float32)
+    off = [4.0 * (number == 1 and bool(portraits[number].min())) for number in range(len(portraits))]
+    places = [np.stack([1.5 * tracked + 60, tracked + 3 * shift]).astype(np.float32) for shift in off]
+    return [DetectedFaces(boxes, np.ones(2, np.float32), landmarks) for landmarks in places]
 
 
-def test_a_phantom_beside_the_face_is_not_compared_and_one_frame_does_not_decide() -> None:
+def test_a_phantom_beside_the_face_is_not_compared_and_one_frame_does_not_decide(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(swap_quality, "detect_faces", found_in)
     target = FaceClip("still", lambda: iter(()), np.tile(TEMPLATES["portrait"] * 192, (NUM_FRAMES, 1, 1)))
-    meter = SwapMeter(target, StandInDetector())
+    meter = SwapMeter(target)
     for number in sorted(meter.requested):
         meter.add(number, np.zeros((192, 192, 3), np.uint8), np.full((192, 192, 3), 90, np.uint8))
     assert meter.results() == SwapQuality(0.0, 0)

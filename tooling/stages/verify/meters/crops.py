@@ -113,16 +113,14 @@ class CropMeter(Meter):
 
 
 def cut_cells(clip: Luma, square: NDArray[np.float32]) -> Cells:
-    """A square of the track cut out of a frame, to whole pixels, in SIDE_CELLS x SIDE_CELLS cells."""
-    height, width = clip.shape
-    x, y, side = (round(float(value)) for value in square)
-    side = max(side, 1)
-    beyond = (max(-y, 0), max(y + side - height, 0), max(-x, 0), max(x + side - width, 0))
-    region = clip[max(y, 0) : min(y + side, height), max(x, 0) : min(x + side, width)]
-    if not region.size:
-        return np.zeros((SIDE_CELLS, SIDE_CELLS), np.uint8)
-    if any(beyond):
-        region = np.asarray(cv2.copyMakeBorder(region, *beyond, cv2.BORDER_REPLICATE), np.uint8)
+    """A square of the track cut out of a frame, in SIDE_CELLS x SIDE_CELLS cells; only its side is rounded to whole px.
+
+    The place is not: small steps of it would pass for motion.
+    """
+    x, y, side = (float(value) for value in square)
+    length = max(round(side), 1)
+    # Edges -> pixel centres; beyond the frame its border is repeated.
+    region = cv2.getRectSubPix(clip, (length, length), (x + side / 2 - 0.5, y + side / 2 - 0.5))
     return np.asarray(cv2.resize(region, (SIDE_CELLS, SIDE_CELLS), interpolation=cv2.INTER_AREA), np.uint8)
 
 
