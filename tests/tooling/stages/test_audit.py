@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -255,7 +256,8 @@ def test_rerun_gives_the_same_bytes_and_measures_nothing_again(clean: Workspace,
 def test_results_are_kept_until_files_folds_or_tracks_change(
     clean: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace, tested = copy_of(clean, tmp_path / "workspace"), []
+    workspace = copy_of(clean, tmp_path / "workspace")
+    tested: list[Any] = []
     monkeypatch.setattr(audit, "measure_separability", tested.append)
     assert audit.audit_files(workspace, num_workers=1) == read_audit(workspace)
     assert not tested
