@@ -301,6 +301,7 @@ def test_audit_decodes_no_verified_file(pair_copy: Workspace, monkeypatch: pytes
         audit.audit_files(pair_copy, num_workers=1)
     without_decoding = kept.read_bytes()
     kept.unlink()
+    pair_copy.audit_path.unlink()
     pair_copy.verification_path.unlink()
     audit.audit_files(pair_copy, num_workers=1)
     assert kept.read_bytes() == without_decoding
