@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TextIO
 
 import psutil
 
@@ -83,9 +84,9 @@ class Steps:
         self._keep(part)
         return output.read_text()
 
-    def _measure(self, name: str, command: list[str], out: object, errors: object) -> Part:
+    def _measure(self, name: str, command: list[str], out: TextIO, errors: TextIO) -> Part:
         started, load, processor, peak = time.monotonic(), os.getloadavg()[0], 0.0, 0
-        child = subprocess.Popen(command, cwd=self.folder, stdout=out, stderr=errors)  # type: ignore[call-overload]
+        child = subprocess.Popen(command, cwd=self.folder, stdout=out, stderr=errors)
         while True:
             ended, status, usage = os.wait4(child.pid, os.WNOHANG)
             seconds = time.monotonic() - started

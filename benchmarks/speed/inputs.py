@@ -44,7 +44,7 @@ def actor_clip(folder: Path, num_frames: int) -> tuple[Path, Floats]:
 
 
 def source_clip(folder: Path, num_frames: int) -> Path:
-    """A video as a camera's, 1920x1080, of an actor; its frames are played forth and back, so that a long one is cheap.
+    """A video as a camera's, 1920x1080, of an actor; its frames are played back and forth, so that a long one is cheap.
 
     Made once.
     """
@@ -60,7 +60,7 @@ def source_clip(folder: Path, num_frames: int) -> Path:
 
 
 def forth_and_back(num_frames: int, num_played: int) -> NDArray[np.int64]:
-    """Numbers of the frames of a short clip, played forth and back again and again."""
+    """Numbers of the frames of a short clip, played back and forth again and again."""
     return np.resize([*range(num_frames), *range(num_frames)[-2:0:-1]], num_played)
 
 

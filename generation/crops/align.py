@@ -151,7 +151,7 @@ def aligned_crops(clip: FaceClip, numbers: Collection[int], crop_px: int) -> lis
         FaceError, VideoError: the clip cannot be read.
     """
     kept, wanted = clip.kept, sorted(set(numbers))
-    if kept is not None and kept.crop_px == crop_px and kept.template == "face" and all(one in kept for one in wanted):
+    if kept is not None and Batching(crop_px).cuts_as(kept) and all(number in kept for number in wanted):
         return [kept.get(number)[:2] for number in wanted]
     landmarks = smooth_landmarks(clip.landmarks)
     return [align(frame, landmarks[number], crop_px)[:2] for number, frame in clip.frames_at(wanted).items()]

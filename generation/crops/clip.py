@@ -53,9 +53,9 @@ class FaceClip:
 
     def keeping(self, crop_px: int) -> Self:
         """The same clip, whose aligned crops of this side are cut once; `kept` as it is where that is so already."""
-        return (
-            self if self.kept is not None and self.kept.crop_px == crop_px else replace(self, kept=KeptCrops(crop_px))
-        )
+        if self.kept is not None and self.kept.crop_px == crop_px:
+            return self
+        return replace(self, kept=KeptCrops(crop_px))
 
     def frames_at(self, numbers: Collection[int]) -> dict[int, Frame]:
         """Some frames by their numbers, in the order of the clip; fewer than are asked for if the clip is too short.

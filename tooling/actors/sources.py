@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from fractions import Fraction
@@ -28,7 +29,7 @@ class SourceSettings:
         seed: the same seed gives the same people with the same movements.
         fps: frames per second.
         width_px, height_px: even numbers.
-        drawn_seconds: of motion that is drawn; a longer video plays it forth and back. None draws all of it.
+        drawn_seconds: of motion that is drawn; a longer video plays it back and forth.
     """
 
     num_men: int
@@ -38,7 +39,7 @@ class SourceSettings:
     fps: float = 30.0
     width_px: int = 1280
     height_px: int = 720
-    drawn_seconds: float | None = None
+    drawn_seconds: float = math.inf
 
 
 def write_sources(
@@ -57,8 +58,7 @@ def write_sources(
         VideoError: an odd size.
         InputError: the folder already has finished sources.
     """
-    lengths = (settings.seconds, settings.drawn_seconds or settings.seconds)
-    if settings.num_men + settings.num_women < 1 or min(lengths) <= 0:
+    if settings.num_men + settings.num_women < 1 or min(settings.seconds, settings.drawn_seconds) <= 0:
         raise UsageError("no actors to render; ask for at least one person and a positive length")
     if (folder / "identities.csv").exists():
         raise InputError(f"{folder}: already has source videos; give a new folder")
@@ -94,7 +94,7 @@ def _actor(number: int, gender: Gender, settings: SourceSettings) -> Actor:
 def _write_source(job: tuple[Path, int, Gender, SourceSettings]) -> Path:
     path, number, gender, settings = job
     num_frames, width, height = max(1, round(settings.seconds * settings.fps)), settings.width_px, settings.height_px
-    num_drawn = min(num_frames, max(1, round((settings.drawn_seconds or settings.seconds) * settings.fps)))
+    num_drawn = max(1, round(min(settings.seconds, settings.drawn_seconds) * settings.fps))
     clip = RenderSettings(num_drawn, settings.fps, width, height, motion_seed=settings.seed + number - 1)
     unfinished = path.with_name(f".{path.name}")
     fps = Fraction(clip.fps).limit_denominator(1001)

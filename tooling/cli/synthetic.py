@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -18,15 +19,15 @@ def actors(
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of each source video.")] = 20.0,
     seed: Annotated[int, typer.Option(help="Other seeds make other actors.")] = 0,
     reuse_motion: Annotated[
-        float | None,
+        float,
         typer.Option(
             min=0.1,
             metavar="SECONDS",
-            help="Draw only so many seconds of each video, and play them forth and back for the rest: sources for a "
+            help="Draw only so many seconds of each video, and play them back and forth for the rest: sources for a "
             "trial at full size, several times as fast.",
             show_default="draws every frame",
         ),
-    ] = None,
+    ] = math.inf,
     workers: WorkersOption = 0,
 ) -> None:
     """Render synthetic talking heads as source videos: no real person, no download."""

@@ -178,7 +178,7 @@ class Workspace:
         path = self.records_path(subset)
         try:
             state = os.stat(path)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         version = state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
         known, found = _READ.get(path, (None, {}))

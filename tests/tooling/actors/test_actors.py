@@ -285,7 +285,7 @@ def test_write_sources(tmp_path: Path) -> None:
         write_sources(tmp_path, settings)
 
 
-def test_reused_motion_is_played_forth_and_back(tmp_path: Path) -> None:
+def test_reused_motion_is_played_back_and_forth(tmp_path: Path) -> None:
     settings = SourceSettings(1, 1, 1.8, fps=5, width_px=320, height_px=180, drawn_seconds=0.6)
     write_sources(tmp_path, settings, num_workers=1)
     clips = [read_clip(tmp_path / f"{number}.mp4").astype(float) for number in (1, 2)]
