@@ -150,8 +150,8 @@ def aligned_crops(clip: FaceClip, numbers: Collection[int], crop_px: int) -> lis
     Raises:
         FaceError, VideoError: the clip cannot be read.
     """
-    kept, wanted = clip.kept, sorted(set(numbers))
-    if kept is not None and Batching(crop_px).cuts_as(kept) and all(number in kept for number in wanted):
+    kept, wanted = _kept_for(Batching(crop_px), clip), sorted(set(numbers))
+    if kept is not None and all(number in kept for number in wanted):
         return [kept.get(number)[:2] for number in wanted]
     landmarks = smooth_landmarks(clip.landmarks)
     return [align(frame, landmarks[number], crop_px)[:2] for number, frame in clip.frames_at(wanted).items()]
@@ -163,18 +163,16 @@ def aligned_batches(clip: FaceClip, batching: Batching) -> Iterator[AlignedFaces
     Raises:
         FaceError: the clip has another number of frames than landmarks.
     """
-    kept = clip.kept
-    if kept is not None and batching.context_frames == 0 and batching.cuts_as(kept):
-        if all(number in kept for number in range(len(clip))):
-            yield from _kept_batches(clip, kept, batching.batch_frames)
-            return
-        for _, faces in framed_batches(clip, batching):
-            for number, known in enumerate(zip(faces.crops, faces.landmarks, faces.matrices, strict=True), faces.start):
-                kept.add(number, *known)
-            yield faces
+    kept = _kept_for(batching, clip)
+    if kept is not None and batching.context_frames == 0 and all(number in kept for number in range(len(clip))):
+        yield from _kept_batches(clip, kept, batching.batch_frames)
         return
     for _, faces in framed_batches(clip, batching):
         yield faces
+
+
+def _kept_for(batching: Batching, clip: FaceClip) -> KeptCrops | None:
+    return clip.kept if clip.kept is not None and batching.cuts_as(clip.kept) else None
 
 
 def _kept_batches(clip: FaceClip, kept: KeptCrops, batch_frames: int) -> Iterator[AlignedFaces]:
@@ -205,10 +203,12 @@ class _Window:
     def add(self, frame: Frame, landmarks: Landmarks, template: str) -> None:
         number = self.first + len(self.crops)
         self.frames.append(frame)
-        if self.kept is not None and self.batching.cuts_as(self.kept) and number in self.kept:
+        if self.kept is not None and number in self.kept:
             self.crops.append(self.kept.get(number))
-        else:
-            self.crops.append(align(frame, landmarks, self.batching.crop_px, template))
+            return
+        self.crops.append(align(frame, landmarks, self.batching.crop_px, template))
+        if self.kept is not None:
+            self.kept.add(number, *self.crops[-1])
 
     def take(self, num_frames: int) -> tuple[list[Frame], AlignedFaces]:
         frames = [self.frames.popleft() for _ in range(num_frames)]
@@ -227,7 +227,7 @@ class _Window:
 
 def framed_batches(clip: FaceClip, batching: Batching) -> Iterator[tuple[list[Frame], AlignedFaces]]:
     """As `aligned_batches`, each with the frames that need a result."""
-    window = _Window(batching, _seen_in(clip), clip.kept)
+    window = _Window(batching, _seen_in(clip), _kept_for(batching, clip))
     landmarks = smooth_landmarks(clip.landmarks)
     templates = choose_templates(landmarks, batching.template)
     num_frames = 0
