@@ -94,8 +94,8 @@ def _proposed(detector: MTCNN, picture: Frame, sides_px: tuple[float, float]) ->
 
 def _scales(detector: MTCNN, picture: Frame, sides_px: tuple[float, float]) -> list[float]:
     """Of the pictures in which faces of such sides are about as large as the squares that the first network judges."""
-    scale, scales = PROPOSAL_PX / detector.min_face_size, []
-    while min(picture.shape[:2]) * scale >= PROPOSAL_PX:
+    shorter, scale, scales = min(picture.shape[:2]), PROPOSAL_PX / detector.min_face_size, []
+    while shorter >= PROPOSAL_PX and shorter * scale >= PROPOSAL_PX:
         if sides_px[0] / LEVEL_REACH <= PROPOSAL_PX / scale <= sides_px[1] * LEVEL_REACH:
             scales.append(scale)
         scale *= detector.factor

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from generation.arrays import Boxes, Floats, Frame, Landmarks
-from generation.faces.cascade import LAST_PX, PROPOSAL_PX, find_faces, run_network
+from generation.faces.cascade import LAST_PX, find_faces, run_network
 
 if TYPE_CHECKING:  # torch takes seconds to import, and not every run detects
     from facenet_pytorch import MTCNN
@@ -66,11 +66,6 @@ def detect_faces(
     Returns:
         One `DetectedFaces` a frame.
     """
-    if len(frames) == 0:
-        return []
-    if min(frames[0].shape[:2]) < max(PROPOSAL_PX, detector.min_face_size):
-        nothing = np.zeros((0, 14), np.float32)
-        return [DetectedFaces(nothing[:, :4], nothing[:, 0], nothing[:, 4:].reshape(0, 5, 2)) for _ in frames]
     return [DetectedFaces(*find_faces(detector, frame, sides_px)) for frame in frames]
 
 
