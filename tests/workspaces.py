@@ -30,6 +30,7 @@ from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import Identity, format_identities
 from tooling.workspace.layout import Workspace, create_workspace
 from tooling.workspace.records import FileRecord
+from tooling.workspace.verification_file import read_summary, read_verification
 
 WIDTH, HEIGHT, CROP_SIDE, NUM_FRAMES = 96, 64, 32, 8
 CROP_CORNER, CROP_RAW_SIDE = (20.0, 10.0), 40.0
@@ -154,7 +155,8 @@ def publish_marked(workspace: Workspace, record: FileRecord, staged: dict[str, P
 
 
 def reproducible_state(workspace: Workspace) -> dict[str, Any]:
-    """All of a workspace that every run ends with alike: everything but keys, locks and what signatures change."""
+    """All of a workspace that every run ends with alike: everything but keys, locks, what signatures change, and the
+    states of files on disk by which `verify` knows them again."""
     others = ("keys/", ".lock", "GAN_images/compared.txt", "models/described.json")
     state: dict[str, Any] = {}
     media = set()
@@ -168,6 +170,9 @@ def reproducible_state(workspace: Workspace) -> dict[str, Any]:
         relative = path.relative_to(workspace.root).as_posix()
         if path.is_file() and path not in media and not relative.startswith(others):
             state[relative] = path.read_bytes()
+    if workspace.verification_path.is_file():
+        rows = {name: replace(row, state="") for name, row in read_verification(workspace).items()}
+        state[workspace.verification_path.name] = rows, read_summary(workspace)
     return state
 
 

@@ -1,4 +1,7 @@
-"""Every default, once: frozen dataclasses, overridden by the workspace's `workspace.toml`. No number is negative."""
+"""Every default, once: frozen dataclasses, overridden by the workspace's `workspace.toml`.
+
+The bounds of numbers are checked where that is read.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,20 @@ from urllib.parse import urlsplit
 from msgspec import Meta
 
 Whole = Annotated[int, Meta(ge=0)]
-Number = Annotated[float, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=1)]
+Share = Annotated[float, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
+Side = Annotated[int, Meta(ge=32, le=8192, multiple_of=2)]  # of a video in pixels; 4:2:0 has no odd ones
 
 
 @dataclass(frozen=True)
 class ClipSettings:
     """Shape of a `raw_video` clip."""
 
-    seconds: Number = 15.0
-    fps: Whole = 30
-    width_px: Whole = 1280
-    height_px: Whole = 720
+    seconds: Positive = 15.0
+    fps: Count = 30
+    width_px: Side = 1280
+    height_px: Side = 720
 
     @property
     def num_frames(self) -> int:
@@ -31,10 +37,10 @@ class ClipSettings:
 class FaceSettings:
     """Face detection and cropping."""
 
-    size_px: Whole = 350
-    detect_every_frames: Whole = 5
-    detect_scale: Number = 0.5
-    margin: Number = 0.4
+    size_px: Side = 350
+    detect_every_frames: Count = 5
+    detect_scale: Positive = 0.5
+    margin: Share = 0.4
 
 
 @dataclass(frozen=True)
@@ -48,9 +54,9 @@ class PlanSettings:
 class ShardSettings:
     """Parquet layout; HF's readers fetch whole row groups, so these bound a reader's memory too."""
 
-    row_group_bytes: Whole = 20_000_000
-    max_shard_bytes: Whole = 500_000_000
-    min_train_shards: Whole = 8
+    row_group_bytes: Count = 20_000_000
+    max_shard_bytes: Count = 500_000_000
+    min_train_shards: Count = 8
 
 
 @dataclass(frozen=True)

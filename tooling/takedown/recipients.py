@@ -59,6 +59,9 @@ class LogEntry:
         action: what was decided; "accepted" means that the user may have downloaded the data from then on.
         reason: why, for a rejection; "" otherwise.
         version: of the release that was then current.
+
+    Raises:
+        ValueError: the date is not a day.
     """
 
     date: str
@@ -67,6 +70,9 @@ class LogEntry:
     action: Action
     reason: str
     version: str
+
+    def __post_init__(self) -> None:
+        date.fromisoformat(self.date)
 
 
 def list_requests(remote: Remote, status: Status = "pending") -> list[Request]:
@@ -145,7 +151,7 @@ def prune_log(workspace: Workspace, *, today: str, retention_days: int = MIN_RET
         raise UsageError(f"{retention_days} days: entries are kept for at least {MIN_RETENTION_DAYS}; give more")
     oldest = check_date(today) - timedelta(days=retention_days)
     entries = read_log(workspace)
-    removed = [entry for entry in entries if check_date(entry.date) < oldest]
+    removed = [entry for entry in entries if date.fromisoformat(entry.date) < oldest]
     if removed:
         write_text(log_path(workspace), "".join(_line(entry) + "\n" for entry in entries if entry not in removed))
     return removed

@@ -150,7 +150,18 @@ class OnnxSwap(PairPipeline):
         return self.project(clip_embedding(source, self._encoder)[None])
 
     def project(self, embedding: Floats) -> Floats:
-        """Brings embeddings (N, D) of the identity network into the swapper's own space."""
+        """Brings embeddings (N, D) of the identity network into the swapper's own space.
+
+        Raises:
+            GenerationError: the file's numbers make something of them that is not finite.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            projected = self._projected(embedding)
+        if not np.isfinite(projected).all():
+            raise GenerationError(f"{self._network.path}: makes no finite values of an identity; use another file")
+        return projected
+
+    def _projected(self, embedding: Floats) -> Floats:
         requested, length = self.swapper.source_input, np.linalg.norm(embedding, axis=1, keepdims=True)
         if requested.projection == "network" and self._converter is not None:
             projected = self._converter({next(iter(self._converter.inputs)): embedding})

@@ -143,6 +143,7 @@ COMMANDS = (
         f"score {RELEASE} --detector python:detector.py:score --frames 2",
         SHARDS,
         "",
+        ".predictions.parquet.partial",  # from which the next run goes on
         whole="predictions.parquet",
         needs="detector.py",
     ),

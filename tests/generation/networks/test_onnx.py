@@ -223,6 +223,13 @@ def test_every_published_file_is_known() -> None:
     assert {name: find_swapper(Path(f"{name}.onnx")).size_px for name in names} == names
 
 
+def test_projection_that_is_not_finite_is_refused(clips: tuple[FaceClip, FaceClip], tmp_path: Path) -> None:
+    path = swapper(tmp_path / "inswapper_128.onnx", 128, np.full_like(matrix(1), 3e38))
+    identity(tmp_path / "w600k_r50.onnx")
+    with pytest.raises(GenerationError, match=r"inswapper_128\.onnx: makes no finite values of an identity"):
+        load(path).prepare(*clips)
+
+
 def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     network = OnnxNetwork(swapper(tmp_path / "n.onnx", 128, gain=float("nan")))
     given = {"target": np.zeros((1, 3, 128, 128), np.float32), "source": np.zeros((1, 512), np.float32)}

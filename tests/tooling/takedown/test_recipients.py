@@ -109,3 +109,6 @@ def test_torn_line_is_overwritten_and_damage_is_named(workspace: Workspace) -> N
     path.write_text("{}\n")
     with pytest.raises(WorkspaceError, match="damaged line"):
         access.read_log(workspace)
+    path.write_text(json.dumps(vars(entry) | {"date": "2026-13-24"}) + "\n")
+    with pytest.raises(WorkspaceError, match=r"recipients\.jsonl.*damaged line.*month"):
+        access.read_log(workspace)

@@ -40,6 +40,7 @@ ENCODER_FILES = ("identity.onnx", "w600k_r50.onnx", "arcface_w600k_r50.onnx")
 IMAGES_AT_ONCE = 32
 FEW_ITEMS = 4  # that are read sooner than workers are started
 SECONDS_BETWEEN_WRITES = 30.0
+SHARE_OF_WRITES = 0.05  # of the time, at most: the table grows while it is written from time to time
 
 
 @dataclass(frozen=True)
@@ -297,7 +298,7 @@ def _check_files(state: _Verification, outcomes: Iterator[Outcome], progress: Pr
     """Every file by itself and beside its target; the table is written from time to time, and when interrupted."""
     total, done, is_ended = len(state.all_records), 0, False
     progress(0, total, "")
-    written = time.monotonic()
+    due = time.monotonic() + SECONDS_BETWEEN_WRITES
     try:
         for outcome in outcomes:
             work: CheckItem = outcome.item
@@ -311,9 +312,10 @@ def _check_files(state: _Verification, outcomes: Iterator[Outcome], progress: Pr
                     state.checks.keep(check)
             done += len(work.paths)
             progress(done, total, work.paths[-1])
-            if time.monotonic() - written > SECONDS_BETWEEN_WRITES:
+            if (began := time.monotonic()) > due:
                 state.write(None)
-                written = time.monotonic()
+                ended = time.monotonic()
+                due = ended + max(SECONDS_BETWEEN_WRITES, (ended - began) / SHARE_OF_WRITES)
         is_ended = True
     finally:
         if not is_ended:
