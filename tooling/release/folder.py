@@ -86,12 +86,11 @@ def read_release(out: Path) -> Release:
         config, _, file_name = name.partition("/")
         split = file_name.partition("-")[0]
         path = out / "data" / name
-        footer = _read_footer(path, config)
+        footer, features[config] = _read_footer(path, config)
         shard = Shard(f"data/{name}", digest, footer.num_rows, path.stat().st_size)
         shards.setdefault(config, {}).setdefault(split, []).append(shard)
         groups = (footer.row_group(group) for group in range(footer.num_row_groups))
         num_bytes[config, split] = num_bytes.get((config, split), 0) + sum(group.total_byte_size for group in groups)
-        features.setdefault(config, datasets.Features.from_arrow_schema(footer.schema.to_arrow_schema()))
     return Release(
         {
             config: ReleaseConfig(
@@ -173,15 +172,17 @@ def listed_shards(out: Path) -> Iterator[tuple[str, str]]:
         yield name, digest
 
 
-def _read_footer(path: Path, config: str) -> Any:
+def _read_footer(path: Path, config: str) -> tuple[Any, datasets.Features]:
     try:
         footer = pq.read_metadata(path)
-        problem = schema_problem(config, footer.schema.to_arrow_schema())
-    except (OSError, pa.ArrowException) as error:
+        schema = footer.schema.to_arrow_schema()
+        problem = schema_problem(config, schema)
+        features = datasets.Features.from_arrow_schema(schema)  # from JSON, in which anything may be
+    except (OSError, pa.ArrowException, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: missing or damaged; run `tooling build` again") from error
     if problem:
         raise InputError(f"{path}: {problem}; run `tooling build` again")
-    return footer
+    return footer, features
 
 
 def format_bytes(num_bytes: int) -> str:

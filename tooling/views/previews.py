@@ -192,7 +192,10 @@ def _write_preview(item: tuple[Workspace, FileRecord, Path, PreviewSettings]) ->
     path, shown, is_video = workspace.path(record.path), shown_frames(record, settings.seconds), record.fps is not None
     whole = read_frames(path, shown.start, shown.stop) if is_video else iter([read_image(path)])
     pictures = (shrink(picture, record.subset, (width, height)) for picture in whole)
-    first = next(pictures)
+    first = next(pictures, None)
+    if first is None:
+        problem = f"ends before frame {shown.start}, which its preview begins with; run `tooling verify`"
+        raise InputError(f"{path}: {problem}")
     made = []
     with tempfile.TemporaryDirectory() as folder:
         poster = Path(folder, "poster.png")

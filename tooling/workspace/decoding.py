@@ -133,23 +133,25 @@ def _fields(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
-@lru_cache(maxsize=128)
 def _has_fields(kind: Any) -> bool:
     """Whether a type is a dataclass, or contains one."""
     return dataclasses.is_dataclass(kind) or any(_has_fields(part) for part in get_args(kind))
 
 
+@lru_cache(maxsize=32)
+def _parts(kind: Any) -> dict[str, Any]:
+    """The fields of a dataclass whose types are dataclasses, or contain some."""
+    return {name: part for name, part in _fields(kind).items() if _has_fields(part)}
+
+
 def _refuse_unknown(content: Any, kind: Any, where: str) -> None:
-    if not _has_fields(kind):
-        return
-    is_record = dataclasses.is_dataclass(kind)
-    if isinstance(content, dict) and is_record:
-        fields = _fields(kind)
-        for key, value in content.items():
-            if key not in fields:
-                raise ValueError(f"{where}{key}: unknown; known: {', '.join(fields)}")
-            _refuse_unknown(value, fields[key], f"{where}{key}.")
-    elif isinstance(content, list) and get_args(kind):
+    if isinstance(content, dict) and dataclasses.is_dataclass(kind):
+        fields, parts = _fields(kind), _parts(kind)
+        if unknown := [key for key in content if key not in fields]:
+            raise ValueError(f"{where}{unknown[0]}: unknown; known: {', '.join(fields)}")
+        for key in parts.keys() & content.keys():
+            _refuse_unknown(content[key], parts[key], f"{where}{key}.")
+    elif isinstance(content, list) and get_args(kind) and _has_fields(kind):
         for value in content:
             _refuse_unknown(value, get_args(kind)[0], where)
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from generation.errors import one_line
@@ -232,10 +231,10 @@ def remove_rows(workspace: Workspace, paths: Collection[str]) -> None:
         WorkspaceError: the table is damaged.
     """
     if paths:
-        table = _read_table(workspace)
-        gone = pc.is_in(table["path"], value_set=pa.array(list(paths), pa.string()))
+        table, gone = _read_table(workspace), {*paths}
+        stays = pa.array([path not in gone for path in table["path"].to_pylist()], pa.bool_())
         with replacing(workspace.verification_path) as path:
-            kept = table.filter(pc.invert(gone)).replace_schema_metadata(_without_summary(table.schema.metadata))
+            kept = table.filter(stays).replace_schema_metadata(_without_summary(table.schema.metadata))
             pq.write_table(kept, path, compression="zstd")
 
 

@@ -280,6 +280,11 @@ def test_empty_folder_and_damaged_release_are_named(workspace_copy: Workspace, b
     shard.write_bytes(shard.read_bytes()[:-100])
     with pytest.raises(InputError, match=f"{shard.name}: missing or damaged; run `tooling build` again"):
         read_release(tmp_path / "torn")
+    whole = pq.read_table(built / "data" / "raw_video" / shard.name)
+    for types in ("{", '{"info": {"features": {"path": {"_type": 1}}}}'):
+        pq.write_table(whole.replace_schema_metadata({"huggingface": types}), shard)
+        with pytest.raises(InputError, match=f"{shard.name}: missing or damaged; run `tooling build` again"):
+            read_release(tmp_path / "torn")
     pq.write_table(pa.table({"sample_id": ["raw_video/1"]}), shard)
     with pytest.raises(InputError, match=f"{shard.name}: has no column video; run `tooling build` again"):
         read_release(tmp_path / "torn")

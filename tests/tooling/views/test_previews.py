@@ -159,6 +159,10 @@ def test_unreadable_file_ends_the_command_and_leaves_nothing_unmarked(
         write_previews(workspace_copy, ["GAN_images"], out, num_workers=1)
     keys = read_keys(workspace_copy.keys_path)
     assert all(read_marks(path, keys).state == "trusted" for path in out.rglob("*.*"))
+    clip = workspace_copy.records("raw_video")["raw_video/1"]
+    workspace_copy.publish("raw_video", replace(clip, num_frames=300), {})
+    with pytest.raises(InputError, match=r"raw_video/1\.mp4: ends before frame \d+, .*run `tooling verify`"):
+        write_previews(workspace_copy, ["raw_video"], out, num_workers=1)
 
 
 def test_fakes_on_the_contact_sheet_carry_the_label(small_workspace: Workspace, tmp_path: Path) -> None:

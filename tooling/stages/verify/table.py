@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
@@ -15,7 +14,7 @@ from tooling.errors import VerificationError, WorkspaceError
 from tooling.stages.verify.file_check import FileCheck
 from tooling.workspace.decoding import decode_json
 from tooling.workspace.layout import Workspace
-from tooling.workspace.records import FileRecord, format_record
+from tooling.workspace.records import FileRecord
 from tooling.workspace.verification_file import (
     VERSION,
     Finding,
@@ -36,8 +35,8 @@ def check_digest(record: FileRecord, contract: VideoContract | None, *context: s
         contract: of its subset; None for images.
         context: digests of everything else that it is compared with.
     """
-    parts = [VERSION, format_record(record), contract and dataclasses.asdict(contract), list(context)]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    parts = [VERSION, record, contract, context]
+    return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
 
 
 def read_known(workspace: Workspace, digests: Mapping[str, str]) -> Iterator[FileCheck]:
