@@ -192,7 +192,8 @@ def test_functions_stay_readable() -> None:
 def test_command_line_starts_without_heavy_libraries() -> None:
     shown = "print(*sorted({names} & set(sys.modules)))"
     code = f"import sys, tooling.cli.app; {shown.format(names={'torch', 'datasets', 'cv2', 'av'})}"
-    # A run of `generate` with nothing to make
+    # A run of `verify` after which nothing has changed, and one of `generate` with nothing to make
+    code += f"; import tooling.stages.verify.run; {shown.format(names={'torch', 'cv2', 'av', 'scipy'})}"
     code += f"; import tooling.stages.generate.run; {shown.format(names={'torch', 'diffusers', 'transformers'})}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

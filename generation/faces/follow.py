@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from generation.arrays import Frame, Grey
 from generation.errors import FaceError
@@ -237,6 +236,8 @@ class _Follower:
         """Pairs of a face so far and a detection, by position, size and appearance."""
         if not self.tracklets or not len(found.faces):
             return []
+        from scipy.optimize import linear_sum_assignment  # half a second, which a run with nothing to do need not take
+
         impossible = 1e6
         costs = np.array(
             [

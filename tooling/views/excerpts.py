@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from generation.arrays import Frame
 from generation.faces.track import FaceTrack
 from generation.media.reader import read_frames
 from generation.media.writer import VideoWriter
-from homologous_deepfake import METHODS, SUBSETS, people_of
 from tooling.views.previews import ENCODER_OPTIONS, face_square, read_track, shown_frames, shrink
 from tooling.workspace.files import naming_full_disk, write_bytes
 from tooling.workspace.layout import Workspace
@@ -67,13 +66,6 @@ def _is_of(track: FaceTrack, record: FileRecord) -> bool:
     return found == (record.width, record.height, record.num_frames)
 
 
-def identities_of(record: FileRecord) -> tuple[str, ...]:
-    """Whose faces the excerpts of a file are cut around: one for each; "" for the whole picture."""
-    if SUBSETS[record.subset].method != METHODS[0]:
-        return people_of(record.sample_id)[:1]
-    return ("", *people_of(record.sample_id)) if record.subset == "raw_video" else ("",)
-
-
 def fps_of(record: FileRecord) -> Fraction:
     """Frames per second of a video's excerpts."""
     return Fraction(record.fps or FPS).limit_denominator(1001) / _step(record)
@@ -98,14 +90,6 @@ def keep_excerpt(workspace: Workspace, record: FileRecord, identity: str, excerp
         DiskFullError: no space is left.
     """
     write_bytes(workspace.path(workspace.excerpt_name(record, identity)), excerpt.encode(workspace.staging_folder))
-
-
-def drop_excerpts(workspace: Workspace, records: Iterable[FileRecord]) -> None:
-    """Removes the excerpts of all files but those recorded."""
-    kept = {workspace.excerpt_name(record, identity) for record in records for identity in identities_of(record)}
-    for name in workspace.excerpts():
-        if name not in kept:
-            workspace.path(name).unlink()
 
 
 def read_excerpt(workspace: Workspace, record: FileRecord, identity: str) -> bytes:

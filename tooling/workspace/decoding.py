@@ -145,7 +145,7 @@ def _parts(kind: Any) -> dict[str, Any]:
 
 
 def _refuse_unknown(content: Any, kind: Any, where: str) -> None:
-    if isinstance(content, dict) and dataclasses.is_dataclass(kind):
+    if isinstance(content, dict) and isinstance(kind, type) and dataclasses.is_dataclass(kind):
         fields, parts = _fields(kind), _parts(kind)
         if unknown := [key for key in content if key not in fields]:
             raise ValueError(f"{where}{unknown[0]}: unknown; known: {', '.join(fields)}")

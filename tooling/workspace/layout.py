@@ -30,7 +30,7 @@ from tooling.workspace.files import (
 from tooling.workspace.identities import Identity, read_identities
 from tooling.workspace.locks import hold_lock
 from tooling.workspace.plan_file import Plan, read_plan
-from tooling.workspace.records import FileRecord, format_record, natural_key, parse_record
+from tooling.workspace.records import FileRecord, format_record, natural_key, parse_record, shown_identities
 from tooling.workspace.settings_file import format_settings, read_settings
 
 # The records of each file that was read, by the state of the file, which every writing changes: a command asks again
@@ -112,6 +112,13 @@ class Workspace:
     def excerpts(self) -> list[str]:
         """Relative names of all excerpts."""
         return [path.relative_to(self.root).as_posix() for path in (self.root / "excerpts").rglob("*.mp4")]
+
+    def drop_excerpts(self, records: Iterable[FileRecord]) -> None:
+        """Removes the excerpts of all files but those recorded."""
+        kept = {self.excerpt_name(record, identity) for record in records for identity in shown_identities(record)}
+        for name in self.excerpts():
+            if name not in kept:
+                self.path(name).unlink()
 
     def identities(self) -> dict[str, Identity]:
         """The checked rows of identities.csv."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from generation.json_text import parse_json
+from homologous_deepfake import METHODS, SUBSETS, people_of
 from tooling.workspace.decoding import decode
 
 Origin = Literal["made", "imported", "pulled"]
@@ -88,6 +89,13 @@ def command_for(subset: str) -> str:
     """The command that makes the files of a subset, for messages."""
     commands = {"raw_video": "`tooling ingest SOURCES`", "face_video": "`tooling faces`"}
     return commands.get(subset, f"`tooling generate {subset}`")
+
+
+def shown_identities(record: FileRecord) -> tuple[str, ...]:
+    """Whose faces the excerpts of a file are cut around: one for each; "" for the whole picture."""
+    if SUBSETS[record.subset].method != METHODS[0]:
+        return people_of(record.sample_id)[:1]
+    return ("", *people_of(record.sample_id)) if record.subset == "raw_video" else ("",)
 
 
 def natural_key(text: str) -> tuple[int | str, ...]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from generation.media.contract import VideoContract
-from generation.quality.traces import Traces
 from homologous_deepfake import CROSSING, SUBSETS, fold_of_image, people_of, split_of
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import Plan
 from tooling.workspace.records import FileRecord
 from tooling.workspace.verification_file import Finding, Kind
+
+if TYPE_CHECKING:
+    from generation.media.contract import VideoContract
 
 
 @dataclass
@@ -48,7 +50,7 @@ class FileCheck:
     is_other_settings: bool = False
     unmeasured: list[str] = field(default_factory=list)
     is_far: bool = False
-    traces: Traces = field(default_factory=dict)
+    traces: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def error(self, kind: Kind, message: str, path: str = "") -> None:
         """Keeps an error of this file, or of a companion."""
@@ -66,6 +68,8 @@ class FileCheck:
 
 def contract_of(workspace: Workspace, subset: str) -> VideoContract | None:
     """What the videos of a subset must be; None for images."""
+    from generation.media.contract import VideoContract  # FFmpeg, which a run with nothing to do need not load
+
     if SUBSETS[subset].media == "image":
         return None
     clip = workspace.settings.clip

@@ -20,57 +20,18 @@ from tooling.stages.verify.meters.masks import MaskMeter
 from tooling.stages.verify.meters.meter import DecodedFrame, Meter
 from tooling.stages.verify.meters.mouths import MouthMeter
 from tooling.stages.verify.meters.raw_clip import FreezeMeter, UprightMeter
-from tooling.stages.verify.meters.recognition import EncoderChoice, IdentityMeter
+from tooling.stages.verify.meters.recognition import IdentityMeter
 from tooling.stages.verify.meters.shown import ExcerptMeter
 from tooling.stages.verify.meters.statistics import TracesMeter
 from tooling.stages.verify.meters.stills import check_image
 from tooling.stages.verify.meters.views import ViewMeter, landmarks_of
 from tooling.stages.verify.signatures import check_marks
+from tooling.stages.verify.state import CheckItem
 from tooling.stages.verify.video_pass import VideoPass
-from tooling.views.excerpts import identities_of
 from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace
-from tooling.workspace.records import FileRecord, command_for
+from tooling.workspace.records import FileRecord, command_for, shown_identities
 from tooling.workspace.signing_keys import SigningKeys, read_keys
-
-
-@dataclass(frozen=True)
-class CheckContext:
-    """What the check of a file depends on beside the file itself.
-
-    Attributes:
-        clips: names of the workspace's clips.
-        has_keys: whether there is a certificate to check marks by.
-        encoder: of identities; None leaves them out.
-    """
-
-    clips: frozenset[str]
-    has_keys: bool
-    encoder: EncoderChoice | None
-
-
-@dataclass(frozen=True)
-class CheckItem:
-    """Files that one worker checks together.
-
-    Attributes:
-        workspace: to read in.
-        context: the same for all items.
-        checked: files to check: of one person, or images.
-        unchanged: files without an error in the last verification: their digests are compared, nothing is decoded.
-        clip: the person's clip, with which the others are compared; None if there is none, and for images.
-    """
-
-    workspace: Workspace
-    context: CheckContext
-    checked: tuple[FileRecord, ...]
-    unchanged: tuple[FileRecord, ...] = ()
-    clip: FileRecord | None = None
-
-    @property
-    def paths(self) -> list[str]:
-        """Paths of all its files."""
-        return [record.path for record in (*self.checked, *self.unchanged)]
 
 
 @dataclass(frozen=True)
@@ -195,7 +156,7 @@ def choose_meters(item: CheckItem, record: FileRecord, check: FileCheck, target:
         ContentMeter(check, num_frames, boxes_of(track, crop_px)),
         TracesMeter(check, record.num_frames),
         ViewMeter(check, num_frames, landmarks),
-        *(ExcerptMeter(item.workspace, record, one, track if one else None) for one in identities_of(record)),
+        *(ExcerptMeter(item.workspace, record, one, track if one else None) for one in shown_identities(record)),
     ]
     if track is not None and (subset == "raw_video" or SUBSETS[subset].method == "expression_driven"):
         meters.append(MouthMeter(check, track))

@@ -128,11 +128,12 @@ def check_inputs(records: Records) -> list[Finding]:
     now: dict[str, str] = {}
     for found in records.values():
         for record in found.values():
-            now |= {record.path: record.input_sha256, **record.companions}
+            now[record.path] = record.input_sha256
+            now |= record.companions
     findings = []
     for found in records.values():
         for record in found.values():
-            stale = [name for name, digest in record.inputs.items() if name in now and now[name] != digest]
+            stale = [name for name in record.inputs.keys() & now.keys() if now[name] != record.inputs[name]]
             if stale:
                 older = listed(sorted(stale, key=natural_key), 1)
                 message = f"was made from an older {older}; run {command_for(record.subset)} again"
@@ -153,8 +154,7 @@ def _check_tracks(records: Records) -> list[Finding]:
         )
         for found in records.values()
         for record in found.values()
-        for track in record.inputs
-        if track in stale
+        for track in sorted(record.inputs.keys() & stale.keys())
     ]
 
 

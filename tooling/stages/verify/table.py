@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
 
-from generation.media.contract import VideoContract
 from tooling.errors import VerificationError, WorkspaceError
-from tooling.stages.verify.file_check import FileCheck
+from tooling.settings import Settings
+from tooling.stages.verify.file_check import FileCheck, is_image
 from tooling.workspace.decoding import decode_json
 from tooling.workspace.layout import Workspace
 from tooling.workspace.records import FileRecord
@@ -27,15 +28,16 @@ from tooling.workspace.verification_file import (
 UNFINISHED = "was verified alone, the verification did not end; run `tooling verify` again"
 
 
-def check_digest(record: FileRecord, contract: VideoContract | None, *context: str) -> str:
+def check_digest(record: FileRecord, settings: Settings, *context: str) -> str:
     """Digest of everything that the check of a file depends on.
 
     Args:
         record: of the file; its companions and inputs are named there.
-        contract: of its subset; None for images.
+        settings: of the workspace, which say what videos must be.
         context: digests of everything else that it is compared with.
     """
-    parts = [VERSION, record, contract, context]
+    clip, size = settings.clip, settings.video_size(record.subset)
+    parts = [VERSION, record, None if is_image(record) else (size, clip.num_frames, clip.fps), context]
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
 
 
@@ -65,7 +67,7 @@ def state_of(workspace: Workspace, record: FileRecord, before_ns: int) -> str:
     parts = []
     for name in (record.path, *record.companions):
         try:
-            found = workspace.path(name).stat()
+            found = os.stat(f"{workspace.root}/{name}")  # thousands of times
         except OSError:
             return ""
         if max(found.st_ctime_ns, found.st_mtime_ns) > before_ns:

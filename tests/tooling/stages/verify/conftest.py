@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from generation.faces.identity import DlibIdentity
 from tests.once import made_once
 from tests.tooling.stages.verify.verified import make_verified
 from tests.workspaces import make_workspace
+from tooling.stages.verify import run
 from tooling.stages.verify.run import verify_files
 from tooling.workspace.layout import Workspace, open_workspace
 
@@ -20,7 +20,7 @@ from tooling.workspace.layout import Workspace, open_workspace
 def without_dlib() -> Iterator[None]:
     """Its network takes time; what it says of actors has a test of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DlibIdentity, "is_installed", lambda: False)
+        patch.setattr(run, "installed_weights", lambda: None)
         yield
 
 

@@ -50,6 +50,7 @@ from tooling.stages.verify.file_check import FileCheck
 from tooling.stages.verify.meters.in_step import Window
 from tooling.stages.verify.meters.meter import DecodedFrame
 from tooling.stages.verify.meters.raw_clip import FreezeMeter, UprightMeter
+from tooling.stages.verify.state import CheckContext, CheckItem
 from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace
 from tooling.workspace.verification_file import read_verification
@@ -341,7 +342,7 @@ METERS = {
 @pytest.mark.parametrize("path", METERS)
 def test_subset_decides_what_is_measured(path: str, verified: Workspace) -> None:
     record, clip = record_of(verified, path), record_of(verified, "raw_video/1.mp4")
-    item = group.CheckItem(verified, group.CheckContext(frozenset(), False, "dlib"), (record,), clip=clip)
+    item = CheckItem(verified, CheckContext(frozenset(), False, "dlib"), (record,), clip=clip)
     target = group.TargetClip(clip, track_of(verified, "1"), Window())
     meters = group.choose_meters(item, record, FileCheck(path), target)
     assert [type(meter).__name__ for meter in meters] == METERS[path]

@@ -16,7 +16,8 @@ from generation.faces.track import FaceTrack
 from tests.actor_clips import HEIGHT, WIDTH, film_person
 from tooling.actors import Gender, RenderSettings
 from tooling.stages.verify.file_check import FileCheck
-from tooling.stages.verify.meters.recognition import EncoderChoice, check_identities, frontal_frames
+from tooling.stages.verify.meters.recognition import check_identities, frontal_frames
+from tooling.stages.verify.state import EncoderChoice
 from tooling.work.tasks import planned_record
 from tooling.workspace.records import Origin
 

@@ -21,7 +21,7 @@ from homologous_deepfake import SUBSETS
 from tests.workspaces import add_file
 from tooling.errors import DiskFullError, VerificationError
 from tooling.stages.audit import run as audit
-from tooling.stages.verify import group, video_pass
+from tooling.stages.verify import checking, group, video_pass
 from tooling.stages.verify import run as verify
 from tooling.stages.verify.table import read_known
 from tooling.views import excerpts
@@ -260,8 +260,8 @@ def test_files_that_were_not_written_are_neither_read_nor_compared(
         raise AssertionError("there is nothing to do")
 
     with monkeypatch.context() as patch:
-        for name in ("check_group", "check_duplicates", "read_known"):
-            patch.setattr(verify, name, refuse)
+        for module, name in ((group, "check_group"), (checking, "check_all"), (verify, "read_known")):
+            patch.setattr(module, name, refuse)
         assert verify.verify_files(pair_copy, num_workers=1) == before
     assert pair_copy.verification_path.stat() == table  # nor is the table written
     identities = pair_copy.identities()

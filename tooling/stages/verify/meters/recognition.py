@@ -20,7 +20,6 @@ import base64
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -31,14 +30,12 @@ from generation.faces.track import FaceTrack
 from homologous_deepfake import SUBSETS, people_of
 from tooling.stages.verify.file_check import FileCheck, is_image, is_imported
 from tooling.stages.verify.meters.meter import DecodedFrame, Meter
+from tooling.stages.verify.state import EncoderChoice
 from tooling.workspace.records import FileRecord, natural_key
 from tooling.workspace.verification_file import Finding
 
 NUM_EMBEDDED = 3  # frames of a file
 ALIKE_SHARE = 0.05  # of all pairs of people, that may be nearer to each other than an image may be to a person
-
-EncoderChoice = Path | Literal["dlib"]
-"""An ArcFace network in ONNX, or that of dlib."""
 
 
 class IdentityMeter(Meter):

@@ -12,7 +12,8 @@ from generation.quality.traces import measure_frame
 from tooling.stages.verify.file_check import FileCheck
 from tooling.stages.verify.meters import descriptors
 from tooling.stages.verify.meters.crops import CropLimits, FaceMeter
-from tooling.stages.verify.meters.recognition import EncoderChoice, embed, encoder_class
+from tooling.stages.verify.meters.recognition import embed, encoder_class
+from tooling.stages.verify.state import EncoderChoice
 from tooling.stages.verify.video_pass import read_still
 from tooling.workspace.records import FileRecord
 
