@@ -155,7 +155,8 @@ def iterate_verification(workspace: Workspace, columns: Collection[str]) -> Iter
             needed = [name for name in needed if name != "state"]
         try:
             for batch in file.iter_batches(ROWS_AT_ONCE, columns=needed, use_threads=False):
-                rows = zip(*(batch.column(name).to_pylist() for name in needed), strict=True)
+                found = dict(zip(batch.schema.names, batch.columns, strict=True))
+                rows = zip(*(found[name].to_pylist() for name in needed), strict=True)
                 yield from (_parse_row(dict(zip(needed, row, strict=True))) for row in rows)
         except (KeyError, TypeError, ValueError) as error:
             raise WorkspaceError(f"{path}: damaged ({one_line(error)}); run `tooling verify` again") from error
