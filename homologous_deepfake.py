@@ -69,6 +69,7 @@ RECORD: dict[str, Any] = {
     **dict.fromkeys(("num_frames", "width", "height"), int),
     **dict.fromkeys(("fps", "seed"), (int, float, type(None))),
 }
+MAY_BE: dict[str, Any] = {"companions": dict, "digital_source_type": (str, type(None))}  # what it has besides
 PAIRED_SUBSETS = tuple(name for name, subset in SUBSETS.items() if "{source}" in subset.pattern)
 
 
@@ -245,7 +246,8 @@ def _read_records(workspace: str, name: str) -> list[dict[str, Any]]:
     for line in _read(path).removeprefix(b"\xef\xbb\xbf").rpartition(b"\n")[0].splitlines():
         try:
             record = json.loads(line)
-            if wrong := [field for field, kind in RECORD.items() if not isinstance(record[field], kind)]:
+            kinds = RECORD | {field: kind for field, kind in MAY_BE.items() if field in record}
+            if wrong := [field for field, kind in kinds.items() if not isinstance(record[field], kind)]:
                 raise TypeError(wrong[0])
             records[record["sample_id"]] = record
         except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -311,6 +311,10 @@ def problems() -> list[Any]:
         ),
         "name": (misname, r"is not named like raw_video/\{identity\}.mp4; rename"),
         "record": (damage, r"metadata.jsonl: damaged line; remove it"),
+        "record's companions": (
+            lambda place: change_lines(place.records_path("raw_video"), lambda record: {**record, "companions": 7}),
+            r"metadata.jsonl: damaged line; remove it",
+        ),
         "table of bytes": (
             lambda place: place.identities_path.write_bytes(b"\xff"),
             r"identities.csv: damaged \(UnicodeDecode",
