@@ -13,8 +13,10 @@ from msgspec import Meta
 
 Whole = Annotated[int, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=1)]
-Share = Annotated[float, Meta(ge=0)]
-Positive = Annotated[float, Meta(gt=0)]
+Rate = Annotated[int, Meta(ge=1, le=1000)]  # per second
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Scale = Annotated[float, Meta(gt=0, le=10)]
+Share = Annotated[float, Meta(ge=0, le=10)]
 Side = Annotated[int, Meta(ge=32, le=8192, multiple_of=2)]  # of a video in pixels; 4:2:0 has no odd ones
 
 
@@ -22,8 +24,8 @@ Side = Annotated[int, Meta(ge=32, le=8192, multiple_of=2)]  # of a video in pixe
 class ClipSettings:
     """Shape of a `raw_video` clip."""
 
-    seconds: Positive = 15.0
-    fps: Count = 30
+    seconds: Seconds = 15.0
+    fps: Rate = 30
     width_px: Side = 1280
     height_px: Side = 720
 
@@ -39,7 +41,7 @@ class FaceSettings:
 
     size_px: Side = 350
     detect_every_frames: Count = 5
-    detect_scale: Positive = 0.5
+    detect_scale: Scale = 0.5
     margin: Share = 0.4
 
 

@@ -86,7 +86,7 @@ def read_release(out: Path) -> Release:
         config, _, file_name = name.partition("/")
         split = file_name.partition("-")[0]
         path = out / "data" / name
-        footer, features[config] = _read_footer(path, config)
+        footer, features[config] = read_footer(path, config)
         shard = Shard(f"data/{name}", digest, footer.num_rows, path.stat().st_size)
         shards.setdefault(config, {}).setdefault(split, []).append(shard)
         groups = (footer.row_group(group) for group in range(footer.num_row_groups))
@@ -172,7 +172,12 @@ def listed_shards(out: Path) -> Iterator[tuple[str, str]]:
         yield name, digest
 
 
-def _read_footer(path: Path, config: str) -> tuple[Any, datasets.Features]:
+def read_footer(path: Path, config: str) -> tuple[Any, datasets.Features]:
+    """Parquet's metadata of a shard, and its columns.
+
+    Raises:
+        InputError: the shard is missing or damaged, or has other columns than its config.
+    """
     try:
         footer = pq.read_metadata(path)
         schema = footer.schema.to_arrow_schema()

@@ -18,7 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Features
 
+from generation.errors import one_line
 from homologous_deepfake import MEDIA_COLUMNS, METADATA
+from tooling.errors import InputError
 from tooling.release.folder import CHECKSUMS, arrow_schema, listed_shards
 from tooling.settings import ShardSettings
 from tooling.workspace.files import sync_file, write_text
@@ -69,17 +71,24 @@ def rewrite_shard(path: Path, staged: Path, removed: Collection[str], settings: 
         path: the shard, in its config's folder.
         staged: where to write; synced, but not moved to the shard's path.
         removed: sample_ids of the rows to leave out.
+
+    Raises:
+        InputError: the shard is damaged; nothing is staged.
     """
     staged.parent.mkdir(parents=True, exist_ok=True)
-    with pq.ParquetFile(path) as file:
-        schema = arrow_schema(Features.from_arrow_schema(file.schema_arrow))
-        rows, is_one_fold = _rows_left(file, removed), path.parent.name != METADATA
-        groups = grouped_rows(rows, settings.row_group_bytes, is_one_fold=is_one_fold)
-        with open_writer(staged, schema) as writer:
-            for group in groups:
-                # Parquet names the elements of lists in its own way: the cast gives them Arrow's names again.
-                table = pa.concat_tables(group).combine_chunks().cast(schema)
-                writer.write_table(table, row_group_size=len(group))
+    try:
+        with pq.ParquetFile(path) as file:
+            schema = arrow_schema(Features.from_arrow_schema(file.schema_arrow))
+            rows, is_one_fold = _rows_left(file, removed), path.parent.name != METADATA
+            groups = grouped_rows(rows, settings.row_group_bytes, is_one_fold=is_one_fold)
+            with open_writer(staged, schema) as writer:
+                for group in groups:
+                    # Parquet names the elements of lists in its own way: the cast gives them Arrow's names again.
+                    table = pa.concat_tables(group).combine_chunks().cast(schema)
+                    writer.write_table(table, row_group_size=len(group))
+    except (pa.ArrowException, ValueError, LookupError, TypeError, AttributeError) as error:
+        staged.unlink(missing_ok=True)
+        raise InputError(f"{path}: damaged ({one_line(error)}); run `tooling build` again") from error
     sync_file(staged)
 
 

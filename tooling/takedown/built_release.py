@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from generation.errors import one_line
 from homologous_deepfake import SUBSETS, people_of
 from tooling.errors import InputError, ToolingError
-from tooling.release.folder import CHECKSUMS
+from tooling.release.folder import CHECKSUMS, read_footer
 from tooling.release.shards import read_checksums, recover, rewrite_checksums, rewrite_shard, staging_folder
 from tooling.stages.card import run as card
 from tooling.takedown.receipt import Receipt
@@ -74,7 +74,7 @@ def check_shards(out: Path, held: Collection[str], receipt: Receipt | None) -> N
         receipt: of an earlier run, which may have removed shards without having noted that in SHA256SUMS.
 
     Raises:
-        InputError: a shard is missing, or one of `held` differs from SHA256SUMS.
+        InputError: a shard is missing, or one of `held` is damaged or differs from SHA256SUMS.
     """
     digests = read_checksums(out)
     known = receipt.release(out)["shards"] if receipt is not None else {}
@@ -83,6 +83,7 @@ def check_shards(out: Path, held: Collection[str], receipt: Receipt | None) -> N
         if not (out / name).is_file() and not is_removed:
             raise InputError(f"{out / name}: is missing; run `tooling build` again")
     for name in held:
+        read_footer(out / name, Path(name).parent.name)
         if file_sha256(out / name) != digests[name]:
             raise InputError(f"{out / name}: differs from {CHECKSUMS}; run `tooling build` again")
 

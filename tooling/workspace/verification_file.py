@@ -27,7 +27,7 @@ from tooling.workspace.files import replacing
 from tooling.workspace.layout import Workspace
 
 VERSION = 7  # counts up when a check or this table changes; nothing in an older table counts as verified
-ROWS_AT_ONCE = 128  # that are held: 30 kB each, most of it `check`
+ROWS_AT_ONCE = 32  # that are held: 30 kB each, most of it `check`
 
 Severity = Literal["error", "note"]
 Kind = Literal["record", "encoding", "marks", "content", "consent", "plan", "coverage", "unfinished"]

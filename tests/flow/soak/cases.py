@@ -36,7 +36,7 @@ CLIPS = "raw_video/*.mp4 face_video/*.mp4 tracks/*.json"
 FAKES = "swap_video/*.mp4 avatarify_video/*.mp4 edit_video/*/*.mp4 masks/*/*.mp4 GAN_images/*.png"
 SHARDS = f"{RELEASE}/data/*/*.parquet {RELEASE}/data/*/*.parquet {RELEASE}/checksums* {RELEASE}/README.md"
 REPO = "lab/soak"
-NAMED = re.compile(r"error: [^\s:]+: \S")  # a file, and what is wrong with it
+NAMED = re.compile(r"error: (?:[A-Z]:)?[^\s:]+: \S")  # a file, and what is wrong with it
 TORN = (".staging/", ".importing/", ".building", ".new")  # parts of what must not be left by a command that ended
 
 

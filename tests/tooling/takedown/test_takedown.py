@@ -31,7 +31,7 @@ from tooling.errors import ConsentError, InputError, ToolingError, UsageError, W
 from tooling.hub.root import Hub
 from tooling.hub.server import serve
 from tooling.release.folder import PAPERS, read_release
-from tooling.release.shards import read_checksums, rewrite_shard
+from tooling.release.shards import read_checksums, rewrite_checksums, rewrite_shard
 from tooling.remote import RemoteError
 from tooling.stages import ingest, plan
 from tooling.stages.build import build_release
@@ -545,6 +545,19 @@ def test_emptied_shards_and_splits_still_load(place: Place, datasets_cache: Path
             split: found.num_examples for split, found in config.splits.items()
         }
         assert all(found.num_examples for found in config.splits.values())
+
+
+def test_damaged_shard_is_named_before_anything_is_removed(place: Place, tmp_path: Path) -> None:
+    name = next(name for name in plan_takedown(place.workspace, PERSON, out=place.out).shards if "/raw_video/" in name)
+    pq.write_table(pq.read_table(place.out / name).drop_columns("num_frames"), place.out / name)
+    rewrite_checksums(place.out, {name: file_sha256(place.out / name)})
+    before = files(place.out), files(place.workspace.root)
+    with pytest.raises(InputError, match=r"train-.*: has no column num_frames; run `tooling build` again"):
+        takedown.take_down(place.workspace, TakedownRequest(PERSON, DATE, place.out))
+    assert (files(place.out), files(place.workspace.root)) == before
+    with pytest.raises(InputError, match=r"train-.*: damaged \(.*num_frames.*; run `tooling build` again"):
+        rewrite_shard(place.out / name, tmp_path / "new", (), place.workspace.settings.shards)
+    assert not (tmp_path / "new").exists()
 
 
 def test_rewriting_without_removing_gives_the_same_bytes(place: Place, tmp_path: Path) -> None:

@@ -293,6 +293,8 @@ def test_settings_survive_a_round_trip_and_bad_ones_are_named(tmp_path: Path) ->
         ("format = 1\n[clip]\nfps = 0", "clip.fps: expected int >= 1, got 0"),
         ("format = 1\n[clip]\nseconds = 0.0", "clip.seconds: expected float > 0"),
         ("format = 1\n[clip]\nseconds = nan", "clip.seconds: "),
+        ("format = 1\n[clip]\nseconds = inf", "clip.seconds: expected float <= 86400.0, got inf"),
+        ("format = 1\n[faces]\nmargin = nan", "faces.margin: "),
         ("format = 1\n[clip]\nwidth_px = 2", "clip.width_px: expected int >= 32, got 2"),
         ("format = 1\n[clip]\nheight_px = 721", "clip.height_px: expected int that's a multiple of 2, got 721"),
         ("format = 1\n[clip]\nheight_px = 100000000", "clip.height_px: expected int <= 8192, got 100000000"),
