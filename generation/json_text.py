@@ -18,7 +18,7 @@ def parse_json(text: str | bytes, *, object_pairs_hook: Callable[[list[tuple[str
     """
     try:
         if object_pairs_hook is None:
-            with suppress(msgspec.DecodeError, UnicodeError):  # four times as fast; it takes no NaN, and half pairs
+            with suppress(msgspec.DecodeError, UnicodeError):  # four times as fast; refuses NaN and lone surrogates
                 return msgspec.json.decode(text)
         return json.loads(text, object_pairs_hook=object_pairs_hook)
     except RecursionError as error:

@@ -1,6 +1,6 @@
 """Every default, once: frozen dataclasses, overridden by the workspace's `workspace.toml`.
 
-The bounds of numbers are checked where that is read.
+Numbers are checked against their bounds when that file is read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Count = Annotated[int, Meta(ge=1)]
 Rate = Annotated[int, Meta(ge=1, le=1000)]  # per second
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Scale = Annotated[float, Meta(gt=0, le=10)]
-Share = Annotated[float, Meta(ge=0, le=10)]
+Margin = Annotated[float, Meta(ge=0, le=10)]  # as a share of a side
 Side = Annotated[int, Meta(ge=32, le=8192, multiple_of=2)]  # of a video in pixels; 4:2:0 has no odd ones
 
 
@@ -42,7 +42,7 @@ class FaceSettings:
     size_px: Side = 350
     detect_every_frames: Count = 5
     detect_scale: Scale = 0.5
-    margin: Share = 0.4
+    margin: Margin = 0.4
 
 
 @dataclass(frozen=True)
@@ -110,3 +110,7 @@ class Settings:
         """Width and height in pixels of a subset's videos."""
         side = self.faces.size_px
         return (side, side) if subset == "face_video" else (self.clip.width_px, self.clip.height_px)
+
+    def video_shape(self, subset: str) -> tuple[tuple[int, int], int, int]:
+        """What the videos of a subset must be: their size in pixels, frames, frames per second."""
+        return self.video_size(subset), self.clip.num_frames, self.clip.fps

@@ -106,7 +106,7 @@ class Viewer:
 
     def __init__(self, source: Source, width_px: int, height_px: int, *, sample_seconds: float = 0.5) -> None:
         lines = min(DETECT_LINES, height_px)
-        width = 2 * max(1, round(width_px / height_px * lines / 2))
+        width = 2 * round(width_px / height_px * lines / 2)
         self.source = source
         self.sample_seconds = sample_seconds
         self.height_over_width = lines / width

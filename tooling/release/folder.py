@@ -26,6 +26,8 @@ from homologous_deepfake import METADATA, SUBSETS, schema_problem
 from tooling.errors import InputError
 
 CHECKSUMS = "SHA256SUMS"
+# What reading a shard in which anything may be wrong raises, beside OSError.
+DAMAGE = (pa.ArrowException, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 PAPERS = ("DATASHEET.md", "TERMS.md", "TAKEDOWN.md", "CITATION.cff", "croissant.json", "root.pem")
 
 
@@ -183,7 +185,7 @@ def read_footer(path: Path, config: str) -> tuple[Any, datasets.Features]:
         schema = footer.schema.to_arrow_schema()
         problem = schema_problem(config, schema)
         features = datasets.Features.from_arrow_schema(schema)  # from JSON, in which anything may be
-    except (OSError, pa.ArrowException, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, *DAMAGE) as error:
         raise InputError(f"{path}: missing or damaged; run `tooling build` again") from error
     if problem:
         raise InputError(f"{path}: {problem}; run `tooling build` again")

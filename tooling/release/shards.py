@@ -21,7 +21,7 @@ from datasets import Features
 from generation.errors import one_line
 from homologous_deepfake import MEDIA_COLUMNS, METADATA
 from tooling.errors import InputError
-from tooling.release.folder import CHECKSUMS, arrow_schema, listed_shards
+from tooling.release.folder import CHECKSUMS, DAMAGE, arrow_schema, listed_shards
 from tooling.settings import ShardSettings
 from tooling.workspace.files import sync_file, write_text
 from tooling.workspace.locks import hold_output
@@ -86,7 +86,7 @@ def rewrite_shard(path: Path, staged: Path, removed: Collection[str], settings: 
                     # Parquet names the elements of lists in its own way: the cast gives them Arrow's names again.
                     table = pa.concat_tables(group).combine_chunks().cast(schema)
                     writer.write_table(table, row_group_size=len(group))
-    except (pa.ArrowException, ValueError, LookupError, TypeError, AttributeError) as error:
+    except DAMAGE as error:
         staged.unlink(missing_ok=True)
         raise InputError(f"{path}: damaged ({one_line(error)}); run `tooling build` again") from error
     sync_file(staged)

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from generation.errors import one_line
 from homologous_deepfake import SUBSETS, people_of
 from tooling.errors import InputError, ToolingError
-from tooling.release.folder import CHECKSUMS, read_footer
+from tooling.release.folder import CHECKSUMS, DAMAGE, read_footer
 from tooling.release.shards import read_checksums, recover, rewrite_checksums, rewrite_shard, staging_folder
 from tooling.stages.card import run as card
 from tooling.takedown.receipt import Receipt
@@ -60,7 +59,7 @@ def shard_rows(source: Path | BinaryIO, person: Person, name: str = "") -> dict[
                 table = file.read_row_group(group, columns=["sample_id", "sha256"])
                 pairs = zip(table["sample_id"].to_pylist(), table["sha256"].to_pylist(), strict=True)
                 rows |= {sample_id: digest for sample_id, digest in pairs if person.is_in(sample_id)}
-    except (OSError, ValueError, TypeError, AttributeError, LookupError, pa.ArrowException) as error:
+    except (OSError, *DAMAGE) as error:
         raise InputError(f"{name or source}: missing or damaged; run `tooling build` again") from error
     return rows
 

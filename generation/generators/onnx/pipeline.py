@@ -153,12 +153,12 @@ class OnnxSwap(PairPipeline):
         """Brings embeddings (N, D) of the identity network into the swapper's own space.
 
         Raises:
-            GenerationError: the file's numbers make something of them that is not finite.
+            GenerationError: the result is not finite.
         """
         with np.errstate(over="ignore", invalid="ignore"):
             projected = self._projected(embedding)
         if not np.isfinite(projected).all():
-            raise GenerationError(f"{self._network.path}: makes no finite values of an identity; use another file")
+            raise GenerationError(f"{self._network.path}: gives values that are not finite; use another file")
         return projected
 
     def _projected(self, embedding: Floats) -> Floats:

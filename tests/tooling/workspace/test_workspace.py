@@ -290,6 +290,7 @@ def test_settings_survive_a_round_trip_and_bad_ones_are_named(tmp_path: Path) ->
         ("format = 1\n[clip]\nlength = 3", "clip.length: unknown; known: seconds, fps, width_px, height_px; restore"),
         ("format = 1\n[clips]\n", "clips: unknown; known: clip, faces"),
         ("format = 1\n[clip]\nfps = 29.97", "clip.fps: expected int, got 29.97"),
+        ("format = 1\n[clip]\nfps = -1", "clip.fps: expected int >= 1, got -1"),
         ("format = 1\n[clip]\nfps = 0", "clip.fps: expected int >= 1, got 0"),
         ("format = 1\n[clip]\nseconds = 0.0", "clip.seconds: expected float > 0"),
         ("format = 1\n[clip]\nseconds = nan", "clip.seconds: "),

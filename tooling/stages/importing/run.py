@@ -282,8 +282,7 @@ def _tasks(job: _Import, subset: str, files: list[Unpacked]) -> list[Task]:
     """A task for each unpacked file; refuses files that could not be unpacked or would replace another one."""
     workspace, contract = job.workspace, None
     if SUBSETS[subset].media == "video":
-        clip = workspace.settings.clip
-        contract = VideoContract(workspace.settings.video_size(subset), clip.num_frames, clip.fps)
+        contract = VideoContract(*workspace.settings.video_shape(subset))
     records, tasks = workspace.records(subset), []
     for file in files:
         member, sample = file.member, job.samples[file.member]

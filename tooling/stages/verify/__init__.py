@@ -3,7 +3,9 @@
 In: the whole workspace. Out: findings, each with its kind and path, and verification.parquet, by which `tooling push`
 knows that the very files it sends were verified.
 
-    run           one verification: which files are checked, by which processes, and what is found
+    run           one verification: what is known, what has to be checked, and what is found
+    state         what a verification knows and hands to its workers
+    checking      decoding by processes side by side, and comparing all files
     file_check    what the check of one file leaves
     group         one person's clip, crop and fakes decoded side by side, each file once, and the choice of meters
     video_pass    one pass over a video file: contract, container, encoder settings, frames

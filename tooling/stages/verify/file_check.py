@@ -72,8 +72,7 @@ def contract_of(workspace: Workspace, subset: str) -> VideoContract | None:
 
     if SUBSETS[subset].media == "image":
         return None
-    clip = workspace.settings.clip
-    return VideoContract(workspace.settings.video_size(subset), clip.num_frames, clip.fps)
+    return VideoContract(*workspace.settings.video_shape(subset))
 
 
 def is_image(record: FileRecord) -> bool:

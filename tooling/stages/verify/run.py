@@ -116,7 +116,7 @@ def _verify(
 def _check_all(
     state: Verification, options: VerifyOptions, num_workers: int, engine: Engine, progress: Progress
 ) -> Summary:
-    from tooling.stages.verify.checking import check_all  # half a second, which a run with nothing to do need not take
+    from tooling.stages.verify.checking import check_all  # loads the decoders
 
     return check_all(state, options.recheck_all, num_workers, engine, progress)
 
@@ -136,7 +136,7 @@ def _known_findings(state: Verification, num_workers: int, engine: Engine, progr
     progress(done, len(records), "")
     if not written:
         return summary
-    from tooling.stages.verify.group import check_group  # as above
+    from tooling.stages.verify.group import check_group  # loads the decoders
 
     starts = range(0, len(written), IMAGES_AT_ONCE)
     items = [

@@ -36,8 +36,8 @@ def check_digest(record: FileRecord, settings: Settings, *context: str) -> str:
         settings: of the workspace, which say what videos must be.
         context: digests of everything else that it is compared with.
     """
-    clip, size = settings.clip, settings.video_size(record.subset)
-    parts = [VERSION, record, None if is_image(record) else (size, clip.num_frames, clip.fps), context]
+    shape = None if is_image(record) else settings.video_shape(record.subset)
+    parts = [VERSION, record, shape, context]
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
 
 
