@@ -1,6 +1,6 @@
 """A release of synthetic actors from sources to a Hub and back, once: what every command takes.
 
-    python -m benchmarks.full_release FOLDER [--people 100] [--seconds 15] [--images 0]
+    python -m benchmarks.full_release FOLDER [--people 100] [--seconds 15] [--fps 30] [--images 0]
 
 Every command is the installed `tooling`, in a process of its own. Wall time; processor time of it and all of its
 workers; peak of their memory together (shared pages counted once, looked at every few seconds). Goes on where it was
@@ -119,14 +119,19 @@ def _used_by(pid: int) -> tuple[float, int]:
     return processor, resident
 
 
-def make_release(steps: Steps, num_people: int, seconds: float, num_images: int) -> None:
+def make_release(steps: Steps, num_people: int, seconds: float, fps: int, num_images: int) -> None:
     """Every command from the sources to the Hub, and what maintainers do about what verify finds."""
     half, limit = num_people // 2, ["--limit", str(num_images)] if num_images else []
     steps.run(
         "actors", "actors", "sources", "--men", str(half), "--women", str(num_people - half),
         "--seconds", str(seconds + MARGIN_SECONDS), "--reuse-motion", str(DRAWN_SECONDS),
     )  # fmt: skip
-    ingest = ["ingest", "sources", *([] if seconds == 15 else ["--clip-seconds", str(seconds)])]
+    settings = steps.folder / "workspace" / "workspace.toml"
+    if not settings.exists():
+        settings.parent.mkdir(exist_ok=True)
+        settings.write_text(f"format = 1\n\n[clip]\nseconds = {seconds:.3f}\nfps = {fps}\n")
+    steps.run("keys init", "keys", "init")
+    ingest = ["ingest", "sources"]
     steps.run("ingest", *ingest)
     steps.run("faces", "faces")
     steps.run("plan", "plan")
@@ -184,11 +189,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--people", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=15.0, help="of each clip")
+    parser.add_argument("--fps", type=int, default=30, help="of each clip")
     parser.add_argument("--images", type=int, default=0, help="at most so many; 0 is all of the catalogue")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     steps = Steps(arguments.folder.resolve())
-    make_release(steps, arguments.people, arguments.seconds, arguments.images)
+    make_release(steps, arguments.people, arguments.seconds, arguments.fps, arguments.images)
     print("\n".join([*(f"- {name}: {fact}" for name, fact in machine().items()), *sizes(steps.folder), ""]))
     print("\n".join(f"| {' | '.join(cells)} |" for cells in rows(steps.parts)))
 
