@@ -13,6 +13,7 @@ import numpy as np
 
 from generation.arrays import Floats, Frame, Mask
 from generation.crops.align import AlignedFaces, Batching, framed_batches, transform
+from generation.crops.blending import per_channel
 from generation.crops.clip import FaceClip, PastedFrame
 
 MASK_FLOOR = 1 / 255  # smaller values of a mask change no pixel
@@ -77,7 +78,7 @@ def paste(frame: Frame, crop: Frame, mask: Mask, matrix: Floats, edited: Frame |
     weight = cv2.warpAffine(mask, back, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
     weight[weight < MASK_FLOOR] = 0
     before = frame[region].astype(np.float32)
-    blended = before + weight[..., None] * (pasted.astype(np.float32) - (before if edited is None else 0))
+    blended = before + per_channel(weight) * (pasted.astype(np.float32) - (before if edited is None else 0))
     # float32 [0, 255] -> uint8; a weight of 0 gives back the same value
     result[region] = np.clip(np.rint(blended), 0, 255).astype(np.uint8)
     return PastedFrame(frame, result, region, np.asarray(weight, np.float32))

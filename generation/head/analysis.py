@@ -75,16 +75,20 @@ def disc(radius: float) -> NDArray[np.uint8]:
 
 
 # Dark hair and what is dark behind it differ by few levels: bins are narrow in the dark.
-_LEVELS = np.floor(np.sqrt((np.arange(256) + 0.5) / 256) * (1 << COLOUR_BITS)).astype(np.intp)
+_LEVELS = np.floor(np.sqrt((np.arange(256) + 0.5) / 256) * (1 << COLOUR_BITS)).astype(np.uint8)
 
 
-def colour_places(crop: Frame) -> NDArray[np.intp]:
-    """Indices of the colours of RGB uint8 (..., 3) in a table of NUM_COLOURS."""
-    red, green, blue = np.moveaxis(_LEVELS[crop], -1, 0)
-    return np.asarray((red << 2 * COLOUR_BITS) + (green << COLOUR_BITS) + blue, np.intp)
+def colour_places(crop: Frame) -> NDArray[np.uint16]:
+    """Indices of the colours of RGB uint8 (..., S, 3) in a table of NUM_COLOURS."""
+    red, green, blue = cv2.split(cv2.LUT(crop.reshape(-1, crop.shape[-2], 3), _LEVELS))
+    places = red.astype(np.uint16)
+    for channel in (green, blue):
+        places <<= COLOUR_BITS
+        places |= channel
+    return places.reshape(crop.shape[:-1])
 
 
-def histogram(places: NDArray[np.intp], weights: Floats) -> NDArray[np.float64]:
+def histogram(places: NDArray[np.uint16], weights: Floats) -> NDArray[np.float64]:
     """Share of each colour among pixels, by places from `colour_places` and weights of their shape: (NUM_COLOURS,)."""
     counts = np.bincount(places.ravel(), weights.ravel(), NUM_COLOURS)
     return np.asarray(counts / max(float(counts.sum()), 1.0), np.float64)

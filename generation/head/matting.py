@@ -38,7 +38,7 @@ class Carrier:
         """
         carried = np.asarray(cv2.GaussianBlur(self._carried(small_grey(crop, FLOW_PX), time), (0, 0), 1.5), np.float32)
         colours = np.asarray(cv2.GaussianBlur(crop, (0, 0), 0.7), np.uint8)
-        likely = self.model.colours[colour_places(colours)]
+        likely = self.model.colours.take(colour_places(colours), 0)
         odds = PRIOR_TRUST * _log_odds(carried, 0.005) + _log_odds(likely, 0.05)
         # Far from any carried mask there is nothing, whatever its colour.
         return np.asarray(np.clip(20 * carried - 0.4, 0, 1) / (1 + np.exp(-odds)) * _FRAME, np.float32)
@@ -85,8 +85,9 @@ def without_skin(hair: Mask, crop: Frame, model: HeadModel) -> Mask:
         crop: RGB uint8 (S, S, 3).
         model: of the clip.
     """
-    inside = cv2.erode(hair, disc(0.012 * len(hair)))
-    skin = cv2.blur(model.colours[colour_places(crop), 1], (3, 3))
+    # float32 [0, 1] -> uint8 and back: seven times as fast
+    inside = cv2.erode(np.rint(hair * 255).astype(np.uint8), disc(0.012 * len(hair))) / np.float32(255)
+    skin = cv2.blur(model.colours[:, 1].take(colour_places(crop)), (3, 3))
     return np.asarray(hair * (1 - (1 - inside) * np.clip(1.4 * skin - 0.2, 0, 1)), np.float32)
 
 

@@ -5,6 +5,7 @@ A grid has GRID_PX points a side; points and motion are shares of the crop's sid
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import cv2
@@ -24,9 +25,12 @@ def to_grid(field: Floats) -> Floats:
     return np.asarray(cv2.resize(field, (GRID_PX, GRID_PX), interpolation=cv2.INTER_AREA), np.float32)
 
 
+@cache
 def pixels(side: int) -> Floats:
-    """The pixels of a crop as points, px: float32 (side, side, 2)."""
-    return np.stack(np.meshgrid(np.arange(side, dtype=np.float32), np.arange(side, dtype=np.float32)), -1)
+    """The pixels of a crop as points, px: float32 (side, side, 2); read only."""
+    points = np.stack(np.meshgrid(np.arange(side, dtype=np.float32), np.arange(side, dtype=np.float32)), -1)
+    points.flags.writeable = False
+    return points
 
 
 def sample(image: Floats, points: Floats) -> Floats:
@@ -50,4 +54,7 @@ def hann_mean(values: Floats, number: int, reach: int) -> Floats:
     """Hann-weighted mean of values (N, ...) over number `number` and `reach` neighbours on either side."""
     numbers = np.clip(np.arange(number - reach, number + reach + 1), 0, len(values) - 1)
     window = np.hanning(2 * reach + 3)[1:-1].astype(np.float32)
-    return np.asarray(np.tensordot(window / window.sum(), values[numbers], 1), np.float32)
+    mean = np.zeros(values.shape[1:], np.float32)
+    for near, weight in zip(numbers, window / window.sum(), strict=True):
+        mean += weight * values[near]
+    return mean

@@ -20,6 +20,7 @@ import numpy as np
 
 from generation.arrays import Floats, Frame
 from generation.crops.align import AlignedFaces, Batching
+from generation.crops.blending import per_channel
 from generation.crops.clip import FaceClip
 from generation.errors import GenerationError, RejectedOutputError
 from generation.generators.base import Attribute, AttributePipeline, CropsOutput
@@ -140,7 +141,7 @@ class _Batch:
         result = crop.copy()
         if window is None:
             return result, mask
-        head = self._head(crop, landmarks, np.dstack([hair, skin]), window)
+        head = self._head(crop, landmarks, cv2.merge([hair, skin]), window)
         if self.age_map is None:
             change, mask[window] = self._dyed(head)
         else:
@@ -171,7 +172,7 @@ class _Batch:
         new = recolour(old, usual, self.colour)
         dyed = old + np.float32(self.prepared.strength) * (new - old)
         # The mask weighs the change when it is pasted.
-        change = exchanged(head.rgb, old, dyed, share) / np.maximum(share, SMALLEST_SHARE)[..., None]
+        change = exchanged(head.rgb, old, dyed, share) / per_channel(np.maximum(share, SMALLEST_SHARE))
         return np.asarray(change, np.float32), share
 
 

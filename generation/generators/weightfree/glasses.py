@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from generation.arrays import FloatImage, Floats, Frame, Landmarks
 from generation.crops.align import aligned_crops, similarity, smooth_landmarks, transform
-from generation.crops.blending import enlarge, eye_areas
+from generation.crops.blending import enlarge, eye_areas, per_channel
 from generation.crops.clip import FaceClip
 from generation.crops.templates import TEMPLATE
 from generation.generators.weightfree.openings import haste
@@ -114,7 +114,7 @@ class Glasses:
         area, bare, share = self._matte(crop, motion)
         # uint8 [0, 255] -> float32 [0, 1]
         seen = crop.astype(np.float32) / 255
-        return np.asarray(face + area[..., None] * (seen - bare + share[..., None] * (bare - face)), np.float32)
+        return np.asarray(face + per_channel(area) * (seen - bare + per_channel(share) * (bare - face)), np.float32)
 
     def take_off(self, crop: Frame, motion: Floats) -> Frame:
         """A crop of its person without the frame, filled from what is beside it; arguments as those of `lay`."""
@@ -125,7 +125,7 @@ class Glasses:
         hidden = np.minimum(2 * area, 1) * smoothstep(0.3, 1.0, differs / (ERASED * self.contrast))
         hidden = np.asarray(cv2.dilate(np.asarray(hidden, np.float32), np.ones((5, 5), np.uint8)), np.float32)
         filled = smooth_inside(seen, 1 - hidden, self.line_px / 4)
-        result = seen + cv2.GaussianBlur(hidden, (0, 0), 0.8)[..., None] * (filled - seen)
+        result = seen + per_channel(cv2.GaussianBlur(hidden, (0, 0), 0.8)) * (filled - seen)
         # float32 [0, 1] -> uint8
         return np.clip(np.rint(result * 255), 0, 255).astype(np.uint8)
 

@@ -272,7 +272,7 @@ class _Batch:
         requested = blending.low_band(small, light)
         face = blending.relight(face, blending.low_band(blending.shrink(face), light), requested, usable)
         # Where the source has a fringe and the target a brow there is bare skin.
-        bare = blending.enlarge(1 - np.maximum(shown, features), side)[..., None]
+        bare = blending.per_channel(blending.enlarge(1 - np.maximum(shown, features), side))
         face += bare * (blending.enlarge(requested, side) - face)
         face += self._grain(number, face, np.random.default_rng([seed, time]))
         if self.source.glasses:
@@ -308,7 +308,7 @@ class _Batch:
             close_eyes(warped, frame.crop, frame.eyes, (full + np.float32(0.5)) / np.float32(side), fall)
             # uint8 [0, 255] -> float32 [0, 1]
             face += np.float32(weight / 255) * warped
-            areas += weight * sample(np.dstack([frame.usable, frame.features]), places)
+            areas += weight * sample(cv2.merge([frame.usable, frame.features]), places)
         return face, areas[..., 0], areas[..., 1]
 
     def _places(self, landmarks: Floats, motion: Floats, frame: SourceFrame, time: int) -> Floats:
@@ -325,14 +325,14 @@ class _Batch:
         return places - lower_lip(landmarks, opening, stretch(opening, frame.opening, self.settings.mouth_stretch))
 
     def _grain(self, number: int, face: Floats, random: np.random.Generator) -> Floats:
-        """Noise that the target's skin has and the warped source's has not: float32 (S, S, 1), RGB in [0, 1]."""
+        """Noise that the target's skin has and the warped source's has not: float32 (S, S, 3), RGB in [0, 1]."""
         # uint8 [0, 255] -> float32 [0, 1]
         crop = self.target.crops[number].astype(np.float32) / 255
         landmarks, side = self.landmarks[number], self.settings.crop_px
         missing = blending.grain(crop, landmarks) ** 2 - blending.grain(face, landmarks) ** 2
         noise = cv2.GaussianBlur(random.standard_normal((side, side), np.float32), (0, 0), GRAIN_PX)
         level = min(max(missing, 0.0) ** 0.5 / float(noise.std()), LARGEST_GRAIN)
-        return np.asarray(level * noise[..., None], np.float32)
+        return blending.per_channel(np.asarray(level * noise, np.float32))
 
     def _kept(self, landmarks: Floats, time: int) -> Floats:
         """Where the target's own pixels stay because no source frame opens its mouth so far."""

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from generation.arrays import Floats
+from generation.crops.blending import per_channel
 from generation.generators.weightfree.editing.hair import BROWN, GREY, exchanged, greying, hair_alone, recolour
 from generation.head.analysis import EYE_PLACE, brows, from_lab
 from generation.head.segmentation import HeadModel
@@ -64,7 +65,7 @@ def older(head: Head, layers: Floats, strength: float) -> tuple[Floats, Floats]:
     Returns:
         What to add to RGB in [0, 1], float32 (H, W, 3), and where, float32 (H, W), 0 to 1.
     """
-    lightness, red, yellow = np.moveaxis(head.lab, -1, 0)
+    lightness, red, yellow = cv2.split(head.lab)
     folds, hollows, patches, spots = cv2.split(layers)
     mouth, brow = _mouth(head), _brows(head)
     bare = head.skin * (1 - _eyes(head)) * (1 - np.float32(0.8) * mouth)
@@ -105,9 +106,9 @@ def _with_hair(head: Head, face: Floats, colour: tuple[float, float, float], str
         return face, _covered(head.skin)
     old = hair_alone(head.lab, head.hair, head.model.hair_colour)
     amount = greying(old, strength) if colour is GREY else np.full(old.shape[:2], strength, np.float32)
-    new = old + amount[..., None] * (recolour(old, head.model.hair_colour, colour) - old)
+    new = old + per_channel(amount) * (recolour(old, head.model.hair_colour, colour) - old)
     hair = exchanged(head.rgb, old, new, head.hair)
-    return face * (1 - head.hair[..., None]) + hair, _covered(np.maximum(head.skin, head.hair))
+    return face * per_channel(1 - head.hair) + hair, _covered(np.maximum(head.skin, head.hair))
 
 
 def _covered(weight: Floats) -> Floats:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from generation.arrays import Floats
+from generation.crops.blending import per_channel
 from generation.errors import GenerationError
 from generation.head.analysis import from_lab
 
@@ -72,12 +73,12 @@ def hair_alone(lab: Floats, share: Floats, usual: Floats) -> Floats:
     inside = np.asarray(deep * deep * deep, np.float32)
     small = (max(lab.shape[1] // 4, 1), max(lab.shape[0] // 4, 1))
     parts = []
-    for channel, mean in zip(np.moveaxis(lab, -1, 0), usual, strict=True):
+    for channel, mean in zip(cv2.split(lab), usual, strict=True):
         parts.append(_reduced(np.asarray(channel * inside, np.float32), small) + np.float32(1e-3 * mean))
     parts.append(_reduced(inside, small) + np.float32(1e-3))
-    near = cv2.GaussianBlur(np.dstack(parts), (0, 0), THIN_PX / 4)
+    near = cv2.GaussianBlur(cv2.merge(parts), (0, 0), THIN_PX / 4)
     guess = cv2.resize(np.asarray(near[..., :3] / near[..., 3:], np.float32), lab.shape[1::-1])
-    return np.asarray(guess + inside[..., None] * (lab - guess), np.float32)
+    return np.asarray(guess + per_channel(inside) * (lab - guess), np.float32)
 
 
 def _reduced(values: Floats, size: tuple[int, int]) -> Floats:
@@ -126,8 +127,9 @@ def exchanged(rgb: Floats, old: Floats, new: Floats, share: Floats) -> Floats:
         share: float32 (H, W), of each pixel that is hair, 0 to 1.
     """
     goal = from_lab(new)
-    requested = rgb + share[..., None] * (goal - from_lab(old))
-    room = STRAND_ROOM * share[..., None]
+    shares = per_channel(share)
+    requested = rgb + shares * (goal - from_lab(old))
+    room = STRAND_ROOM * shares
     return np.asarray(np.clip(requested, np.minimum(rgb, goal) - room, np.maximum(rgb, goal) + room) - rgb, np.float32)
 
 
