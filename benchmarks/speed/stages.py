@@ -96,7 +96,8 @@ def time_ingest(folder: Path, num_frames: int, repeats: int) -> dict[str, list[f
 
     def plain() -> None:
         scaled = ["-vf", "scale=1280:720:flags=bicubic,format=yuv420p", "-t", f"{cut}"]
-        run_ffmpeg("-ss", f"{START_SECONDS}", "-i", str(sources / "1.mp4"), *scaled, *encoded("-crf", "8"), str(master))
+        cut_out = ["-ss", f"{START_SECONDS}", "-i", str(sources / "1.mp4"), *scaled]
+        run_ffmpeg(*cut_out, *encoded("-crf", "8", "-coder", "vlc"), str(master))
         run_ffmpeg("-i", str(master), *encoded("-b:v", "4M", "-maxrate", "4M", "-bufsize", "2M"), str(clip))
 
     def ingest() -> None:

@@ -392,5 +392,5 @@ def displacement(points: Landmarks, targets: Landmarks, grid: Floats) -> Floats:
 
 def _bump(grid: Floats, points: Landmarks) -> NDArray[np.float64]:
     """Gaussian of the distance between a grid (..., 2) and points (5, 2): (..., 5)."""
-    squared = np.square(grid[..., None, :].astype(np.float64) - points).sum(-1)
-    return np.asarray(np.exp(-squared / (2 * 0.2**2)))
+    across, down = (grid[..., axis, None].astype(np.float64) - points[:, axis] for axis in (0, 1))
+    return np.asarray(np.exp(-(across * across + down * down) / (2 * 0.2**2)))
