@@ -75,13 +75,14 @@ def paste(frame: Frame, crop: Frame, mask: Mask, matrix: Floats, edited: Frame |
     size = (width, height)
     new = crop if edited is None else crop.astype(np.float32) - edited
     pasted = cv2.warpAffine(new, back, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    weight = cv2.warpAffine(mask, back, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    spread = cv2.warpAffine(mask, back, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    weight = np.asarray(spread, np.float32)
     weight[weight < MASK_FLOOR] = 0
     before = frame[region].astype(np.float32)
     blended = before + per_channel(weight) * (pasted.astype(np.float32) - (before if edited is None else 0))
     # float32 [0, 255] -> uint8; a weight of 0 gives back the same value
     result[region] = np.clip(np.rint(blended), 0, 255).astype(np.uint8)
-    return PastedFrame(frame, result, region, np.asarray(weight, np.float32))
+    return PastedFrame(frame, result, region, weight)
 
 
 def _covered_region(mask: Mask, matrix: Floats, shape: tuple[int, int]) -> tuple[slice, slice]:

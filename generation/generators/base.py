@@ -233,7 +233,12 @@ class PairPipeline(ClipPipeline):
 
     Swap: the source gives the identity, the target gives expression, pose and background.
     Expression driving: the target is the face that is seen, the source gives the motion.
+
+    Attributes:
+        prepares_crops: whether `prepare` cuts the target's crops as `replace` needs them, so that they are kept for it.
     """
+
+    prepares_crops: ClassVar[bool] = False
 
     @abstractmethod
     def prepare(self, target: FaceClip, source: FaceClip) -> Any:
@@ -247,6 +252,8 @@ class PairPipeline(ClipPipeline):
         self, target: FaceClip, source: FaceClip, *, generator: torch.Generator | None = None
     ) -> Iterator[PastedFrame]:
         """Yields one finished picture for each target frame; memory does not grow with the clip's length."""
+        if self.prepares_crops:
+            target = target.keeping(self.batching.crop_px)
         yield from self._stream(target, self.prepare(target, source), generator)
 
     @torch.no_grad()

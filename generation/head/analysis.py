@@ -84,7 +84,7 @@ def colour_places(crop: Frame) -> NDArray[np.uint16]:
     places = red.astype(np.uint16)
     for channel in (green, blue):
         places <<= COLOUR_BITS
-        places |= channel
+        places |= np.asarray(channel, np.uint8)
     return places.reshape(crop.shape[:-1])
 
 

@@ -14,19 +14,17 @@ Every result depends on the clips and the settings only, not on how frames are b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from generation.arrays import Floats, Frame
 from generation.crops import blending
 from generation.crops.align import AlignedFaces, Batching, aligned_crops
-from generation.crops.clip import FaceClip, PastedFrame
+from generation.crops.clip import FaceClip
 from generation.errors import GenerationError
 from generation.generators.base import CropsOutput, PairPipeline
 from generation.generators.weightfree.driving.driving_clip import DrivingClip, DrivingFrame
@@ -108,17 +106,12 @@ class WeightfreeDrive(PairPipeline):
     revision: ClassVar[int] = 2
     settings: DriveSettings
     draws: ClassVar[bool] = False
+    prepares_crops: ClassVar[bool] = True
 
     @property
     def batching(self) -> Batching:
         """The batches that `replace` takes."""
         return Batching(self.settings.crop_px, self.settings.batch_frames, self.settings.context_frames)
-
-    def stream(
-        self, target: FaceClip, source: FaceClip, *, generator: torch.Generator | None = None
-    ) -> Iterator[PastedFrame]:
-        """As the base's; the target's crops are cut once for `prepare` and `replace`."""
-        yield from super().stream(target.keeping(self.settings.crop_px), source, generator=generator)
 
     def prepare(self, target: FaceClip, source: FaceClip) -> PreparedDrive:
         """Reads both clips; memory is that of a few crops, and some numbers for each frame.

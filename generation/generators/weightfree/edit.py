@@ -141,7 +141,7 @@ class _Batch:
         result = crop.copy()
         if window is None:
             return result, mask
-        head = self._head(crop, landmarks, cv2.merge([hair, skin]), window)
+        head = self._head(crop, landmarks, np.dstack([hair, skin]), window)
         if self.age_map is None:
             change, mask[window] = self._dyed(head)
         else:

@@ -125,7 +125,8 @@ class Glasses:
         hidden = np.minimum(2 * area, 1) * smoothstep(0.3, 1.0, differs / (ERASED * self.contrast))
         hidden = np.asarray(cv2.dilate(np.asarray(hidden, np.float32), np.ones((5, 5), np.uint8)), np.float32)
         filled = smooth_inside(seen, 1 - hidden, self.line_px / 4)
-        result = seen + per_channel(cv2.GaussianBlur(hidden, (0, 0), 0.8)) * (filled - seen)
+        soft = np.asarray(cv2.GaussianBlur(hidden, (0, 0), 0.8), np.float32)
+        result = seen + per_channel(soft) * (filled - seen)
         # float32 [0, 1] -> uint8
         return np.clip(np.rint(result * 255), 0, 255).astype(np.uint8)
 

@@ -15,20 +15,18 @@ Every result depends on the clips, the settings and the seed only, not on how fr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from generation.arrays import Floats, Frame
 from generation.crops import blending
 from generation.crops.align import AlignedFaces, Batching, aligned_crops
 from generation.crops.blending import GRID_PX
-from generation.crops.clip import FaceClip, PastedFrame
+from generation.crops.clip import FaceClip
 from generation.crops.outline import is_seen
 from generation.generators.base import CropsOutput, PairPipeline
 from generation.generators.weightfree.driving.eyelids import Eyes, close_eyes
@@ -139,18 +137,13 @@ class WeightfreeSwap(PairPipeline):
 
     settings_class = SwapSettings
     revision: ClassVar[int] = 2
+    prepares_crops: ClassVar[bool] = True
     settings: SwapSettings
 
     @property
     def batching(self) -> Batching:
         """The batches that `replace` takes."""
         return Batching(self.settings.crop_px, self.settings.batch_frames, self.settings.context_frames)
-
-    def stream(
-        self, target: FaceClip, source: FaceClip, *, generator: torch.Generator | None = None
-    ) -> Iterator[PastedFrame]:
-        """As the base's; the target's crops are cut once for `prepare` and `replace`."""
-        yield from super().stream(target.keeping(self.settings.crop_px), source, generator=generator)
 
     def prepare(self, target: FaceClip, source: FaceClip) -> PreparedSwap:
         """Reads both clips; memory is that of a few crops, and some numbers for each frame.
@@ -308,7 +301,7 @@ class _Batch:
             close_eyes(warped, frame.crop, frame.eyes, (full + np.float32(0.5)) / np.float32(side), fall)
             # uint8 [0, 255] -> float32 [0, 1]
             face += np.float32(weight / 255) * warped
-            areas += weight * sample(cv2.merge([frame.usable, frame.features]), places)
+            areas += weight * sample(np.dstack([frame.usable, frame.features]), places)
         return face, areas[..., 0], areas[..., 1]
 
     def _places(self, landmarks: Floats, motion: Floats, frame: SourceFrame, time: int) -> Floats:

@@ -65,7 +65,7 @@ def older(head: Head, layers: Floats, strength: float) -> tuple[Floats, Floats]:
     Returns:
         What to add to RGB in [0, 1], float32 (H, W, 3), and where, float32 (H, W), 0 to 1.
     """
-    lightness, red, yellow = cv2.split(head.lab)
+    lightness, red, yellow = (np.asarray(one, np.float32) for one in cv2.split(head.lab))
     folds, hollows, patches, spots = cv2.split(layers)
     mouth, brow = _mouth(head), _brows(head)
     bare = head.skin * (1 - _eyes(head)) * (1 - np.float32(0.8) * mouth)
