@@ -8,6 +8,7 @@ Inverse Search") between crops of one person, which share skin, light and featur
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -43,14 +44,19 @@ class Neutral:
     """The crop that a clip's motion is measured from.
 
     Attributes:
-        grey: uint8 (ANALYSIS_PX, ANALYSIS_PX).
+        crop: RGB uint8 (ANALYSIS_PX, ANALYSIS_PX, 3).
         landmarks: float32 (5, 2) as shares of the crop's side.
         eye_contrast: float32 (2,), see `eye_contrast`, of open eyes.
     """
 
-    grey: Grey
+    crop: Frame
     landmarks: Landmarks
     eye_contrast: Floats
+
+    @cached_property
+    def grey(self) -> Grey:
+        """Uint8 (ANALYSIS_PX, ANALYSIS_PX)."""
+        return np.asarray(cv2.cvtColor(self.crop, cv2.COLOR_RGB2GRAY), np.uint8)
 
     @property
     def brow_height(self) -> float:
@@ -63,20 +69,25 @@ class Neutral:
         return brow_height(self.grey, self.landmarks)
 
 
+def small_crop(crop: Frame, side_px: int = ANALYSIS_PX) -> Frame:
+    """RGB uint8 (S, S, 3) -> RGB uint8 (side_px, side_px, 3)."""
+    return np.asarray(cv2.resize(crop, (side_px, side_px), interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def small_grey(crop: Frame, side_px: int = ANALYSIS_PX) -> Grey:
     """RGB uint8 (S, S, 3) -> grey uint8 (side_px, side_px)."""
-    small = cv2.resize(crop, (side_px, side_px), interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+    return np.asarray(cv2.cvtColor(small_crop(crop, side_px), cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def choose_neutral(greys: list[Grey], landmarks: Landmarks, gaps: Floats) -> Neutral:
+def choose_neutral(crops: list[Frame], landmarks: Landmarks, gaps: Floats) -> Neutral:
     """The candidate with usual pose, open eyes and the mouth most closed.
 
     Args:
-        greys: candidates from `small_grey`.
+        crops: candidates from `small_crop`.
         landmarks: float32 (N, 5, 2) of the candidates, as shares of the crop's side.
         gaps: float32 (N,), from `mouth_gap`.
     """
+    greys = [small_grey(crop) for crop in crops]
     shapes = landmarks.reshape(len(greys), -1)
     contrast = np.stack([eye_contrast(grey, points) for grey, points in zip(greys, landmarks, strict=True)])
     open_eyes = np.quantile(contrast, 0.8, axis=0).astype(np.float32)
@@ -85,12 +96,12 @@ def choose_neutral(greys: list[Grey], landmarks: Landmarks, gaps: Floats) -> Neu
     cost = 20 * pose + np.maximum(closure - OPEN_ENOUGH, 0) + GAP_WEIGHT * comparable_gaps(gaps)
     # Lips are compared by motion too, and that is measured from a first choice.
     first = int(cost.argmin())
-    meter = MotionMeter(Neutral(greys[first], landmarks[first], open_eyes))
+    meter = MotionMeter(Neutral(crops[first], landmarks[first], open_eyes))
     measured = np.stack([meter.features(*known) for known in zip(greys, landmarks, contrast, strict=True)])
     opening = measured[:, FEATURES.index("mouth_opening")]
     opening = np.maximum(opening - np.quantile(opening, 0.15), 0)
     best = int((cost + 10 * opening).argmin())
-    return Neutral(greys[best], landmarks[best], open_eyes)
+    return Neutral(crops[best], landmarks[best], open_eyes)
 
 
 def eye_contrast(grey: Grey, landmarks: Landmarks) -> Floats:

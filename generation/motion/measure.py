@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.arrays import Floats, Grey, Landmarks
+from generation.arrays import Floats, Frame, Grey, Landmarks
 from generation.crops.align import Batching, aligned_batches
 from generation.crops.clip import FaceClip
 from generation.errors import FaceError
@@ -19,6 +19,7 @@ from generation.motion.expression import (
     choose_neutral,
     eye_contrast,
     mouth_gap,
+    small_crop,
     small_grey,
 )
 
@@ -48,6 +49,7 @@ def measure_clip(
     greys, points = np.empty((span, ANALYSIS_PX, ANALYSIS_PX), np.uint8), np.empty((span, 5, 2), np.float32)
     eyes, gaps = np.empty((span, 2), np.float32), np.zeros(span, np.float32)
     candidates = _candidates(span, seen_frames(clip))
+    offered: list[Frame] = []
     features = np.empty((len(clip), len(FEATURES)), np.float32)
     meter: MotionMeter | None = None
     for faces in aligned_batches(clip, batching):
@@ -62,8 +64,8 @@ def measure_clip(
             greys[number], points[number], eyes[number] = grey, where, contrast
             if number in candidates:
                 gaps[number] = mouth_gap(crop, where)
+                offered.append(small_crop(crop))
             if number + 1 == span:
-                offered = [greys[at].copy() for at in candidates]
                 meter = meter_class(choose_neutral(offered, points[candidates], gaps[candidates]))
                 features[:span] = [meter.features(*known) for known in zip(greys, points, eyes, strict=True)]
     if meter is None:

@@ -38,6 +38,7 @@ from generation.motion.expression import (
     choose_sequence,
     comparable,
     comparable_gaps,
+    small_crop,
     small_grey,
 )
 from generation.motion.fields import GRID, hann_mean, sample, to_grid
@@ -103,7 +104,7 @@ class WeightfreeDrive(PairPipeline):
     """Driving without weights; it has settings only, so one object serves any number of pairs."""
 
     settings_class = DriveSettings
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     settings: DriveSettings
     draws: ClassVar[bool] = False
     prepares_crops: ClassVar[bool] = True
@@ -169,7 +170,7 @@ def _from_closed_mouth(features: Floats, clip: DrivingClip) -> DrivingClip:
     cost = shown + np.abs((measured - np.median(measured, 0)) * FEATURE_WEIGHTS)[:, _POSE].sum(1)
     best = int(still[int(cost[still].argmin())])
     frame = clip.read(best, best + 1)[0]
-    neutral = Neutral(small_grey(frame.crop), frame.landmarks, clip.neutral.eye_contrast)
+    neutral = Neutral(small_crop(frame.crop), frame.landmarks, clip.neutral.eye_contrast)
     return DrivingClip(clip.clip, neutral, clip.crop_px)
 
 

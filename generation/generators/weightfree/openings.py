@@ -75,7 +75,7 @@ class LipMeter(MotionMeter):
 
     def __init__(self, neutral: Neutral) -> None:
         super().__init__(neutral)
-        self._lips = LipMatcher(neutral.grey, Seam.find(neutral.grey, neutral.landmarks))
+        self._lips = LipMatcher(neutral.grey, Seam.find(neutral.grey, neutral.landmarks).below_teeth(neutral.crop))
 
     def features(self, grey: Grey, landmarks: Landmarks, contrast: Floats | None = None) -> Floats:
         """As `MotionMeter`'s, except for `mouth_opening`."""

@@ -136,7 +136,7 @@ class WeightfreeSwap(PairPipeline):
     """Swapping without weights; it has settings only, so one object serves any number of pairs."""
 
     settings_class = SwapSettings
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     prepares_crops: ClassVar[bool] = True
     settings: SwapSettings
 

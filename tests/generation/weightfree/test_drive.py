@@ -21,6 +21,7 @@ from generation.generators.weightfree.driving.driving_clip import DrivingClip
 from generation.generators.weightfree.driving.eyelids import Eyes, draw_lid, lid_of, raised
 from generation.generators.weightfree.driving.key_frame import KeyPlaces, animate, dimmed
 from generation.generators.weightfree.driving.mouth import COLUMNS, LipMatcher, MotionSplitter, Seam, SplitMotion
+from generation.generators.weightfree.openings import LipMeter
 from generation.motion.expression import FEATURES, Neutral, comparable, eye_contrast, mouth_gap, small_grey
 from generation.motion.fields import GRID, pixels, sample_at
 from generation.motion.measure import measure_clip
@@ -204,6 +205,18 @@ def test_lips_are_followed_however_far_they_part(clips: tuple[FaceClip, FaceClip
     neutral, _ = measure_clip(clips[1], Batching(CROP_PX))
     truth = np.array([pose.mouth_open for pose in pose_track(settings_of(SOURCE))])
     assert correlation(DrivingClip(clips[1], neutral, CROP_PX).openings_and_gaps()[0], truth) > 0.95
+
+
+def test_lips_that_never_meet_are_followed() -> None:
+    truth = 0.15 + 0.2 * (1 + np.sin(np.arange(16)))
+    shown = [render_still(sample_actor(SOURCE, "male"), Pose(mouth_open=part), WIDTH, HEIGHT) for part in truth]
+    clip = clip_of("talker", [one.image for one in shown], [np.asarray(one.landmarks) for one in shown])
+    neutral, features = measure_clip(clip, Batching(CROP_PX), LipMeter)
+    driving = DrivingClip(clip, neutral, CROP_PX)
+    assert correlation(features[:, FEATURES.index("mouth_opening")], truth) > 0.9
+    assert correlation(driving.openings_and_gaps()[0], truth) > 0.9
+    # Teeth, which stay where they are, lie above the line of the lip that moves.
+    assert driving.seam.depth > Seam.find(neutral.grey, neutral.landmarks).depth + 0.01
 
 
 def test_the_seam_lies_between_the_lips() -> None:

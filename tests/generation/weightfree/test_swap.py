@@ -183,7 +183,7 @@ def test_a_grin_is_shown_by_a_wide_mouth_though_its_person_always_smiles() -> No
     def neutral(width: float) -> Neutral:
         landmarks = FACE.copy()
         landmarks[3:, 0] = 0.5 - 0.5 * width, 0.5 + 0.5 * width
-        return Neutral(np.zeros((128, 128), np.uint8), landmarks, np.ones(2, np.float32))
+        return Neutral(np.zeros((128, 128, 3), np.uint8), landmarks, np.ones(2, np.float32))
 
     features = np.zeros((9, len(FEATURES)), np.float32)
     features[4:, OPENING] = 0.04
@@ -331,13 +331,13 @@ def test_open_mouths_are_compared_from_each_clip_s_closed_mouth() -> None:
 
 
 def test_the_neutral_crop_has_open_eyes() -> None:
-    crops = np.full((6, 128, 128), 180, np.uint8)
-    points = FACE
+    crops = np.full((6, 128, 128, 3), 180, np.uint8)
+    points, dark = FACE, (20, 20, 20)
     for number in range(6):
         for x, y in points[:2]:
-            cv2.ellipse(crops[number], (int(x * 128), int(y * 128)), (6, 4 if number == 3 else 1), 0, 0, 360, 20, -1)
+            cv2.ellipse(crops[number], (int(x * 128), int(y * 128)), (6, 4 if number == 3 else 1), 0, 0, 360, dark, -1)
     neutral = choose_neutral(list(crops), np.stack([points] * 6), np.zeros(6, np.float32))
-    assert np.array_equal(neutral.grey, crops[3])
+    assert np.array_equal(neutral.crop, crops[3])
 
 
 def test_a_fringe_over_the_brows_is_seen() -> None:

@@ -43,7 +43,7 @@ class DrivingFrame:
 
     @property
     def opening(self) -> float:
-        """How far the lips part more than in the neutral crop, in their middle; a share of the side."""
+        """How far apart they are in their middle; a share of the side."""
         return float((self.lower_edge - self.upper_edge)[len(COLUMNS) // 2, 1])
 
 
@@ -52,7 +52,10 @@ class DrivingClip:
 
     def __init__(self, clip: FaceClip, neutral: Neutral, crop_px: int) -> None:
         self.clip, self.neutral, self.crop_px = clip, neutral, crop_px
-        self.seam = Seam.find(neutral.grey, neutral.landmarks)
+        # Where the neutral crop shows teeth, the two edges are apart in it already.
+        upper = Seam.find(neutral.grey, neutral.landmarks)
+        self.seam = upper.below_teeth(neutral.crop)
+        self._edges = upper.points(COLUMNS), self.seam.points(COLUMNS)
         self._meter, self._lips = MotionMeter(neutral), LipMatcher(neutral.grey, self.seam)
         self._basis = rigid_basis(neutral.landmarks)
         self._rigid = rigid_places(neutral.landmarks, neutral.brow_height)
@@ -85,7 +88,7 @@ class DrivingClip:
         ]
 
     def openings_and_gaps(self) -> tuple[Floats, Floats]:
-        """How far the lips part in each frame more than in the neutral crop, and its `mouth_gap`: float32 (T,) each.
+        """How far the lips part in each frame, and its `mouth_gap`: float32 (T,) each.
 
         One pass over the clip.
         """
@@ -121,11 +124,11 @@ class DrivingClip:
         parts = SplitMotion(*(self._symmetric(part) for part in parts.parts))
         # A chin that drops while lips stay shut, or a patch that was found elsewhere, opens no mouth.
         parts = self._lips.shut(parts, PARTED + PARTED_OF_GAP * mouth_gap(crop, landmarks))
-        line, parting = self.seam.points(COLUMNS), np.sqrt(1 - np.square(COLUMNS))[:, None]
-        moved = line + sample_at(head, line) + sample_at(parts.whole, line)
-        upper, lower = (
-            moved + parting * (sample_at(part, line) - sample_at(parts.whole, line))
-            for part in (parts.above, parts.below)
-        )
-        beyond = MORE_OPENING * (lower - upper)
+        parting = np.sqrt(1 - np.square(COLUMNS))[:, None]
+        moved = [
+            sample_at(head, edge) + (1 - parting) * sample_at(parts.whole, edge) + parting * sample_at(part, edge)
+            for edge, part in zip(self._edges, (parts.above, parts.below), strict=True)
+        ]
+        upper, lower = (edge + motion for edge, motion in zip(self._edges, moved, strict=True))
+        beyond = MORE_OPENING * (moved[1] - moved[0])
         return DrivingFrame(crop, landmarks, parts, upper - 0.2 * beyond, lower + 0.8 * beyond)

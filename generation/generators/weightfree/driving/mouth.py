@@ -29,6 +29,7 @@ _MIXED = 0.30  # in distances from the mouth's middle to its corners, beside the
 _BESIDE_SEAM = 0.06
 _OFFSETS, _DEPTHS = np.linspace(-0.08, 0.08, 9), np.linspace(-0.10, 0.18, 15)
 _TEETH_REACH, _TEETH_CHROMA = 0.40, 0.6  # how far down teeth are looked for; their colour, as a share of lips'
+_TEETH_BLUR = 0.005  # of the crop's side
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ class Seam:
         Args:
             crop: RGB uint8 (S, S, 3).
         """
-        lab = cv2.cvtColor(cv2.GaussianBlur(crop, (0, 0), 1.5), cv2.COLOR_RGB2LAB).astype(np.float32)
+        soft = cv2.GaussianBlur(crop, (0, 0), _TEETH_BLUR * len(crop))
+        lab = cv2.cvtColor(soft, cv2.COLOR_RGB2LAB).astype(np.float32)
         chroma = np.hypot(lab[..., 1] - 128, lab[..., 2] - 128)
         steps = np.linspace(0, _TEETH_REACH, 41, dtype=np.float32) * 2 * self.half_width
         middle = self.points(np.linspace(-0.3, 0.3, 9, dtype=np.float32))
