@@ -208,8 +208,8 @@ def test_lips_are_followed_however_far_they_part(clips: tuple[FaceClip, FaceClip
 
 
 def test_lips_that_never_meet_are_followed() -> None:
-    truth = 0.15 + 0.2 * (1 + np.sin(np.arange(16)))
-    shown = [render_still(sample_actor(SOURCE, "male"), Pose(mouth_open=part), WIDTH, HEIGHT) for part in truth]
+    truth = (0.15 + 0.2 * (1 + np.sin(np.arange(16)))).astype(np.float32)
+    shown = [render_still(sample_actor(SOURCE, "male"), Pose(mouth_open=float(part)), WIDTH, HEIGHT) for part in truth]
     clip = clip_of("talker", [one.image for one in shown], [np.asarray(one.landmarks) for one in shown])
     neutral, features = measure_clip(clip, Batching(CROP_PX), LipMeter)
     driving = DrivingClip(clip, neutral, CROP_PX)
