@@ -72,6 +72,25 @@ class FoldGenerator:
 
 
 @dataclass(frozen=True)
+class FoldFit:
+    """What a worker needs to fit a generator to the people of a fold.
+
+    Attributes:
+        fold: its number.
+        location: of the pipeline's class.
+        folder: where it is saved.
+        inputs: path -> SHA-256 of the people's clips and tracks.
+        genders: person -> gender, in the order in which they are fitted.
+    """
+
+    fold: int
+    location: str
+    folder: Path
+    inputs: dict[str, str]
+    genders: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class ImageWork:
     """What a worker needs for one image; `round` counts how often it was too near to another or to a person."""
 
@@ -87,7 +106,8 @@ def make_images(
     planned = {f"{number:06d}": number for number in range(1, SUBSETS[SUBSET].count + 1)}
     plan = workspace.plan()
     chosen = select(SUBSET, planned, plan.left_out if plan else {}, request)
-    folds = _fold_generators(workspace, choice, lambda what: progress(0, len(chosen), what))
+    engine = dataclasses.replace(request.engine, uses_gpu=False)
+    folds = _fold_generators(workspace, choice, num_workers, engine, lambda what: progress(0, len(chosen), what))
     found = parameters_of(workspace, [of_fold.choice for of_fold in folds], request.engine)
     settings = {of_fold.fold: one for of_fold, one in zip(folds, found, strict=True)}
     tasks, rounds = [], _rounds_after_errors(workspace)
@@ -114,7 +134,6 @@ def make_images(
         compared, digest = workspace.path(COMPARED), records_digest(workspace, [SUBSET])
         if compared.is_file() and compared.read_text("ascii", "replace") == digest:
             return result
-        engine = dataclasses.replace(request.engine, uses_gpu=False)
         _describe_images(
             workspace, described, num_workers, engine, lambda: progress(len(chosen), len(chosen), "comparing images")
         )
@@ -239,7 +258,7 @@ def _remove_near_duplicates(
 
 
 def _fold_generators(
-    workspace: Workspace, choice: GeneratorChoice, say_what: Callable[[str], None]
+    workspace: Workspace, choice: GeneratorChoice, num_workers: int, engine: Engine, say_what: Callable[[str], None]
 ) -> list[FoldGenerator]:
     info = GENERATORS.get(choice.name)
     if info is None or not info.is_fitted:
@@ -253,11 +272,16 @@ def _fold_generators(
     if not groups:
         raise WorkspaceError(f"{workspace.plan_path}: no fold has {FEWEST_PEOPLE} people to fit faces to; add people")
     refuse_without_consent(workspace, sorted((who for people in groups.values() for who in people), key=natural_key))
-    fitted = []
-    for fold, people in groups.items():
-        say_what(f"fold {fold}: fitting to {len(people)} people")
-        fitted.append(_fitted(workspace, choice, fold, people))
-    return fitted
+    fits = [_fit_to(workspace, choice, fold, people) for fold, people in groups.items()]
+    missing = [fit for fit in fits if not _is_fitted(workspace, fit)]
+    if missing:
+        say_what(f"fitting to the people of {len(missing)} folds")
+    work = partial(_fit, workspace)
+    for outcome in run_side_by_side(work, missing, num_workers=num_workers, engine=engine, workspace=workspace):
+        if outcome.error:
+            raise outcome.error
+        say_what(f"fold {outcome.item.fold}: fitted to {len(outcome.item.genders)} people")
+    return [_fitted(workspace, choice, fit) for fit in fits]
 
 
 def people_to_fit(folds: Mapping[str, int]) -> dict[int, list[str]]:
@@ -272,33 +296,43 @@ def people_to_fit(folds: Mapping[str, int]) -> dict[int, list[str]]:
     return {fold: people for fold, people in groups.items() if len(people) >= fewest}
 
 
-def _fitted(workspace: Workspace, choice: GeneratorChoice, fold: int, people: Sequence[str]) -> FoldGenerator:
-    """The generator fitted to one fold's people; saved in the workspace, and fitted again if a clip has changed."""
+def _fit_to(workspace: Workspace, choice: GeneratorChoice, fold: int, people: Sequence[str]) -> FoldFit:
     inputs = clip_inputs(workspace, people)
     if stale := people_with_stale_tracks(workspace, people):
         raise WorkspaceError(next(iter(stale.values())))
-    folder = workspace.models_path / choice.name / f"fold{fold}"
-    options = dataclasses.replace(choice.options, weights=str(folder))
-    genders = {who: person.gender for who, person in workspace.identities().items()}
-    location = GENERATORS[choice.name].location
-    followed = _followed(workspace, location, {genders[who] for who in people})
-    fitted = FoldGenerator(fold, dataclasses.replace(choice, options=options), inputs, followed)
-    note = folder / "inputs.json"
-    known = read_json(note, dict[str, str], f"delete {folder}, it is fitted again") if note.is_file() else {}
-    is_current = partial(_is_current, location, folder)
-    if known == inputs and remembered(workspace, ["current", location, states_of([folder])], is_current):
-        return fitted
+    identities, folder = workspace.identities(), workspace.models_path / choice.name / f"fold{fold}"
+    genders = {who: identities[who].gender for who in people}
+    return FoldFit(fold, GENERATORS[choice.name].location, folder, inputs, genders)
+
+
+def _is_fitted(workspace: Workspace, fit: FoldFit) -> bool:
+    """Whether the workspace has it; not if a clip has changed since."""
+    note = fit.folder / "inputs.json"
+    known = read_json(note, dict[str, str], f"delete {fit.folder}, it is fitted again") if note.is_file() else {}
+    is_current = partial(_is_current, fit.location, fit.folder)
+    return known == fit.inputs and bool(
+        remembered(workspace, ["current", fit.location, states_of([fit.folder])], is_current)
+    )
+
+
+def _fit(workspace: Workspace, fit: FoldFit) -> None:
+    """Fits a generator and saves it in the workspace; runs in a worker."""
     from generation.generators.weightfree.portrait.fitting import Person  # imports torch
 
-    clips = [Person(face_clip(workspace, who, inputs)[0], genders[who]) for who in people]
-    beside = folder.with_name(f".{folder.name}")
+    clips = [Person(face_clip(workspace, who, fit.inputs)[0], gender) for who, gender in fit.genders.items()]
+    beside = fit.folder.with_name(f".{fit.folder.name}")
     shutil.rmtree(beside, ignore_errors=True)
     with one_thread():
-        pipeline = imported(location).fit(clips)
+        pipeline = imported(fit.location).fit(clips)
     pipeline.save_pretrained(beside)
-    write_text(beside / "inputs.json", json.dumps(inputs, indent=1))
-    _replace_folder(beside, folder)
-    return fitted
+    write_text(beside / "inputs.json", json.dumps(fit.inputs, indent=1))
+    _replace_folder(beside, fit.folder)
+
+
+def _fitted(workspace: Workspace, choice: GeneratorChoice, fit: FoldFit) -> FoldGenerator:
+    options = dataclasses.replace(choice.options, weights=str(fit.folder))
+    followed = _followed(workspace, fit.location, set(fit.genders.values()))
+    return FoldGenerator(fit.fold, dataclasses.replace(choice, options=options), fit.inputs, followed)
 
 
 def _followed(workspace: Workspace, location: str, genders: Collection[str]) -> frozenset[str]:
