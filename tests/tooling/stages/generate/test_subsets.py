@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,8 @@ def test_a_near_duplicate_is_made_again(fitted_copy: Workspace, monkeypatch: pyt
     monkeypatch.setattr(generate_images, "near_pairs", once)
     shown: list[tuple[int, int, str]] = []
     request = generate.GenerateRequest(limit=2)
+    (folder,) = fitted_copy.models_path.glob("*/fold2")
+    shutil.rmtree(folder)
     result = generate.generate_fakes(
         fitted_copy, "GAN_images", request, num_workers=1, progress=lambda *step: shown.append(step)
     )
@@ -111,7 +114,7 @@ def test_a_near_duplicate_is_made_again(fitted_copy: Workspace, monkeypatch: pyt
     assert not result.refused
     assert {total for _, total, _ in shown} == {2}  # also in the round that makes one of them again
     assert [done for done, _, name in shown if name.startswith("GAN_images/")] == [1, 2, 2]
-    assert shown[0][2] == "fold 2: fitting to 2 people"
+    assert [name for _, _, name in shown[:2]] == ["fitting to the people of fold 2", "fold 2: fitted to 2 people"]
     assert "nearly identical to GAN_images/000001" in fitted_copy.rejects_path.read_text()
     seed = fitted_copy.records("GAN_images")["GAN_images/000002"].results["seed"]
     assert seed in (plan_prompt(2).seed + 2, plan_prompt(2).seed + 3)
