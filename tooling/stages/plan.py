@@ -95,7 +95,12 @@ def change_plan(workspace: Workspace, change: PlanChange) -> PlanResult:
     before = {name for subset in PAIRED_SUBSETS for name in fakes_of(plan, subset)}
     for name in change.redraw:
         _check_planned(plan, name)
-        plan, redrawn[name] = redraw_pair(plan, name, _genders(workspace))
+    plan = _with_turned_down(plan, change.redraw)
+    for name in change.redraw:
+        if name in fakes_of(plan, name.partition("/")[0]):
+            plan, redrawn[name] = redraw_pair(plan, name, _genders(workspace))
+        else:  # its target got another source when one of the pairs before it was drawn again
+            redrawn[name] = [pair for pair in fakes_of(plan, name.partition("/")[0]) if _is_of_target(pair, name)]
     for name in (*change.exclude, *change.include):
         _check_planned(plan, name)
     left_out = plan.left_out | dict.fromkeys(change.exclude, " ".join(change.reason.split()))
@@ -132,6 +137,23 @@ def _check_planned(plan: Plan, name: str) -> None:
         raise UsageError(f"{name}: is not planned; planned are {listed(planned, 8) or 'none'}")
 
 
+def _is_of_target(name: str, other: str) -> bool:
+    return name.rpartition("_")[0] == other.rpartition("_")[0]
+
+
+def _with_turned_down(plan: Plan, names: Sequence[str]) -> Plan:
+    """The plan in which these pairs are not drawn another time."""
+    turned_down = {subset: {*pairs} for subset, pairs in plan.turned_down.items()}
+    for name in names:
+        subset, _, pair = name.partition("/")
+        if subset in PAIRED_SUBSETS:
+            target, source = pair.split("_")
+            turned_down.setdefault(subset, set()).add((target, source))
+    return dataclasses.replace(
+        plan, turned_down={subset: sorted(pairs, key=_pair_key) for subset, pairs in turned_down.items()}
+    )
+
+
 def redraw_pair(plan: Plan, name: str, genders: dict[str, str]) -> tuple[Plan, list[str]]:
     """Draws another source for a pair, by exchanging its source with another person of the fold in all their pairs.
 
@@ -156,7 +178,8 @@ def redraw_pair(plan: Plan, name: str, genders: dict[str, str]) -> tuple[Plan, l
         if fold == plan.folds[target] and genders.get(person) == genders.get(target) and person not in (target, source)
     ]
     random.Random(f"{plan.seed} redraw {name}").shuffle(others)
-    refused = {*plan.turned_down.get(subset, []), (target, source)}
+    plan = _with_turned_down(plan, [name])
+    refused = set(plan.turned_down[subset])
     old = plan.pairs[subset]
     for other in others:
         exchanged = {source: other, other: source}
@@ -167,10 +190,7 @@ def redraw_pair(plan: Plan, name: str, genders: dict[str, str]) -> tuple[Plan, l
     else:
         why = "its fold has nobody else of that gender" if not others else "every other partner was turned down before"
         raise UsageError(f"{name}: cannot be redrawn, {why}; leave it out with `tooling plan --exclude {name}`")
-    turned_down = {**plan.turned_down, subset: sorted(refused, key=_pair_key)}
-    plan = dataclasses.replace(
-        plan, pairs={**plan.pairs, subset: sorted(pairs, key=_pair_key)}, turned_down=turned_down
-    )
+    plan = dataclasses.replace(plan, pairs={**plan.pairs, subset: sorted(pairs, key=_pair_key)})
     return _with_left_out(plan, plan.left_out), [f"{subset}/{a}_{b}" for a, b in sorted(new, key=_pair_key)]
 
 

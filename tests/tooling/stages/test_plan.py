@@ -204,3 +204,19 @@ def test_files_of_a_pair_that_is_redrawn_go_and_others_only_if_pruned(workspace_
     assert pair in result.removed
     assert pair not in workspace_copy.records("swap_video")
     assert not result.unplanned
+
+
+def test_pairs_that_are_redrawn_together_may_be_each_other_s(workspace_copy: Workspace) -> None:
+    everyone = {
+        name: dataclasses.replace(person, gender="male") for name, person in workspace_copy.identities().items()
+    }
+    write_text(workspace_copy.identities_path, format_identities(everyone))  # four of a gender in each fold
+    before = draw_plan(workspace_copy).pairs["swap_video"]
+    target, source = before[0]
+    names = [f"swap_video/{target}_{source}", f"swap_video/{source}_{target}"]
+    result = change_plan(workspace_copy, PlanChange(redraw=names))
+    now = fakes_of(result.plan, "swap_video")
+    assert not set(names) & set(now)
+    assert list(result.redrawn) == names
+    assert all(set(new) <= set(now) and new for new in result.redrawn.values())
+    assert set(result.plan.turned_down["swap_video"]) == {(target, source), (source, target)}
