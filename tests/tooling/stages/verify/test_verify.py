@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +22,7 @@ from homologous_deepfake import SUBSETS
 from tests.workspaces import add_file
 from tooling.errors import DiskFullError, VerificationError
 from tooling.stages.audit import run as audit
-from tooling.stages.verify import checking, group, video_pass
+from tooling.stages.verify import checking, group, state, video_pass
 from tooling.stages.verify import run as verify
 from tooling.stages.verify.table import read_known
 from tooling.views import excerpts
@@ -273,6 +274,22 @@ def test_files_that_were_not_written_are_neither_read_nor_compared(
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert any("swap_video/2_1.mp4: differs from its record (sha256)" in line for line in errors_of(pair_copy))
+
+
+def test_other_rules_are_applied_to_the_same_checks(pair_copy: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, opened, compared = verify.verify_files(pair_copy, num_workers=1), count_decoded(monkeypatch), []
+    original = checking.check_all
+
+    def watch(*arguments: Any) -> Any:
+        compared.append(arguments)
+        return original(*arguments)
+
+    monkeypatch.setattr(checking, "check_all", watch)
+    verify.verify_files(pair_copy, num_workers=1)
+    assert not compared
+    monkeypatch.setattr(state, "RULES", state.RULES + 1)
+    assert verify.verify_files(pair_copy, num_workers=1) == before
+    assert (len(compared), opened) == (1, [])
 
 
 def test_interrupted_run_keeps_what_it_checked(pair_copy: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
