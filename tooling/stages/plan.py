@@ -97,10 +97,9 @@ def change_plan(workspace: Workspace, change: PlanChange) -> PlanResult:
         _check_planned(plan, name)
     plan = _with_turned_down(plan, change.redraw)
     for name in change.redraw:
-        if name in fakes_of(plan, name.partition("/")[0]):
+        if name in fakes_of(plan, name.partition("/")[0]):  # else it changed with one of those before it
             plan, redrawn[name] = redraw_pair(plan, name, _genders(workspace))
-        else:  # its target got another source when one of the pairs before it was drawn again
-            redrawn[name] = [pair for pair in fakes_of(plan, name.partition("/")[0]) if _is_of_target(pair, name)]
+    redrawn = {name: _planned_of(plan, name, redrawn.get(name, [])) for name in change.redraw}
     for name in (*change.exclude, *change.include):
         _check_planned(plan, name)
     left_out = plan.left_out | dict.fromkeys(change.exclude, " ".join(change.reason.split()))
@@ -137,8 +136,12 @@ def _check_planned(plan: Plan, name: str) -> None:
         raise UsageError(f"{name}: is not planned; planned are {listed(planned, 8) or 'none'}")
 
 
-def _is_of_target(name: str, other: str) -> bool:
-    return name.rpartition("_")[0] == other.rpartition("_")[0]
+def _planned_of(plan: Plan, name: str, new: Sequence[str]) -> list[str]:
+    """Of the pairs that are new since one was drawn again those that still are planned, else its target's."""
+    planned = fakes_of(plan, name.partition("/")[0])
+    return [one for one in new if one in planned] or [
+        one for one in planned if one.rpartition("_")[0] == name.rpartition("_")[0]
+    ]
 
 
 def _with_turned_down(plan: Plan, names: Sequence[str]) -> Plan:
