@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -138,23 +136,3 @@ def test_a_job_makes_fakes_there_that_are_pulled_here(
     assert pulled.code == 0, pulled.err
     assert workspace.path("edit_video/age/1.mp4").is_file()
     assert run_command(tmp_path / "here", "verify").code == 0
-
-
-@pytest.mark.slow
-def test_job_killed_at_many_moments_ends_with_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "sources").symlink_to(folder / "sources")
-    settings = open_workspace(folder / "workspace").settings
-    create_workspace(tmp_path / "workspace", settings)
-    for arguments in STAGES[:6]:
-        for seconds in (1.5, 3.0, 4.5, 6.0):
-            process = subprocess.Popen(
-                [str(TOOLING), *arguments], cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True
-            )
-            time.sleep(seconds)
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        done = run_command(tmp_path, *arguments)
-        assert done.code == 0, done.err
-    assert snapshot(tmp_path / "workspace") == snapshot(folder / "workspace")
-    built = snapshot(folder / "homologous_deepfake")
-    assert snapshot(tmp_path / "homologous_deepfake") == {k: v for k, v in built.items() if k.startswith("data/")}
