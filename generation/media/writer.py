@@ -35,7 +35,7 @@ X264_OPTIONS = {
     "b_strategy": "0",  # and B frames at the same positions in it
     "mbtree": "0",  # with it, the bytes depend on what the process encoded before
 }
-# 3 to 6 times the size. Each fake decodes it, which takes half the time without arithmetic coding.
+# 3 to 6 times the size. Every fake is made by decoding masters: without arithmetic coding, in half the time.
 MASTER_OPTIONS = {**X264_OPTIONS, "crf": "8", "coder": "vlc"}
 CONTAINER_OPTIONS = {"movflags": "+faststart", "fflags": "+bitexact"}
 

@@ -56,7 +56,7 @@ class Neutral:
     @cached_property
     def grey(self) -> Grey:
         """Uint8 (ANALYSIS_PX, ANALYSIS_PX)."""
-        return np.asarray(cv2.cvtColor(self.crop, cv2.COLOR_RGB2GRAY), np.uint8)
+        return small_grey(self.crop)
 
     @property
     def brow_height(self) -> float:

@@ -91,15 +91,15 @@ def change_plan(workspace: Workspace, change: PlanChange) -> PlanResult:
         UsageError: a name is not planned, or a pair has no other partner.
         WorkspaceError, ConsentError: see `draw_plan`.
     """
-    plan, redrawn = _drawn(workspace), {}
+    plan = _drawn(workspace)
     before = {name for subset in PAIRED_SUBSETS for name in fakes_of(plan, subset)}
     for name in change.redraw:
         _check_planned(plan, name)
-    plan = _with_turned_down(plan, change.redraw)
+    plan, new = _with_turned_down(plan, change.redraw), {}
     for name in change.redraw:
         if name in fakes_of(plan, name.partition("/")[0]):  # else it changed with one of those before it
-            plan, redrawn[name] = redraw_pair(plan, name, _genders(workspace))
-    redrawn = {name: _planned_of(plan, name, redrawn.get(name, [])) for name in change.redraw}
+            plan, new[name] = redraw_pair(plan, name, _genders(workspace))
+    redrawn = {name: _planned_of(plan, name, new.get(name, [])) for name in change.redraw}
     for name in (*change.exclude, *change.include):
         _check_planned(plan, name)
     left_out = plan.left_out | dict.fromkeys(change.exclude, " ".join(change.reason.split()))

@@ -12,7 +12,7 @@ from generation.crops import blending
 from generation.generators.weightfree.driving.driving_clip import DrivingClip, DrivingFrame
 from generation.generators.weightfree.driving.eyelids import SMALLEST_CLOSURE, Eyes, draw_lid, lid_of, raised
 from generation.generators.weightfree.driving.mouth import COLUMNS, Seam, logistic
-from generation.motion.expression import MotionMeter, Neutral, displacement, small_crop, small_grey
+from generation.motion.expression import MotionMeter, Neutral, displacement, small_crop
 from generation.motion.fields import GRID, pixels, sample_at, sample_sharp
 from generation.motion.rigid import face_area
 from generation.smoothing import smoothstep
@@ -59,11 +59,12 @@ class TargetKeyFrame:
             neutral: of the target.
             driving: the source.
         """
-        seam = Seam.find(small_grey(crop), landmarks).below_teeth(crop)
+        still = Neutral(small_crop(crop), landmarks, neutral.eye_contrast)
+        seam = Seam.find(still.grey, landmarks).below_teeth(crop)
         return cls(
             crop=crop,
             landmarks=landmarks,
-            meter=MotionMeter(Neutral(small_crop(crop), landmarks, neutral.eye_contrast)),
+            meter=MotionMeter(still),
             seam=seam,
             eyes=Eyes.find(crop, landmarks),
             moved=face_area(landmarks, neutral.brow_height, 0.86, 1.12),

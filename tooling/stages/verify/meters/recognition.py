@@ -116,10 +116,10 @@ def check_identities(
         shown = names[1] if SUBSETS[record.subset].method == "face_swap" else names[0]
         if shown not in distances:
             continue
-        is_unsure = shown != names[0] and (record.has_glasses or not are_told_apart)
-        of_target = distances.pop(names[0], np.inf) if is_unsure else np.inf
-        is_sure = shown == names[0] or are_told_apart
-        if finding := _compare(record, shown, distances, kind, is_sure):
+        is_swap = shown != names[0]
+        look_alike = is_swap and not are_told_apart
+        of_target = distances.pop(names[0], np.inf) if look_alike or (is_swap and record.has_glasses) else np.inf
+        if finding := _compare(record, shown, distances, kind, look_alike=look_alike):
             findings.append(finding)
         elif of_target < distances[shown] - kind.limits.clear_margin:
             message = (
@@ -131,12 +131,12 @@ def check_identities(
 
 
 def _compare(
-    record: FileRecord, shown: str, distances: Mapping[str, float], kind: type[FaceEncoder], is_sure: bool
+    record: FileRecord, shown: str, distances: Mapping[str, float], kind: type[FaceEncoder], *, look_alike: bool
 ) -> Finding | None:
     own, limits = distances[shown], kind.limits
     nearest = min(distances, key=lambda person: (distances[person], natural_key(person)))
     if distances[nearest] < own - limits.clear_margin:
-        if not is_sure:
+        if look_alike:
             message = (
                 f"its face is nearer to that of raw_video/{nearest}.mp4 (distance {distances[nearest]:.2f}) than to "
                 f"that of raw_video/{shown}.mp4 ({own:.2f}), where people look alike to the network; look at all three"
