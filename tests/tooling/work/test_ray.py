@@ -191,10 +191,7 @@ def test_checks_find_the_same_as_here(engine: Engine, second: Any, small_workspa
         folder = tmp_path / name.partition(":")[0]
         shutil.copytree(small_workspace.root, folder / "workspace")
         printed = [run_on(name, folder, commands[stage]) for stage in ("verify", "audit")]
-        files = {
-            path: (folder / "workspace" / path).read_bytes() for path in open_workspace(folder / "workspace").files()
-        }
-        found.append((printed, files))
+        found.append((printed, reproducible_state(open_workspace(folder / "workspace"))))
     (printed, files), (printed_by_ray, files_by_ray) = found
     assert printed_by_ray == printed
     assert {"verification.parquet", "audit.json", "audit_measured.jsonl"} < files.keys() == files_by_ray.keys()

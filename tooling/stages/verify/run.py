@@ -19,7 +19,7 @@ from tooling.stages.verify.check_store import CheckStore
 from tooling.stages.verify.file_check import split_of_file
 from tooling.stages.verify.people import Records, check_counts, check_folders, check_inputs, check_people
 from tooling.stages.verify.state import IMAGES_AT_ONCE, CheckContext, CheckItem, EncoderChoice, Verification
-from tooling.stages.verify.table import check_digest, is_listed, read_known, read_states, state_of
+from tooling.stages.verify.table import check_digest, is_listed, read_known, read_states, state_of, wait_for_clock
 from tooling.work.engine import LOCAL, Engine, Progress, no_progress, run_side_by_side
 from tooling.workspace.files import file_sha256
 from tooling.workspace.layout import Workspace
@@ -94,6 +94,7 @@ def _verify(
     )
     splits = {record.path: split_of_file(record, plan) for found in records.values() for record in found.values()}
     digests = _digests(workspace, records, context.encoder, root)
+    wait_for_clock(workspace, (record for found in records.values() for record in found.values()))
     state = Verification(workspace, records, context, digests, checks, splits)
     known = None if options.recheck_all else _known_findings(state, num_workers, engine, progress)
     of_files = known or _check_all(state, options, num_workers, engine, progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
@@ -14,7 +15,7 @@ from tooling.errors import VerificationError, WorkspaceError
 from tooling.settings import Settings
 from tooling.stages.verify.file_check import FileCheck, is_image
 from tooling.workspace.decoding import decode_json
-from tooling.workspace.layout import Workspace
+from tooling.workspace.layout import TICK_NS, Workspace
 from tooling.workspace.records import FileRecord
 from tooling.workspace.verification_file import (
     VERSION,
@@ -74,6 +75,21 @@ def state_of(workspace: Workspace, record: FileRecord, before_ns: int) -> str:
             return ""
         parts.append(f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}")
     return ", ".join(parts)
+
+
+def wait_for_clock(workspace: Workspace, records: Iterable[FileRecord]) -> None:
+    """Returns once no file that was moved to its path before is too new to tell by its state: a tick at most.
+
+    Args:
+        workspace: with the files.
+        records: of them; what is looked at is their folders.
+    """
+    names = {name.rpartition("/")[0] for record in records for name in (record.path, *record.companions)}
+    found = [os.stat(workspace.path(name)) for name in names if workspace.path(name).is_dir()]
+    newest_ns = max((max(state.st_ctime_ns, state.st_mtime_ns) for state in found), default=0)
+    left_ns = newest_ns + TICK_NS - time.time_ns()
+    if left_ns >= 0:
+        time.sleep((min(left_ns, TICK_NS) + 1) / 1e9)
 
 
 def read_states(workspace: Workspace, digests: Mapping[str, str]) -> dict[str, str] | None:
