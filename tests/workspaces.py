@@ -157,7 +157,7 @@ def publish_marked(workspace: Workspace, record: FileRecord, staged: dict[str, P
 def reproducible_state(workspace: Workspace) -> dict[str, Any]:
     """All of a workspace that every run ends with alike: everything but keys, locks, what signatures change, and the
     states of files on disk by which `verify` knows them again."""
-    others = ("keys/", ".lock", "GAN_images/compared.txt", "models/described.json")
+    others = ("keys/", ".lock", "sources.json", "GAN_images/compared.txt", "models/described.json")
     state: dict[str, Any] = {}
     media = set()
     for path in workspace.root.glob("*/metadata.jsonl"):

@@ -13,9 +13,11 @@ apart.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -25,11 +27,12 @@ from generation.media.normalise import ClipShape, bar_shares, write_clip_of
 from generation.media.reader import read_frames
 from generation.media.source import Source, survey_source
 from generation.media.writer import MASTER_OPTIONS, write_clip
-from tooling.errors import ConsentError, InputError, ToolingError, listed
+from tooling.errors import ConsentError, InputError, ToolingError, WorkspaceError, listed
 from tooling.work.engine import LOCAL, Engine, Progress, no_progress
 from tooling.work.tasks import Made, Task, finished_record, make_files, planned_record
 from tooling.workspace.clutter import CLUTTER, clutter_of, is_beside_video, is_companion
-from tooling.workspace.files import file_sha256, write_text
+from tooling.workspace.decoding import read_json
+from tooling.workspace.files import file_sha256, file_state, wait_for_clock, write_text
 from tooling.workspace.identities import (
     Identity,
     find_identities,
@@ -42,6 +45,7 @@ from tooling.workspace.records import StageResult, format_bars, natural_key
 
 SUBSET = "raw_video"
 GENERATOR = "ingest"
+DIGESTS = "sources.json"  # digests of the source videos by their states on disk; it may be deleted
 IGNORED = ("identities.csv", "readme")  # what such files' names begin with
 DURATION_TOLERANCE_SECONDS = 0.001
 
@@ -82,16 +86,31 @@ def ingest_clips(
     files = _assign_files(workspace, paths, identities, refused)
     if not files and not refused:
         raise InputError(f"{sources}: has no source videos; name them 1.mp4, 2.mov, ... by identity")
-    num_threads = num_workers or len(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(num_threads) as pool:
-        digests = dict(zip(files, pool.map(file_sha256, files.values()), strict=True))
-    tasks = [_task(workspace, identities[name], path, digests[name]) for name, path in files.items()]
+    digests = _read_digests(workspace, list(files.values()), num_workers or len(os.sched_getaffinity(0)))
+    tasks = [_task(workspace, identities[name], path, digests[path]) for name, path in files.items()]
     engine = dataclasses.replace(engine, needed=tuple(task.work for task in tasks))
     result = make_files(workspace, SUBSET, tasks, make_clip, num_workers=num_workers, engine=engine, progress=progress)
     result.refused = refused | result.refused
     finished = [task for task in tasks if task.planned.sample_id not in result.refused]
     result.notes = notes + left_out + _notes_of_bars(workspace, finished)
     return result
+
+
+def _read_digests(workspace: Workspace, paths: Sequence[Path], num_threads: int) -> dict[Path, str]:
+    """The digests of source videos; only those that were written since the last run are read."""
+    file, known = workspace.path(DIGESTS), {}
+    with suppress(WorkspaceError):  # then all are read
+        known = read_json(file, dict[str, str], "delete it") if file.is_file() else {}
+    before_ns = wait_for_clock(paths)
+    states = {path: f"{file_state(path, before_ns)} {path.resolve()}" for path in paths}
+    written = [path for path, state in states.items() if state not in known]
+    with ThreadPoolExecutor(num_threads) as pool:
+        read = dict(zip(written, pool.map(file_sha256, written), strict=True))
+    digests = {path: read.get(path) or known[state] for path, state in states.items()}
+    kept = {state: digests[path] for path, state in states.items() if not state.startswith(" ")}  # can be told
+    if kept != known:
+        write_text(file, json.dumps(kept, indent=1) + "\n")
+    return digests
 
 
 def _notes_of_bars(workspace: Workspace, tasks: Sequence[Task]) -> list[str]:

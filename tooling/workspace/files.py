@@ -2,6 +2,8 @@
 
 A file is written beside its path, synced and renamed; a line is appended and synced. After a kill at any moment a
 reader finds the old content or the new one, and at most a torn last line, which `whole_lines` leaves out.
+
+What has been read is known again by its state on disk, which every writing changes: `file_state`.
 """
 
 from __future__ import annotations
@@ -11,11 +13,53 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tooling.errors import DiskFullError, InputError
+
+TICK_NS = 50_000_000  # what was written just now may be written again without a later time
+
+
+def file_state(path: str | Path, before_ns: int) -> str:
+    """The state of a file on disk: its size, times and number.
+
+    Args:
+        path: of the file.
+        before_ns: from `wait_for_clock`; what was written later cannot be told from what is written next.
+
+    Returns:
+        "" if it was written later, or is not there.
+    """
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ""
+    if max(found.st_ctime_ns, found.st_mtime_ns) > before_ns:
+        return ""
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
+
+
+def wait_for_clock(paths: Iterable[str | Path] = ()) -> int:
+    """Waits a tick at most, until what is there can be told from what is written next.
+
+    Args:
+        paths: files; or folders, for all that was moved into them.
+
+    Returns:
+        The last moment that can be told from now, in nanoseconds of the clock.
+    """
+    newest_ns = 0
+    for path in paths:
+        with suppress(OSError):
+            found = os.stat(path)
+            newest_ns = max(newest_ns, found.st_ctime_ns, found.st_mtime_ns)
+    left_ns = newest_ns + TICK_NS - time.time_ns()
+    if left_ns > 0:
+        time.sleep(min(left_ns, TICK_NS) / 1e9 + 0.001)
+    return time.time_ns() - TICK_NS
 
 
 def file_sha256(path: Path) -> str:

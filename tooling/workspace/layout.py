@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,9 +21,11 @@ from tooling.workspace.decoding import decode_json, read_json_lines
 from tooling.workspace.files import (
     append_line,
     file_sha256,
+    file_state,
     move_file,
     naming_full_disk,
     unfinished_path,
+    wait_for_clock,
     write_text,
 )
 from tooling.workspace.identities import Identity, read_identities
@@ -35,8 +36,7 @@ from tooling.workspace.settings_file import format_settings, read_settings
 
 # The records of each file that was read, by the state of the file, which every writing changes: a command asks again
 # and again, and those of a whole release take a second.
-_READ: dict[Path, tuple[tuple[int, ...] | None, dict[str, FileRecord]]] = {}
-TICK_NS = 50_000_000  # a file that was written just now may change again without a later time
+_READ: dict[Path, tuple[str, dict[str, FileRecord]]] = {}
 STAGING, PULLING, IMPORTING = ".staging", ".pulling", ".importing"
 
 
@@ -183,18 +183,16 @@ class Workspace:
             WorkspaceError: a line other than a torn last one is damaged.
         """
         path = self.records_path(subset)
-        try:
-            state = os.stat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
-        version = state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
-        known, found = _READ.get(path, (None, {}))
-        if known != version:
+        state = file_state(path, wait_for_clock())
+        known, found = _READ.get(path, ("", {}))
+        if not state or state != known:
+            if not path.exists():
+                return {}
             lines = read_json_lines(path, parse_record, "remove it and run the stage again")
             found = {record.sample_id: record for record in lines}
             found = dict(sorted(found.items(), key=lambda item: natural_key(item[0])))
-            if time.time_ns() - state.st_mtime_ns > TICK_NS:
-                _READ[path] = version, found
+            if state:
+                _READ[path] = state, found
         return dict(found)
 
     def find_finished(self, planned: FileRecord, records: Mapping[str, FileRecord]) -> FileRecord | None:

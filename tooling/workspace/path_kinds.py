@@ -73,6 +73,7 @@ KINDS = (
     *(PathKind(mask_path(SUBSETS[name].pattern), "where a fake replaces pixels", "named") for name in MASKED_SUBSETS),
     *(PathKind(_excerpt(subset), "two seconds of a video, small, for the report", "named") for subset in _VIDEOS),
     *(PathKind(f"{subset}/metadata.jsonl", "the record of each file", "rows") for subset in SUBSETS),
+    PathKind("sources.json", "digests of the source videos that were read last, by path and state", "leftover"),
     PathKind("GAN_images/compared.txt", "digest of the images that were found to be different", "leftover"),
     PathKind("models/described.json", "what generators said of their settings and weights", "leftover"),
     PathKind("models/identity/**", "the network by which verification tells people apart", "nobody"),

@@ -136,6 +136,40 @@ def test_a_fake_without_a_change_would_be_the_same_file_as_the_clip(
     assert run(place, sources).made == ["raw_video/1"]
 
 
+def test_sources_are_read_again_only_if_they_were_written(
+    place: Workspace, sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    videos = [sources / f"{number}.mp4" for number in (1, 2)]
+    for number, video in enumerate(videos):
+        video.write_bytes(b"no video %d" % number)
+
+    def note(path: Path) -> str:
+        read.append(path.name)
+        return file_sha256(path)
+
+    monkeypatch.setattr(ingest, "file_sha256", note)
+
+    def names_read() -> list[str]:
+        read.clear()
+        assert len(run(place, sources).refused) == 2
+        return sorted(read)
+
+    assert [names_read(), names_read()] == [["1.mp4", "2.mp4"], []]  # though they were written a moment before
+    digests = (place.root / ingest.DIGESTS).read_bytes()
+    other, state = sources / "other", videos[0].stat()
+    other.write_bytes(b"no video 2")
+    os.utime(other, ns=(state.st_atime_ns, state.st_mtime_ns))
+    other.replace(videos[0])
+    assert [names_read(), names_read()] == [["1.mp4"], []]
+    assert (place.root / ingest.DIGESTS).read_bytes() != digests
+    (place.root / ingest.DIGESTS).write_text("{")
+    assert [names_read(), names_read()] == [["1.mp4", "2.mp4"], []]
+    later_ns = time.time_ns() + 10**12  # the clock of another machine
+    os.utime(videos[1], ns=(later_ns, later_ns))
+    assert [names_read(), names_read()] == [["2.mp4"], ["2.mp4"]]
+
+
 def test_stretch_without_a_jump_cut_is_chosen(people: People, place: Workspace, sources: Path) -> None:
     moved = [np.roll(picture, (4, 14), axis=(0, 1)) for picture in people.man]
     put(sources, "1.mp4", shown(people.man, 1.0) + shown(moved, 1.75))

@@ -269,7 +269,7 @@ def test_what_generators_and_killed_runs_left_of_the_person_goes(place: Place) -
         (folder / "inputs.json").write_text(json.dumps(dict.fromkeys(inputs, "0" * 64)))
         (folder / "net/weights.safetensors").write_bytes(b"weights")
     left = ["models/fitted/.fold0/half", "masks/swap_video/7_9.mp4", ".pulling/frames/7.json", ".importing/1"]
-    left += ["masters/7.mp4", "audit_measured.jsonl"]
+    left += ["masters/7.mp4", "audit_measured.jsonl", "sources.json"]
     kept = ["masks/swap_video/9_10.mp4", "masters/8.mp4", "models/fitted/fold1/net/weights.safetensors"]
     for name in (*left, *kept[:2]):
         (root / name).parent.mkdir(parents=True, exist_ok=True)

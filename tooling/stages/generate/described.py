@@ -18,7 +18,7 @@ from typing import Any
 import generation
 from tooling.errors import WorkspaceError
 from tooling.workspace.decoding import read_json
-from tooling.workspace.files import write_text
+from tooling.workspace.files import file_state, wait_for_clock, write_text
 from tooling.workspace.layout import Workspace
 
 GPU_NODES = ("nvidia[0-9]*", "dxg", "kfd")  # in /dev, where CUDA or ROCm may find a GPU
@@ -45,11 +45,11 @@ def remembered(workspace: Workspace, about: Sequence[Any], find: Callable[[], An
     return known[key]
 
 
-def states_of(paths: Iterable[Path]) -> list[list[Any]]:
-    """Files, also those in folders, by what changes when their content does: JSON values for `remembered`."""
-    files = (file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path]))
-    states = ((str(file), file.stat()) for file in files if file.is_file())
-    return [[name, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino] for name, state in states]
+def states_of(paths: Iterable[Path]) -> list[list[str]]:
+    """Files, also those in folders, with their states on disk: JSON values for `remembered`."""
+    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    before_ns = wait_for_clock(files)
+    return [[str(file), file_state(file, before_ns)] for file in files if file.is_file()]
 
 
 def may_have_gpu() -> bool:

@@ -19,9 +19,9 @@ from tooling.stages.verify.check_store import CheckStore
 from tooling.stages.verify.file_check import split_of_file
 from tooling.stages.verify.people import Records, check_counts, check_folders, check_inputs, check_people
 from tooling.stages.verify.state import IMAGES_AT_ONCE, CheckContext, CheckItem, EncoderChoice, Verification
-from tooling.stages.verify.table import check_digest, is_listed, read_known, read_states, state_of, wait_for_clock
+from tooling.stages.verify.table import check_digest, is_listed, read_known, read_states, state_of
 from tooling.work.engine import LOCAL, Engine, Progress, no_progress, run_side_by_side
-from tooling.workspace.files import file_sha256
+from tooling.workspace.files import file_sha256, wait_for_clock
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import Plan
 from tooling.workspace.records import natural_key
@@ -94,8 +94,8 @@ def _verify(
     )
     splits = {record.path: split_of_file(record, plan) for found in records.values() for record in found.values()}
     digests = _digests(workspace, records, context.encoder, root)
-    wait_for_clock(workspace, (record for found in records.values() for record in found.values()))
-    state = Verification(workspace, records, context, digests, checks, splits)
+    began_ns = wait_for_clock(_folders_of(workspace, records))
+    state = Verification(workspace, records, context, digests, checks, splits, began_ns)
     known = None if options.recheck_all else _known_findings(state, num_workers, engine, progress)
     of_files = known or _check_all(state, options, num_workers, engine, progress)
     progress(len(state.all_records), len(state.all_records), "")
@@ -192,6 +192,13 @@ def _read_root(workspace: Workspace) -> tuple[list[Finding], str]:
         notes if problem else [],
         f"{keys.root.hex()} {keys.serial_number} {workspace.settings.keys.timestamp_server}",
     )
+
+
+def _folders_of(workspace: Workspace, records: Records) -> set[str]:
+    """The folders that files and their companions were moved into."""
+    of_files = (record for found in records.values() for record in found.values())
+    names = {name.rpartition("/")[0] for record in of_files for name in (record.path, *record.companions)}
+    return {f"{workspace.root}/{name}" for name in names}
 
 
 def _digests(workspace: Workspace, records: Records, encoder: EncoderChoice | None, root: str) -> dict[str, str]:

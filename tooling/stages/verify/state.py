@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Literal
 from tooling.stages.verify.check_store import CheckStore
 from tooling.stages.verify.people import Records
 from tooling.stages.verify.table import write_table
-from tooling.workspace.layout import TICK_NS, Workspace
+from tooling.workspace.layout import Workspace
 from tooling.workspace.records import FileRecord
 from tooling.workspace.verification_file import Finding, Summary
 
@@ -74,8 +73,8 @@ class Verification:
         digests: of everything that the check of a file depends on.
         checks: of the files that were checked.
         splits: that the files are loaded in.
+        began_ns: what was written since cannot be told by its state, see `file_state`.
         broken: errors of files that could not be checked.
-        began_ns: what was written since is too new to be told by its state, see `state_of`.
     """
 
     workspace: Workspace
@@ -84,8 +83,8 @@ class Verification:
     digests: Mapping[str, str]
     checks: CheckStore
     splits: Mapping[str, str]
+    began_ns: int
     broken: list[Finding] = field(default_factory=list)
-    began_ns: int = field(default_factory=lambda: time.time_ns() - TICK_NS)
 
     @property
     def all_records(self) -> list[FileRecord]:

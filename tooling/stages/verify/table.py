@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
@@ -15,7 +13,8 @@ from tooling.errors import VerificationError, WorkspaceError
 from tooling.settings import Settings
 from tooling.stages.verify.file_check import FileCheck, is_image
 from tooling.workspace.decoding import decode_json
-from tooling.workspace.layout import TICK_NS, Workspace
+from tooling.workspace.files import file_state
+from tooling.workspace.layout import Workspace
 from tooling.workspace.records import FileRecord
 from tooling.workspace.verification_file import (
     VERSION,
@@ -58,38 +57,16 @@ def read_known(workspace: Workspace, digests: Mapping[str, str]) -> Iterator[Fil
 
 
 def state_of(workspace: Workspace, record: FileRecord, before_ns: int) -> str:
-    """The file and its companions on disk, by what changes with every writing; "" if there is one too new to tell.
+    """The states of the file and its companions on disk; "" if one of them cannot be told.
 
     Args:
         workspace: with the files.
         record: of the file.
-        before_ns: nothing that was written since counts, in nanoseconds of the clock.
+        before_ns: see `file_state`.
     """
-    parts = []
-    for name in (record.path, *record.companions):
-        try:
-            found = os.stat(f"{workspace.root}/{name}")  # thousands of times
-        except OSError:
-            return ""
-        if max(found.st_ctime_ns, found.st_mtime_ns) > before_ns:
-            return ""
-        parts.append(f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}")
-    return ", ".join(parts)
-
-
-def wait_for_clock(workspace: Workspace, records: Iterable[FileRecord]) -> None:
-    """Returns once no file that was moved to its path before is too new to tell by its state: a tick at most.
-
-    Args:
-        workspace: with the files.
-        records: of them; what is looked at is their folders.
-    """
-    names = {name.rpartition("/")[0] for record in records for name in (record.path, *record.companions)}
-    found = [os.stat(workspace.path(name)) for name in names if workspace.path(name).is_dir()]
-    newest_ns = max((max(state.st_ctime_ns, state.st_mtime_ns) for state in found), default=0)
-    left_ns = newest_ns + TICK_NS - time.time_ns()
-    if left_ns >= 0:
-        time.sleep((min(left_ns, TICK_NS) + 1) / 1e9)
+    names = (record.path, *record.companions)
+    parts = [file_state(f"{workspace.root}/{name}", before_ns) for name in names]  # text: thousands of times
+    return ", ".join(parts) if all(parts) else ""
 
 
 def read_states(workspace: Workspace, digests: Mapping[str, str]) -> dict[str, str] | None:
@@ -141,7 +118,7 @@ def write_table(
         records: of all files, in order.
         findings: all; None if the verification did not end: then only checked files are listed, each with an error.
         checks, digests: by path, of the files that were checked.
-        before_ns: when the verification began, see `state_of`.
+        before_ns: of the states of files, see `file_state`.
         summary: of a verification that ended.
     """
     by_path = _by_path(findings or ())
