@@ -102,12 +102,13 @@ def _read_digests(workspace: Workspace, paths: Sequence[Path], num_threads: int)
     with suppress(WorkspaceError):  # then all are read
         known = read_json(file, dict[str, str], "delete it") if file.is_file() else {}
     before_ns = wait_for_clock(paths)
-    states = {path: f"{file_state(path, before_ns)} {path.resolve()}" for path in paths}
-    written = [path for path, state in states.items() if state not in known]
+    states = {path: file_state(path, before_ns) for path in paths}
+    keys = {path: f"{state} {path.resolve()}" for path, state in states.items() if state}
+    written = [path for path in paths if keys.get(path) not in known]
     with ThreadPoolExecutor(num_threads) as pool:
         read = dict(zip(written, pool.map(file_sha256, written), strict=True))
-    digests = {path: read.get(path) or known[state] for path, state in states.items()}
-    kept = {state: digests[path] for path, state in states.items() if not state.startswith(" ")}  # can be told
+    digests = {path: read.get(path) or known[keys[path]] for path in paths}
+    kept = {key: digests[path] for path, key in keys.items()}
     if kept != known:
         write_text(file, json.dumps(kept, indent=1) + "\n")
     return digests

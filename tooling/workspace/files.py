@@ -23,12 +23,13 @@ from tooling.errors import DiskFullError, InputError
 TICK_NS = 50_000_000  # what was written just now may be written again without a later time
 
 
-def file_state(path: str | Path, before_ns: int) -> str:
+def file_state(path: str | Path, before_ns: int | None = None) -> str:
     """The state of a file on disk: its size, times and number.
 
     Args:
         path: of the file.
-        before_ns: from `wait_for_clock`; what was written later cannot be told from what is written next.
+        before_ns: from `wait_for_clock`; what was written later cannot be told from what is written next. None: that
+            does not matter.
 
     Returns:
         "" if it was written later, or is not there.
@@ -37,7 +38,7 @@ def file_state(path: str | Path, before_ns: int) -> str:
         found = os.stat(path)
     except OSError:
         return ""
-    if max(found.st_ctime_ns, found.st_mtime_ns) > before_ns:
+    if before_ns is not None and max(found.st_ctime_ns, found.st_mtime_ns) > before_ns:
         return ""
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
 

@@ -48,8 +48,8 @@ def remembered(workspace: Workspace, about: Sequence[Any], find: Callable[[], An
 def states_of(paths: Iterable[Path]) -> list[list[str]]:
     """Files, also those in folders, with their states on disk: JSON values for `remembered`."""
     files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    before_ns = wait_for_clock(files)
-    return [[str(file), file_state(file, before_ns)] for file in files if file.is_file()]
+    wait_for_clock(files)
+    return [[str(file), file_state(file)] for file in files if file.is_file()]
 
 
 def may_have_gpu() -> bool:
