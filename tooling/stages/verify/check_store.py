@@ -22,7 +22,8 @@ ON_DISK = ("descriptors", "mean_picture", "face", "views", "identity", "mouth", 
 
 
 class CheckStore(Mapping[str, FileCheck]):
-    """Path -> check. What is changed in its findings and measurements is kept, what is changed in the rest is not.
+    """Path -> check, in order of the paths, whichever was checked first. What is changed in a check's findings and
+    measurements is kept, what is changed in the rest is not.
 
     Args:
         folder: on whose disk the checks wait, in a file without a name, so that none is left.
@@ -60,7 +61,7 @@ class CheckStore(Mapping[str, FileCheck]):
         return whole
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._kept)
+        return iter(sorted(self._kept))
 
     def __len__(self) -> int:
         return len(self._kept)

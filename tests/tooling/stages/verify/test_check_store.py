@@ -21,16 +21,16 @@ def test_checks_come_back_and_wait_on_disk(tmp_path: Path) -> None:
     tracemalloc.start()
     try:
         with closing(CheckStore(tmp_path / "staging")) as store:
-            for number in range(100):
+            for number in reversed(range(100, 200)):
                 store.keep(check_of(number))
             assert tracemalloc.get_traced_memory()[0] < 100 * 3_000
-            assert list(store.values()) == [check_of(number) for number in range(100)]
+            assert list(store.values()) == [check_of(number) for number in range(100, 200)]
             assert list((tmp_path / "staging").iterdir()) == []  # a kill leaves nothing
 
-            other = FileCheck("raw_video/7.mp4", views="another")
+            other = FileCheck("raw_video/107.mp4", views="another")
             store.keep(other)
-            store["raw_video/8.mp4"].measurements["target_distance"] = 0.5
-            assert (len(store), store["raw_video/7.mp4"]) == (100, other)
-            assert store["raw_video/8.mp4"].measurements == {"target_distance": 0.5}
+            store["raw_video/108.mp4"].measurements["target_distance"] = 0.5
+            assert (len(store), store["raw_video/107.mp4"]) == (100, other)
+            assert store["raw_video/108.mp4"].measurements == {"target_distance": 0.5}
     finally:
         tracemalloc.stop()

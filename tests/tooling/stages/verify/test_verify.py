@@ -18,7 +18,7 @@ import pytest
 
 from generation.media.writer import write_clip
 from homologous_deepfake import SUBSETS
-from tests.workspaces import add_file
+from tests.workspaces import add_file, reproducible_state
 from tooling.errors import DiskFullError, VerificationError
 from tooling.stages.audit import run as audit
 from tooling.stages.verify import checking, group, state, video_pass
@@ -28,6 +28,7 @@ from tooling.views import excerpts
 from tooling.views.report.grids import lay_out, shots_of
 from tooling.views.report.overview import read_overview
 from tooling.views.report.posters import make_media
+from tooling.work.engine import run_side_by_side
 from tooling.workspace.audit_file import MEASURED
 from tooling.workspace.files import file_sha256, write_text
 from tooling.workspace.identities import format_identities
@@ -272,6 +273,19 @@ def test_files_that_were_not_written_are_neither_read_nor_compared(
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert any("swap_video/2_1.mp4: differs from its record (sha256)" in line for line in errors_of(pair_copy))
+
+
+def test_the_table_is_the_same_whichever_file_is_checked_first(
+    pair_copy: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = reproducible_state(pair_copy)
+
+    def reverse(*arguments: Any, **options: Any) -> Any:
+        return reversed(list(run_side_by_side(*arguments, **options)))
+
+    monkeypatch.setattr(checking, "run_side_by_side", reverse)
+    verify.verify_files(pair_copy, verify.VerifyOptions(recheck_all=True), num_workers=1)
+    assert reproducible_state(pair_copy) == before
 
 
 def test_other_rules_are_applied_to_the_same_checks(pair_copy: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
