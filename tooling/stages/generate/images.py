@@ -275,7 +275,8 @@ def _fold_generators(
     fits = [_fit_to(workspace, choice, fold, people) for fold, people in groups.items()]
     missing = [fit for fit in fits if not _is_fitted(workspace, fit)]
     if missing:
-        say_what(f"fitting to the people of fold {', '.join(str(fit.fold) for fit in missing)}")
+        folds = ", ".join(str(fit.fold) for fit in missing)
+        say_what(f"fitting to the people of {'folds' if len(missing) > 1 else 'fold'} {folds}")
     work = partial(_fit, workspace)
     for outcome in run_side_by_side(work, missing, num_workers=num_workers, engine=engine, workspace=workspace):
         if outcome.error:
