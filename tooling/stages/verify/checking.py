@@ -53,8 +53,12 @@ def check_all(
     return Summary(state.digest, findings + _compare_files(state) + _unmeasured(state))
 
 
-def _groups(state: Verification, known: set[str]) -> Iterator[CheckItem]:
-    """Files that are decoded together: all of one target; images by IMAGES_AT_ONCE."""
+def _groups(state: Verification, known: set[str]) -> list[CheckItem]:
+    """Files that are decoded together: all of one target; images by IMAGES_AT_ONCE.
+
+    Images are spread evenly between people: a video takes as long as hundreds of them, and the files that are left
+    shall tell the time that is left.
+    """
     by_person: dict[str, list[FileRecord]] = {}
     images: list[FileRecord] = []
     for record in state.all_records:
@@ -63,10 +67,14 @@ def _groups(state: Verification, known: set[str]) -> Iterator[CheckItem]:
         else:
             by_person.setdefault(people_of(record.sample_id)[0], []).append(record)
     clips = state.records["raw_video"]
-    for person in sorted(by_person, key=natural_key):
-        yield _group(state, by_person[person], known, clips.get(f"raw_video/{person}"))
-    for start in range(0, len(images), IMAGES_AT_ONCE):
-        yield _group(state, images[start : start + IMAGES_AT_ONCE], known, None)
+    of_people = [
+        _group(state, by_person[person], known, clips.get(f"raw_video/{person}"))
+        for person in sorted(by_person, key=natural_key)
+    ]
+    starts = range(0, len(images), IMAGES_AT_ONCE)
+    of_images = [_group(state, images[start : start + IMAGES_AT_ONCE], known, None) for start in starts]
+    places = [(at / len(groups), group) for groups in (of_people, of_images) for at, group in enumerate(groups)]
+    return [group for _, group in sorted(places, key=lambda place: place[0])]
 
 
 def _group(state: Verification, files: Sequence[FileRecord], known: set[str], clip: FileRecord | None) -> CheckItem:
