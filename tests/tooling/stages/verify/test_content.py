@@ -20,6 +20,7 @@ from generation.crops.align import align
 from generation.crops.clip import PastedFrame
 from generation.crops.paste import paste
 from generation.faces.crop import crop_face
+from generation.faces.detector import DetectedFaces
 from generation.faces.identity import OnnxIdentity
 from generation.media.reader import read_clip
 from generation.media.writer import to_picture
@@ -47,6 +48,7 @@ from tooling.errors import InputError
 from tooling.stages.verify import group
 from tooling.stages.verify import run as verify
 from tooling.stages.verify.file_check import FileCheck
+from tooling.stages.verify.meters import crops
 from tooling.stages.verify.meters.in_step import Window
 from tooling.stages.verify.meters.meter import DecodedFrame
 from tooling.stages.verify.meters.raw_clip import FreezeMeter, UprightMeter
@@ -465,3 +467,22 @@ def test_a_copy_of_the_target_in_place_of_a_fake_that_differed_is_found(verified
     make_fake(verified_copy, name, lambda number, frame, landmarks: slightly(frame, landmarks, 0))
     replace_record(verified_copy, dataclasses.replace(record_of(verified_copy, name), results={CHANGE: 6.0}))
     assert any(line.startswith(f"{name}: does not differ from raw_video/1.mp4") for line in errors_of(verified_copy))
+
+
+@pytest.mark.parametrize(
+    ("left_px", "probability", "message"),
+    [(46, 0.75, ""), (46, 0.95, ""), (4, 0.75, "no face is found in 4 of 4"), (4, 0.95, "is off the centre by 22%")],
+)
+def test_a_face_that_is_less_sure_counts_where_it_has_to_be(
+    monkeypatch: pytest.MonkeyPatch, left_px: int, probability: float, message: str
+) -> None:
+    """A fringe takes MTCNN's faces to .75 to .98 in frames of one clip."""
+    box = np.array([[left_px, 46, left_px + 100, 146]], np.float32)  # in a picture of 192 px
+    face = DetectedFaces(box, np.array([probability], np.float32), np.zeros((1, 5, 2), np.float32))
+    monkeypatch.setattr(crops, "detect_faces", lambda detector, pictures: [face] * len(pictures))
+    monkeypatch.setattr(crops, "turned_face", lambda pictures, found: "")
+    meter = crops.FaceMeter(check := FileCheck("face_video/66.mp4"), 4)
+    for _ in range(4):
+        meter.add_picture(np.zeros((350, 350, 3), np.uint8))
+    meter.finish()
+    assert [message in found.message for found in check.findings] == [True] * bool(message)

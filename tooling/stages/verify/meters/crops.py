@@ -190,7 +190,8 @@ class FaceMeter(Meter):
             self.check.unmeasured.append("faces")
             return
         with one_thread():
-            found = [_sure(faces) for faces in detect_faces(_detector(), self._pictures)]
+            detected = detect_faces(_detector(), self._pictures)
+        found = [self._seen(faces, picture) for faces, picture in zip(detected, self._pictures, strict=True)]
         seen = [(number, faces) for number, faces in enumerate(found) if len(faces)]
         if len(seen) < self.limits.smallest_seen * len(found):
             in_frames = "" if len(found) == 1 else f" in {len(found) - len(seen)} of {len(found)} measured frames"
@@ -204,6 +205,16 @@ class FaceMeter(Meter):
             faces = seen[-1][1]
             self.box = np.asarray(faces.boxes[0] / self._scale, np.float32)
             self.landmarks = np.asarray(faces.landmarks[0] / self._scale, np.float32)
+
+    def _seen(self, faces: DetectedFaces, picture: Frame) -> DetectedFaces:
+        """Faces of a probability of at least SURE, the largest first; without one, a face that is where it should be.
+
+        A fringe over the brows takes faces below SURE; what passes for a face elsewhere is hardly ever in the middle.
+        """
+        order = np.argsort(-(faces.boxes[:, 2:] - faces.boxes[:, :2]).max(1), kind="stable")
+        sure = _chosen(faces, order[faces.probabilities[order] >= SURE])
+        single = (_chosen(faces, order[at : at + 1]) for at in range(len(order)))
+        return sure if len(sure) else next((face for face in single if not self._problem(face, picture)), sure)
 
     def _problem(self, faces: DetectedFaces, picture: Frame) -> str:
         height, width = picture.shape[:2]
@@ -220,12 +231,8 @@ class FaceMeter(Meter):
         return ""
 
 
-def _sure(faces: DetectedFaces) -> DetectedFaces:
-    """Faces of a probability of at least SURE, the largest first."""
-    is_sure = faces.probabilities >= SURE
-    order = np.argsort(-(faces.boxes[is_sure, 2:] - faces.boxes[is_sure, :2]).max(1), kind="stable")
-    parts = (faces.boxes, faces.probabilities, faces.landmarks)
-    return DetectedFaces(*(part[is_sure][order] for part in parts))
+def _chosen(faces: DetectedFaces, numbers: NDArray[np.int64]) -> DetectedFaces:
+    return DetectedFaces(faces.boxes[numbers], faces.probabilities[numbers], faces.landmarks[numbers])
 
 
 @cache
