@@ -23,9 +23,10 @@ from tooling.stages.push.comparison import same_content
 
 FOOTER_BYTES = 1 << 16  # fetched at once; a footer is smaller
 STREAM_SECONDS = 600
-# A process of its own: datasets reads the endpoint when it is imported, and must find no earlier cache.
+# A process of its own: datasets reads the endpoint when it is imported, and must find no earlier cache. It ends at once:
+# threads that still fetch what comes after the first row abort a Python that takes its time to end.
 STREAM = """
-import hashlib, json, sys
+import hashlib, json, os, sys
 from datasets import Image, Video, load_dataset
 repo_id, commit, config, split, media = sys.argv[1:]
 rows = load_dataset(repo_id, config, split=split, revision=commit, streaming=True)
@@ -33,7 +34,9 @@ if media:
     rows = rows.cast_column(media, {"video": Video, "image": Image}[media](decode=False))
 row = next(iter(rows))
 content = row[media]["bytes"] if media else b""
-print(json.dumps([row["sample_id"], row["sha256"], hashlib.sha256(content).hexdigest() if media else row["sha256"]]))
+digest = hashlib.sha256(content).hexdigest() if media else row["sha256"]
+print(json.dumps([row["sample_id"], row["sha256"], digest]), flush=True)
+os._exit(0)
 """
 
 
