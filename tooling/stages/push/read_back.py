@@ -23,8 +23,8 @@ from tooling.stages.push.comparison import same_content
 
 FOOTER_BYTES = 1 << 16  # fetched at once; a footer is smaller
 STREAM_SECONDS = 600
-# A process of its own: datasets reads the endpoint when it is imported, and must find no earlier cache. It ends at once:
-# threads that still fetch what comes after the first row abort a Python that takes its time to end.
+# A process of its own: datasets reads the endpoint when it is imported, and must find no earlier cache. It ends at
+# once: threads that still fetch what comes after the first row abort a Python that takes its time to end.
 STREAM = """
 import hashlib, json, os, sys
 from datasets import Image, Video, load_dataset
