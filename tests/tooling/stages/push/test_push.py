@@ -377,7 +377,7 @@ def test_other_rows_than_were_built_are_noticed(built: Built, hub: Watched) -> N
 
 
 def test_what_aborts_while_python_ends_is_no_fault_of_a_release(tmp_path: Path) -> None:
-    """As threads of datasets do that still fetch ahead, once in some pushes of 7 GB."""
+    """A thread of datasets that was still fetching ahead did so once, after a push of 7 GB."""
     rows = [{"sample_id": "raw_video/1", "sha256": "0"}]
     fake = (
         f"import atexit, os\natexit.register(os.abort)\nImage = Video = None\nload_dataset = lambda *_, **__: {rows}\n"

@@ -209,7 +209,7 @@ class FaceMeter(Meter):
     def _seen(self, faces: DetectedFaces, picture: Frame) -> DetectedFaces:
         """Faces of a probability of at least SURE, the largest first; without one, a face that is where it should be.
 
-        A fringe over the brows takes faces below SURE; what passes for a face elsewhere is hardly ever in the middle.
+        A fringe over the brows can take a face below SURE.
         """
         order = np.argsort(-(faces.boxes[:, 2:] - faces.boxes[:, :2]).max(1), kind="stable")
         sure = _chosen(faces, order[faces.probabilities[order] >= SURE])
