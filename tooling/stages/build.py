@@ -12,15 +12,16 @@ import math
 import os
 import shutil
 import struct
+import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate, chain, count, pairwise
+from itertools import accumulate, count, pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 from datasets import Features
@@ -39,18 +40,18 @@ from homologous_deepfake import (
 )
 from tooling.errors import InputError, WorkspaceError
 from tooling.release.folder import CHECKSUMS, Release, arrow_schema, read_release
-from tooling.release.shards import FRAME_COLUMNS_BYTES, grouped_rows, open_writer, recover, staging_folder
+from tooling.release.shards import FRAME_COLUMNS_BYTES, grouped_rows, open_writer, recover, staging_folder, write_group
 from tooling.settings import ShardSettings
 from tooling.work.engine import Progress, no_progress
 from tooling.workspace.files import file_sha256, naming_full_disk, sync_file, sync_folder, write_text
 from tooling.workspace.layout import Workspace
 from tooling.workspace.records import command_for
 
+MOST_AT_ONCE = 8  # shards; each holds a row group
 CARD_NAMES = ("README.md", "pictures")  # they describe the shards that are replaced
 SCRIPT_NAMES = ("homologous_deepfake.py", "__init__.py")
 
 Row = dict[str, Any]
-Element = TypeVar("Element")
 
 
 @dataclass(frozen=True)
@@ -168,38 +169,38 @@ def _naming_problem(path: str) -> Iterator[None]:
 
 
 def _write_all(parts: Sequence[_Part], data: Path, settings: ShardSettings, progress: Progress) -> None:
-    """Writes all shards, then their checksums; threads read and hash the files of the next group, and done shards."""
-    total, done = sum(len(part.rows) for part in parts), count(1)
+    """Writes all shards, several at a time, and then their checksums."""
+    shards = {
+        f"{part.config}/{part.split}-{number:05d}-of-{len(cut):05d}.parquet": (part, rows)
+        for part in parts
+        for cut in [_cut(part, settings)]
+        for number, rows in enumerate(cut)
+    }
+    total, done, lock = sum(len(part.rows) for part in parts), count(1), threading.Lock()
     progress(0, total, "")
-    digests: dict[str, Future[str]] = {}
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for part in parts:
-            schema = arrow_schema(make_features(part.config))
-            shards = _cut(part, settings)
-            for number, shard in enumerate(shards):
-                name = f"{part.config}/{part.split}-{number:05d}-of-{len(shards):05d}.parquet"
-                path = data / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with open_writer(path, schema) as writer:
-                    groups = _row_groups(part, shard, settings.row_group_bytes)
-                    for group, completed in _ahead((group, pool.map(part.complete, group)) for group in groups):
-                        rows = []
-                        for row, complete in zip(group, completed, strict=True):
-                            rows.append(complete)
-                            progress(next(done), total, row["sample_id"])
-                        writer.write_table(_as_table(rows, schema), row_group_size=len(rows))
-                digests[name] = pool.submit(_finish_shard, path)
-        checksums = "".join(f"{digest.result()}  {name}\n" for name, digest in digests.items())
-    for folder in dict.fromkeys((data / name).parent for name in digests):
+
+    def write(name: str) -> str:
+        part, rows = shards[name]
+        schema = arrow_schema(make_features(part.config))
+        with open_writer(data / name, schema) as writer:
+            for group in _row_groups(part, rows, settings.row_group_bytes):
+                completed = []
+                for row in group:
+                    completed.append(part.complete(row))
+                    with lock:
+                        progress(next(done), total, row["sample_id"])
+                write_group(writer, _as_table(completed, schema))
+        sync_file(data / name)
+        return file_sha256(data / name)
+
+    folders = [data / config for config in dict.fromkeys(part.config for part in parts)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    with ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), MOST_AT_ONCE)) as pool:
+        digests = list(pool.map(write, shards))  # after an error, those not begun are cancelled
+    for folder in folders:
         sync_folder(folder)
-    write_text(data / CHECKSUMS, checksums)
-
-
-def _ahead(elements: Iterator[Element]) -> Iterator[Element]:
-    """The same elements; each is made before the one before it is used."""
-    for one, _ in pairwise(chain(elements, [None])):
-        assert one is not None
-        yield one
+    write_text(data / CHECKSUMS, "".join(f"{digest}  {name}\n" for name, digest in zip(shards, digests, strict=True)))
 
 
 def _as_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
@@ -226,11 +227,6 @@ def _media_column(values: Sequence[Row | None], kind: pa.StructType) -> pa.Chunk
         stored = pa.Array.from_buffers(pa.binary(), 1, [None, offsets, pa.py_buffer(content)])
         chunks.append(pa.StructArray.from_arrays([stored, pa.array([value["path"]])], fields=list(kind)))
     return pa.chunked_array(chunks, kind)
-
-
-def _finish_shard(path: Path) -> str:
-    sync_file(path)
-    return file_sha256(path)
 
 
 def _cut(part: _Part, settings: ShardSettings) -> list[range]:

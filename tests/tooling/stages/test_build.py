@@ -22,7 +22,7 @@ from homologous_deepfake import METADATA, SUBSETS, make_features, read_rows
 from tests.workspaces import add_file, has_mask, make_noise_workspace
 from tooling.errors import InputError, ToolingError, WorkspaceError
 from tooling.release.folder import dataset_card_configs, read_release
-from tooling.release.shards import CHUNKING, read_checksums
+from tooling.release.shards import read_checksums, rewrite_shard
 from tooling.settings import ShardSettings
 from tooling.stages import build as shards
 from tooling.workspace.files import file_sha256
@@ -94,7 +94,7 @@ def test_rows_of_one_fold_and_gender_lie_together(built: Path) -> None:
     assert changes + 1 == len(set(keys))
 
 
-def test_media_are_stored_plain_with_page_index_and_chunking(built: Path) -> None:
+def test_media_are_stored_plain_with_page_index(built: Path) -> None:
     footer = pq.read_metadata(next((built / "data" / "swap_video").glob("test-*")))
     columns = [footer.row_group(0).column(at) for at in range(footer.num_columns)]
     codecs = {column.path_in_schema: column.compression for column in columns}
@@ -103,7 +103,18 @@ def test_media_are_stored_plain_with_page_index_and_chunking(built: Path) -> Non
     }
     assert set(codecs.values()) == {"ZSTD"}
     assert all(column.has_offset_index for column in columns)
-    assert json.loads(footer.metadata[b"content_defined_chunking"]) == CHUNKING
+
+
+def test_media_keep_their_bytes_when_a_row_before_them_goes(tmp_path: Path) -> None:
+    settings = replace(SMALL, row_group_bytes=10_000_000, max_shard_bytes=10_000_000, min_train_shards=1)
+    shards.build_release(make_noise_workspace(tmp_path / "w", 20, 100_000, settings), tmp_path / "out")
+    old, new = next((tmp_path / "out" / "data" / "raw_video").glob("train-*")), tmp_path / "new"
+    rewrite_shard(old, new, [pq.read_table(old, columns=["sample_id"])["sample_id"][0].as_py()], settings)
+    group = pq.read_metadata(new).row_group(0)
+    media = {group.column(at).path_in_schema: group.column(at) for at in range(group.num_columns)}["video.bytes"]
+    pages = new.read_bytes()[media.data_page_offset :][: media.total_compressed_size]
+    assert (group.num_rows, len(pages) > 300_000) == (3, True)
+    assert pages in old.read_bytes()
 
 
 def test_row_groups_and_shards_keep_their_sizes(tmp_path: Path) -> None:
