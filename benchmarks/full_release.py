@@ -1,11 +1,11 @@
-"""A release of synthetic actors from sources to a Hub and back, once: what every command takes.
+"""A release of synthetic actors from sources to a Hub and back, and then changed, once: what every command takes.
 
     python -m benchmarks.full_release FOLDER [--people 100] [--seconds 15] [--fps 30] [--images 0]
 
 Every command is the installed `tooling`, in a process of its own. Wall time; processor time of it and all of its
-workers; peak of their memory together (shared pages counted once, looked at every few seconds). Goes on where it was
-stopped: what a stopped command had used by then counts too, as a part of its own. `FOLDER/commands.jsonl` keeps the
-measurements and FOLDER/N.out what the commands printed; the table goes to stdout.
+workers; peak of their memory together (shared pages counted once, looked at every few seconds); bytes sent to the Hub.
+Goes on where it was stopped: what a stopped command had used by then counts too, as a part of its own.
+`FOLDER/commands.jsonl` keeps the measurements and FOLDER/N.out what the commands printed; the table goes to stdout.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import TextIO
 
 import psutil
 
-from benchmarks.counted_hub import REPO, counted_hub
+from benchmarks.counted_hub import REPO, Traffic, counted_hub
 from benchmarks.measuring import machine
 
 FAKES = ("avatarify_video", "edit_video", "swap_video", "GAN_images")
@@ -44,6 +44,7 @@ class Part:
         peak_bytes: largest proportional set size of all of them together.
         load: of the machine before it.
         exit_code: None for a part that was stopped.
+        sent_bytes: to the Hub.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Part:
     peak_bytes: int
     load: float
     exit_code: int | None = None
+    sent_bytes: int = 0
 
 
 class Steps:
@@ -59,6 +61,7 @@ class Steps:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.traffic = Traffic()  # of the Hub that is running
         self._log, self._running = folder / "commands.jsonl", folder / "running.json"
         lines = self._log.read_text().splitlines() if self._log.exists() else []
         self.parts = [Part(**json.loads(line)) for line in lines]
@@ -86,6 +89,7 @@ class Steps:
 
     def _measure(self, name: str, command: list[str], out: TextIO, errors: TextIO) -> Part:
         started, load, processor, peak = time.monotonic(), os.getloadavg()[0], 0.0, 0
+        self.traffic.start()
         child = subprocess.Popen(command, cwd=self.folder, stdout=out, stderr=errors)
         while True:
             ended, status, usage = os.wait4(child.pid, os.WNOHANG)
@@ -93,7 +97,8 @@ class Steps:
             if ended:
                 processor = usage.ru_utime + usage.ru_stime
                 peak = max(peak, usage.ru_maxrss * 1024)
-                return Part(name, seconds, processor, peak, load, os.waitstatus_to_exitcode(status))
+                exit_code = os.waitstatus_to_exitcode(status)
+                return Part(name, seconds, processor, peak, load, exit_code, self.traffic.uploaded)
             used, resident = _used_by(child.pid)
             processor, peak = max(processor, used), max(peak, resident)
             unfinished = self._running.with_suffix(".new")
@@ -149,13 +154,29 @@ def make_release(steps: Steps, num_people: int, seconds: float, fps: int, num_im
         steps.run("verify without them", "verify")
     for name in ("audit", "build", "card", "report"):
         steps.run(name, name)
-    with counted_hub(steps.folder):
+    with counted_hub(steps.folder) as steps.traffic:
         steps.run("push", "push", REPO)
         steps.run("pull", "pull", REPO, "-w", "pulled", "--identities", "workspace/identities.csv")
         steps.run("push, nothing new", "push", REPO)
     kept = {"ingest": ingest, "faces": ["faces"]} | {f"generate {name}": generate[name] for name in FAKES}
     for name, arguments in (kept | {name: [name] for name in ("verify", "audit", "build")}).items():
         steps.run(f"{name}, all kept", *arguments)
+
+
+def change_release(steps: Steps, num_people: int) -> None:
+    """What happens to a release that is out: a pair of each kind is drawn again, and a person is taken out."""
+    pairs = [f"{name}/{min((steps.folder / 'workspace' / name).glob('*.mp4')).stem}" for name in PAIRED]
+    steps.run("plan --redraw, two pairs", "plan", "--redraw", ",".join(pairs), "--prune")
+    for name in PAIRED:
+        steps.run(f"generate {name}, two pairs", "generate", name)
+    for name in ("verify", "audit", "build", "card"):
+        steps.run(f"{name}, two pairs", name)
+    person, out = str(num_people // 2), "homologous_deepfake"
+    with counted_hub(steps.folder) as steps.traffic:
+        steps.run("push, two pairs", "push", REPO)
+        steps.run("takedown", "takedown", person, "--out", out, "--repo", REPO, "--purge-history", "--yes")
+        steps.run("push after the takedown", "push", REPO)
+    steps.run("verify after the takedown", "verify")
 
 
 def _refused_fakes(result: str) -> list[str]:
@@ -165,15 +186,17 @@ def _refused_fakes(result: str) -> list[str]:
 
 def rows(parts: list[Part]) -> Iterator[tuple[str, ...]]:
     """A row for each step that has ended."""
-    yield "command", "wall, s", "processor, s", "peak memory, MiB", "load before", "parts", "exit code"
-    yield ("---",) * 7
+    yield "command", "wall, s", "processor, s", "peak memory, MiB", "sent, MB", "load before", "parts", "exit code"
+    yield ("---",) * 8
     for last in parts:
         if last.exit_code is not None:
             own = [part for part in parts if part.name == last.name]
             wall, processor = (sum(getattr(part, field) for part in own) for field in ("seconds", "processor"))
             peak = max(part.peak_bytes for part in own) >> 20
             loads = ", ".join(f"{part.load:.1f}" for part in own)
-            yield last.name, f"{wall:,.1f}", f"{processor:,.1f}", f"{peak:,}", loads, f"{len(own)}", f"{last.exit_code}"
+            sent = f"{sum(part.sent_bytes for part in own) / 1e6:,.1f}"
+            measured = f"{wall:,.1f}", f"{processor:,.1f}", f"{peak:,}", sent, loads
+            yield last.name, *measured, f"{len(own)}", f"{last.exit_code}"
 
 
 def sizes(folder: Path) -> Iterator[str]:
@@ -195,6 +218,7 @@ def main() -> None:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     steps = Steps(arguments.folder.resolve())
     make_release(steps, arguments.people, arguments.seconds, arguments.fps, arguments.images)
+    change_release(steps, arguments.people)
     print("\n".join([*(f"- {name}: {fact}" for name, fact in machine().items()), *sizes(steps.folder), ""]))
     print("\n".join(f"| {' | '.join(cells)} |" for cells in rows(steps.parts)))
 

@@ -298,8 +298,9 @@ def test_fakes_across_folds_find_both_people(streaming: bool, tmp_path: Path) ->
 
 def test_a_missing_clip_is_named(release: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(release, tmp_path / "release")
-    (there,), (other,) = (list(folder.glob(f"data/raw_video/{split}-*")) for split in ("test", "validation"))
-    shutil.copy(other, there)
+    there, others = (sorted(folder.glob(f"data/raw_video/{split}-*")) for split in ("test", "validation"))
+    for path, other in zip(there, others, strict=True):
+        shutil.copy(other, path)
     with pytest.raises(ValueError, match=r"swap_video/\S+: raw_video/\d+ is missing from the release"):
         load_pairs(str(folder), "swap_video", "test", streaming=True)
 

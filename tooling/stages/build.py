@@ -170,10 +170,11 @@ def _naming_problem(path: str) -> Iterator[None]:
 
 def _write_all(parts: Sequence[_Part], data: Path, settings: ShardSettings, progress: Progress) -> None:
     """Writes all shards, several at a time, and then their checksums."""
+    of_training = {part.config: sum(part.sizes) for part in parts if part.split == "train"}
     shards = {
         f"{part.config}/{part.split}-{number:05d}-of-{len(cut):05d}.parquet": (part, rows)
         for part in parts
-        for cut in [_cut(part, settings)]
+        for cut in [_cut(part, of_training.get(part.config, 0), settings)]
         for number, rows in enumerate(cut)
     }
     total, done, lock = sum(len(part.rows) for part in parts), count(1), threading.Lock()
@@ -229,12 +230,13 @@ def _media_column(values: Sequence[Row | None], kind: pa.StructType) -> pa.Chunk
     return pa.chunked_array(chunks, kind)
 
 
-def _cut(part: _Part, settings: ShardSettings) -> list[range]:
-    """Rows of each shard: about equal bytes, none above the limit, several for training."""
+def _cut(part: _Part, train_bytes: int, settings: ShardSettings) -> list[range]:
+    """Rows of each shard: about equal bytes in all splits of a config, none above the limit."""
     num_rows, limit = len(part.rows), settings.max_shard_bytes * 0.98  # the rest is for the footer
     num_shards = math.ceil(sum(part.sizes) / limit) or 1
-    if part.split == "train" and part.config != METADATA:
-        num_shards = max(num_shards, min(settings.min_train_shards, num_rows))
+    if train_bytes:
+        wanted = round(settings.min_train_shards * sum(part.sizes) / train_bytes)
+        num_shards = max(num_shards, min(wanted, num_rows))
     while True:
         shards = _even_ranges(part.sizes, num_shards)
         if num_shards == num_rows or all(sum(part.sizes[at] for at in shard) <= limit for shard in shards):

@@ -50,9 +50,9 @@ def test_folder_holds_shards_and_their_checksums_alone(built: Path, small_worksp
     assert sums == {name: digest for name, digest in found.items() if name != "data/SHA256SUMS"}
     swap = [name for name in found if name.startswith("data/swap_video/")]
     assert swap == [
-        "data/swap_video/test-00000-of-00001.parquet",
-        *(f"data/swap_video/train-0000{n}-of-00004.parquet" for n in range(4)),
-        "data/swap_video/validation-00000-of-00001.parquet",
+        f"data/swap_video/{split}-0000{n}-of-00004.parquet"
+        for split in ("test", "train", "validation")
+        for n in range(4)
     ]
     assert not list(built.parent.glob(".*"))
 
@@ -133,6 +133,11 @@ def test_row_groups_and_shards_keep_their_sizes(tmp_path: Path) -> None:
     release = shards.build_release(tight, tmp_path / "out")
     counts = [[shard.num_examples for shard in found.shards] for found in release.configs["raw_video"].splits.values()]
     assert counts == [[2] * 12, [2] * 4, [2] * 4]
+    many = replace(workspace, settings=replace(workspace.settings, shards=replace(SMALL, min_train_shards=6)))
+    release = shards.build_release(many, tmp_path / "out")  # the other splits have shards of the size of training's
+    counts = [[shard.num_examples for shard in found.shards] for found in release.configs["raw_video"].splits.values()]
+    assert counts == [[4] * 6, [4] * 2, [4] * 2]
+    assert [len(found.shards) for found in release.configs["metadata"].splits.values()] == [1, 1, 1]
 
 
 def test_same_workspace_same_bytes(built: Path, small_workspace: Workspace, tmp_path: Path) -> None:
