@@ -169,10 +169,14 @@ def change_release(steps: Steps, num_people: int) -> None:
     steps.run("plan --redraw, two pairs", "plan", "--redraw", ",".join(pairs), "--prune")
     for name in PAIRED:
         steps.run(f"generate {name}, two pairs", "generate", name)
-    for name in ("verify", "audit", "build", "card"):
+    settings = steps.folder / "workspace" / "workspace.toml"
+    if "[card]" not in (text := settings.read_text()):
+        settings.write_text(f'{text}\n[card]\nversion = "1.1.0"\n')
+    for name in ("verify", "audit", "build"):
         steps.run(f"{name}, two pairs", name)
     person, out = str(num_people // 2), "homologous_deepfake"
     with counted_hub(steps.folder) as steps.traffic:
+        steps.run("card, two pairs", "card", "--since", f"{REPO}@main")
         steps.run("push, two pairs", "push", REPO)
         steps.run("takedown", "takedown", person, "--out", out, "--repo", REPO, "--purge-history", "--yes")
         steps.run("push after the takedown", "push", REPO)

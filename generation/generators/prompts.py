@@ -13,6 +13,7 @@ import hashlib
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -110,8 +111,13 @@ def _text(gender: Gender, chosen: dict[str, str]) -> str:
 def _choose(index: int, num_values: int, seed: int, name: str) -> int:
     """Which of the values an image gets: each block of `num_values` images has a permutation of its own."""
     block, at = divmod(index, num_values)
+    return _permutation(num_values, seed, name, block)[at]
+
+
+@lru_cache(maxsize=32)  # of every choice of two genders, where images are planned in order
+def _permutation(num_values: int, seed: int, name: str, block: int) -> list[int]:
     draws = np.random.default_rng(int.from_bytes(_digest(seed, name, block)[:8], "big"))
-    return int(draws.permutation(num_values)[at])
+    return [int(number) for number in draws.permutation(num_values)]
 
 
 def _digest(seed: int, name: str, number: int) -> bytes:

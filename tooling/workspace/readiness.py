@@ -16,7 +16,7 @@ from tooling.workspace.decoding import decode_json, read_json_lines
 from tooling.workspace.layout import Workspace
 from tooling.workspace.plan_file import Plan, fakes_of
 from tooling.workspace.records import FileRecord, natural_key
-from tooling.workspace.verification_file import Finding, Kind, read_verification
+from tooling.workspace.verification_file import Finding, Kind, read_faulty, read_verification
 
 MAX_NAMES = 3
 
@@ -74,7 +74,7 @@ def files_to_make_again(
         kinds: of the errors. Those of marks are left out: `tooling keys sign` corrects them.
     """
     try:
-        rows = read_verification(workspace, ["findings"]).values()
+        rows = read_faulty(workspace)
     except (VerificationError, WorkspaceError):
         return {}
     return {

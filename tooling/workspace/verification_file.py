@@ -140,8 +140,22 @@ def read_verification(workspace: Workspace, columns: Collection[str] = COLUMNS.n
     return {file.path: file for file in iterate_verification(workspace, columns)}
 
 
+def read_faulty(workspace: Workspace) -> list[VerifiedFile]:
+    """The rows with errors, with their findings; the others, of which there are many more, are not parsed.
+
+    Raises:
+        VerificationError, WorkspaceError: as `read_verification`.
+    """
+    return list(_iterate(workspace, ["findings"], has_error=True))
+
+
 def iterate_verification(workspace: Workspace, columns: Collection[str]) -> Iterator[VerifiedFile]:
     """The rows of `read_verification` one after another; few are held at a time."""
+    return _iterate(workspace, columns, has_error=False)
+
+
+def _iterate(workspace: Workspace, columns: Collection[str], *, has_error: bool) -> Iterator[VerifiedFile]:
+    """Those with an error alone, or all."""
     path = workspace.verification_path
     if not path.is_file():
         raise VerificationError(f"{workspace.root}: not verified; run `tooling verify`")
@@ -154,10 +168,13 @@ def iterate_verification(workspace: Workspace, columns: Collection[str]) -> Iter
         if "state" not in file.schema_arrow.names:  # in tables of before
             needed = [name for name in needed if name != "state"]
         try:
-            for batch in file.iter_batches(ROWS_AT_ONCE, columns=needed, use_threads=False):
-                found = dict(zip(batch.schema.names, batch.columns, strict=True))
-                rows = zip(*(found[name].to_pylist() for name in needed), strict=True)
-                yield from (_parse_row(dict(zip(needed, row, strict=True))) for row in rows)
+            for batch in file.iter_batches(ROWS_AT_ONCE, columns=[*needed, "is_ok"], use_threads=False):
+                parts = [batch]
+                if has_error:  # not batch.filter: making its mask would import pandas
+                    parts = [batch.slice(at, 1) for at, is_ok in enumerate(batch["is_ok"].to_pylist()) if not is_ok]
+                for part in parts:
+                    rows = zip(*(part[name].to_pylist() for name in needed), strict=True)
+                    yield from (_parse_row(dict(zip(needed, row, strict=True))) for row in rows)
         except (KeyError, TypeError, ValueError) as error:
             raise WorkspaceError(f"{path}: damaged ({one_line(error)}); run `tooling verify` again") from error
 

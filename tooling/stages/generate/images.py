@@ -111,9 +111,10 @@ def make_images(
     found = parameters_of(workspace, [of_fold.choice for of_fold in folds], request.engine)
     settings = {of_fold.fold: one for of_fold, one in zip(folds, found, strict=True)}
     tasks, rounds = [], _rounds_after_errors(workspace)
+    prompts = {number: plan_prompt(number, request.seed) for number in chosen.values()}
     # Fold by fold, as a worker keeps no more than two generators.
     for name, number in sorted(chosen.items(), key=lambda one: (one[1] - 1) % len(folds)):
-        prompt, of_fold = plan_prompt(number, request.seed), folds[(number - 1) % len(folds)]
+        prompt, of_fold = prompts[number], folds[(number - 1) % len(folds)]
         shown = prompt.limited_to(of_fold.followed)
         about = {"prompt": shown.text, "attributes": shown.attributes, "fold": of_fold.fold}
         path, parameters = f"{SUBSET}/{name}.png", settings[of_fold.fold] | about

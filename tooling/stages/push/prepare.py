@@ -172,7 +172,8 @@ def check_tag(push: PreparedPush) -> None:
     if push.version not in {tag.name for tag in refs.tags}:
         return
     if not compare_files(push.files, remote.files(push.version), None).is_empty:
-        way_out = "raise [card] version in workspace.toml and run `tooling card`"
+        card = f"`tooling card --since {remote.repo_id}@{push.branch}`"
+        way_out = f"raise [card] version in workspace.toml and run {card}"
         raise InputError(f"{remote.repo_id}: version {push.version} is already another release there; {way_out}")
 
 

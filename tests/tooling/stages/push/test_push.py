@@ -338,7 +338,8 @@ def test_version_that_cannot_be_a_tag_stops_before_anything_is_sent(built: Built
 def test_version_names_one_release(built: Built, hub: Watched) -> None:
     first = built.push()
     (built.out / "README.md").write_text((built.out / "README.md").read_text() + "\nmore\n")
-    with pytest.raises(InputError, match=r"version 1.0.0 is already another release.*raise \[card\] version"):
+    way_out = rf"raise \[card\] version .* and run `tooling card --since {TARGET}@main`"
+    with pytest.raises(InputError, match=rf"version 1.0.0 is already another release there; {way_out}"):
         built.push()
     assert hub.tags() == {"1.0.0": first.commit}
     assert hub.num_commits() == 2
