@@ -173,7 +173,8 @@ def _iterate(workspace: Workspace, columns: Collection[str], *, has_error: bool)
                 if has_error:  # not batch.filter: making its mask would import pandas
                     parts = [batch.slice(at, 1) for at, is_ok in enumerate(batch["is_ok"].to_pylist()) if not is_ok]
                 for part in parts:
-                    rows = zip(*(part[name].to_pylist() for name in needed), strict=True)
+                    found = dict(zip(part.schema.names, part.columns, strict=True))
+                    rows = zip(*(found[name].to_pylist() for name in needed), strict=True)
                     yield from (_parse_row(dict(zip(needed, row, strict=True))) for row in rows)
         except (KeyError, TypeError, ValueError) as error:
             raise WorkspaceError(f"{path}: damaged ({one_line(error)}); run `tooling verify` again") from error

@@ -16,6 +16,7 @@ from tooling.workspace.verification_file import (
     VERSION,
     Finding,
     VerifiedFile,
+    read_faulty,
     read_verification,
     remove_rows,
     verified_paths,
@@ -40,6 +41,7 @@ def test_rows_come_back_as_written(workspace: Workspace) -> None:
     write_verification(workspace, FILES)
     assert read_verification(workspace) == {file.path: file for file in FILES}
     assert pq.read_table(workspace.verification_path)["is_ok"].to_pylist() == [True, True, False]
+    assert read_faulty(workspace) == [FILES[2]]
     first = read_verification(workspace, ["findings"])["raw_video/2.mp4"], read_verification(workspace, ["check"])
     assert first[0] == FILES[1]
     assert first[1]["raw_video/1.mp4"] == VerifiedFile("raw_video/1.mp4", "0" * 64, check='{"path": "x"}')
