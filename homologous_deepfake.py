@@ -268,6 +268,8 @@ def _read_people(workspace: str) -> dict[str, tuple[str, Any]]:
     with _naming(table, "correct it"):
         rows = csv.DictReader(io.StringIO(_read(table).decode("utf-8-sig"), newline=""))
         people = [row for row in rows if (row["id"] or "").strip()]
+        if wrong := [row["gender"] for row in people if row["gender"].strip() not in GENDERS]:
+            raise _DamagedError(f"{table}: gender {wrong[0]!r}; use {' or '.join(GENDERS)}")
         return {row["id"].strip(): (row["gender"].strip(), folds.get(row["id"].strip())) for row in people}
 
 

@@ -319,6 +319,12 @@ def problems() -> list[Any]:
             lambda place: place.identities_path.write_bytes(b"\xff"),
             r"identities.csv: damaged \(UnicodeDecode",
         ),
+        "gender": (
+            lambda place: place.identities_path.write_text(
+                place.identities_path.read_text().replace(",female,", ",\u0663,", 1)
+            ),
+            "identities.csv: gender '\u0663'; use male or female",
+        ),
         "plan that is a list": (
             lambda place: place.plan_path.write_text("[]"),
             r"plan.json: damaged \(TypeError.*`tooling plan` again",

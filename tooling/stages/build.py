@@ -86,7 +86,7 @@ def build_release(workspace: Workspace, out: Path, *, progress: Progress = no_pr
     parts = _parts(workspace)
     with naming_full_disk(out.parent):
         try:
-            _write_all(parts, staging / "data", workspace.settings.shards, progress)
+            _write_all(workspace, parts, staging / "data", progress)
             _swap_in(out, staging)
         finally:
             recover(out)
@@ -118,7 +118,8 @@ def _parts(workspace: Workspace) -> list[_Part]:
         raise WorkspaceError(f"{workspace.root}: no finished files to build from; run `tooling ingest SOURCES` first")
     for split, rows in everything.items():
         if rows:
-            parts.append(_Part(METADATA, split, rows, [0] * len(rows), _common_columns))
+            complete = partial(_encoded, make_features(METADATA), root=root)
+            parts.append(_Part(METADATA, split, rows, [0] * len(rows), complete))
     return parts
 
 
@@ -139,9 +140,9 @@ def _embed(root: str, subset: str, row: Row) -> Row:
     """All columns of a row, encoded for Arrow, with the files' bytes in place of their paths."""
     with _naming_problem(f"{root}/{row['path']}"):
         complete = complete_row(root, row)
-        # Media columns are filled in by hand: encoding them would load torch, and drop bytes whose path exists.
-        features = {name: feature for name, feature in make_features(subset).items() if name not in MEDIA_COLUMNS}
-        encoded: Row = Features(features).encode_example({name: complete[name] for name in features})
+    # Media columns are filled in by hand: encoding them would load torch, and drop bytes whose path exists.
+    features = {name: feature for name, feature in make_features(subset).items() if name not in MEDIA_COLUMNS}
+    encoded = _encoded(Features(features), complete, root)
     for column, (name, digest) in _media_of(row).items():
         path = Path(root, name)
         content = path.read_bytes()
@@ -151,10 +152,17 @@ def _embed(root: str, subset: str, row: Row) -> Row:
     return encoded
 
 
-def _common_columns(row: Row) -> Row:
-    features = make_features(METADATA)
-    encoded: Row = features.encode_example({name: row[name] for name in features})
+def _encoded(features: Features, row: Row, root: str) -> Row:
+    try:
+        encoded: Row = features.encode_example({name: row[name] for name in features})
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise _damaged_record(row, root, error) from error
     return encoded
+
+
+def _damaged_record(row: Row, root: str, error: Exception) -> WorkspaceError:
+    way_out = f"delete it and run {command_for(subset_of(row))}"
+    return WorkspaceError(f"{root}/{row['path']}: its record is damaged ({error!r:.200}); {way_out}")
 
 
 @contextmanager
@@ -164,12 +172,13 @@ def _naming_problem(path: str) -> Iterator[None]:
     except ValueError as error:
         raise WorkspaceError(str(error)) from error
     except (KeyError, TypeError, IndexError) as error:
-        message = f"{path}: its record, fold or track is damaged ({error!r}); run `tooling verify`"
+        message = f"{path}: its record, fold or track is damaged ({error!r:.200}); run `tooling verify`"
         raise WorkspaceError(message) from error
 
 
-def _write_all(parts: Sequence[_Part], data: Path, settings: ShardSettings, progress: Progress) -> None:
+def _write_all(workspace: Workspace, parts: Sequence[_Part], data: Path, progress: Progress) -> None:
     """Writes all shards, several at a time, and then their checksums."""
+    settings, root = workspace.settings.shards, str(workspace.root)
     of_training = {part.config: sum(part.sizes) for part in parts if part.split == "train"}
     shards = {
         f"{part.config}/{part.split}-{number:05d}-of-{len(cut):05d}.parquet": (part, rows)
@@ -190,7 +199,7 @@ def _write_all(parts: Sequence[_Part], data: Path, settings: ShardSettings, prog
                     completed.append(part.complete(row))
                     with lock:
                         progress(next(done), total, row["sample_id"])
-                write_group(writer, _as_table(completed, schema))
+                write_group(writer, _as_table(completed, schema, root))
         sync_file(data / name)
         return file_sha256(data / name)
 
@@ -204,10 +213,15 @@ def _write_all(parts: Sequence[_Part], data: Path, settings: ShardSettings, prog
     write_text(data / CHECKSUMS, "".join(f"{digest}  {name}\n" for name, digest in zip(shards, digests, strict=True)))
 
 
-def _as_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
+def _as_table(rows: Sequence[Row], schema: pa.Schema, root: str) -> pa.Table:
     """Rows as Arrow holds them; the bytes of media are not copied."""
     others = pa.schema([field for field in schema if field.name not in MEDIA_COLUMNS])
-    table = pa.Table.from_pylist([{name: row[name] for name in others.names} for row in rows], schema=others)
+    try:
+        table = pa.Table.from_pylist([{name: row[name] for name in others.names} for row in rows], schema=others)
+    except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
+        for row in rows if len(rows) > 1 else ():
+            _as_table([row], schema, root)  # finds the one
+        raise _damaged_record(rows[0], root, error) from error
     columns = [
         _media_column([row.get(field.name) for row in rows], field.type)
         if field.name in MEDIA_COLUMNS

@@ -224,6 +224,27 @@ def test_track_or_plan_that_does_not_fit_is_one_line(workspace_copy: Workspace, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 2**70}, {"width": 2**40}, {"fps": 10**400}, {"parameters": {"factor": "x"}}, {"generator": "\ud800"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_record_with_a_value_that_no_column_takes_is_named(
+    workspace_copy: Workspace, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    path = workspace_copy.records_path("GAN_images")
+    first, *others = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([first, *others[:-1], json.dumps(json.loads(others[-1]) | change), "\n"]))
+    way_out = r"delete it and run `tooling generate GAN_images`$"
+    with pytest.raises(
+        WorkspaceError, match=rf"GAN_images/\d+\.png: its record is damaged \(.*\); {way_out}"
+    ) as caught:
+        shards.build_release(workspace_copy, tmp_path / "out")
+    assert json.loads(others[-1])["path"] in str(caught.value)
+    assert len(str(caught.value).removeprefix(str(tmp_path))) < 500
+    assert not (tmp_path / "out").exists()
+
+
 def test_interrupted_build_leaves_the_old_release(
     workspace_copy: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
