@@ -165,7 +165,7 @@ def rows_with_media(
     Raises:
         PredictionError: the release cannot be read.
     """
-    is_local, path = Path(release).is_dir(), str(release)
+    is_local, path, seen = Path(release).is_dir(), str(release), set[str]()
     try:
         for subset in subsets:
             file_system, paths = config_shards(str(release), subset)
@@ -180,7 +180,12 @@ def rows_with_media(
                         if missing_columns := {"sample_id", SUBSETS[subset].media}.difference(shard.schema_arrow.names):
                             column = min(missing_columns)
                             raise PredictionError(f"{path}: has no column {column}; build or fetch the release again")
-                        yield from _rows_of_shard(shard, media, missing)
+                        for row in _rows_of_shard(shard, media, missing):
+                            if row["sample_id"] in seen:
+                                twice = f"has {row['sample_id']}, which the release has already"
+                                raise PredictionError(f"{path}: {twice}; build or fetch the release again")
+                            seen.add(row["sample_id"])
+                            yield row
     except READ_ERRORS as error:
         way_out = "build or fetch the release again" if is_local else "run the same again, it goes on where it stopped"
         raise PredictionError(f"{path}: cannot be read on ({one_line(error)}); {way_out}") from error

@@ -44,6 +44,16 @@ def forensics(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_once(tmp_path_factory, "faceforensics", make)
 
 
+def test_a_row_that_is_there_twice_is_named(release: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(release, tmp_path / "release")
+    path = min(folder.glob("data/swap_video/test-*"))
+    table = pq.read_table(path)
+    pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), path)
+    twice = rf"{path.name}: has swap_video/\S+, which the release has already; build or fetch the release again"
+    with pytest.raises(PredictionError, match=twice):
+        export_deepfakebench(folder, tmp_path / "out", num_frames=1)
+
+
 def rows_of(release: Path, subset: str) -> list[dict[str, Any]]:
     return [row for path in release.glob(f"data/{subset}/*.parquet") for row in pq.read_table(path).to_pylist()]
 

@@ -18,10 +18,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from generation.errors import one_line
 from tooling.errors import InputError
 from tooling.stages.importing.formats import BLOCK_BYTES, LISTS, STREAMS, Limits, Opened, container_kind, unsafe_name
 
 __all__ = ["Archive", "Limits", "Member", "Unpacked", "open_archive", "printable"]
+SHOWN_CHARACTERS = 256  # of a name
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, OSError)
 
 
@@ -104,7 +106,7 @@ def open_archive(path: Path, limits: Limits | None = None) -> Archive:
                 raise InputError(f"{path}: has more than {limits.num_members:,} members; split it")
             if total > limits.total_bytes:
                 raise InputError(f"{path}: unpacks to more than {limits.total_bytes:,} bytes; split it")
-            shown = own = printable(name) or f"{path.name}#{len(members) + 1}"
+            shown = own = printable(name[:SHOWN_CHARACTERS]) or f"{path.name}#{len(members) + 1}"
             while shown in names:
                 names[shown] += 1
                 shown = f"{own} [{names[shown]}]"
@@ -126,7 +128,7 @@ def printable(text: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    return printable(str(error)) or type(error).__name__
+    return one_line(printable(str(error))) or type(error).__name__
 
 
 def _copy(member: Member, opened: Opened, target: Path, left: int) -> Unpacked:
