@@ -22,7 +22,7 @@ from generation.media.writer import write_clip
 from homologous_deepfake import mask_path
 from tooling.marks.mark import mark_made
 from tooling.release.folder import Release, arrow_schema, dataset_card_configs, read_release
-from tooling.release.shards import open_writer, rewrite_checksums
+from tooling.release.shards import open_writer, rewrite_checksums, write_group
 from tooling.settings import ClipSettings, FaceSettings, Settings, ShardSettings
 from tooling.stages import plan
 from tooling.work.tasks import finished_record, planned_record
@@ -216,7 +216,7 @@ def drop_masks(out: Path) -> None:
         schema = arrow_schema(Features({name: one for name, one in features.items() if not name.startswith("mask")}))
         with open_writer(path, schema) as writer:
             for group in groups:
-                writer.write_table(group.select(schema.names).cast(schema), row_group_size=len(group))
+                write_group(writer, group.select(schema.names).cast(schema))
         digests[path.relative_to(out).as_posix()] = file_sha256(path)
     rewrite_checksums(out, digests)
     write_card(out, read_release(out))

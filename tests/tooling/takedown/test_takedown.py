@@ -33,6 +33,7 @@ from tooling.hub.server import serve
 from tooling.release.folder import PAPERS, read_release
 from tooling.release.shards import read_checksums, rewrite_checksums, rewrite_shard
 from tooling.remote import RemoteError
+from tooling.settings import ShardSettings
 from tooling.stages import ingest, plan
 from tooling.stages.build import build_release
 from tooling.stages.card import run as card
@@ -90,7 +91,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("template")
     workspace = make_workspace(root / "workspace")
     verify.verify_files(workspace, num_workers=1)
-    build_release(workspace, root / "release")
+    build_release(with_shards(workspace, 3), root / "release")  # of one row, and of several
     card.make_card(workspace, root / "release")
     with pytest.MonkeyPatch.context() as patch, opened(root, patch) as place:
         api = place.api
@@ -137,6 +138,11 @@ def place(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     shutil.copytree(template, tmp_path, dirs_exist_ok=True)
     with opened(tmp_path, monkeypatch) as running:
         yield running
+
+
+def with_shards(workspace: Workspace, num_train_shards: int) -> Workspace:
+    shards = ShardSettings(min_train_shards=num_train_shards)
+    return dataclasses.replace(workspace, settings=dataclasses.replace(workspace.settings, shards=shards))
 
 
 def files(folder: Path) -> dict[str, str]:
@@ -571,7 +577,8 @@ def test_rewriting_without_removing_gives_the_same_bytes(place: Place, tmp_path:
 
 
 def test_a_mask_goes_with_its_row(place: Place, tmp_path: Path) -> None:
-    path = next(place.out.glob("data/swap_video/test-*"))
+    build_release(with_shards(place.workspace, 1), tmp_path / "one")
+    path = next(tmp_path.glob("one/data/swap_video/test-*"))
     before = pq.read_table(path).to_pylist()
     rewrite_shard(path, tmp_path / "new", [before[0]["sample_id"]], place.workspace.settings.shards)
     after = pq.read_table(tmp_path / "new").to_pylist()
